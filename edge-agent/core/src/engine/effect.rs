@@ -1,0 +1,91 @@
+//! What a run asks of the world, and what comes back. The key of an effect does not depend on the attempt, so that a
+//! receiver which honours it sees one effect however often the node was killed.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shared::{id::RunId, label::Label, ledger::entry::Fact, time::Timestamp};
+
+/// Names one effect for ever: the run, the task's reference with iterations, such as `01J...:/do/2/each/do/0/ask#3`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EffectKey(pub String);
+
+/// A function that a task calls, with its arguments evaluated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    pub key: EffectKey,
+    pub run: RunId,
+    /// The task's reference: a JSON pointer into the workflow.
+    pub task: String,
+    /// `namespace/name:version` of the workflow.
+    pub workflow: String,
+    /// The built-in function without version and catalog: `infer`, `embed`, `classify`, `retrieve`, `approve`, `publish`, `http`.
+    pub function: String,
+    pub input: Value,
+    /// The join of the labels of all that flowed into the run so far.
+    pub label: Label,
+    /// When the caller gives up: the nearest timeout of the task, the workflow and the scopes between.
+    pub deadline: Option<Timestamp>,
+}
+
+/// A call that came to a good end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Completion {
+    pub output: Value,
+    /// The label of what came out; the run's label becomes its join with this.
+    pub label: Label,
+    /// What the ledger must say of it, in order. The runner appends these in the transaction that records the outcome.
+    pub facts: Vec<Fact>,
+}
+
+/// A call that came to a bad end. Becomes an error of the DSL that `catch` can take.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    pub error: Error,
+    pub facts: Vec<Fact>,
+    /// `Some`: not now, but ask again at this time (a parked inference); the run waits durably meanwhile.
+    pub ask_again_at: Option<Timestamp>,
+}
+
+/// An error in the form of the DSL (RFC 7807): `type` is a URI such as
+/// `https://serverlessworkflow.io/spec/1.0.0/errors/timeout`, `instance` the JSON pointer of the task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Error {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+}
+
+/// The standard error types of the DSL, by their last path segment.
+pub mod kind {
+    pub const CONFIGURATION: (&str, u16) = ("https://serverlessworkflow.io/spec/1.0.0/errors/configuration", 400);
+    pub const VALIDATION: (&str, u16) = ("https://serverlessworkflow.io/spec/1.0.0/errors/validation", 400);
+    pub const EXPRESSION: (&str, u16) = ("https://serverlessworkflow.io/spec/1.0.0/errors/expression", 400);
+    pub const AUTHENTICATION: (&str, u16) = ("https://serverlessworkflow.io/spec/1.0.0/errors/authentication", 401);
+    pub const AUTHORIZATION: (&str, u16) = ("https://serverlessworkflow.io/spec/1.0.0/errors/authorization", 403);
+    pub const TIMEOUT: (&str, u16) = ("https://serverlessworkflow.io/spec/1.0.0/errors/timeout", 408);
+    pub const COMMUNICATION: (&str, u16) = ("https://serverlessworkflow.io/spec/1.0.0/errors/communication", 500);
+    pub const RUNTIME: (&str, u16) = ("https://serverlessworkflow.io/spec/1.0.0/errors/runtime", 500);
+}
+
+impl Error {
+    #[must_use]
+    pub fn new(kind: (&str, u16), detail: impl Into<String>) -> Self {
+        let title = kind.0.rsplit('/').next().map(str::to_owned);
+        Self { kind: kind.0.to_owned(), status: kind.1, title, detail: Some(detail.into()), instance: None }
+    }
+}
+
+impl Failure {
+    /// A failure with nothing for the ledger beyond the error itself.
+    #[must_use]
+    pub fn new(kind: (&str, u16), detail: impl Into<String>) -> Self {
+        Self { error: Error::new(kind, detail), facts: Vec::new(), ask_again_at: None }
+    }
+}

@@ -1,0 +1,200 @@
+//! One SQLite file, one writer with group commit, a few readers.
+//!
+//! Every durable change of the node is a job for the writer. The writer takes all jobs that wait, runs each in a
+//! savepoint of one transaction, commits once (`synchronous=FULL`: one fsync for all of them), and only then answers.
+//! A job that fails undoes its own savepoint and nothing else. Ledger entries are appended in the job that they tell of.
+//! It never decides anything; it knows no room's meaning, only that each room has a schema file.
+
+mod ledger;
+mod schema;
+mod writer;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use ledger::{Position, Tail};
+pub use writer::Transaction;
+
+/// Jobs that may wait for the writer: some group commits of the busiest node. Beyond it the callers wait, which is what
+/// holds back the feeds.
+const WRITER_QUEUE_LEN_MAX: usize = 4_096;
+
+/// Connections kept for readers; one more reader opens its own and drops it afterwards.
+const IDLE_READERS_MAX: usize = 4;
+
+/// What can go wrong between a room and its file.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot open the store {path}")]
+    Open { path: PathBuf, source: rusqlite::Error },
+    #[error(
+        "the store {path} was made by a newer version (schema {found}, this version knows {known}); install that version or newer"
+    )]
+    Newer { path: PathBuf, found: i64, known: i64 },
+    /// The disk is full. Nothing of the job was kept; it may be tried again when there is room.
+    #[error("no room on the disk to {operation}")]
+    Full { operation: &'static str },
+    #[error("cannot {operation}")]
+    Sqlite { operation: &'static str, source: rusqlite::Error },
+    #[error("cannot {operation}: {detail}")]
+    Data { operation: &'static str, detail: String },
+    #[error("cannot {operation}: the store is closed")]
+    Closed { operation: &'static str },
+}
+
+impl Error {
+    /// Whether trying again after a while may help.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. })
+    }
+}
+
+/// A handle to the node's store; clones share it. The writer ends when the last handle is gone.
+#[derive(Clone)]
+pub struct Store {
+    jobs: mpsc::Sender<writer::Job>,
+    readers: Arc<Readers>,
+    ledger_size: watch::Receiver<u64>,
+}
+
+struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Store {
+    /// Opens the store, making it if there is none, brings its schema up to this version, and starts the writer.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or was made by a newer version.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::Open { path: path.to_owned(), source };
+        let connection = Connection::open(path).map_err(failed)?;
+        configure(&connection).map_err(failed)?;
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+        connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+        connection.pragma_update(None, "wal_autocheckpoint", 4_000).map_err(failed)?;
+        connection.pragma_update(None, "journal_size_limit", 64 << 20).map_err(failed)?;
+        schema::migrate(&connection, path)?;
+        let tail = Tail::load(&connection).map_err(failed)?;
+        let (size_sender, ledger_size) = watch::channel(tail.size());
+        let (jobs, queue) = mpsc::channel(WRITER_QUEUE_LEN_MAX);
+        std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || writer::run(connection, tail, queue, &size_sender))
+            .expect("a thread for the store's writer can be started");
+        let readers = Arc::new(Readers { path: path.to_owned(), idle: Mutex::new(Vec::new()) });
+        Ok(Self { jobs, readers, ledger_size })
+    }
+
+    /// Runs a job in the next group commit and answers when it is on the disk. `operation` completes the sentence
+    /// "cannot ..." in errors.
+    ///
+    /// # Errors
+    /// The job's own, `Full` when the disk is, `Closed` when the writer has ended. Nothing of the job was kept then.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        job: impl FnOnce(&mut Transaction<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (answer, outcome) = oneshot::channel();
+        let job = writer::Job::new(operation, job, answer);
+        self.jobs.send(job).await.map_err(|_| Error::Closed { operation })?;
+        outcome.await.map_err(|_| Error::Closed { operation })?
+    }
+
+    /// Like `write`, from a thread that may block.
+    ///
+    /// # Errors
+    /// As `write`.
+    pub fn write_blocking<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        job: impl FnOnce(&mut Transaction<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (answer, outcome) = oneshot::channel();
+        let job = writer::Job::new(operation, job, answer);
+        self.jobs.blocking_send(job).map_err(|_| Error::Closed { operation })?;
+        outcome.blocking_recv().map_err(|_| Error::Closed { operation })?
+    }
+
+    /// Runs a query on a read-only connection, on a thread that may block. It sees all that was answered before.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let store = self.clone();
+        tokio::task::spawn_blocking(move || store.read_blocking(operation, query))
+            .await
+            .map_err(|_| Error::Closed { operation })?
+    }
+
+    /// Like `read`, from a thread that may block.
+    ///
+    /// # Errors
+    /// When the query fails.
+    ///
+    /// # Panics
+    /// When another reader panicked while it gave its connection back.
+    pub fn read_blocking<T>(
+        &self,
+        operation: &'static str,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, Error> {
+        let failed = |source| Error::Sqlite { operation, source };
+        let idle = self.readers.idle.lock().expect("no reader panicked").pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => open_reader(&self.readers.path).map_err(failed)?,
+        };
+        let answer = query(&connection).map_err(failed);
+        let mut idle = self.readers.idle.lock().expect("no reader panicked");
+        if idle.len() < IDLE_READERS_MAX {
+            idle.push(connection);
+        }
+        answer
+    }
+
+    /// How many entries the ledger has on disk; changes with each commit that appended some.
+    #[must_use]
+    pub fn ledger_size(&self) -> watch::Receiver<u64> {
+        self.ledger_size.clone()
+    }
+}
+
+/// Opens a store's file for reading alone, as the command line does beside a running agent.
+///
+/// # Errors
+/// When there is no such file or it cannot be opened.
+pub fn open_read_only(path: &Path) -> Result<Connection, Error> {
+    open_reader(path).map_err(|source| Error::Open { path: path.to_owned(), source })
+}
+
+fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    configure(&connection)?;
+    Ok(connection)
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    // 4 MiB: the hot pages of the tables; what is more would count against an idle agent's memory.
+    connection.pragma_update(None, "cache_size", -4_096)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,30 @@
+//! The schema of the store, one file a room, applied in order and never changed after a release: add a file instead.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::Error;
+
+/// Each step brings the schema from its index to the next; `PRAGMA user_version` says how many are done.
+const STEPS: &[&str] = &[
+    include_str!("schema/01_ledger.sql"),
+    include_str!("schema/02_journal.sql"),
+    include_str!("schema/03_runs.sql"),
+    include_str!("schema/04_memory.sql"),
+    include_str!("schema/05_sync.sql"),
+];
+
+pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), Error> {
+    let failed = |source| Error::Open { path: path.to_owned(), source };
+    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
+    if found > known {
+        return Err(Error::Newer { path: path.to_owned(), found, known });
+    }
+    for (index, step) in STEPS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
+        let script = format!("BEGIN IMMEDIATE;\n{step}\nPRAGMA user_version = {};\nCOMMIT;", index + 1);
+        connection.execute_batch(&script).map_err(failed)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,98 @@
+use rusqlite::params;
+use shared::{
+    ledger::entry::{Entry, Fact},
+    time::Timestamp,
+};
+
+use super::*;
+
+fn entry(n: i64) -> Entry {
+    let fact = Fact::AgentStarted { version: n.to_string() };
+    Entry { at: Timestamp::from_micros(n), run: None, task: None, fact }
+}
+
+fn open() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let store = Store::open(&dir.path().join("node.db")).expect("a new store");
+    (dir, store)
+}
+
+#[tokio::test]
+async fn a_failed_job_undoes_its_own_rows_and_nothing_else() {
+    let (_dir, store) = open();
+    let good = |n| store.write("append", move |tx| Ok(tx.append(&entry(n))?));
+    let bad = store.write("append and fail", |tx| {
+        tx.append(&entry(100))?;
+        Err::<(), _>(Error::Data { operation: "append and fail", detail: "on purpose".to_owned() })
+    });
+    let (first, failed, second) = tokio::join!(good(1), bad, good(2));
+    assert_eq!((first.expect("kept"), second.expect("kept")), (0, 1));
+    assert!(matches!(failed, Err(Error::Data { .. })));
+    let count: i64 =
+        store.read("count", |c| c.query_row("SELECT count(*) FROM ledger", [], |r| r.get(0))).await.expect("readable");
+    assert_eq!(count, 2);
+    assert_eq!(*store.ledger_size().borrow(), 2);
+}
+
+#[tokio::test]
+async fn the_tree_continues_where_it_stood_after_a_restart() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("node.db");
+    let root_after = |range: std::ops::Range<i64>| {
+        let path = path.clone();
+        async move {
+            let store = Store::open(&path).expect("opens");
+            let mut root = [0; 32];
+            for n in range {
+                root = store
+                    .write("append", move |tx| {
+                        tx.append(&entry(n))?;
+                        Ok(tx.tail().root())
+                    })
+                    .await
+                    .expect("appends");
+            }
+            root
+        }
+    };
+    root_after(0..5).await;
+    let continued = root_after(5..11).await;
+    let (_other, store) = open();
+    let mut whole = [0; 32];
+    for n in 0..11 {
+        whole = store
+            .write("append", move |tx| {
+                tx.append(&entry(n))?;
+                Ok(tx.tail().root())
+            })
+            .await
+            .expect("appends");
+    }
+    assert_eq!(continued, whole);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_and_what_was_answered_stays() {
+    let (_dir, store) = open();
+    store.write("append", |tx| Ok(tx.append(&entry(1))?)).await.expect("there is room");
+    // SQLite's own page limit stands for the disk: the same error code, at a size of our choosing.
+    store
+        .write("limit the file", |tx| {
+            let pages: i64 = tx.connection().query_row("PRAGMA page_count", [], |row| row.get(0))?;
+            tx.connection().pragma_update(None, "max_page_count", pages + 4)?;
+            tx.connection().execute_batch("CREATE TABLE ballast (bytes BLOB)")?;
+            Ok(())
+        })
+        .await
+        .expect("the limit is set");
+    let stuffed = store
+        .write("stuff", |tx| {
+            tx.append(&entry(2))?;
+            tx.connection().execute("INSERT INTO ballast VALUES (zeroblob(1000000))", params![])?;
+            Ok(())
+        })
+        .await;
+    assert!(stuffed.as_ref().is_err_and(Error::is_full), "{stuffed:?}");
+    let next = store.write("append", |tx| Ok(tx.append(&entry(3))?)).await.expect("a small job still fits");
+    assert_eq!(next, 1, "the entry of the failed job left no gap");
+}

@@ -1,0 +1,171 @@
+//! The one writer: takes what waits, commits once, answers.
+
+use rusqlite::Connection;
+use shared::ledger::entry::Entry;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{Error, Position, Tail};
+
+/// Jobs in one commit. More would make the first of them wait for the last; fewer would waste fsyncs under load.
+const GROUP_LEN_MAX: usize = 512;
+
+/// What a job writes through.
+pub struct Transaction<'a> {
+    connection: &'a Connection,
+    tail: &'a mut Tail,
+}
+
+impl Transaction<'_> {
+    /// The connection, inside the group's transaction. Never commit or roll back on it.
+    #[must_use]
+    pub const fn connection(&self) -> &Connection {
+        self.connection
+    }
+
+    /// Appends an entry to the ledger.
+    ///
+    /// # Errors
+    /// When SQLite refuses the row.
+    pub fn append(&mut self, entry: &Entry) -> rusqlite::Result<Position> {
+        self.tail.append(self.connection, entry)
+    }
+
+    /// The ledger as of this job: size and root.
+    #[must_use]
+    pub const fn tail(&self) -> &Tail {
+        self.tail
+    }
+}
+
+/// Tells the waiting caller how its job ended, once that is certain.
+type Answer = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+/// What a job leaves behind until the commit: its error, or the answer that waits for the commit.
+type Ran = (Result<(), ()>, Answer);
+
+/// A change that waits for the next group commit.
+pub(super) struct Job {
+    operation: &'static str,
+    run: Box<dyn FnOnce(&mut Transaction<'_>) -> Ran + Send>,
+}
+
+impl Job {
+    pub(super) fn new<T: Send + 'static>(
+        operation: &'static str,
+        job: impl FnOnce(&mut Transaction<'_>) -> Result<T, Error> + Send + 'static,
+        answer: oneshot::Sender<Result<T, Error>>,
+    ) -> Self {
+        let run = move |transaction: &mut Transaction<'_>| -> Ran {
+            let result = job(transaction).map_err(|error| named(operation, error));
+            let failed = result.as_ref().map(|_| ()).map_err(|_| ());
+            // A caller that no longer waits is no error: what it asked for is done all the same.
+            let answer = move |commit: Result<(), Error>| drop(answer.send(commit.and(result)));
+            (failed, Box::new(answer))
+        };
+        Self { operation, run: Box::new(run) }
+    }
+}
+
+pub(super) fn run(connection: Connection, mut tail: Tail, mut queue: mpsc::Receiver<Job>, size: &watch::Sender<u64>) {
+    let mut group = Vec::with_capacity(GROUP_LEN_MAX);
+    while queue.blocking_recv_many(&mut group, GROUP_LEN_MAX) > 0 {
+        commit(&connection, &mut tail, group.drain(..));
+        size.send_if_modified(|known| std::mem::replace(known, tail.size()) != tail.size());
+    }
+    // Leaves a file that opens without recovery; losing this costs nothing but time at the next start.
+    drop(connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);"));
+}
+
+/// Runs the jobs in one transaction. SQLite undoes a whole transaction by itself when some errors strike (a full disk
+/// among them): then the jobs before are told so, and the rest goes on in a new one.
+fn commit(connection: &Connection, tail: &mut Tail, jobs: impl Iterator<Item = Job>) {
+    let mut group = Group::begin(connection, tail);
+    for job in jobs {
+        let undo = tail.clone();
+        if let Err(source) = group.begun.as_ref().map_err(copy).and_then(|()| connection.execute_batch("SAVEPOINT job"))
+        {
+            // The job is dropped unrun; its caller sees its channel close.
+            tracing::error!(operation = job.operation, error = %source, "the store cannot begin a transaction");
+            continue;
+        }
+        let (ran, answer) = (job.run)(&mut Transaction { connection, tail });
+        if connection.is_autocommit() {
+            let lost = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None);
+            group.answers.push((job.operation, answer));
+            group.finish(tail, Err(lost));
+            group = Group::begin(connection, tail);
+            continue;
+        }
+        if ran.is_err() {
+            *tail = undo;
+            drop(connection.execute_batch("ROLLBACK TO job"));
+        }
+        drop(connection.execute_batch("RELEASE job"));
+        group.answers.push((job.operation, answer));
+    }
+    let outcome = group.begun.as_ref().map_err(copy).and_then(|()| {
+        if *tail != group.before {
+            tail.save(connection)?;
+        }
+        connection.execute_batch("COMMIT")
+    });
+    if !connection.is_autocommit() {
+        drop(connection.execute_batch("ROLLBACK"));
+    }
+    group.finish(tail, outcome);
+}
+
+/// The jobs of one transaction, between its begin and its end.
+struct Group {
+    begun: rusqlite::Result<()>,
+    before: Tail,
+    answers: Vec<(&'static str, Answer)>,
+}
+
+impl Group {
+    fn begin(connection: &Connection, tail: &Tail) -> Self {
+        Self { begun: connection.execute_batch("BEGIN IMMEDIATE"), before: tail.clone(), answers: Vec::new() }
+    }
+
+    fn finish(self, tail: &mut Tail, outcome: rusqlite::Result<()>) {
+        if outcome.is_err() {
+            *tail = self.before;
+        }
+        for (operation, answer) in self.answers {
+            answer(outcome.as_ref().map(|&()| ()).map_err(|source| from_sqlite(operation, copy(source))));
+        }
+    }
+}
+
+fn named(operation: &'static str, error: Error) -> Error {
+    match error {
+        Error::Sqlite { source, .. } => from_sqlite(operation, source),
+        other => other,
+    }
+}
+
+fn from_sqlite(operation: &'static str, source: rusqlite::Error) -> Error {
+    if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
+        Error::Full { operation }
+    } else {
+        Error::Sqlite { operation, source }
+    }
+}
+
+/// One failed commit is told to every job of its group; SQLite's error is not `Clone`.
+fn copy(error: &rusqlite::Error) -> rusqlite::Error {
+    match error {
+        rusqlite::Error::SqliteFailure(code, text) => rusqlite::Error::SqliteFailure(*code, text.clone()),
+        other => rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ERROR),
+            Some(other.to_string()),
+        ),
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(source: rusqlite::Error) -> Self {
+        // The job's `operation` is put in by `named` before anyone reads it.
+        Self::Sqlite { operation: "use the store", source }
+    }
+}

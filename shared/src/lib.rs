@@ -1,0 +1,13 @@
+//! What the edge and the cloud must mean alike. Pure: no tokio, no SQL, no HTTP, no clock, no randomness.
+
+pub mod bundle;
+pub mod digest;
+pub mod event;
+pub mod id;
+pub mod label;
+pub mod ledger;
+pub mod policy;
+pub mod problem;
+pub mod time;
+pub mod wire;
+pub mod workflow;

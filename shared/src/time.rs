@@ -1,0 +1,113 @@
+//! Instants and durations as data. Nothing here reads a clock.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// An instant: microseconds since 1970-01-01T00:00:00Z, leap seconds ignored. Text form: RFC 3339 in UTC.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(i64);
+
+/// The text was not an RFC 3339 instant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not an instant: expected RFC 3339 such as 2026-11-21T08:30:00Z")]
+pub struct ParseError {
+    text: String,
+}
+
+impl Timestamp {
+    #[must_use]
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    #[must_use]
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis.saturating_mul(1_000))
+    }
+
+    #[must_use]
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    #[must_use]
+    pub const fn as_millis(self) -> i64 {
+        self.0.div_euclid(1_000)
+    }
+
+    /// This instant and a span (or less a negative span); saturates at the ends of the range.
+    #[must_use]
+    pub const fn plus_micros(self, micros: i64) -> Self {
+        Self(self.0.saturating_add(micros))
+    }
+
+    /// This instant and a span; saturates.
+    #[must_use]
+    pub fn plus(self, span: std::time::Duration) -> Self {
+        self.plus_micros(i64::try_from(span.as_micros()).unwrap_or(i64::MAX))
+    }
+
+    /// How far `self` lies past `earlier`; zero when it does not.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> std::time::Duration {
+        std::time::Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_microsecond(self.0) {
+            Ok(instant) => fmt::Display::fmt(&instant, f),
+            Err(_) => write!(f, "{}us", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let instant: jiff::Timestamp = text.parse().map_err(|_| ParseError { text: text.to_owned() })?;
+        Ok(Self(instant.as_microsecond()))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_form_survives_a_round_trip() {
+        for text in ["2026-11-21T08:30:00Z", "1969-12-31T23:59:59.999999Z", "2014-01-01T00:05:00.5Z"] {
+            let instant: Timestamp = text.parse().expect("valid");
+            assert_eq!(instant.to_string(), text);
+        }
+        assert!("2026-11-21 08:30".parse::<Timestamp>().is_err());
+    }
+
+    #[test]
+    fn spans_saturate_instead_of_wrapping() {
+        assert_eq!(Timestamp::from_micros(i64::MAX).plus_micros(1).as_micros(), i64::MAX);
+        assert_eq!(Timestamp::from_micros(0).since(Timestamp::from_micros(5)), std::time::Duration::ZERO);
+    }
+}
