@@ -3,7 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shared::{id::RunId, label::Label, ledger::entry::Fact, time::Timestamp};
+use shared::{
+    id::RunId,
+    label::Label,
+    ledger::entry::{Content, Fact},
+    time::Timestamp,
+};
 
 /// Names one effect for ever: the run, the task's reference with iterations, such as `01J...:/do/2/each/do/0/ask#3`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -26,6 +31,26 @@ pub struct Call {
     pub label: Label,
     /// When the caller gives up: the nearest timeout of the task, the workflow and the scopes between.
     pub deadline: Option<Timestamp>,
+    /// When this effect was asked for the first time; asking again (parked, or after a restart) does not change it.
+    pub asked_at: Timestamp,
+}
+
+/// Whether the ledger may keep the text of what went in and came out, or its digest alone. Policy says which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    Text,
+    Digest,
+}
+
+impl Keep {
+    /// What the ledger says of this text.
+    #[must_use]
+    pub fn content(self, text: &str) -> Content {
+        match self {
+            Self::Text => Content::kept(text),
+            Self::Digest => Content::digested(text),
+        }
+    }
 }
 
 /// A call that came to a good end.
