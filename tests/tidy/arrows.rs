@@ -212,12 +212,12 @@ fn word(code: &str) -> String {
 
 #[test]
 fn every_shape_of_import_is_seen() {
-    let seen = |inside: &str, code: &str| -> Vec<String> {
-        imports(inside, code).into_iter().map(|(name, _)| name).collect()
-    };
-    assert_eq!(seen("feed/mqtt.rs", "use crate::{store::{Store, Error}, memory}; fn f() { crate::api::serve() }"), [
-        "store", "memory", "api"
-    ]);
+    let seen =
+        |inside: &str, code: &str| -> Vec<String> { imports(inside, code).into_iter().map(|(name, _)| name).collect() };
+    assert_eq!(
+        seen("feed/mqtt.rs", "use crate::{store::{Store, Error}, memory}; fn f() { crate::api::serve() }"),
+        ["store", "memory", "api"]
+    );
     assert_eq!(seen("feed/mqtt.rs", "use super::super::memory::Index; use super::decoder::Decoder;"), ["memory"]);
     assert_eq!(seen("feed/mod.rs", "use super::memory::Index;"), ["memory"]);
     assert_eq!(seen("feed.rs", "pub(crate) fn f() {} use super::memory;"), ["memory"]);
@@ -225,7 +225,9 @@ fn every_shape_of_import_is_seen() {
 
 #[test]
 fn a_forbidden_import_is_reported_with_its_line() {
-    let file =
-        File { path: "edge-agent/src/feed/mqtt.rs".to_owned(), text: "//! x\n\nuse crate::memory::Index;\n".to_owned() };
+    let file = File {
+        path: "edge-agent/src/feed/mqtt.rs".to_owned(),
+        text: "//! x\n\nuse crate::memory::Index;\n".to_owned(),
+    };
     assert_eq!(forbidden("edge-agent/src", EDGE_AGENT, &file), ["edge-agent/src/feed/mqtt.rs:3: feed -> memory"]);
 }
