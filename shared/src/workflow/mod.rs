@@ -1,1 +1,74 @@
-//! Placeholder.
+//! The workflow language: documents as types, and what is wrong with them.
+
+pub mod definition;
+#[cfg(test)]
+mod fixtures;
+mod source;
+
+use std::sync::Arc;
+
+use crate::{
+    digest::Digest,
+    problem::{Problem, Problems},
+};
+use definition::Definition;
+use source::Side;
+
+/// A workflow that was read and found good.
+#[derive(Debug)]
+pub struct Workflow {
+    definition: Definition,
+    /// The text that it was read from.
+    text: Arc<str>,
+    digest: Digest,
+}
+
+impl Workflow {
+    /// Reads a workflow; `file` is what problems call it.
+    pub fn parse(file: &str, yaml: &str) -> Result<Self, Problems> {
+        let definition = read_definition(file, yaml)?;
+        Ok(Self { definition, text: yaml.into(), digest: Digest::of(yaml.as_bytes()) })
+    }
+
+    #[must_use]
+    pub const fn definition(&self) -> &Definition {
+        &self.definition
+    }
+
+    /// The text that `parse` was given; reading it again gives the same workflow.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The digest of the text.
+    #[must_use]
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+/// Reads the text into types: everything that the language's schema forbids is found here.
+fn read_definition(file: &str, yaml: &str) -> Result<Definition, Problems> {
+    let one = |problem| Problems(vec![problem]);
+    let value = source::read(yaml).map_err(|(place, message)| {
+        let (line, column) = place.unzip();
+        one(Problem { file: file.to_owned(), line, column, field: String::new(), message })
+    })?;
+    let definition: Definition = source::decode(&value)
+        .map_err(|(path, side, message)| one(problem_at(file, yaml, &path, side, message)))?;
+    // What the types did not keep was there in vain: a `null`, as nothing else can be lost.
+    let written = serde_json::to_value(&definition).unwrap_or_default();
+    if let Some(path) = source::first_difference(&value, &written) {
+        let message = "`null` is not allowed here: leave the key out".to_owned();
+        return Err(one(problem_at(file, yaml, &path, Side::Key, message)));
+    }
+    Ok(definition)
+}
+
+/// A problem with the thing at this path, with its place in the text.
+fn problem_at(file: &str, yaml: &str, path: &[String], side: Side, message: String) -> Problem {
+    let (line, column) = source::locate(yaml, path, side).unzip();
+    let field = path.iter().map(|segment| format!("/{segment}")).collect();
+    Problem { file: file.to_owned(), line, column, field, message }
+}

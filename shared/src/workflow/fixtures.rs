@@ -1,0 +1,40 @@
+//! The public documents of the language, read and written out again. They lie beside the checkout, not in it.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::{read_definition, source};
+
+/// The YAML files of a folder beside the checkout; `None`, said on the terminal, where it is absent.
+pub(super) fn documents(folder: &str) -> Option<Vec<(String, String)>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared").join(folder);
+    let Ok(entries) = std::fs::read_dir(&root) else {
+        println!("skipped: {} is not there", root.display());
+        return None;
+    };
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    paths.sort();
+    Some(paths.iter().map(|path| (path.display().to_string(), std::fs::read_to_string(path).unwrap())).collect())
+}
+
+fn survives_a_round_trip(folder: &str) {
+    let Some(documents) = documents(folder) else { return };
+    assert!(!documents.is_empty(), "no document in {folder}");
+    for (name, text) in documents {
+        let definition = read_definition(&name, &text).unwrap_or_else(|problems| panic!("{problems}"));
+        let written: Value = serde_json::to_value(&definition).unwrap();
+        assert_eq!(written, source::read(&text).unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn the_public_examples_survive_a_round_trip() {
+    survives_a_round_trip("suites/open-workflow/examples");
+}
+
+#[test]
+fn our_own_designs_survive_a_round_trip() {
+    survives_a_round_trip("design/examples");
+}

@@ -1,0 +1,256 @@
+//! A workflow's YAML text: read into JSON, and asked afterwards where in the text a thing stands. The second question
+//! is rare (only mistakes raise it), so it reads the text again with a reader that stops at the place in question.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::Value;
+
+/// More than any real workflow (the largest public one has 9 KB), and little enough to be read many times.
+const BYTES_MAX: usize = 1 << 20;
+
+/// Line and column, 1-based.
+pub(super) type Place = (u32, u32);
+
+/// Reads YAML into JSON. The error is the place, if known, and what is wrong there.
+pub(super) fn read(yaml: &str) -> Result<Value, (Option<Place>, String)> {
+    if yaml.len() > BYTES_MAX {
+        return Err((None, format!("the document has {} bytes: expected at most {BYTES_MAX}", yaml.len())));
+    }
+    let fail = |error: serde_yaml_ng::Error| {
+        let place = error.location().and_then(|at| place(&at));
+        (place, without_place(&error.to_string()))
+    };
+    // By way of YAML's own value, because that one refuses a key that is there twice.
+    let value: serde_yaml_ng::Value = serde_yaml_ng::from_str(yaml).map_err(fail)?;
+    drop(value);
+    serde_yaml_ng::from_str(yaml).map_err(fail)
+}
+
+fn place(at: &serde_yaml_ng::Location) -> Option<Place> {
+    Some((u32::try_from(at.line()).ok()?, u32::try_from(at.column()).ok()?))
+}
+
+/// The message without ` at line 3 column 5` at its end: the place is told in front.
+fn without_place(message: &str) -> String {
+    let end = message.rfind(" at line ").unwrap_or(message.len());
+    message[..end].to_owned()
+}
+
+/// Whether the key of an object's member is meant, or its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Key,
+    Value,
+}
+
+/// Where in the text the thing at this path stands; of what is not there, where its nearest parent stands.
+pub(super) fn locate(yaml: &str, path: &[String], side: Side) -> Option<Place> {
+    (0..=path.len()).rev().find_map(|len| {
+        let side = if len == path.len() { side } else { Side::Key };
+        let seek = Seek { path: &path[..len], side };
+        let stopped = seek.deserialize(serde_yaml_ng::Deserializer::from_str(yaml)).err()?;
+        if !stopped.to_string().contains(FOUND) {
+            return None;
+        }
+        place(&stopped.location()?)
+    })
+}
+
+const FOUND: &str = "\u{1}found\u{1}";
+
+/// Goes down a path and stops with an error there, because errors are what knows the place.
+struct Seek<'p> {
+    path: &'p [String],
+    side: Side,
+}
+
+impl<'de> DeserializeSeed<'de> for Seek<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+/// A key that stops the reader when it is the wanted one.
+struct SeekKey<'p> {
+    wanted: &'p str,
+    stop: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for SeekKey<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for SeekKey<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: de::Error>(self, key: &str) -> Result<bool, E> {
+        let is_wanted = key == self.wanted;
+        if is_wanted && self.stop { Err(E::custom(FOUND)) } else { Ok(is_wanted) }
+    }
+}
+
+impl Seek<'_> {
+    fn scalar<E: de::Error>(self) -> Result<(), E> {
+        if self.path.is_empty() { Err(E::custom(FOUND)) } else { Ok(()) }
+    }
+}
+
+impl<'de> Visitor<'de> for Seek<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<(), E> {
+        self.scalar()
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<(), E> {
+        self.scalar()
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<(), E> {
+        self.scalar()
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<(), E> {
+        self.scalar()
+    }
+
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<(), E> {
+        self.scalar()
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        self.scalar()
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let Some((index, rest)) = self.path.split_first() else { return Err(de::Error::custom(FOUND)) };
+        let mut position = 0_usize;
+        loop {
+            let more = if index.parse() == Ok(position) {
+                seq.next_element_seed(Seek { path: rest, side: self.side })?
+            } else {
+                seq.next_element::<IgnoredAny>()?.map(|_| ())
+            };
+            if more.is_none() {
+                return Ok(());
+            }
+            position += 1;
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Some((wanted, rest)) = self.path.split_first() else { return Err(de::Error::custom(FOUND)) };
+        let stop = rest.is_empty() && self.side == Side::Key;
+        while let Some(is_wanted) = map.next_key_seed(SeekKey { wanted, stop })? {
+            if is_wanted {
+                map.next_value_seed(Seek { path: rest, side: self.side })?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+/// Reads JSON into a type; the error is the path to what is wrong, whether its key or its value is, and what.
+pub(super) fn decode<'v, T: Deserialize<'v>>(value: &'v Value) -> Result<T, (Vec<String>, Side, String)> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error
+            .path()
+            .iter()
+            .filter_map(|segment| match segment {
+                serde_path_to_error::Segment::Seq { index } => Some(index.to_string()),
+                serde_path_to_error::Segment::Map { key } => Some(key.clone()),
+                serde_path_to_error::Segment::Enum { variant } => Some(variant.clone()),
+                serde_path_to_error::Segment::Unknown => None,
+            })
+            .collect();
+        let message = error.into_inner().to_string();
+        let side = if message.starts_with("unknown ") { Side::Key } else { Side::Value };
+        (path, side, message)
+    })
+}
+
+/// The path of the first thing in `read` that `written` lacks or has otherwise.
+pub(super) fn first_difference(read: &Value, written: &Value) -> Option<Vec<String>> {
+    if read == written {
+        return None;
+    }
+    let inner = match (read, written) {
+        (Value::Object(read), Value::Object(written)) => read.iter().find_map(|(key, value)| {
+            let rest = written.get(key).map_or_else(|| Some(Vec::new()), |other| first_difference(value, other))?;
+            Some((key.clone(), rest))
+        }),
+        (Value::Array(read), Value::Array(written)) => {
+            let mut pairs = read.iter().zip(written).enumerate();
+            pairs.find_map(|(index, (value, other))| Some((index.to_string(), first_difference(value, other)?)))
+        }
+        _ => None,
+    };
+    Some(inner.map_or_else(Vec::new, |(segment, rest)| [vec![segment], rest].concat()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "\
+a: 1
+do:
+  - first:
+      set: { x: [1, 2, { y: 3 }] }
+  - second:
+      set:
+        z: >-
+          long
+";
+
+    fn at(path: &str, side: Side) -> Option<Place> {
+        let path: Vec<String> = path.split('/').skip(1).map(str::to_owned).collect();
+        locate(TEXT, &path, side)
+    }
+
+    #[test]
+    fn every_key_and_value_is_found_where_it_stands() {
+        assert_eq!(at("/a", Side::Key), Some((1, 1)));
+        assert_eq!(at("/a", Side::Value), Some((1, 4)));
+        assert_eq!(at("/do/0/first", Side::Key), Some((3, 5)));
+        assert_eq!(at("/do/0/first/set/x/2/y", Side::Key), Some((4, 26)));
+        assert_eq!(at("/do/0/first/set/x/2/y", Side::Value), Some((4, 29)));
+        assert_eq!(at("/do/1/second/set/z", Side::Value), Some((7, 12)));
+    }
+
+    #[test]
+    fn what_is_missing_is_placed_at_its_nearest_parent() {
+        assert_eq!(at("/do/1/second/set/nothing/here", Side::Value), Some((6, 7)));
+        assert_eq!(at("/nothing", Side::Value), Some((1, 1)));
+    }
+
+    #[test]
+    fn a_key_that_is_there_twice_is_refused_with_its_place() {
+        let (place, message) = read("a: 1\nb: 2\na: 3\n").unwrap_err();
+        assert_eq!((place, message.as_str()), (Some((1, 1)), "duplicate entry with key \"a\""));
+    }
+}
