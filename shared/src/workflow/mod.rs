@@ -55,8 +55,8 @@ fn read_definition(file: &str, yaml: &str) -> Result<Definition, Problems> {
         let (line, column) = place.unzip();
         one(Problem { file: file.to_owned(), line, column, field: String::new(), message })
     })?;
-    let definition: Definition = source::decode(&value)
-        .map_err(|(path, side, message)| one(problem_at(file, yaml, &path, side, message)))?;
+    let definition: Definition =
+        source::decode(&value).map_err(|(path, side, message)| one(problem_at(file, yaml, &path, side, message)))?;
     // What the types did not keep was there in vain: a `null`, as nothing else can be lost.
     let written = serde_json::to_value(&definition).unwrap_or_default();
     if let Some(path) = source::first_difference(&value, &written) {

@@ -156,7 +156,9 @@ mod tests {
         assert_eq!(millis("PT0.1S"), Some(100));
         assert_eq!(millis("P1Y2M3W4D"), Some((365 + 60 + 21 + 4) * 86_400_000));
         assert_eq!(millis("PT0S"), Some(0));
-        for bad in ["", "P", "PT", "P1", "5M", "PT5", "P5S", "PT5M3H", "PT-5M", "pt5m", "PT5M ", "PT1.M", "P1DT", "PT1é"] {
+        for bad in
+            ["", "P", "PT", "P1", "5M", "PT5", "P5S", "PT5M3H", "PT-5M", "pt5m", "PT5M ", "PT1.M", "P1DT", "PT1é"]
+        {
             assert_eq!(millis(bad), None, "{bad}");
         }
     }
@@ -166,7 +168,10 @@ mod tests {
         assert_eq!(Duration::span_of(&serde_json::json!("PT1S")), Ok(time::Duration::from_secs(1)));
         assert_eq!(Duration::span_of(&serde_json::json!({"minutes": 2})), Ok(time::Duration::from_secs(120)));
         let error = Duration::span_of(&serde_json::json!(5)).unwrap_err().to_string();
-        assert_eq!(error, r#"5 is not a duration: expected ISO 8601 such as PT5M, or an object such as {"minutes": 5}"#);
+        assert_eq!(
+            error,
+            r#"5 is not a duration: expected ISO 8601 such as PT5M, or an object such as {"minutes": 5}"#
+        );
     }
 
     proptest! {

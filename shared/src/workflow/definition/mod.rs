@@ -18,12 +18,14 @@ use serde_json::{Map, Value};
 
 pub use call::Call;
 pub use data::{
-    Authentication, Bearer, Credentials, Endpoint, EndpointConfiguration, Export, ExternalResource, Grant, Input, Output,
-    Schema, SchemaSource,
+    Authentication, Bearer, Credentials, Endpoint, EndpointConfiguration, Export, ExternalResource, Grant, Input,
+    Output, Schema, SchemaSource,
 };
 pub use duration::{Duration, DurationError, Parts, parse_iso8601};
 pub use event::{Correlation, EventFilter, Read, Schedule, Strategy, Until};
-pub use fault::{AttemptLimit, Backoff, Catch, CatchErrors, ErrorDefinition, ErrorFilter, Jitter, RetryLimit, RetryPolicy};
+pub use fault::{
+    AttemptLimit, Backoff, Catch, CatchErrors, ErrorDefinition, ErrorFilter, Jitter, RetryLimit, RetryPolicy,
+};
 pub use form::{Item, Reference};
 pub use run::{Cleanup, Container, Lifetime, Process, PullPolicy, Returns, Run, Script, Shell, Subflow};
 pub use task::{
