@@ -1,1 +1,3 @@
-//! The product as its users run it: real processes, real brokers, a real browser.
+//! The product as its users run it: real processes, real brokers, a real browser. One file per scenario.
+
+mod harness_itself;
