@@ -1,0 +1,55 @@
+//! What can go wrong with a model, its files or its input.
+
+use std::path::{Path, PathBuf};
+
+/// Why a model could not be loaded or could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The disk said no.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// The operation, as a verb: `read`, `write`.
+        doing: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    /// A file is not what it should be: cut off, damaged, or of another kind.
+    #[error("{}: {message}", path.display())]
+    File {
+        path: PathBuf,
+        /// What was found and what was expected.
+        message: String,
+    },
+    /// The request cannot be served as it stands: an unknown schema keyword, a text that is too long.
+    #[error("{message}")]
+    Request {
+        /// Names the field and what was expected.
+        message: String,
+    },
+    /// A tensor operation failed: a broken model, or a bug.
+    #[error("cannot {doing}")]
+    Tensor {
+        /// The operation, as a verb and its object.
+        doing: String,
+        source: candle_core::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(doing: &'static str, path: &Path, source: std::io::Error) -> Self {
+        Self::Io { doing, path: path.to_owned(), source }
+    }
+
+    pub(crate) fn file(path: &Path, message: impl Into<String>) -> Self {
+        Self::File { path: path.to_owned(), message: message.into() }
+    }
+
+    pub(crate) fn request(message: impl Into<String>) -> Self {
+        Self::Request { message: message.into() }
+    }
+
+    pub(crate) fn tensor(doing: impl Into<String>) -> impl FnOnce(candle_core::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::Tensor { doing, source }
+    }
+}
