@@ -16,8 +16,7 @@ use shared::{
 use crate::Error;
 
 /// The manifests that are compiled in.
-const BUILT_IN: &[(&str, &str)] =
-    &[("all-minilm-l6-v2.toml", include_str!("../catalog/all-minilm-l6-v2.toml"))];
+const BUILT_IN: &[(&str, &str)] = &[("all-minilm-l6-v2.toml", include_str!("../catalog/all-minilm-l6-v2.toml"))];
 
 /// A model: what it is and the files that make it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -73,7 +72,9 @@ impl Manifest {
     pub fn built_in() -> Vec<Self> {
         BUILT_IN
             .iter()
-            .map(|(file, text)| Self::parse(file, text).expect("a manifest that is compiled in is right; a test reads each"))
+            .map(|(file, text)| {
+                Self::parse(file, text).expect("a manifest that is compiled in is right; a test reads each")
+            })
             .collect()
     }
 

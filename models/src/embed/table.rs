@@ -157,9 +157,8 @@ mod tests {
     }
 
     fn reference(table: &Table) -> Tokenizer {
-        let mut vocabulary: serde_json::Map<String, serde_json::Value> = (0..table.count)
-            .map(|row| (String::from_utf8(table.name(row).to_vec()).unwrap(), row.into()))
-            .collect();
+        let mut vocabulary: serde_json::Map<String, serde_json::Value> =
+            (0..table.count).map(|row| (String::from_utf8(table.name(row).to_vec()).unwrap(), row.into())).collect();
         vocabulary.insert("[UNK]".to_owned(), u32::MAX.into());
         let tokenizer = serde_json::json!({
             "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
