@@ -1,1 +1,7 @@
-//! Placeholder.
+//! MQTT in: from the broker's message to rows of the ingest journal, and only then its PUBACK.
+//!
+//! It never looks at what a value means; that is `edge_core::signal`, driven by `pipeline`.
+
+pub mod config;
+pub mod decode;
+pub mod topic;

@@ -1,0 +1,282 @@
+//! What a person writes of feeds: `feeds.yaml` in the bundle, and the node's own broker settings. Checked wholly at the
+//! door; a mistake names file, line, field and what was expected.
+
+use std::{collections::HashSet, fmt, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use edge_core::signal::config::{Detector, Window};
+use serde::Deserialize;
+use serde_json::Value;
+use shared::{
+    label::Label,
+    problem::{Problem, Problems},
+};
+
+use super::{decode::Decode, topic::Filter};
+
+/// Feeds of one node. Each message goes to the first that matches, so a longer list costs every message.
+const FEEDS_MAX: usize = 256;
+/// Detectors of one feed; each has a state per series.
+const DETECTORS_MAX: usize = 32;
+
+/// All feeds of a bundle, in the order written: a message belongs to the first whose topic filter matches.
+#[derive(Debug, Clone, Default)]
+pub struct Feeds {
+    feeds: Vec<Arc<Feed>>,
+}
+
+/// A source of readings.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "RawFeed")]
+pub struct Feed {
+    pub name: String,
+    pub topic: Filter,
+    /// The quality of service to subscribe with: 0, or 1 for readings that must not be lost.
+    pub qos: u8,
+    pub decode: Decode,
+    pub schema: Option<Schema>,
+    pub label: Label,
+    pub window: Option<Window>,
+    pub detectors: Vec<Detector>,
+    pub events: Events,
+}
+
+/// What becomes an event besides findings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Events {
+    #[default]
+    Findings,
+    /// Each message, too: `io.skerry.message.v1` with the decoded payload as data.
+    Message,
+}
+
+/// A compiled JSON schema over a feed's payload.
+pub struct Schema(jsonschema::Validator);
+
+impl Schema {
+    /// The first thing that is wrong with the value, with its place in it.
+    ///
+    /// # Errors
+    /// When the schema does not allow the value.
+    pub fn check(&self, value: &Value) -> Result<(), String> {
+        match self.0.validate(value) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(format!("{} at {:?}", error, error.instance_path().as_str())),
+        }
+    }
+}
+
+impl fmt::Debug for Schema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Schema")
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFeed {
+    name: String,
+    topic: Filter,
+    #[serde(default = "at_least_once")]
+    qos: u8,
+    decode: Decode,
+    schema: Option<Value>,
+    #[serde(default)]
+    label: Label,
+    window: Option<Window>,
+    #[serde(default)]
+    detectors: Vec<Detector>,
+    #[serde(default)]
+    events: Events,
+}
+
+const fn at_least_once() -> u8 {
+    1
+}
+
+impl TryFrom<RawFeed> for Feed {
+    type Error = String;
+
+    fn try_from(raw: RawFeed) -> Result<Self, String> {
+        let name = raw.name;
+        let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if !(1..=63).contains(&name.len()) || !name.chars().all(good) {
+            return Err(format!("name {name:?} must be 1 to 63 of a-z, A-Z, 0-9, `-`, `_` and `.`"));
+        }
+        let wrong = |reason: &str| Err(format!("feed `{name}`: {reason}"));
+        if raw.qos > 1 {
+            return wrong("`qos` must be 0 or 1");
+        }
+        if raw.detectors.len() > DETECTORS_MAX {
+            return wrong("there may be at most 32 `detectors`");
+        }
+        let mut names = HashSet::new();
+        for detector in &raw.detectors {
+            if !names.insert(&detector.name) {
+                return wrong(&format!("two detectors are named `{}`: each needs its own name", detector.name));
+            }
+            if raw.window.is_none() && detector.of != edge_core::signal::config::Quantity::Value {
+                return wrong(&format!("detector `{}` looks at windows: the feed needs a `window`", detector.name));
+            }
+        }
+        if raw.decode.levels_needed() > raw.topic.levels_max() {
+            return wrong("`decode` takes a topic level that no topic of the filter has");
+        }
+        let schema = match raw.schema {
+            None => None,
+            Some(schema) => match jsonschema::validator_for(&schema) {
+                Ok(compiled) => Some(Schema(compiled)),
+                Err(error) => return wrong(&format!("`schema` is not a JSON schema: {error}")),
+            },
+        };
+        let (topic, qos, decode, label) = (raw.topic, raw.qos, raw.decode, raw.label);
+        Ok(Self { name, topic, qos, decode, schema, label, window: raw.window, detectors: raw.detectors, events: raw.events })
+    }
+}
+
+impl Feeds {
+    /// Reads `feeds.yaml`: a mapping with the one key `feeds`, a list.
+    ///
+    /// # Errors
+    /// The first mistake, with line and field. Unknown keys are mistakes.
+    pub fn parse(file: &str, yaml: &str) -> Result<Self, Problems> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Document {
+            feeds: Vec<Feed>,
+        }
+        let document: Document = serde_yaml_ng::from_str(yaml).map_err(|error| Problems(vec![locate(file, &error)]))?;
+        let whole = |message: String| {
+            Err(Problems(vec![Problem { file: file.to_owned(), line: None, column: None, field: "feeds".to_owned(), message }]))
+        };
+        if document.feeds.len() > FEEDS_MAX {
+            return whole(format!("{} feeds, but at most {FEEDS_MAX} are allowed", document.feeds.len()));
+        }
+        let mut names = HashSet::new();
+        if let Some(twice) = document.feeds.iter().find(|feed| !names.insert(feed.name.as_str())) {
+            return whole(format!("two feeds are named `{}`: each needs its own name", twice.name));
+        }
+        Ok(Self { feeds: document.feeds.into_iter().map(Arc::new).collect() })
+    }
+
+    /// The feeds in the order written.
+    #[must_use]
+    pub fn list(&self) -> &[Arc<Feed>] {
+        &self.feeds
+    }
+
+    /// The feed that a message of this topic belongs to.
+    #[must_use]
+    pub fn of_topic(&self, topic: &str) -> Option<&Arc<Feed>> {
+        self.feeds.iter().find(|feed| feed.topic.matches(topic))
+    }
+
+    /// The feed of this name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Arc<Feed>> {
+        self.feeds.iter().find(|feed| feed.name == name)
+    }
+}
+
+/// A YAML error as a problem. The parser's text begins with the path of the field and ends with the place.
+fn locate(file: &str, error: &serde_yaml_ng::Error) -> Problem {
+    let text = error.to_string();
+    let place = error.location();
+    let text = place.as_ref().and_then(|_| text.rfind(" at line ")).map_or(text.as_str(), |end| &text[..end]);
+    let (field, message) = match text.split_once(": ") {
+        Some((path, rest)) if path.starts_with("feeds") && !path.contains(' ') => (path, rest),
+        _ => ("", text),
+    };
+    let number = |n: usize| u32::try_from(n).ok();
+    Problem {
+        file: file.to_owned(),
+        line: place.as_ref().and_then(|place| number(place.line())),
+        column: place.as_ref().and_then(|place| number(place.column())),
+        field: field.to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+/// The node's broker: the site's own if `url` is given, else the embedded one.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Broker {
+    /// `mqtt://host:1883` or `mqtts://host:8883` of the site's broker.
+    pub url: Option<String>,
+    /// The MQTT version spoken with the site's broker.
+    pub protocol: Protocol,
+    /// The stable client id of the node's session; `skerry-<node>` if not given.
+    pub client_id: Option<String>,
+    pub username: Option<String>,
+    /// Where the password is: the name of an environment variable, or a file.
+    pub password_env: Option<String>,
+    pub password_file: Option<PathBuf>,
+    /// PEM file with the CA that signed the broker's certificate; the system's roots are not asked.
+    pub ca: Option<PathBuf>,
+    /// How long the site's broker is asked to keep the session while the node is away.
+    pub session_expiry_s: u32,
+    pub keep_alive_s: u16,
+    pub embedded: Embedded,
+}
+
+impl Default for Broker {
+    fn default() -> Self {
+        Self {
+            url: None,
+            protocol: Protocol::default(),
+            client_id: None,
+            username: None,
+            password_env: None,
+            password_file: None,
+            ca: None,
+            session_expiry_s: 7 * 86_400,
+            keep_alive_s: 30,
+            embedded: Embedded::default(),
+        }
+    }
+}
+
+/// The version of MQTT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub enum Protocol {
+    #[default]
+    #[serde(rename = "5")]
+    V5,
+    #[serde(rename = "3.1.1")]
+    V4,
+}
+
+/// The embedded broker, used when no `url` is given.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Embedded {
+    /// Port 0: a free one. Loopback by default, so that nothing is open to the plant before someone says so.
+    pub listen: SocketAddr,
+    /// Who may connect. Empty: anyone, which is only allowed on a loopback address.
+    pub users: Vec<User>,
+    pub tls: Option<ServerTls>,
+}
+
+impl Default for Embedded {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 1883)), users: Vec::new(), tls: None }
+    }
+}
+
+/// One that may connect to the embedded broker.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    pub name: String,
+    pub password_env: Option<String>,
+    pub password_file: Option<PathBuf>,
+}
+
+/// The embedded broker's certificate.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerTls {
+    /// PEM files.
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
