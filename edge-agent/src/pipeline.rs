@@ -10,5 +10,8 @@ pub trait Deliver: Send + Sync {
     ///
     /// # Errors
     /// When they could not be kept; they are offered again.
-    fn deliver(&self, events: Vec<(Event, Label)>) -> BoxFuture<'_, Result<(), Box<dyn std::error::Error + Send + Sync>>>;
+    fn deliver(
+        &self,
+        events: Vec<(Event, Label)>,
+    ) -> BoxFuture<'_, Result<(), Box<dyn std::error::Error + Send + Sync>>>;
 }

@@ -130,7 +130,17 @@ impl TryFrom<RawFeed> for Feed {
             },
         };
         let (topic, qos, decode, label) = (raw.topic, raw.qos, raw.decode, raw.label);
-        Ok(Self { name, topic, qos, decode, schema, label, window: raw.window, detectors: raw.detectors, events: raw.events })
+        Ok(Self {
+            name,
+            topic,
+            qos,
+            decode,
+            schema,
+            label,
+            window: raw.window,
+            detectors: raw.detectors,
+            events: raw.events,
+        })
     }
 }
 
@@ -147,7 +157,13 @@ impl Feeds {
         }
         let document: Document = serde_yaml_ng::from_str(yaml).map_err(|error| Problems(vec![locate(file, &error)]))?;
         let whole = |message: String| {
-            Err(Problems(vec![Problem { file: file.to_owned(), line: None, column: None, field: "feeds".to_owned(), message }]))
+            Err(Problems(vec![Problem {
+                file: file.to_owned(),
+                line: None,
+                column: None,
+                field: "feeds".to_owned(),
+                message,
+            }]))
         };
         if document.feeds.len() > FEEDS_MAX {
             return whole(format!("{} feeds, but at most {FEEDS_MAX} are allowed", document.feeds.len()));

@@ -113,11 +113,18 @@ impl Decode {
             Channel::From(source) => of(source),
             Channel::Named(_) => 0,
         });
-        let rest = [Some(&self.device), self.unit.as_ref(), self.id.as_ref(), self.time.as_ref().map(|time| &time.from)];
+        let rest =
+            [Some(&self.device), self.unit.as_ref(), self.id.as_ref(), self.time.as_ref().map(|time| &time.from)];
         channels.chain(rest.into_iter().flatten().map(of)).max().unwrap_or(0)
     }
 
-    fn readings(&self, topic: &str, payload: &Value, received: Timestamp, names: &mut Names) -> Result<(Vec<Reading>, bool), Misfit> {
+    fn readings(
+        &self,
+        topic: &str,
+        payload: &Value,
+        received: Timestamp,
+        names: &mut Names,
+    ) -> Result<(Vec<Reading>, bool), Misfit> {
         let device = self.device.name("device", topic, payload, NAME_LEN_MAX, names)?;
         let at = match &self.time {
             None => None,
@@ -136,7 +143,13 @@ impl Decode {
                 Channel::Named(name) => Arc::clone(name),
             };
             let value = path.number("value", payload)?;
-            readings.push(Reading { device: Arc::clone(&device), channel, value, unit: unit.clone(), at: at.unwrap_or(received) });
+            readings.push(Reading {
+                device: Arc::clone(&device),
+                channel,
+                value,
+                unit: unit.clone(),
+                at: at.unwrap_or(received),
+            });
         }
         if readings.is_empty() {
             let places: Vec<&str> = self.values.iter().map(|(_, path)| path.text.as_str()).collect();
@@ -150,7 +163,13 @@ impl Decode {
 ///
 /// # Errors
 /// Why it does not fit.
-pub fn decode(feed: &Feed, topic: &str, payload: &[u8], received: Timestamp, names: &mut Names) -> Result<Decoded, Misfit> {
+pub fn decode(
+    feed: &Feed,
+    topic: &str,
+    payload: &[u8],
+    received: Timestamp,
+    names: &mut Names,
+) -> Result<Decoded, Misfit> {
     if payload.len() > PAYLOAD_LEN_MAX {
         return Err(Misfit::Oversized { bytes: payload.len() });
     }
@@ -185,7 +204,12 @@ impl Names {
 }
 
 impl Source {
-    fn text<'a>(&'a self, what: &'static str, topic: &'a str, payload: &'a Value) -> Result<std::borrow::Cow<'a, str>, Misfit> {
+    fn text<'a>(
+        &'a self,
+        what: &'static str,
+        topic: &'a str,
+        payload: &'a Value,
+    ) -> Result<std::borrow::Cow<'a, str>, Misfit> {
         match self {
             Self::Constant(text) => Ok((&**text).into()),
             Self::Topic(level) => match topic.split('/').nth(*level) {
@@ -201,14 +225,26 @@ impl Source {
         }
     }
 
-    fn name(&self, what: &'static str, topic: &str, payload: &Value, len_max: usize, names: &mut Names) -> Result<Arc<str>, Misfit> {
+    fn name(
+        &self,
+        what: &'static str,
+        topic: &str,
+        payload: &Value,
+        len_max: usize,
+        names: &mut Names,
+    ) -> Result<Arc<str>, Misfit> {
         if let Self::Constant(text) = self {
             return Ok(Arc::clone(text));
         }
         let text = self.text(what, topic, payload)?;
         if text.is_empty() || text.len() > len_max {
             let found = format!("a text of {} bytes", text.len());
-            return Err(Misfit::Bad { what, place: self.to_string(), found, expected: "a short text that is not empty" });
+            return Err(Misfit::Bad {
+                what,
+                place: self.to_string(),
+                found,
+                expected: "a short text that is not empty",
+            });
         }
         Ok(names.share(&text))
     }
@@ -300,7 +336,11 @@ impl std::str::FromStr for Path {
 
     /// A JSON pointer (RFC 6901) or the dotted subset of JSONPath: `/a/0/b`, `$.a[0].b`, `$`.
     fn from_str(text: &str) -> Result<Self, String> {
-        let expected = || format!("{text:?} is not a place in a message: expected a JSON pointer such as /value, a path such as $.data.value, topic[1], or {{constant: text}}");
+        let expected = || {
+            format!(
+                "{text:?} is not a place in a message: expected a JSON pointer such as /value, a path such as $.data.value, topic[1], or {{constant: text}}"
+            )
+        };
         let steps = if let Some(pointer) = text.strip_prefix('/') {
             pointer.split('/').map(|step| step.replace("~1", "/").replace("~0", "~")).collect()
         } else if let Some(path) = text.strip_prefix('$') {
@@ -327,7 +367,9 @@ impl std::str::FromStr for Source {
         let level = text.strip_prefix("topic[").and_then(|rest| rest.strip_suffix(']'));
         match level.map(str::parse::<u16>) {
             Some(Ok(level)) => Ok(Self::Topic(usize::from(level))),
-            Some(Err(_)) => Err(format!("{text:?}: expected the number of a topic level, counted from 0, such as topic[1]")),
+            Some(Err(_)) => {
+                Err(format!("{text:?}: expected the number of a topic level, counted from 0, such as topic[1]"))
+            }
             None => text.parse().map(Self::Payload),
         }
     }
@@ -466,7 +508,9 @@ impl TryFrom<RawDecode> for Decode {
                 }
                 several.into_iter().map(|(channel, path)| (Channel::Named(channel), path)).collect()
             }
-            (_, None) => return Err("missing field `channel`: expected a place such as topic[2] or /channel".to_owned()),
+            (_, None) => {
+                return Err("missing field `channel`: expected a place such as topic[2] or /channel".to_owned());
+            }
             (Some(Values::One(path)), Some(channel)) => vec![(Channel::From(channel), path)],
             (None, Some(channel)) => vec![(Channel::From(channel), "/value".parse()?)],
         };

@@ -22,7 +22,9 @@ impl TryFrom<String> for Filter {
         let bare = match text.strip_prefix("$share/") {
             None => text.as_str(),
             Some(rest) => match rest.split_once('/') {
-                Some((group, filter)) if !group.is_empty() && !filter.is_empty() && !group.contains(['+', '#']) => filter,
+                Some((group, filter)) if !group.is_empty() && !filter.is_empty() && !group.contains(['+', '#']) => {
+                    filter
+                }
                 _ => return expected("a shared subscription is $share/<group>/<filter>"),
             },
         };

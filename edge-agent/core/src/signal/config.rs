@@ -34,7 +34,11 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let expected = || format!("{text:?} is not a span of time: expected a whole number and a unit, such as 250ms, 30s, 5m, 1h or 7d");
+        let expected = || {
+            format!(
+                "{text:?} is not a span of time: expected a whole number and a unit, such as 250ms, 30s, 5m, 1h or 7d"
+            )
+        };
         let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(expected)?;
         let unit = match &text[digits..] {
             "ms" => 1_000,
