@@ -17,7 +17,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use ledger::{Position, Tail};
+pub use ledger::Position;
 pub use writer::Transaction;
 
 /// Jobs that may wait for the writer: some group commits of the busiest node. Beyond it the callers wait, which is what
@@ -82,7 +82,7 @@ impl Store {
         connection.pragma_update(None, "wal_autocheckpoint", 4_000).map_err(failed)?;
         connection.pragma_update(None, "journal_size_limit", 64 << 20).map_err(failed)?;
         schema::migrate(&connection, path)?;
-        let tail = Tail::load(&connection).map_err(failed)?;
+        let tail = ledger::load_tail(&connection).map_err(failed)?;
         let (size_sender, ledger_size) = watch::channel(tail.size());
         let (jobs, queue) = mpsc::channel(WRITER_QUEUE_LEN_MAX);
         std::thread::Builder::new()

@@ -1,10 +1,10 @@
 //! The one writer: takes what waits, commits once, answers.
 
 use rusqlite::Connection;
-use shared::ledger::entry::Entry;
+use shared::ledger::{entry::Entry, tree::Tail};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Error, Position, Tail};
+use super::{Error, Position, ledger};
 
 /// Jobs in one commit. More would make the first of them wait for the last; fewer would waste fsyncs under load.
 const GROUP_LEN_MAX: usize = 512;
@@ -27,7 +27,7 @@ impl Transaction<'_> {
     /// # Errors
     /// When SQLite refuses the row.
     pub fn append(&mut self, entry: &Entry) -> rusqlite::Result<Position> {
-        self.tail.append(self.connection, entry)
+        ledger::append(self.connection, self.tail, entry)
     }
 
     /// The ledger as of this job: size and root.
@@ -105,7 +105,7 @@ fn commit(connection: &Connection, tail: &mut Tail, jobs: impl Iterator<Item = J
     }
     let outcome = group.begun.as_ref().map_err(copy).and_then(|()| {
         if *tail != group.before {
-            tail.save(connection)?;
+            ledger::save_tail(connection, tail)?;
         }
         connection.execute_batch("COMMIT")
     });

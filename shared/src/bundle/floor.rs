@@ -19,14 +19,14 @@ pub struct Floor {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     #[error(
-        "version {version} is below the floor {floor}; only a rollback that the operator signed for this floor may go back"
+        "version {version} is below the floor {floor}; only a rollback that the operator signed for it may go back"
     )]
     Below { version: u64, floor: u64 },
     #[error("another bundle with version {version} ran here before: {known}")]
     SameVersion { version: u64, known: Digest },
     #[error("the rollback is not signed by the operator: {0}")]
     Signature(#[from] note::Error),
-    #[error("the signed rollback is to another bundle or from another floor")]
+    #[error("the signed rollback is to another bundle or from a lower floor")]
     OtherRollback,
 }
 
@@ -52,14 +52,17 @@ pub fn admit(
         return if digest == known { Ok(floor) } else { Err(Refused::SameVersion { version, known }) };
     }
     let rollback = rollback.ok_or(Refused::Below { version, floor: floor.version })?;
-    if rollback.verified_by(operator)? == rollback_text(digest, floor.version) {
-        Ok(floor)
-    } else {
-        Err(Refused::OtherRollback)
+    let text = rollback.verified_by(operator)?;
+    let covered = text.rsplit_once("\nfloor ").and_then(|(_, number)| number.trim_end().parse().ok());
+    match covered {
+        // The text is compared whole: what was parsed out of it decides nothing but which text it must be.
+        Some(covered) if covered >= floor.version && text == rollback_text(digest, covered) => Ok(floor),
+        _ => Err(Refused::OtherRollback),
     }
 }
 
-/// The operator's word that nodes with this floor may go back to the bundle `to`.
+/// The operator's word that nodes with this floor or a lower one may go back to the bundle `to`. A node that came further
+/// meanwhile refuses it, so that an old note is worth nothing later.
 ///
 /// # Errors
 /// Never: the text is made of digits and letters.
@@ -103,6 +106,12 @@ mod tests {
         assert_eq!(admit(Some(floor), &bundle(3, "x"), Some(&rollback)), Err(Refused::OtherRollback));
         let earlier = sign_rollback(old.digest(), 4, &operator).expect("signs");
         assert_eq!(admit(Some(floor), &old, Some(&earlier)), Err(Refused::OtherRollback));
+        let wider = sign_rollback(old.digest(), 9, &operator).expect("signs");
+        assert_eq!(
+            admit(Some(floor), &old, Some(&wider)),
+            Ok(floor),
+            "a node that lags behind the group goes back too"
+        );
         let stranger = Signer::new("operator", &[2; 32]).expect("a name");
         let forged = sign_rollback(old.digest(), 5, &stranger).expect("signs");
         assert!(matches!(admit(Some(floor), &old, Some(&forged)), Err(Refused::Signature(_))));

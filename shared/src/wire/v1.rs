@@ -280,6 +280,12 @@ impl SignedAnswer {
         }
     }
 
+    /// Approved or rejected; not checked.
+    #[must_use]
+    pub const fn verdict(&self) -> Verdict {
+        self.answer.verdict
+    }
+
     /// Which question it answers; not checked.
     #[must_use]
     pub const fn approval(&self) -> ApprovalId {

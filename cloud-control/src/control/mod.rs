@@ -1,0 +1,213 @@
+//! What the control plane does: each thing that a node or an operator can ask for is a function here. It fetches what is
+//! known, asks `fleet` or `shared` for the decision, and keeps what follows, in one transaction.
+
+mod audit;
+mod blobs;
+mod node;
+mod operator;
+mod presence;
+
+use std::{path::Path, sync::Arc};
+
+use shared::{
+    digest::Digest,
+    id::{ApprovalId, NodeName},
+    wire::v1::Refusal,
+};
+use tokio::sync::broadcast;
+
+pub use audit::Verification;
+pub use blobs::Blobs;
+pub use operator::{PushRequest, Pushed, RollBackRequest};
+pub use presence::Link;
+
+use crate::{
+    clock,
+    fleet::{Refused, Why},
+    keys::{self, Keys},
+    store::{
+        self, Store, actions,
+        operators::{self, ADMIN, EVERY_ROLE, Operator},
+    },
+};
+
+/// Change notices that a slow page may fall behind by; beyond it the page is told that it missed some and reads anew.
+const CHANGES_LEN_MAX: usize = 1_024;
+
+/// Something changed that a page may show. Which values it has now is the store's to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A node enrolled, reported something new, or its link went up or down.
+    Node(NodeName),
+    /// Runs of a node.
+    Runs(NodeName),
+    Approval(ApprovalId),
+    /// Questions of a node came or went.
+    Approvals(NodeName),
+    /// Entries of a node were archived, or its ledger was halted or resumed.
+    Ledger(NodeName),
+    /// A bundle was pushed, or a group shall run another one.
+    Rollout,
+    /// Tokens or operators.
+    Access,
+}
+
+/// What held requests of nodes wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wake {
+    Group(String),
+    Node(NodeName),
+}
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Keys(#[from] keys::Error),
+    #[error("cannot {operation}")]
+    Io { operation: String, source: std::io::Error },
+}
+
+impl Error {
+    /// What the one who asked is told: refusals as they are, of the rest only that it failed here.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            Self::Refused(refused) => Refusal { code: refused.code.to_owned(), message: refused.message.clone() },
+            _ => Refusal {
+                code: "internal".to_owned(),
+                message: "the control plane could not do this; its log says why".to_owned(),
+            },
+        }
+    }
+}
+
+/// The control plane's state and services.
+pub struct Control {
+    store: Store,
+    keys: Keys,
+    blobs: Blobs,
+    /// Where nodes reach this control plane: `https://host:port`, put into join tokens.
+    url: String,
+    presence: presence::Presence,
+    changes: broadcast::Sender<Change>,
+    wakes: broadcast::Sender<Wake>,
+}
+
+/// An opened control plane.
+pub struct Opened {
+    pub control: Arc<Control>,
+    /// The secret of the operator `admin`, at the first start alone. It is shown once and stored nowhere.
+    pub admin_secret: Option<String>,
+}
+
+impl Control {
+    /// Opens the data folder, making it, the keys and the first operator if there is none.
+    ///
+    /// # Errors
+    /// When the folder cannot be used.
+    pub async fn open(data: &Path, url: String) -> Result<Opened, Error> {
+        std::fs::create_dir_all(data)
+            .map_err(|source| Error::Io { operation: format!("make the data folder {}", data.display()), source })?;
+        let keys = Keys::open(&data.join("keys"))?;
+        let blobs = Blobs::open(&data.join("blobs"))?;
+        let store = Store::open(&data.join("control.db"))?;
+        let (changes, _) = broadcast::channel(CHANGES_LEN_MAX);
+        let (wakes, _) = broadcast::channel(CHANGES_LEN_MAX);
+        let presence = presence::Presence::new(changes.clone());
+        let control = Self { store, keys, blobs, url, presence, changes, wakes };
+        let admin_secret = control.first_operator().await?;
+        Ok(Opened { control: Arc::new(control), admin_secret })
+    }
+
+    async fn first_operator(&self) -> Result<Option<String>, Error> {
+        let secret = clock::secret();
+        let digest = Digest::of(secret.as_bytes());
+        let now = clock::now();
+        let admin = Operator { name: ADMIN.to_owned(), roles: vec![EVERY_ROLE.to_owned()], created: now };
+        let made = self
+            .store
+            .write::<_, Error>("make the first operator", move |c| {
+                if !operators::list(c)?.is_empty() {
+                    return Ok(Ok(false));
+                }
+                actions::record(c, now, ADMIN, "started this control plane for the first time")?;
+                operators::insert(c, &admin, digest).map(Ok)
+            })
+            .await?;
+        Ok(made.then_some(secret))
+    }
+
+    /// Runs a query of `store` on a reader: `control.read("list the nodes", nodes::list).await`.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        query: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, store::Error> {
+        self.store.read(operation, query).await
+    }
+
+    /// Notices of what changes from now on.
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+
+    /// Whether a node's link is up.
+    #[must_use]
+    pub fn link(&self, node: &NodeName) -> Link {
+        self.presence.link(node)
+    }
+
+    /// The operator whose secret this is.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub async fn login(&self, secret: &str) -> Result<Option<Operator>, store::Error> {
+        let digest = Digest::of(secret.trim().as_bytes());
+        self.store.read("look the operator up", move |c| operators::by_secret(c, digest)).await
+    }
+
+    /// The keys, for serving TLS and showing fingerprints.
+    #[must_use]
+    pub const fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// The files of bundles.
+    #[must_use]
+    pub const fn blobs(&self) -> &Blobs {
+        &self.blobs
+    }
+
+    /// Where nodes reach this control plane.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Tells pages; nobody listening is no error.
+    fn changed(&self, change: Change) {
+        drop(self.changes.send(change));
+    }
+
+    /// Lets held requests answer; none being held is no error.
+    fn wake(&self, wake: Wake) {
+        drop(self.wakes.send(wake));
+    }
+}
+
+fn absent(code: &'static str, message: impl Into<String>) -> Error {
+    Refused::new(Why::Absent, code, message).into()
+}
+
+fn invalid(code: &'static str, message: impl Into<String>) -> Error {
+    Refused::new(Why::Invalid, code, message).into()
+}
