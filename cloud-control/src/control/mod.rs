@@ -118,7 +118,7 @@ impl Control {
         let store = Store::open(&data.join("control.db"))?;
         let (changes, _) = broadcast::channel(CHANGES_LEN_MAX);
         let (wakes, _) = broadcast::channel(CHANGES_LEN_MAX);
-        let presence = presence::Presence::new(changes.clone());
+        let presence = presence::Presence::new(changes.clone(), presence::GRACE);
         let control = Self { store, keys, blobs, url, presence, changes, wakes };
         let admin_secret = control.first_operator().await?;
         Ok(Opened { control: Arc::new(control), admin_secret })
