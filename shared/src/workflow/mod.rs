@@ -1,6 +1,7 @@
 //! The workflow language: documents as types, and what is wrong with them.
 
 pub mod definition;
+pub mod expression;
 #[cfg(test)]
 mod fixtures;
 mod source;
@@ -12,6 +13,7 @@ use crate::{
     problem::{Problem, Problems},
 };
 use definition::Definition;
+use expression::Expressions;
 use source::Side;
 
 /// A workflow that was read and found good.
@@ -21,18 +23,30 @@ pub struct Workflow {
     /// The text that it was read from.
     text: Arc<str>,
     digest: Digest,
+    expressions: Expressions,
 }
 
 impl Workflow {
     /// Reads a workflow; `file` is what problems call it.
     pub fn parse(file: &str, yaml: &str) -> Result<Self, Problems> {
         let definition = read_definition(file, yaml)?;
-        Ok(Self { definition, text: yaml.into(), digest: Digest::of(yaml.as_bytes()) })
+        Ok(Self {
+            definition,
+            text: yaml.into(),
+            digest: Digest::of(yaml.as_bytes()),
+            expressions: Expressions::default(),
+        })
     }
 
     #[must_use]
     pub const fn definition(&self) -> &Definition {
         &self.definition
+    }
+
+    /// The document's expressions, compiled.
+    #[must_use]
+    pub const fn expressions(&self) -> &Expressions {
+        &self.expressions
     }
 
     /// The text that `parse` was given; reading it again gives the same workflow.

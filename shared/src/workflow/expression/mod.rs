@@ -1,0 +1,264 @@
+//! Expressions: jq by jaq, compiled once, evaluated on JSON. An expression sees its input and its variables, nothing
+//! else: no clock, no environment, no process. Loops spend a budget, so that the same input always gives the same
+//! result or the same refusal.
+
+mod convert;
+mod inspect;
+mod library;
+mod template;
+
+use std::{
+    borrow::Cow,
+    cell::{Cell, OnceCell},
+    collections::BTreeMap,
+    fmt,
+};
+
+use jaq_core::{
+    Compiler, Ctx, DataT, Lut,
+    data::HasLut,
+    load::{self, Arena, File, Loader},
+};
+use jaq_json::Val;
+use serde_json::Value;
+
+pub use inspect::Forbidden;
+pub use template::{Expressions, body};
+
+/// Longer than any real expression (the longest public one has 700 bytes); the parser's effort grows with it.
+const TEXT_BYTES_MAX: usize = 16 << 10;
+
+/// Up to here an expression without loops runs on the caller's stack, even if it is a pipe in every second byte.
+const SHALLOW_BYTES_MAX: usize = 1 << 10;
+
+/// How often loops may go round in one evaluation: a full result of 4 MiB takes fewer, and it is over in well under a
+/// second.
+const ROUNDS_MAX: u32 = 100_000;
+
+/// Stack for what may go deep: parsing, and values nested by loops (at most `ROUNDS_MAX` levels, freed recursively).
+const STACK_BYTES: usize = 64 << 20;
+
+/// Below this much stack a deep task gets one of its own.
+const STACK_RED_ZONE: usize = STACK_BYTES - (1 << 20);
+
+/// A compiled expression.
+pub struct Expression {
+    text: Box<str>,
+    filter: jaq_core::Filter<Kind>,
+    /// The variables that it mentions and does not bind itself, with the `$`.
+    variables: Vec<String>,
+    /// Whether it may need much stack: it has loops, or is very long.
+    deep: bool,
+}
+
+/// The variables of an evaluation, by name without the `$`.
+#[derive(Debug, Clone, Default)]
+pub struct Vars<'v>(BTreeMap<Cow<'v, str>, Variable<'v>>);
+
+#[derive(Debug, Clone)]
+struct Variable<'v> {
+    value: Cow<'v, Value>,
+    /// The value as jq has it, made when an expression first asks for it.
+    converted: OnceCell<Val>,
+}
+
+impl<'v> Vars<'v> {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// These variables and one more; a second value of the same name hides the first.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<Cow<'v, str>>, value: impl Into<Cow<'v, Value>>) -> Self {
+        self.insert(name, value);
+        self
+    }
+
+    /// Adds a variable; a second value of the same name hides the first.
+    pub fn insert(&mut self, name: impl Into<Cow<'v, str>>, value: impl Into<Cow<'v, Value>>) {
+        self.0.insert(name.into(), Variable { value: value.into(), converted: OnceCell::new() });
+    }
+
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name).map(|variable| &*variable.value)
+    }
+
+    fn converted(&self, name: &str) -> Option<Val> {
+        let variable = self.0.get(name)?;
+        Some(variable.converted.get_or_init(|| convert::from_json(&variable.value)).clone())
+    }
+}
+
+/// The text is no expression that may run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    #[error("expected {expected}, found {found} at character {at} of the expression")]
+    Syntax { expected: String, found: String, at: usize },
+    #[error("`{name}` is not defined: expected a jq function with {arity} argument(s)")]
+    UndefinedFunction { name: String, arity: usize },
+    #[error("{what} `{name}` is not defined")]
+    Undefined { what: &'static str, name: String },
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
+    #[error("the expression has {bytes} bytes: expected at most {TEXT_BYTES_MAX}")]
+    TooLong { bytes: usize },
+}
+
+/// The evaluation gave no value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EvaluateError {
+    /// The expression's own error, as jq words it.
+    #[error("{message} in `{expression}`")]
+    Failed { expression: String, message: String },
+    #[error("`${name}` has no value here, in `{expression}`")]
+    NoVariable { expression: String, name: String },
+    #[error("loops went round more than {ROUNDS_MAX} times in `{expression}`")]
+    TooManyRounds { expression: String },
+    #[error("the result is larger than {limit} in `{expression}`")]
+    TooLarge { expression: String, limit: &'static str },
+}
+
+impl Expression {
+    /// Compiles jq text, given without `${ }`.
+    pub fn compile(text: &str) -> Result<Self, CompileError> {
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(CompileError::TooLong { bytes: text.len() });
+        }
+        stacker::maybe_grow(STACK_RED_ZONE, STACK_BYTES, || Self::compile_deep(text))
+    }
+
+    fn compile_deep(text: &str) -> Result<Self, CompileError> {
+        let term = inspect::parse(text)?;
+        let inspected = inspect::inspect(&term)?;
+        let variables: Vec<String> = inspected.variables.iter().map(|&name| name.to_owned()).collect();
+        let arena = Arena::default();
+        let modules = Loader::new(library::definitions())
+            .load(&arena, File { code: text, path: () })
+            .map_err(|errors| loading(text, errors))?;
+        let filter = Compiler::default()
+            .with_funs(library::functions())
+            .with_global_vars(variables.iter().map(String::as_str))
+            .compile(modules)
+            .map_err(compiling)?;
+        let deep = inspected.loops || text.len() > SHALLOW_BYTES_MAX;
+        Ok(Self { text: text.into(), filter, variables, deep })
+    }
+
+    /// The text that was compiled.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The names, without `$`, of the variables that it needs.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        self.variables.iter().map(|name| name.trim_start_matches('$'))
+    }
+
+    /// The first value that the expression gives for this input; `null` when it gives none (`empty`).
+    pub fn evaluate(&self, input: &Value, vars: &Vars<'_>) -> Result<Value, EvaluateError> {
+        self.evaluate_converted(convert::from_json(input), vars)
+    }
+
+    fn evaluate_converted(&self, input: Val, vars: &Vars<'_>) -> Result<Value, EvaluateError> {
+        if self.deep {
+            stacker::maybe_grow(STACK_RED_ZONE, STACK_BYTES, || self.evaluate_deep(input, vars))
+        } else {
+            self.evaluate_deep(input, vars)
+        }
+    }
+
+    fn evaluate_deep(&self, input: Val, vars: &Vars<'_>) -> Result<Value, EvaluateError> {
+        let expression = || self.text.to_string();
+        let mut values = Vec::with_capacity(self.variables.len());
+        for name in self.variables() {
+            let Some(value) = vars.converted(name) else {
+                return Err(EvaluateError::NoVariable { expression: expression(), name: name.to_owned() });
+            };
+            values.push(value);
+        }
+        let budget = Budget { lut: &self.filter.lut, left: Cell::new(ROUNDS_MAX) };
+        let context = Ctx::<Kind>::new(&budget, jaq_core::Vars::new(values));
+        let first = self.filter.id.run((context, input)).next();
+        if budget.left.get() == 0 {
+            return Err(EvaluateError::TooManyRounds { expression: expression() });
+        }
+        match first {
+            None => Ok(Value::Null),
+            Some(Ok(value)) => {
+                convert::to_json(&value).map_err(|limit| EvaluateError::TooLarge { expression: expression(), limit })
+            }
+            Some(Err(exception)) => {
+                let message =
+                    exception.get_err().map_or_else(|_| "it broke off".to_owned(), |e| convert::text(&e.into_val()));
+                Err(EvaluateError::Failed { expression: expression(), message })
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Expression").field(&self.text).finish()
+    }
+}
+
+/// The kind of data that our filters work on: plain values, and the budget as what native functions can reach.
+struct Kind;
+
+impl DataT for Kind {
+    type V<'a> = Val;
+    type Data<'a> = &'a Budget<'a>;
+}
+
+struct Budget<'a> {
+    lut: &'a Lut<Kind>,
+    left: Cell<u32>,
+}
+
+impl Budget<'_> {
+    /// Spends one round; `false` when none is left.
+    fn spend(&self) -> bool {
+        self.left.set(self.left.get().saturating_sub(1));
+        self.left.get() > 0
+    }
+}
+
+impl<'a> HasLut<'a, Kind> for &'a Budget<'a> {
+    fn lut(&self) -> &'a Lut<Kind> {
+        self.lut
+    }
+}
+
+/// The parser has been over this text before, so what is left to go wrong is an import.
+fn loading(text: &str, errors: load::Errors<&str, ()>) -> CompileError {
+    let first = errors.into_iter().next().map(|(_, error)| error);
+    match first {
+        Some(load::Error::Io(imports)) => {
+            let name = imports.first().map_or_else(String::new, |(name, _)| (*name).to_owned());
+            CompileError::Undefined { what: "module", name }
+        }
+        Some(load::Error::Lex(errors)) => inspect::lexing(text, &errors),
+        Some(load::Error::Parse(errors)) => {
+            let found = errors.first().map_or("", |(_, found)| found);
+            let expected = errors.first().map_or("an expression", |(expected, _)| expected.as_str());
+            inspect::syntax(text, expected, found)
+        }
+        None => inspect::syntax(text, "an expression", ""),
+    }
+}
+
+fn compiling(errors: jaq_core::compile::Errors<&str, ()>) -> CompileError {
+    use jaq_core::compile::Undefined;
+    let first = errors.into_iter().flat_map(|(_, errors)| errors).next();
+    match first {
+        Some((name, Undefined::Filter(arity))) => CompileError::UndefinedFunction { name: name.to_owned(), arity },
+        Some((name, what)) => CompileError::Undefined { what: what.as_str(), name: name.to_owned() },
+        None => CompileError::Undefined { what: "something", name: String::new() },
+    }
+}
+
+#[cfg(test)]
+mod tests;
