@@ -1,1 +1,387 @@
-//! Placeholder.
+//! Inference: the targets of this node, which of them answers, and the call itself.
+//!
+//! Policy is asked outside; nothing is sent to a target whose permit is not among those that were handed in.
+
+mod answer;
+mod ask;
+pub mod config;
+mod health;
+mod local;
+mod prompt;
+mod provider;
+pub mod pull;
+mod reply;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
+
+use config::{Provider, Source, Target};
+use edge_core::{
+    engine::effect::{Call, Completion, Error as Dsl, Failure, Keep, kind},
+    route::{self, Candidate, Choice, Health, Offline, Place, Refusal, Ruling, Standing},
+};
+use models::generate;
+use shared::{
+    ledger::entry::Fact,
+    policy::{self, Permit},
+    time::Timestamp,
+};
+use tokio::sync::watch;
+
+use ask::Ask;
+pub use local::OnText;
+use local::{Weights, Worker};
+use reply::{Asked, Fault};
+
+/// The extractive target that every node has.
+pub const EXTRACT: &str = "local/extract";
+
+/// How long a local model may take when the task sets no deadline: a long answer at a few tokens a second.
+const LOCAL_TIMEOUT: Duration = Duration::from_secs(600);
+/// Connecting takes one round trip to a place that answers at all.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a target is tried while calls are parked for it: soon enough for people who watch, rare enough for a metered link.
+const PROBE_EVERY: Duration = Duration::from_secs(3);
+/// The same after a minute of trying.
+const PROBE_EVERY_LATER: Duration = Duration::from_secs(30);
+
+/// A handle to the node's targets; clones share it.
+#[derive(Clone)]
+pub struct Inference {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    targets: Vec<Target>,
+    workers: Vec<Worker>,
+    health: Mutex<BTreeMap<String, health::Record>>,
+    /// Made at the first call: an agent that asks no provider does not pay for TLS roots.
+    http: OnceLock<reqwest::Client>,
+    back: watch::Sender<u64>,
+    /// Whether a probe is under way.
+    probing: Mutex<bool>,
+}
+
+impl Inference {
+    /// The node's targets in the order of its configuration, and `local/extract` after them.
+    #[must_use]
+    pub fn new(targets: Vec<Target>) -> Self {
+        let file = |target: &Target| match &target.source {
+            Source::Gguf { file } => Some(Worker::new(target.name.clone(), Weights::Gguf(file.clone()))),
+            Source::Provider(_) => None,
+        };
+        let mut workers: Vec<Worker> = targets.iter().filter_map(file).collect();
+        workers.push(Worker::new(EXTRACT.to_owned(), Weights::Extract));
+        let (back, _) = watch::channel(0);
+        let inner = Inner {
+            targets,
+            workers,
+            health: Mutex::default(),
+            http: OnceLock::new(),
+            back,
+            probing: Mutex::new(false),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Every target that this call could go to, in the order of preference. Policy must be asked about each.
+    ///
+    /// # Errors
+    /// A validation error when the call's arguments are wrong.
+    pub fn targets(&self, call: &Call) -> Result<Vec<policy::Target>, Failure> {
+        let ask = Ask::parse(call)?;
+        Ok(self.standings(&ask)?.into_iter().map(|(name, _)| self.policy_target(&name)).collect())
+    }
+
+    /// Asks the first target that is permitted, healthy and fast enough; when it fails the next, and when none is left,
+    /// what the task's `offline` says.
+    ///
+    /// # Errors
+    /// `validation` for wrong arguments and for an answer that does not fit the schema after one repair, `authorization` when
+    /// policy refused every target, `authentication` when a provider refused the key, `timeout` at the deadline,
+    /// `communication` when nothing answers. With `ask_again_at` the call is parked.
+    pub async fn infer(
+        &self,
+        call: &Call,
+        permitted: Vec<Permit>,
+        refused: Vec<policy::Refusal>,
+        keep: Keep,
+    ) -> Result<Completion, Failure> {
+        let ask = Ask::parse(call)?;
+        let rulings = rulings(&permitted, &refused);
+        let mut facts = Vec::new();
+        let mut last: Option<Fault> = None;
+        // Each round takes one candidate out of the choice, so there are never more rounds than candidates.
+        let (mut spent, mut down) = (Vec::new(), Vec::new());
+        loop {
+            let now = crate::clock::now();
+            let mut question = self.question(call, &ask, &rulings, now)?;
+            question.candidates.retain(|candidate| !spent.contains(&candidate.name));
+            for candidate in question.candidates.iter_mut().filter(|candidate| down.contains(&candidate.name)) {
+                // Its rest may be over by the clock, but this call has had its try.
+                candidate.rest_at_least(now);
+            }
+            let chosen = route::choose(&question);
+            let fault_reasons = last.as_ref().map(|fault| fault.detail().to_owned());
+            facts.push(Fact::RouteChosen {
+                choice: chosen.choice.name().to_owned(),
+                reasons: fault_reasons.into_iter().chain(chosen.reasons.iter().cloned()).collect(),
+            });
+            let name = match chosen.choice {
+                Choice::Local(name) | Choice::Cloud(name) => name,
+                Choice::Park { until } => return Err(self.parked(call, until, &chosen.reasons, facts)),
+                Choice::Refuse(refusal) => return Err(refuse(call, refusal, last, &chosen.reasons, facts)),
+            };
+            let asked = Asked { call, ask: &ask, target: &name, degraded: chosen.degraded, keep };
+            match self.call(&asked, now, &mut facts).await {
+                Ok(output) => return Ok(Completion { output, label: call.label.clone(), facts }),
+                Err(fault) if fault.is_final() => {
+                    return Err(Failure { error: fault.error(call), facts, ask_again_at: None });
+                }
+                Err(fault) => {
+                    // A target that is down stays among the candidates, so that `park` sees it.
+                    let tried = if matches!(fault, Fault::Down(_)) { &mut down } else { &mut spent };
+                    tried.push(name);
+                    last = Some(fault);
+                }
+            }
+        }
+    }
+
+    /// The names of the models on this node, for its own endpoint.
+    #[must_use]
+    pub fn local_names(&self) -> Vec<String> {
+        self.inner.workers.iter().map(|worker| worker.name().to_owned()).collect()
+    }
+
+    /// Asks a model on this node. `on_text` gets each piece as it is written.
+    ///
+    /// # Errors
+    /// `validation` for a name that is not here or a request that the model cannot serve, `timeout`, `runtime`.
+    pub async fn chat_local(
+        &self,
+        name: &str,
+        request: generate::Request,
+        on_text: OnText,
+    ) -> Result<generate::Answer, Dsl> {
+        let worker = self.inner.workers.iter().find(|worker| worker.name() == name).ok_or_else(|| {
+            Dsl::new(
+                kind::VALIDATION,
+                format!("no model {name} on this node; it has {}", self.local_names().join(", ")),
+            )
+        })?;
+        worker.ask(request, on_text, LOCAL_TIMEOUT).await.map_err(|error| reply::local_error(name, &error))
+    }
+
+    /// Says that the link may be back: the next calls try their targets at once.
+    ///
+    /// # Panics
+    /// When another thread panicked while it noted a target's health.
+    pub fn link_is_back(&self) {
+        let now = crate::clock::now();
+        for record in self.inner.health.lock().expect("no thread panicked with the health").values_mut() {
+            record.hope(now);
+        }
+        self.inner.back.send_modify(|count| *count += 1);
+    }
+
+    /// Changes whenever a target that calls were parked for answers again: time to ask for the parked ones.
+    #[must_use]
+    pub fn back(&self) -> watch::Receiver<u64> {
+        self.inner.back.subscribe()
+    }
+
+    /// How each target stands now: its name and health, for people.
+    ///
+    /// # Panics
+    /// When another thread panicked while it noted a target's health.
+    #[must_use]
+    pub fn health(&self) -> Vec<(String, Health)> {
+        let now = crate::clock::now();
+        let records = self.inner.health.lock().expect("no thread panicked with the health");
+        let names = self.inner.targets.iter().map(|target| target.name.as_str()).chain([EXTRACT]);
+        names.map(|name| (name.to_owned(), records.get(name).map_or(Health::Up, |record| record.health(now)))).collect()
+    }
+}
+
+impl Inference {
+    /// The names of the targets for this request, preferred ones first, each with why it is one.
+    fn standings(&self, ask: &Ask) -> Result<Vec<(String, Standing)>, Failure> {
+        if let Some(name) = ask.unknown(&self.inner.targets) {
+            let known: Vec<&str> = self.inner.targets.iter().map(|t| t.name.as_str()).chain([EXTRACT]).collect();
+            let detail = format!("infer: model: {name:?} is not a target of this node; it has {}", known.join(", "));
+            return Err(Failure::new(kind::CONFIGURATION, detail));
+        }
+        let names = self.inner.targets.iter().map(|target| target.name.as_str()).chain([EXTRACT]);
+        let mut standings: Vec<(usize, String, Standing)> = Vec::new();
+        for name in names {
+            let local = self.provider(name).is_none();
+            let (rank, standing) = match ask.preference(name) {
+                Some(rank) => (rank, Standing::Preferred),
+                // A task that names no model takes what the node has; the extractive one answers lesser, so it is last.
+                None if ask.models.is_empty() && (name != EXTRACT || self.inner.targets.is_empty()) => {
+                    (0, Standing::Preferred)
+                }
+                None if name == EXTRACT => (usize::MAX, Standing::LastResort),
+                None if local => (usize::MAX - 1, Standing::Spare),
+                None => continue,
+            };
+            standings.push((rank, name.to_owned(), standing));
+        }
+        // Stable: within one pattern the configuration's order holds.
+        standings.sort_by_key(|(rank, ..)| *rank);
+        let wanted = |standing: Standing| match standing {
+            Standing::Preferred => true,
+            Standing::Spare => matches!(ask.offline, Offline::Local | Offline::Degrade),
+            Standing::LastResort => ask.offline == Offline::Degrade,
+        };
+        Ok(standings.into_iter().filter(|(.., s)| wanted(*s)).map(|(_, name, standing)| (name, standing)).collect())
+    }
+
+    fn question(
+        &self,
+        call: &Call,
+        ask: &Ask,
+        rulings: &BTreeMap<String, Ruling>,
+        now: Timestamp,
+    ) -> Result<route::Question, Failure> {
+        let records = self.inner.health.lock().expect("no thread panicked with the health").clone();
+        let candidate = |(name, standing): (String, Standing)| {
+            let provider = self.provider(&name);
+            let record = records.get(&name).cloned().unwrap_or_default();
+            let unasked = || Ruling::Refused { reason: "policy was not asked".to_owned() };
+            Candidate {
+                place: if provider.is_some() { Place::Cloud } else { Place::Local },
+                standing,
+                ruling: rulings.get(&name).cloned().unwrap_or_else(unasked),
+                health: record.health(now),
+                expected: record.expected(now),
+                cost_micro_usd: provider.map_or(0, |provider| estimate(provider, ask)),
+                name,
+            }
+        };
+        Ok(route::Question {
+            candidates: self.standings(ask)?.into_iter().map(candidate).collect(),
+            offline: ask.offline,
+            now,
+            deadline: call.deadline,
+            park_until: ask.park_until,
+            cost_micro_usd_max: ask.cost_micro_usd_max,
+        })
+    }
+
+    fn provider(&self, name: &str) -> Option<&Provider> {
+        self.inner.targets.iter().find(|target| target.name == name).and_then(|target| match &target.source {
+            Source::Provider(provider) => Some(provider),
+            Source::Gguf { .. } => None,
+        })
+    }
+
+    fn policy_target(&self, name: &str) -> policy::Target {
+        let provider = self.provider(name);
+        policy::Target {
+            name: name.to_owned(),
+            kind: if provider.is_some() { policy::TargetKind::Cloud } else { policy::TargetKind::Local },
+            jurisdiction: provider.and_then(|provider| provider.jurisdiction.clone()),
+            provider: provider.and_then(|provider| provider.provider.clone()),
+        }
+    }
+
+    fn http(&self) -> &reqwest::Client {
+        self.inner.http.get_or_init(|| {
+            // A second installation in the process is refused and harmless.
+            drop(rustls::crypto::ring::default_provider().install_default());
+            let client = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT);
+            // A redirect could lead to a place that no permit names.
+            let client = client.redirect(reqwest::redirect::Policy::none());
+            client.build().expect("an HTTP client with these settings can be made")
+        })
+    }
+
+    fn note(&self, name: &str, change: impl FnOnce(&mut health::Record)) {
+        let mut records = self.inner.health.lock().expect("no thread panicked with the health");
+        change(records.entry(name.to_owned()).or_default());
+    }
+
+    fn parked(&self, call: &Call, until: Timestamp, reasons: &[String], facts: Vec<Fact>) -> Failure {
+        self.probe();
+        let detail = format!("infer of {}: parked: {}", call.task, reasons.join("; "));
+        Failure { error: Dsl::new(kind::COMMUNICATION, detail), facts, ask_again_at: Some(until) }
+    }
+
+    /// Tries the targets that are down until one answers; one probe at a time.
+    fn probe(&self) {
+        let mut probing = self.inner.probing.lock().expect("no thread panicked with the probe");
+        if std::mem::replace(&mut *probing, true) {
+            return;
+        }
+        let inference = self.clone();
+        tokio::spawn(async move {
+            for round in 0_u32.. {
+                let wait = if round < 20 { PROBE_EVERY } else { PROBE_EVERY_LATER };
+                tokio::time::sleep(wait).await;
+                if inference.any_is_back().await {
+                    break;
+                }
+            }
+            *inference.inner.probing.lock().expect("no thread panicked with the probe") = false;
+            inference.link_is_back();
+        });
+    }
+
+    async fn any_is_back(&self) -> bool {
+        let down: Vec<String> = {
+            let (now, records) =
+                (crate::clock::now(), self.inner.health.lock().expect("no thread panicked with the health"));
+            records
+                .iter()
+                .filter(|(_, record)| record.health(now) != Health::Up)
+                .map(|(name, _)| name.clone())
+                .collect()
+        };
+        for provider in down.iter().filter_map(|name| self.provider(name)) {
+            // Any answer will do, a refusal as well: it shows that the way is open, costs nothing and sends no data.
+            let answer = self.http().head(provider.url.clone()).timeout(CONNECT_TIMEOUT).send().await;
+            if answer.is_ok_and(|answer| !answer.status().is_server_error()) {
+                return true;
+            }
+        }
+        // Nothing is down any more: another call found its way meanwhile.
+        down.is_empty()
+    }
+}
+
+fn rulings(permitted: &[Permit], refused: &[policy::Refusal]) -> BTreeMap<String, Ruling> {
+    let yes = permitted.iter().map(|permit| (permit.target().name.clone(), Ruling::Permitted));
+    let no =
+        refused.iter().map(|refusal| (refusal.target.name.clone(), Ruling::Refused { reason: refusal.reason.clone() }));
+    yes.chain(no).collect()
+}
+
+/// What the call may cost at most: its text sent once, and as long an answer as it allows.
+fn estimate(provider: &Provider, ask: &Ask) -> u64 {
+    let texts = ask.messages.iter().map(|m| m.content.as_str()).chain(ask.passages.iter().map(|p| p.text.as_str()));
+    let tokens_in = texts.map(prompt::tokens_estimate).sum();
+    provider.cost_micro_usd(tokens_in, u64::from(ask.max_tokens))
+}
+
+fn refuse(call: &Call, refusal: Refusal, last: Option<Fault>, reasons: &[String], facts: Vec<Fact>) -> Failure {
+    if let (Some(fault), Refusal::Unreachable | Refusal::Unknown | Refusal::Policy) = (&last, refusal) {
+        return Failure { error: fault.error(call), facts, ask_again_at: None };
+    }
+    let (kind, what) = match refusal {
+        Refusal::Policy => (kind::AUTHORIZATION, "policy refuses every target"),
+        Refusal::Cost => (kind::VALIDATION, "every target may cost more than maxCostUsd"),
+        Refusal::Time => (kind::TIMEOUT, "no target can answer in time"),
+        Refusal::Unreachable => (kind::COMMUNICATION, "no target is reachable"),
+        Refusal::Unknown => (kind::CONFIGURATION, "no target of this node fits"),
+    };
+    let detail = format!("infer of {}: {what}: {}", call.task, reasons.join("; "));
+    Failure { error: Dsl::new(kind, detail), facts, ask_again_at: None }
+}
+
+#[cfg(test)]
+mod tests;

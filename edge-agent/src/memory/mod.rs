@@ -1,1 +1,384 @@
-//! Placeholder.
+//! Memory: the bundle's documents, found by word and by meaning, and its labelled cases. Never sends anything anywhere.
+
+mod chunk;
+pub mod documents;
+mod index;
+mod search;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock, RwLock},
+    time::{Duration, Instant},
+};
+
+use documents::{Content, Document};
+use edge_core::engine::effect::{Call, Completion, Failure, Keep, kind};
+use models::{
+    classify::{Case, Cases},
+    embed::Embedder,
+    index::Hnsw,
+};
+use serde::Deserialize;
+use serde_json::json;
+use shared::{
+    label::Label,
+    ledger::entry::{self, Fact},
+    policy::{self, Permit, TargetKind},
+};
+use tokio::sync::watch;
+
+use crate::store::Store;
+
+/// The embedder as policy and the ledger name it.
+pub const EMBEDDER: &str = "local/embed";
+
+/// How long a search waits for an index that is being made for the first time, when the task sets no deadline.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+const TOP_K: usize = 4;
+const TOP_K_MAX: usize = 64;
+/// Texts of one `embed`; a vector has some KB of JSON.
+const EMBED_TEXTS_MAX: usize = 256;
+/// A query or a text to embed or classify; the embedders read the first few hundred words alone.
+const TEXT_BYTES_MAX: usize = 64 << 10;
+
+/// A handle to the node's memory; clones share it. Its indexing ends when the last handle is gone.
+#[derive(Clone)]
+pub struct Memory {
+    inner: Arc<Inner>,
+    wanted: Arc<watch::Sender<Arc<Vec<Document>>>>,
+    status: watch::Receiver<Status>,
+}
+
+/// How far the indexes are in step with the bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Status {
+    /// Whether documents are being read or embedded now.
+    pub is_busy: bool,
+    /// What could not be indexed and why, one sentence each.
+    pub failed: Vec<String>,
+}
+
+struct Inner {
+    store: Store,
+    embedder: Arc<dyn Embedder>,
+    indexes: RwLock<BTreeMap<String, Hnsw>>,
+    cases: RwLock<BTreeMap<String, Arc<CaseSet>>>,
+    wanted: watch::Receiver<Arc<Vec<Document>>>,
+}
+
+/// Labelled cases, embedded when first asked for.
+struct CaseSet {
+    cases: Vec<Case>,
+    ready: OnceLock<Cases>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Retrieve {
+    index: Option<String>,
+    query: String,
+    top_k: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Embed {
+    text: Option<String>,
+    texts: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Classify {
+    text: String,
+    cases: GivenCases,
+    k: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "the name of a set in cases/, or a list of {text, label}")]
+enum GivenCases {
+    Named(String),
+    Inline(Vec<Case>),
+}
+
+impl Memory {
+    /// Opens the memory in the store. What is stored can be searched soon after; nothing here waits for it.
+    #[must_use]
+    pub fn open(store: Store, embedder: Arc<dyn Embedder>) -> Self {
+        let (wanted, documents) = watch::channel(Arc::default());
+        let (status_sender, status) = watch::channel(Status { is_busy: true, failed: Vec::new() });
+        let inner =
+            Inner { store, embedder, indexes: RwLock::default(), cases: RwLock::default(), wanted: documents.clone() };
+        let inner = Arc::new(inner);
+        let shared = Arc::clone(&inner);
+        tokio::spawn(async move { keep_in_step(shared, documents, status_sender).await });
+        Self { inner, wanted: Arc::new(wanted), status }
+    }
+
+    /// Takes what a bundle brings; the indexes follow in the background, and only what changed is embedded again.
+    ///
+    /// # Panics
+    /// When another thread panicked while it used the cases.
+    pub fn set_content(&self, content: Content) {
+        let set = |cases| Arc::new(CaseSet { cases, ready: OnceLock::new() });
+        let cases = content.cases.into_iter().map(|(name, cases)| (name, set(cases))).collect();
+        *self.inner.cases.write().expect("no thread panicked with the cases") = cases;
+        self.wanted.send_replace(Arc::new(content.documents));
+    }
+
+    /// How far the indexes are in step with the bundle.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// What policy must be asked about before this call.
+    ///
+    /// # Errors
+    /// A validation error when the call's arguments are wrong.
+    pub fn target(&self, call: &Call) -> Result<policy::Target, Failure> {
+        if call.function == "retrieve" {
+            let asked: Retrieve = call.arguments()?;
+            return Ok(policy::Target::new(TargetKind::Index, self.index_name(call, asked.index)?));
+        }
+        Ok(policy::Target::new(TargetKind::Local, EMBEDDER))
+    }
+
+    /// Finds the passages that fit the query. The label of what was found joins the run's.
+    ///
+    /// # Errors
+    /// `validation` for wrong arguments or an index that the bundle does not have, `runtime` when the store or the
+    /// embedder fails.
+    pub async fn retrieve(&self, call: &Call, permit: Permit, keep: Keep) -> Result<Completion, Failure> {
+        let asked: Retrieve = call.arguments()?;
+        let index = self.index_name(call, asked.index)?;
+        hold(call, &permit, &index)?;
+        let k = asked.top_k.unwrap_or(TOP_K);
+        if !(1..=TOP_K_MAX).contains(&k) {
+            return Err(wrong(call, "topK", &format!("{k}; expected 1 to {TOP_K_MAX}")));
+        }
+        let query = text(call, "query", asked.query)?;
+        self.wait_for(&index, call).await;
+        let began = Instant::now();
+        let (inner, asked, name) = (Arc::clone(&self.inner), query.clone(), index.clone());
+        let found = tokio::task::spawn_blocking(move || inner.search(&name, &asked, k)).await;
+        let found = found.map_err(|_| broken(call, "the search panicked, see the log"))?;
+        let found = found.map_err(|error| broken(call, error))?;
+        let hits = found.iter().map(|found| entry::Hit {
+            document: found.document.clone(),
+            place: found.place.clone(),
+            digest: found.digest,
+            score: found.score,
+        });
+        let fact = Fact::Retrieved {
+            index,
+            query: keep.content(&query),
+            hits: hits.collect(),
+            duration_ms: millis(began.elapsed()),
+        };
+        let label = found.iter().fold(Label::default(), |label, found| label.join(&found.label));
+        let passages: Vec<_> = found
+            .into_iter()
+            .map(|f| json!({"text": f.text, "document": f.document, "place": f.place, "score": f.score}))
+            .collect();
+        Ok(Completion { output: json!({ "passages": passages }), label, facts: vec![fact] })
+    }
+
+    /// Turns texts into vectors.
+    ///
+    /// # Errors
+    /// `validation` for wrong arguments, `runtime` when the embedder fails.
+    pub async fn embed(&self, call: &Call, permit: Permit, keep: Keep) -> Result<Completion, Failure> {
+        hold(call, &permit, EMBEDDER)?;
+        let asked: Embed = call.arguments()?;
+        let texts = match (asked.text, asked.texts) {
+            (Some(text), None) => vec![text],
+            (None, Some(texts)) if (1..=EMBED_TEXTS_MAX).contains(&texts.len()) => texts,
+            (None, Some(texts)) => {
+                return Err(wrong(call, "texts", &format!("{} texts; expected 1 to {EMBED_TEXTS_MAX}", texts.len())));
+            }
+            _ => return Err(wrong(call, "text", "give either text or texts")),
+        };
+        let texts: Vec<String> = texts.into_iter().map(|t| text(call, "texts", t)).collect::<Result<_, _>>()?;
+        let began = Instant::now();
+        let (embedder, prompt) = (Arc::clone(&self.inner.embedder), texts.join("\n"));
+        let embed = move || embedder.embed(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+        let vectors = tokio::task::spawn_blocking(embed).await;
+        let vectors = vectors.map_err(|_| broken(call, "the embedder panicked, see the log"))?;
+        let vectors = vectors.map_err(|error| broken(call, error))?;
+        let output = json!({"vectors": vectors, "model": self.inner.embedder.name()});
+        let fact = self.called(keep, &prompt, &output["vectors"].to_string(), began.elapsed());
+        Ok(Completion { output, label: call.label.clone(), facts: vec![fact] })
+    }
+
+    /// Names the label of the nearest labelled cases, and shows them.
+    ///
+    /// # Errors
+    /// `validation` for wrong arguments or a set that the bundle does not have, `runtime` when the embedder fails.
+    pub async fn classify(&self, call: &Call, permit: Permit, keep: Keep) -> Result<Completion, Failure> {
+        hold(call, &permit, EMBEDDER)?;
+        let asked: Classify = call.arguments()?;
+        let text = text(call, "text", asked.text)?;
+        let k = asked.k.unwrap_or(5);
+        if !(1..=TOP_K_MAX).contains(&k) {
+            return Err(wrong(call, "k", &format!("{k}; expected 1 to {TOP_K_MAX}")));
+        }
+        let set = match asked.cases {
+            GivenCases::Inline(cases) => Arc::new(CaseSet { cases, ready: OnceLock::new() }),
+            GivenCases::Named(name) => {
+                let sets = self.inner.cases.read().expect("no thread panicked with the cases");
+                let known = || sets.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+                let missing =
+                    || wrong(call, "cases", &format!("{name:?} is not a set of this bundle; it has {}", known()));
+                Arc::clone(sets.get(&name).ok_or_else(missing)?)
+            }
+        };
+        let began = Instant::now();
+        let (embedder, asked) = (Arc::clone(&self.inner.embedder), text.clone());
+        let classify = move || set.embedded(embedder.as_ref())?.nearest(embedder.as_ref(), &asked, k);
+        let outcome = tokio::task::spawn_blocking(classify).await;
+        let outcome = outcome.map_err(|_| broken(call, "the classifier panicked, see the log"))?;
+        let outcome = outcome.map_err(|error| match error {
+            models::Error::Request { message } => wrong(call, "cases", &message),
+            error => broken(call, error),
+        })?;
+        let fact = self.called(keep, &text, &outcome.label, began.elapsed());
+        let output = serde_json::to_value(outcome).expect("a classification is plain data");
+        Ok(Completion { output, label: call.label.clone(), facts: vec![fact] })
+    }
+}
+
+impl Memory {
+    fn called(&self, keep: Keep, prompt: &str, answer: &str, took: Duration) -> Fact {
+        Fact::ModelCalled {
+            target: EMBEDDER.to_owned(),
+            model: self.inner.embedder.name().to_owned(),
+            prompt: keep.content(prompt),
+            answer: keep.content(answer),
+            tokens_in: 0,
+            tokens_out: 0,
+            cost_micro_usd: 0,
+            duration_ms: millis(took),
+        }
+    }
+
+    /// The index that is meant: the one that is named, or the only one.
+    fn index_name(&self, call: &Call, named: Option<String>) -> Result<String, Failure> {
+        let known = self.inner.names();
+        match named {
+            Some(name) if known.contains(&name) => Ok(name),
+            Some(name) => Err(wrong(
+                call,
+                "index",
+                &format!("{name:?} is not an index of this node; it has [{}]", known.join(", ")),
+            )),
+            None => match known.as_slice() {
+                [only] => Ok(only.clone()),
+                _ => Err(wrong(call, "index", &format!("missing; this node has [{}]", known.join(", ")))),
+            },
+        }
+    }
+
+    /// Waits for an index that is being made for the first time; one that is merely out of date is searched as it is.
+    async fn wait_for(&self, index: &str, call: &Call) {
+        if self.inner.indexes.read().expect("no thread panicked with the indexes").contains_key(index) {
+            return;
+        }
+        let left = call.deadline.map_or(WAIT_MAX, |deadline| deadline.since(crate::clock::now()).min(WAIT_MAX));
+        let mut status = self.status.clone();
+        // Over time: the search finds what is there.
+        drop(tokio::time::timeout(left, status.wait_for(|status| !status.is_busy)).await);
+    }
+}
+
+impl Inner {
+    /// The indexes of the bundle, and those that the store still holds from the one before.
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.wanted.borrow().iter().map(|document| document.index.clone()).collect();
+        names.extend(self.indexes.read().expect("no thread panicked with the indexes").keys().cloned());
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}
+
+impl CaseSet {
+    fn embedded(&self, embedder: &dyn Embedder) -> Result<&Cases, models::Error> {
+        if let Some(ready) = self.ready.get() {
+            return Ok(ready);
+        }
+        // Two calls at once may both embed; the first to end is kept.
+        let cases = Cases::new(embedder, self.cases.clone())?;
+        Ok(self.ready.get_or_init(|| cases))
+    }
+}
+
+async fn keep_in_step(
+    inner: Arc<Inner>,
+    mut documents: watch::Receiver<Arc<Vec<Document>>>,
+    status: watch::Sender<Status>,
+) {
+    let loading = Arc::clone(&inner);
+    match tokio::task::spawn_blocking(move || loading.load()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "the stored documents cannot be loaded"),
+        Err(error) => tracing::error!(%error, "loading the stored documents panicked"),
+    }
+    loop {
+        if !documents.has_changed().unwrap_or(false) {
+            status.send_modify(|status| status.is_busy = false);
+        }
+        if documents.changed().await.is_err() {
+            return;
+        }
+        status.send_modify(|status| status.is_busy = true);
+        let wanted = Arc::clone(&documents.borrow_and_update());
+        let (refreshing, newer) = (Arc::clone(&inner), documents.clone());
+        // Closed: the last handle is gone, and so is the reason to go on.
+        let is_outdated = move || newer.has_changed().unwrap_or(true);
+        let outcome = tokio::task::spawn_blocking(move || refreshing.refresh(&wanted, &is_outdated)).await;
+        let failed = match outcome {
+            Ok(Ok(failed)) => failed.iter().map(ToString::to_string).collect(),
+            Ok(Err(error)) => vec![error.to_string()],
+            Err(error) => vec![format!("indexing panicked: {error}")],
+        };
+        for failure in &failed {
+            tracing::warn!(failure, "a document is not in the index");
+        }
+        status.send_modify(|status| status.failed = failed);
+    }
+}
+
+/// Holds a permit against what the call is about to do.
+fn hold(call: &Call, permit: &Permit, target: &str) -> Result<(), Failure> {
+    if permit.target().name == target {
+        return Ok(());
+    }
+    let detail =
+        format!("{} of {}: the permit is for {}, not for {target}", call.function, call.task, permit.target().name);
+    Err(Failure::new(kind::AUTHORIZATION, detail))
+}
+
+fn text(call: &Call, field: &str, text: String) -> Result<String, Failure> {
+    match text.len() {
+        _ if text.trim().is_empty() => Err(wrong(call, field, "empty; expected a text")),
+        bytes if bytes > TEXT_BYTES_MAX => Err(wrong(call, field, &format!("{bytes} bytes; at most {TEXT_BYTES_MAX}"))),
+        _ => Ok(text),
+    }
+}
+
+fn wrong(call: &Call, field: &str, expected: &str) -> Failure {
+    Failure::new(kind::VALIDATION, format!("{} of {}: {field}: {expected}", call.function, call.task))
+}
+
+fn broken(call: &Call, error: impl std::fmt::Display) -> Failure {
+    Failure::new(kind::RUNTIME, format!("{} of {}: {error}", call.function, call.task))
+}
+
+fn millis(took: Duration) -> u64 {
+    u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -35,6 +35,20 @@ pub struct Call {
     pub asked_at: Timestamp,
 }
 
+impl Call {
+    /// The arguments, parsed at the door.
+    ///
+    /// # Errors
+    /// A validation error that names the field and what was expected.
+    pub fn arguments<T: serde::de::DeserializeOwned>(&self) -> Result<T, Failure> {
+        serde_path_to_error::deserialize(&self.input).map_err(|error| {
+            let field = error.path().to_string();
+            let at = if field == "." { String::new() } else { format!("{field}: ") };
+            Failure::new(kind::VALIDATION, format!("{} of {}: {at}{}", self.function, self.task, error.inner()))
+        })
+    }
+}
+
 /// Whether the ledger may keep the text of what went in and came out, or its digest alone. Policy says which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {

@@ -1,0 +1,246 @@
+//! The arguments of `infer`, parsed and checked; every mistake names its field.
+
+use edge_core::{
+    engine::effect::{Call, Failure, kind},
+    route::Offline,
+};
+use models::generate::{Message, Passage, Role};
+use serde::Deserialize;
+use serde_json::Value;
+use shared::time::Timestamp;
+
+use super::config::Target;
+
+/// An answer of about 700 words; a task that needs more says so.
+const MAX_TOKENS: u32 = 1_024;
+/// More than any provider writes in one answer.
+const MAX_TOKENS_MAX: u32 = 131_072;
+/// All text of one request: 4 MiB is beyond the context of the largest models.
+const TEXT_BYTES_MAX: usize = 4 << 20;
+/// Passages of one request; retrieval returns a handful.
+const PASSAGES_MAX: usize = 256;
+
+/// What a task asks of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ask {
+    pub messages: Vec<Message>,
+    pub passages: Vec<Passage>,
+    /// Names or patterns such as `local/*`, in the order of preference; empty: whatever the node has.
+    pub models: Vec<String>,
+    pub schema: Option<Value>,
+    pub max_tokens: u32,
+    pub temperature: Option<f64>,
+    pub cost_micro_usd_max: Option<u64>,
+    pub offline: Offline,
+    pub park_until: Option<Timestamp>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Arguments {
+    prompt: Option<Value>,
+    messages: Option<Vec<Message>>,
+    #[serde(default)]
+    passages: Vec<GivenPassage>,
+    model: Option<Models>,
+    schema: Option<Value>,
+    max_tokens: Option<u32>,
+    temperature: Option<f64>,
+    max_cost_usd: Option<f64>,
+    #[serde(default)]
+    offline: Offline,
+    park_for: Option<String>,
+}
+
+/// A passage as `retrieve` returns it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GivenPassage {
+    text: String,
+    #[serde(default)]
+    document: String,
+    #[serde(default)]
+    place: String,
+    #[serde(default)]
+    score: Option<f64>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Models {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Ask {
+    /// Parses a call's arguments.
+    ///
+    /// # Errors
+    /// A validation error that names the field and what was expected.
+    pub fn parse(call: &Call) -> Result<Self, Failure> {
+        let given: Arguments = call.arguments()?;
+        let wrong = |field: &str, expected: &str| {
+            Failure::new(kind::VALIDATION, format!("infer of {}: {field}: {expected}", call.task))
+        };
+        let messages = match (given.prompt, given.messages) {
+            (Some(_), Some(_)) => return Err(wrong("messages", "give either prompt or messages")),
+            (None, None) => return Err(wrong("prompt", "missing; expected a text, or messages instead")),
+            (Some(Value::String(text)), None) => vec![Message { role: Role::User, content: text }],
+            // A prompt that was built as an object is as good as its JSON text.
+            (Some(value), None) => vec![Message { role: Role::User, content: value.to_string() }],
+            (None, Some(messages)) => messages,
+        };
+        if !messages.iter().any(|message| message.role == Role::User && !message.content.trim().is_empty()) {
+            return Err(wrong("prompt", "empty; expected a text"));
+        }
+        if given.passages.len() > PASSAGES_MAX {
+            return Err(wrong("passages", &format!("at most {PASSAGES_MAX} passages")));
+        }
+        let passages: Vec<Passage> = given.passages.into_iter().map(GivenPassage::into_passage).collect();
+        let bytes = messages.iter().map(|m| m.content.len()).sum::<usize>()
+            + passages.iter().map(|p| p.text.len()).sum::<usize>();
+        if bytes > TEXT_BYTES_MAX {
+            return Err(wrong("prompt", &format!("{bytes} bytes with passages; at most {TEXT_BYTES_MAX}")));
+        }
+        let max_tokens = given.max_tokens.unwrap_or(MAX_TOKENS);
+        if !(1..=MAX_TOKENS_MAX).contains(&max_tokens) {
+            return Err(wrong("maxTokens", &format!("{max_tokens}; expected 1 to {MAX_TOKENS_MAX}")));
+        }
+        if given.temperature.is_some_and(|t| !(0.0..=2.0).contains(&t)) {
+            return Err(wrong("temperature", "expected 0 to 2"));
+        }
+        if let Some(schema) = &given.schema {
+            jsonschema::validator_for(schema)
+                .map_err(|error| wrong("schema", &format!("not a JSON schema: {error}")))?;
+        }
+        let park_until = match &given.park_for {
+            None => None,
+            Some(text) => {
+                let expected = || wrong("parkFor", &format!("{text:?}; expected an ISO 8601 duration such as PT10M"));
+                Some(call.asked_at.plus(duration(text).ok_or_else(expected)?))
+            }
+        };
+        Ok(Self {
+            messages,
+            passages,
+            models: given.model.map_or_else(Vec::new, Models::into_list),
+            schema: given.schema,
+            max_tokens,
+            temperature: given.temperature,
+            cost_micro_usd_max: given
+                .max_cost_usd
+                .map(|usd| micro_usd(usd).ok_or(usd))
+                .transpose()
+                .map_err(|usd| wrong("maxCostUsd", &format!("{usd}; expected US dollars, 0 or more")))?,
+            offline: given.offline,
+            park_until,
+        })
+    }
+
+    /// Where in the order of preference this target stands; `None` when the task does not name it.
+    #[must_use]
+    pub fn preference(&self, target: &str) -> Option<usize> {
+        let matches = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(prefix) => target.starts_with(prefix),
+            None => pattern == target,
+        };
+        self.models.iter().position(matches)
+    }
+
+    /// Whether a name without a wildcard stands for a target that this node does not have.
+    #[must_use]
+    pub fn unknown<'a>(&'a self, targets: &[Target]) -> Option<&'a str> {
+        let known = |name: &str| name == super::EXTRACT || targets.iter().any(|target| target.name == name);
+        self.models.iter().map(String::as_str).find(|name| !name.ends_with('*') && !known(name))
+    }
+}
+
+impl GivenPassage {
+    fn into_passage(self) -> Passage {
+        // The score was for ranking; the model is given the passages in that order.
+        let _ = self.score;
+        Passage { text: self.text, document: self.document, place: self.place }
+    }
+}
+
+impl Models {
+    fn into_list(self) -> Vec<String> {
+        match self {
+            Self::One(name) => vec![name],
+            Self::Several(names) => names,
+        }
+    }
+}
+
+fn micro_usd(usd: f64) -> Option<u64> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be 0 to 10^15")]
+    (0.0..=1e9).contains(&usd).then(|| (usd * 1e6).floor() as u64)
+}
+
+/// An ISO 8601 duration; a day counts 24 hours.
+fn duration(text: &str) -> Option<std::time::Duration> {
+    let span: jiff::Span = text.parse().ok()?;
+    let span = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?;
+    span.try_into().ok()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use edge_core::engine::effect::EffectKey;
+    use serde_json::json;
+    use shared::{id::RunId, label::Label};
+
+    pub(crate) fn call(input: Value) -> Call {
+        let now = crate::clock::now();
+        Call {
+            key: EffectKey("run:/do/0/ask".to_owned()),
+            run: RunId::derive(now, b"test"),
+            task: "/do/0/ask".to_owned(),
+            workflow: "test/ask:1.0.0".to_owned(),
+            function: "infer".to_owned(),
+            input,
+            label: Label::default(),
+            deadline: None,
+            asked_at: now,
+        }
+    }
+
+    #[test]
+    fn a_full_request_is_read() {
+        let call = call(json!({
+            "prompt": "Why is it hot?", "passages": [{"text": "Check the fan.", "document": "m.md", "score": 0.5}],
+            "model": ["cloud/large", "local/*"], "schema": {"type": "object"}, "maxTokens": 99, "temperature": 0.2,
+            "maxCostUsd": 0.01, "offline": "park", "parkFor": "P1DT1H"
+        }));
+        let ask = Ask::parse(&call).expect("valid");
+        assert_eq!((ask.max_tokens, ask.cost_micro_usd_max, ask.offline), (99, Some(10_000), Offline::Park));
+        assert_eq!(ask.park_until, Some(call.asked_at.plus(std::time::Duration::from_secs(25 * 3_600))));
+        assert_eq!(ask.preference("local/small"), Some(1));
+        assert_eq!(ask.preference("cloud/other"), None);
+    }
+
+    #[test]
+    fn a_mistake_names_the_field_and_what_was_expected() {
+        let wrong = [
+            (json!({}), "prompt: missing"),
+            (json!({"prompt": " "}), "prompt: empty"),
+            (json!({"prompt": "a", "messages": []}), "either prompt or messages"),
+            (json!({"promt": "a"}), "unknown field `promt`"),
+            (json!({"prompt": "a", "maxTokens": "ten"}), "maxTokens: invalid type: string \"ten\""),
+            (json!({"prompt": "a", "maxTokens": 0}), "maxTokens: 0; expected 1 to"),
+            (json!({"prompt": "a", "offline": "maybe"}), "offline: unknown variant `maybe`, expected one of"),
+            (json!({"prompt": "a", "parkFor": "soon"}), "parkFor: \"soon\"; expected an ISO 8601"),
+            (json!({"prompt": "a", "schema": {"type": "objekt"}}), "schema: not a JSON schema"),
+            (json!({"prompt": "a", "maxCostUsd": -1}), "maxCostUsd: -1"),
+            (json!({"prompt": "a", "passages": [{"txt": "b"}]}), "passages[0]"),
+            (json!({"messages": [{"role": "robot", "content": "a"}]}), "messages[0].role: unknown variant `robot`"),
+        ];
+        for (input, expected) in wrong {
+            let failure = Ask::parse(&call(input.clone())).expect_err("wrong");
+            let detail = failure.error.detail.unwrap_or_default();
+            assert!(detail.contains(expected), "{input}\n gave {detail}\n expected {expected}");
+            assert_eq!(failure.error.kind, kind::VALIDATION.0);
+        }
+    }
+}

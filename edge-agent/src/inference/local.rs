@@ -1,0 +1,153 @@
+//! Models on this node: one thread each, a bounded queue before it, weights loaded when first asked and let go when idle.
+
+use std::{
+    ops::ControlFlow,
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use models::generate::{Answer, Generator, Request};
+use tokio::sync::{mpsc, oneshot};
+
+/// Takes each piece of text as it is written; `Break` ends the answer.
+pub type OnText = Box<dyn FnMut(&str) -> ControlFlow<()> + Send>;
+
+/// Requests that wait for one model. A gateway's model answers in seconds, so more would only run into their deadlines;
+/// beyond it the callers wait, each as long as its own deadline.
+const QUEUE_LEN_MAX: usize = 16;
+/// Weights that nobody asked for this long are let go; loading them again takes about a second.
+const IDLE_MAX: Duration = Duration::from_secs(600);
+
+/// What a local target runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Weights {
+    /// The built-in extractive generator.
+    Extract,
+    Gguf(PathBuf),
+}
+
+/// Why a local model did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot load the model")]
+    Load(#[source] models::Error),
+    #[error("the model cannot answer")]
+    Generate(#[source] models::Error),
+    #[error("no answer within {} ms", after.as_millis())]
+    Timeout { after: Duration },
+    #[error("the model's thread has ended: it panicked, see the log")]
+    Ended,
+}
+
+/// A local target: starts its thread with the first request.
+pub struct Worker {
+    name: String,
+    weights: Weights,
+    queue: OnceLock<mpsc::Sender<Job>>,
+}
+
+struct Job {
+    request: Request,
+    on_text: OnText,
+    /// Set when the caller no longer waits.
+    given_up: Arc<AtomicBool>,
+    answer: oneshot::Sender<Result<Answer, Error>>,
+}
+
+/// Tells the thread that its caller is gone, however the caller went.
+struct GiveUp(Arc<AtomicBool>);
+
+impl Drop for GiveUp {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Worker {
+    #[must_use]
+    pub const fn new(name: String, weights: Weights) -> Self {
+        Self { name, weights, queue: OnceLock::new() }
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Asks the model; dropping the future ends the computation at the next piece of text.
+    ///
+    /// # Errors
+    /// When the model cannot be loaded or cannot answer, or the time is over.
+    pub async fn ask(&self, request: Request, on_text: OnText, within: Duration) -> Result<Answer, Error> {
+        let given_up = Arc::new(AtomicBool::new(false));
+        let _give_up = GiveUp(Arc::clone(&given_up));
+        let (answer, outcome) = oneshot::channel();
+        let job = Job { request, on_text, given_up, answer };
+        let asked = async {
+            self.queue().send(job).await.map_err(|_| Error::Ended)?;
+            outcome.await.map_err(|_| Error::Ended)?
+        };
+        tokio::time::timeout(within, asked).await.unwrap_or(Err(Error::Timeout { after: within }))
+    }
+
+    fn queue(&self) -> &mpsc::Sender<Job> {
+        self.queue.get_or_init(|| {
+            let (sender, receiver) = mpsc::channel(QUEUE_LEN_MAX);
+            let weights = self.weights.clone();
+            std::thread::Builder::new()
+                .name(self.name.clone())
+                .spawn(move || work(&weights, receiver))
+                .expect("a thread for a local model can be started");
+            sender
+        })
+    }
+}
+
+/// The thread: loads, answers, lets go.
+fn work(weights: &Weights, mut queue: mpsc::Receiver<Job>) {
+    let clock = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let clock = clock.expect("a runtime with a timer alone needs nothing from the system");
+    let mut loaded: Option<Arc<dyn Generator>> = None;
+    loop {
+        let next = match loaded {
+            Some(_) => clock.block_on(async { tokio::time::timeout(IDLE_MAX, queue.recv()).await }),
+            None => Ok(queue.blocking_recv()),
+        };
+        let Ok(next) = next else {
+            loaded = None;
+            continue;
+        };
+        let Some(mut job) = next else { return };
+        if job.given_up.load(Ordering::Relaxed) {
+            continue;
+        }
+        let answer = match &loaded {
+            Some(generator) => generate(generator.as_ref(), &mut job),
+            None => weights.load().map_err(Error::Load).and_then(|generator| {
+                let answer = generate(generator.as_ref(), &mut job);
+                loaded = Some(generator);
+                answer
+            }),
+        };
+        // A caller that no longer waits is no error.
+        drop(job.answer.send(answer));
+    }
+}
+
+fn generate(generator: &dyn Generator, job: &mut Job) -> Result<Answer, Error> {
+    let Job { request, on_text, given_up, .. } = job;
+    let mut relay = |text: &str| {
+        if given_up.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { on_text(text) }
+    };
+    generator.generate(request, &mut relay).map_err(Error::Generate)
+}
+
+impl Weights {
+    fn load(&self) -> Result<Arc<dyn Generator>, models::Error> {
+        Err(models::Error::Request { message: format!("{self:?} is not supported by this build") })
+    }
+}

@@ -1,0 +1,237 @@
+//! One model behind HTTP: sends the request, reads the stream, tries again where that may help.
+
+mod anthropic;
+mod openai;
+
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable as _};
+use eventsource_stream::Eventsource as _;
+use futures::StreamExt as _;
+use models::generate::Message;
+use reqwest::{StatusCode, header::RETRY_AFTER};
+use serde_json::Value;
+
+use super::config::{Key, Protocol, Provider};
+
+/// What a provider is asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prompt {
+    pub messages: Vec<Message>,
+    pub max_tokens: u32,
+    pub temperature: Option<f64>,
+    pub schema: Option<Value>,
+}
+
+/// What it answered.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reply {
+    pub text: String,
+    /// `None` when the provider does not say.
+    pub tokens_in: Option<u64>,
+    pub tokens_out: Option<u64>,
+    /// Whether the provider said that the answer is over. Without it the stream was cut.
+    pub ended: bool,
+}
+
+/// Why there is no answer. The text of the prompt and the key never stand in it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// No connection, an answer of class 5xx or 429, or a stream that was cut: it may work later.
+    #[error("{detail}")]
+    Unreachable { detail: String, retry_after: Option<Duration> },
+    /// There is no key, or the provider does not take it.
+    #[error("{detail}")]
+    Key { detail: String },
+    /// The provider does not take this request.
+    #[error("{detail}")]
+    Rejected { status: u16, detail: String },
+    /// The provider's answer is not what its protocol says.
+    #[error("{detail}")]
+    Garbled { detail: String },
+    #[error("no answer within {} ms", after.as_millis())]
+    Timeout { after: Duration },
+}
+
+/// Tries of one request. The breaker takes over where this gives up.
+const TRIES_MAX: usize = 3;
+const BACKOFF_FIRST: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// A longer `Retry-After` is the breaker's: the target rests, and the route takes another.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
+/// An answer longer than this is cut off as garbled: no model writes 8 MiB.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
+/// Of an error's body; enough for the provider's sentence, never a page of HTML.
+const ERROR_BYTES_MAX: usize = 400;
+
+/// Asks the provider until it answers, the tries are used up or the time is over.
+///
+/// # Errors
+/// The last try's fault.
+pub async fn complete(
+    http: &reqwest::Client,
+    provider: &Provider,
+    prompt: &Prompt,
+    within: Duration,
+) -> Result<Reply, Fault> {
+    let body = match provider.protocol {
+        Protocol::OpenAi => openai::body(&provider.model, prompt),
+        Protocol::Anthropic => anthropic::body(&provider.model, prompt),
+    };
+    let backoff = ExponentialBuilder::default()
+        .with_min_delay(BACKOFF_FIRST)
+        .with_max_delay(BACKOFF_MAX)
+        .with_max_times(TRIES_MAX - 1)
+        .with_jitter();
+    let tries = (|| attempt(http, provider, &body))
+        .retry(backoff)
+        .when(Fault::may_pass)
+        .adjust(|fault, delay| match fault {
+            Fault::Unreachable { retry_after: Some(after), .. } => delay.map(|delay| delay.max(*after)),
+            _ => delay,
+        })
+        .notify(|fault, delay| tracing::debug!(model = %provider.model, %fault, ?delay, "asking the provider again"));
+    let mut reply = tokio::time::timeout(within, tries).await.unwrap_or(Err(Fault::Timeout { after: within }))?;
+    if let (Protocol::Anthropic, Some(schema)) = (provider.protocol, &prompt.schema) {
+        reply.text = anthropic::unwrapped(schema, reply.text);
+    }
+    Ok(reply)
+}
+
+async fn attempt(http: &reqwest::Client, provider: &Provider, body: &Value) -> Result<Reply, Fault> {
+    let path = match provider.protocol {
+        Protocol::OpenAi => "chat/completions",
+        Protocol::Anthropic => "messages",
+    };
+    let mut request = http.post(format!("{}/{path}", provider.url.as_str().trim_end_matches('/'))).json(body);
+    let key = provider.key.as_ref().map(Key::read).transpose()?;
+    request = match (provider.protocol, key) {
+        (Protocol::OpenAi, Some(key)) => request.bearer_auth(key),
+        (Protocol::Anthropic, Some(key)) => request.header("x-api-key", key),
+        (_, None) => request,
+    };
+    if provider.protocol == Protocol::Anthropic {
+        request = request.header("anthropic-version", anthropic::VERSION);
+    }
+    let response = request.send().await.map_err(|error| unreachable(&error))?;
+    if !response.status().is_success() {
+        return Err(refused(response).await);
+    }
+    read(provider.protocol, response).await
+}
+
+async fn read(protocol: Protocol, response: reqwest::Response) -> Result<Reply, Fault> {
+    let content_type = response.headers().get(reqwest::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let streamed = content_type.is_some_and(|kind| kind.starts_with("text/event-stream"));
+    let mut reply = Reply::default();
+    if !streamed {
+        // Some servers know no streaming and answer at once.
+        let body = bounded(response, ANSWER_BYTES_MAX).await?;
+        let body: Value = serde_json::from_slice(&body)
+            .map_err(|error| Fault::Garbled { detail: format!("the answer is not JSON: {error}") })?;
+        match protocol {
+            Protocol::OpenAi => openai::whole(&mut reply, &body)?,
+            Protocol::Anthropic => anthropic::whole(&mut reply, &body)?,
+        }
+        return Ok(reply);
+    }
+    let mut events = response.bytes_stream().eventsource();
+    while let Some(event) = events.next().await {
+        let event = event.map_err(|error| cut(&error.to_string()))?;
+        let done = match protocol {
+            Protocol::OpenAi => openai::event(&mut reply, &event.data)?,
+            Protocol::Anthropic => anthropic::event(&mut reply, &event.data)?,
+        };
+        if reply.text.len() > ANSWER_BYTES_MAX {
+            return Err(Fault::Garbled { detail: format!("the answer is longer than {ANSWER_BYTES_MAX} bytes") });
+        }
+        if done {
+            break;
+        }
+    }
+    if reply.ended { Ok(reply) } else { Err(cut("it ended before the answer did")) }
+}
+
+fn cut(why: &str) -> Fault {
+    Fault::Unreachable { detail: format!("the stream was cut: {why}"), retry_after: None }
+}
+
+fn unreachable(error: &reqwest::Error) -> Fault {
+    // The innermost cause says it best ("connection refused"), and has no address with a query in it.
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    let what = if error.is_connect() { "cannot connect" } else { "the request failed" };
+    Fault::Unreachable { detail: format!("{what}: {cause}"), retry_after: None }
+}
+
+async fn refused(response: reqwest::Response) -> Fault {
+    let status = response.status();
+    let retry_after = response
+        .headers()
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.trim().parse().ok())
+        .map(Duration::from_secs);
+    let body = bounded(response, 64 << 10).await.unwrap_or_default();
+    let detail = format!("the provider answered {status}: {}", sentence(&body));
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Fault::Key { detail },
+        // 529 is Anthropic's "overloaded".
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Fault::Unreachable { detail, retry_after },
+        status if status.is_server_error() => Fault::Unreachable { detail, retry_after },
+        status => Fault::Rejected { status: status.as_u16(), detail },
+    }
+}
+
+/// The provider's own words: `error.message` in both protocols, or the start of whatever it sent.
+fn sentence(body: &[u8]) -> String {
+    let json: Option<Value> = serde_json::from_slice(body).ok();
+    let message = json.as_ref().and_then(|json| json.pointer("/error/message")?.as_str());
+    let text = message.map_or_else(|| String::from_utf8_lossy(body), std::borrow::Cow::Borrowed);
+    text.chars().filter(|c| !c.is_control()).take(ERROR_BYTES_MAX).collect()
+}
+
+async fn bounded(response: reqwest::Response, bytes_max: usize) -> Result<Vec<u8>, Fault> {
+    let mut body = Vec::new();
+    let mut chunks = response.bytes_stream();
+    while let Some(chunk) = chunks.next().await {
+        body.extend_from_slice(&chunk.map_err(|error| unreachable(&error))?);
+        if body.len() > bytes_max {
+            return Err(Fault::Garbled { detail: format!("the answer is longer than {bytes_max} bytes") });
+        }
+    }
+    Ok(body)
+}
+
+/// Parses one event's data; what is not JSON is the provider's fault.
+fn parse(data: &str) -> Result<Value, Fault> {
+    serde_json::from_str(data).map_err(|error| Fault::Garbled { detail: format!("an event is not JSON: {error}") })
+}
+
+impl Fault {
+    /// Whether the same request may work at the next try.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { retry_after, .. } => retry_after.is_none_or(|after| after <= RETRY_AFTER_MAX),
+            Self::Key { .. } | Self::Rejected { .. } | Self::Garbled { .. } | Self::Timeout { .. } => false,
+        }
+    }
+}
+
+impl Key {
+    fn read(&self) -> Result<String, Fault> {
+        let key = match self {
+            Self::Env(variable) => std::env::var(variable)
+                .map_err(|_| Fault::Key { detail: format!("the key's environment variable {variable} is not set") })?,
+            Self::File(file) => std::fs::read_to_string(file).map_err(|error| Fault::Key {
+                detail: format!("cannot read the key's file {}: {error}", file.display()),
+            })?,
+        };
+        let key = key.trim();
+        if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Fault::Key { detail: "the key is empty or not plain text".to_owned() });
+        }
+        Ok(key.to_owned())
+    }
+}

@@ -1,0 +1,291 @@
+//! Gets a model's files: from the hub, going on where an earlier try was cut, or from a folder. A file stands under its
+//! name only when its digest is right; until then it is `<name>.part`.
+
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use backon::{ExponentialBuilder, Retryable as _};
+use futures::StreamExt as _;
+use models::catalog::{Flaw, Manifest, ModelFile};
+use reqwest::{StatusCode, header};
+use tokio::{fs, io::AsyncWriteExt as _};
+
+/// A link that is down longer than this is a matter for the person who asked; what came so far is kept.
+const TRIES_MAX: usize = 5;
+/// Between two pieces; a stalled connection is cut and asked again.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// The hub sends files on through one or two addresses.
+const REDIRECTS_MAX: usize = 5;
+
+/// Why a model's files are not there.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot {doing} {}", path.display())]
+    Io { doing: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("cannot get {url}: {detail}; what came so far is kept, the next try goes on from there")]
+    Cut { url: String, detail: String },
+    #[error("cannot get {url}: the server answered {status}")]
+    Refused { url: String, status: StatusCode },
+    /// What came is not the model that the manifest names; it was not kept.
+    #[error("{0}; the file was not taken")]
+    Wrong(Flaw),
+    #[error(transparent)]
+    Model(#[from] models::Error),
+}
+
+/// How far a pull has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress<'a> {
+    pub file: &'a Path,
+    /// Bytes of this file that are on disk.
+    pub done: u64,
+    pub size: u64,
+}
+
+/// Where a pull takes the files from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum From<'a> {
+    Hub,
+    /// A folder that holds them under the manifest's paths.
+    Folder(&'a Path),
+}
+
+/// Brings every file of the model into `folder`; files that are right already are left alone.
+///
+/// # Errors
+/// When a file cannot be got or is not what the manifest says. Files that came whole before it stay.
+pub async fn pull(
+    manifest: &Manifest,
+    from: From<'_>,
+    folder: &Path,
+    progress: &mut (dyn FnMut(Progress<'_>) + Send),
+) -> Result<(), Error> {
+    for file in &manifest.files {
+        if file.verify(folder)?.is_none() {
+            progress(Progress { file: &file.path, done: file.size, size: file.size });
+            continue;
+        }
+        let target = folder.join(&file.path);
+        let part = part(&target);
+        let parent = target.parent().unwrap_or(folder);
+        fs::create_dir_all(parent).await.map_err(io("make", parent))?;
+        match &from {
+            From::Hub => download(&manifest.url_of(file), file, &part, progress).await?,
+            From::Folder(source) => copy(&source.join(&file.path), file, &part, progress).await?,
+        }
+        check(file, &part).await?;
+        fs::rename(&part, &target).await.map_err(io("rename", &part))?;
+    }
+    Ok(())
+}
+
+/// Where a file grows until it is whole.
+fn part(target: &Path) -> PathBuf {
+    let mut name = target.as_os_str().to_owned();
+    name.push(".part");
+    PathBuf::from(name)
+}
+
+fn io<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Error + 'a {
+    move |source| Error::Io { doing, path: path.to_owned(), source }
+}
+
+async fn copy(
+    source: &Path,
+    file: &ModelFile,
+    part: &Path,
+    progress: &mut (dyn FnMut(Progress<'_>) + Send),
+) -> Result<(), Error> {
+    fs::copy(source, part).await.map_err(io("copy", source))?;
+    progress(Progress { file: &file.path, done: file.size, size: file.size });
+    Ok(())
+}
+
+/// Holds what came against the manifest; what is wrong is removed, since going on from it could never end well.
+async fn check(file: &ModelFile, part: &Path) -> Result<(), Error> {
+    let found = fs::metadata(part).await.map_err(io("read", part))?.len();
+    let path = file.path.clone();
+    let flaw = if found == file.size {
+        let part = part.to_owned();
+        let digest = tokio::task::spawn_blocking(move || models::catalog::digest_of_file(&part)).await;
+        let found = digest.expect("the digest of a file does not panic")?;
+        (found != file.digest).then_some(Flaw::Digest { path, found, expected: file.digest })
+    } else {
+        Some(Flaw::Size { path, found, expected: file.size })
+    };
+    match flaw {
+        None => Ok(()),
+        Some(flaw) => {
+            fs::remove_file(part).await.map_err(io("remove", part))?;
+            Err(Error::Wrong(flaw))
+        }
+    }
+}
+
+async fn download(
+    url: &str,
+    file: &ModelFile,
+    part: &Path,
+    progress: &mut (dyn FnMut(Progress<'_>) + Send),
+) -> Result<(), Error> {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let http = reqwest::Client::builder()
+        .connect_timeout(SILENCE_MAX)
+        .read_timeout(SILENCE_MAX)
+        .redirect(reqwest::redirect::Policy::limited(REDIRECTS_MAX))
+        .build()
+        .expect("an HTTP client with these settings can be made");
+    let progress = tokio::sync::Mutex::new(progress);
+    let attempt = || async { fetch(&http, url, file, part, &mut **progress.lock().await).await };
+    let backoff = ExponentialBuilder::default().with_max_times(TRIES_MAX - 1).with_jitter();
+    attempt.retry(backoff).when(|error| matches!(error, Error::Cut { .. })).await
+}
+
+/// One try: asks for what is missing and appends it.
+async fn fetch(
+    http: &reqwest::Client,
+    url: &str,
+    file: &ModelFile,
+    part: &Path,
+    progress: &mut (dyn FnMut(Progress<'_>) + Send),
+) -> Result<(), Error> {
+    let cut = |error: reqwest::Error| Error::Cut { url: url.to_owned(), detail: error.without_url().to_string() };
+    let mut have = match fs::metadata(part).await {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == ErrorKind::NotFound => 0,
+        Err(source) => return Err(Error::Io { doing: "read", path: part.to_owned(), source }),
+    };
+    if have == file.size {
+        return Ok(());
+    }
+    if have > file.size {
+        fs::remove_file(part).await.map_err(io("remove", part))?;
+        have = 0;
+    }
+    let mut request = http.get(url);
+    if have > 0 {
+        request = request.header(header::RANGE, format!("bytes={have}-"));
+    }
+    let response = request.send().await.map_err(cut)?;
+    let status = response.status();
+    match status {
+        StatusCode::PARTIAL_CONTENT => {}
+        // The server knows no ranges and begins again.
+        StatusCode::OK => have = 0,
+        status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+            return Err(Error::Cut { url: url.to_owned(), detail: format!("the server answered {status}") });
+        }
+        status => return Err(Error::Refused { url: url.to_owned(), status }),
+    }
+    let mut options = fs::OpenOptions::new();
+    options.create(true).write(true).append(have > 0).truncate(have == 0);
+    let mut sink = options.open(part).await.map_err(io("write", part))?;
+    let mut pieces = response.bytes_stream();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(cut)?;
+        sink.write_all(&piece).await.map_err(io("write", part))?;
+        have += piece.len() as u64;
+        if have > file.size {
+            let flaw = Flaw::Size { path: file.path.clone(), found: have, expected: file.size };
+            fs::remove_file(part).await.map_err(io("remove", part))?;
+            return Err(Error::Wrong(flaw));
+        }
+        progress(Progress { file: &file.path, done: have, size: file.size });
+    }
+    sink.sync_all().await.map_err(io("write", part))?;
+    if have == file.size {
+        Ok(())
+    } else {
+        Err(Error::Cut { url: url.to_owned(), detail: "it ended early".to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use axum::{Router, body::Body, extract::State, http::HeaderMap, response::Response, routing::get};
+    use shared::digest::Digest;
+
+    use super::*;
+
+    const CONTENT: &[u8] = b"0123456789abcdefghij";
+
+    fn manifest(url: &str, digest: Digest) -> Manifest {
+        let text = format!(
+            "name = 'm'\narchitecture = 'gguf'\ndescription = 'd'\nlicence = 'Apache-2.0'\nurl = '{url}'\n[[files]]\npath = \
+             'w/model.gguf'\nsize = {}\ndigest = '{digest}'",
+            CONTENT.len()
+        );
+        Manifest::parse("m.toml", &text).expect("a valid manifest")
+    }
+
+    /// Serves the content with ranges; the first answer is cut after 8 bytes.
+    async fn hub() -> (String, Arc<AtomicUsize>) {
+        async fn serve(State(asked): State<Arc<AtomicUsize>>, headers: HeaderMap) -> Response {
+            let range = headers
+                .get(header::RANGE)
+                .and_then(|v| v.to_str().ok()?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
+            let from: usize = range.unwrap_or(0);
+            let first = asked.fetch_add(1, Ordering::SeqCst) == 0;
+            let body = if first {
+                let broken = Err(std::io::Error::other("cut"));
+                Body::from_stream(futures::stream::iter([Ok(&CONTENT[..8]), broken]))
+            } else {
+                Body::from(&CONTENT[from..])
+            };
+            let status = if range.is_some() { 206 } else { 200 };
+            Response::builder().status(status).body(body).expect("a response")
+        }
+        let asked = Arc::new(AtomicUsize::new(0));
+        let router = Router::new().route("/w/model.gguf", get(serve)).with_state(Arc::clone(&asked));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        (url, asked)
+    }
+
+    #[tokio::test]
+    async fn a_cut_download_goes_on_where_it_was_cut() {
+        let (url, asked) = hub().await;
+        let dir = tempfile::tempdir().expect("a folder");
+        let manifest = manifest(&url, Digest::of(CONTENT));
+        let mut seen = Vec::new();
+        pull(&manifest, From::Hub, dir.path(), &mut |p| seen.push(p.done)).await.expect("pulled");
+        assert_eq!(std::fs::read(dir.path().join("w/model.gguf")).expect("there"), CONTENT);
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+        assert_eq!((seen.first(), seen.last()), (Some(&8), Some(&20)));
+        assert!(seen.is_sorted(), "nothing was fetched twice: {seen:?}");
+        pull(&manifest, From::Hub, dir.path(), &mut |_| ()).await.expect("already there");
+        assert_eq!(asked.load(Ordering::SeqCst), 2, "a file that is right is not asked for again");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_not_what_its_digest_says_is_refused() {
+        let (url, _) = hub().await;
+        let dir = tempfile::tempdir().expect("a folder");
+        let error = pull(&manifest(&url, Digest::of(b"other")), From::Hub, dir.path(), &mut |_| ()).await;
+        assert!(matches!(&error, Err(Error::Wrong(Flaw::Digest { .. }))), "{error:?}");
+        assert_eq!(std::fs::read_dir(dir.path().join("w")).expect("a folder").count(), 0, "nothing was kept");
+    }
+
+    #[tokio::test]
+    async fn a_folder_serves_as_well_as_the_hub_and_is_checked_as_well() {
+        let (source, target) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        std::fs::create_dir(source.path().join("w")).expect("made");
+        let file = source.path().join("w/model.gguf");
+        let manifest = manifest("http://127.0.0.1:1", Digest::of(CONTENT));
+        std::fs::write(&file, b"something else......").expect("written");
+        let error = pull(&manifest, From::Folder(source.path()), target.path(), &mut |_| ()).await;
+        assert!(matches!(error, Err(Error::Wrong(_))));
+        std::fs::write(&file, CONTENT).expect("written");
+        pull(&manifest, From::Folder(source.path()), target.path(), &mut |_| ()).await.expect("copied");
+        assert!(manifest.verify(target.path()).expect("readable").is_empty());
+    }
+}

@@ -1,0 +1,199 @@
+//! Cuts a text into chunks along its own structure: headings, then paragraphs, then sentences. Pure.
+
+/// A piece of a document that is found and cited as one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// The headings above it, joined by ` > `; its lines when there are none.
+    pub place: String,
+    pub text: String,
+}
+
+/// What a chunk should not exceed: about 250 tokens, which is what the small embedders read (MiniLM: 256).
+const WORDS_MAX: usize = 190;
+/// How much of a chunk's end the next one repeats, so that a thought across the cut is found.
+const WORDS_OVERLAP: usize = 40;
+
+/// A run of lines without an empty one between.
+struct Block {
+    text: String,
+    first_line: usize,
+    last_line: usize,
+}
+
+/// What stands under one heading.
+struct Section {
+    headings: Vec<String>,
+    blocks: Vec<Block>,
+}
+
+/// The chunks of a Markdown or plain text, in order.
+#[must_use]
+pub fn chunk(text: &str) -> Vec<Chunk> {
+    sections(text).iter().flat_map(pack).collect()
+}
+
+fn sections(text: &str) -> Vec<Section> {
+    let mut sections = vec![Section { headings: Vec::new(), blocks: Vec::new() }];
+    let mut path: Vec<(usize, String)> = Vec::new();
+    let mut in_fence = false;
+    let mut open = false;
+    for (index, line) in text.lines().enumerate() {
+        let number = index + 1;
+        let line = line.trim_end();
+        let fence = line.trim_start().starts_with("```");
+        in_fence ^= fence;
+        if let Some((level, title)) = heading(line).filter(|_| !in_fence && !fence) {
+            path.retain(|(above, _)| *above < level);
+            path.push((level, title.to_owned()));
+            let headings = path.iter().map(|(_, title)| title.clone()).collect();
+            sections.push(Section { headings, blocks: Vec::new() });
+            open = false;
+        } else if line.is_empty() && !in_fence {
+            open = false;
+        } else if let Some(section) = sections.last_mut() {
+            match section.blocks.last_mut().filter(|_| open) {
+                Some(block) => {
+                    block.text.push('\n');
+                    block.text.push_str(line);
+                    block.last_line = number;
+                }
+                None => {
+                    section.blocks.push(Block { text: line.to_owned(), first_line: number, last_line: number });
+                }
+            }
+            open = true;
+        }
+    }
+    sections
+}
+
+/// A heading of Markdown: 1 to 6 `#`, a space, a title.
+fn heading(line: &str) -> Option<(usize, &str)> {
+    let title = line.trim_start_matches('#');
+    let level = line.len() - title.len();
+    let title = title.strip_prefix(' ')?.trim().trim_end_matches('#').trim_end();
+    ((1..=6).contains(&level) && !title.is_empty()).then_some((level, title))
+}
+
+fn pack(section: &Section) -> Vec<Chunk> {
+    let mut chunks = Vec::new();
+    let mut pieces: Vec<(String, usize, usize)> = Vec::new();
+    let mut fresh = false;
+    let blocks = section.blocks.iter();
+    for (text, first, last) in blocks.flat_map(|b| split(&b.text).into_iter().map(|t| (t, b.first_line, b.last_line))) {
+        let full = pieces.iter().map(|(text, ..)| words(text)).sum::<usize>() + words(&text) > WORDS_MAX;
+        if full && fresh {
+            chunks.push(join(section, &pieces));
+            let tail = pieces.pop().filter(|(text, ..)| words(text) <= WORDS_OVERLAP);
+            pieces = tail.into_iter().collect();
+        }
+        pieces.push((text, first, last));
+        fresh = true;
+    }
+    if fresh {
+        chunks.push(join(section, &pieces));
+    }
+    chunks
+}
+
+fn join(section: &Section, pieces: &[(String, usize, usize)]) -> Chunk {
+    let text = pieces.iter().map(|(text, ..)| text.as_str()).collect::<Vec<_>>().join("\n\n");
+    let place = if section.headings.is_empty() {
+        let first = pieces.first().map_or(1, |(_, first, _)| *first);
+        let last = pieces.last().map_or(first, |(.., last)| *last);
+        if first == last { format!("line {first}") } else { format!("lines {first}-{last}") }
+    } else {
+        section.headings.join(" > ")
+    };
+    Chunk { place, text }
+}
+
+fn words(text: &str) -> usize {
+    text.split_whitespace().count()
+}
+
+/// A block as it is, or, when it is longer than a chunk, cut after sentences (after words if one sentence is that long).
+fn split(block: &str) -> Vec<String> {
+    if words(block) <= WORDS_MAX {
+        return vec![block.to_owned()];
+    }
+    let mut parts = Vec::new();
+    let mut part: Vec<&str> = Vec::new();
+    for word in block.split_whitespace() {
+        part.push(word);
+        let sentence_ends = word.ends_with(['.', '!', '?', ';']) && part.len() >= WORDS_MAX / 2;
+        if sentence_ends || part.len() >= WORDS_MAX {
+            parts.push(part.join(" "));
+            let keep = part.len().saturating_sub(WORDS_OVERLAP / 2);
+            // The last words again, whole sentences not asked for: it is only for the search.
+            part = if sentence_ends { Vec::new() } else { part.split_off(keep) };
+        }
+    }
+    if !part.is_empty() {
+        parts.push(part.join(" "));
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_chunk_knows_the_headings_above_it() {
+        let text =
+            "# Press\nIntro.\n\n## Cooling\nThe fan cools.\n\n### Fan\nChange it yearly.\n\n## Oil\nISO VG 46.\n";
+        let chunks = chunk(text);
+        let places: Vec<_> = chunks.iter().map(|c| (c.place.as_str(), c.text.as_str())).collect();
+        assert_eq!(
+            places,
+            [
+                ("Press", "Intro."),
+                ("Press > Cooling", "The fan cools."),
+                ("Press > Cooling > Fan", "Change it yearly."),
+                ("Press > Oil", "ISO VG 46."),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_hash_in_a_code_fence_is_no_heading_and_plain_text_has_lines() {
+        let chunks = chunk("first\n\n```\n# not a heading\n\nstill code\n```\n");
+        assert_eq!(chunks.len(), 1);
+        assert_eq!(chunks[0].place, "lines 1-7");
+        assert!(chunks[0].text.contains("# not a heading\n\nstill code"));
+    }
+
+    #[test]
+    fn paragraphs_are_packed_and_the_last_short_one_is_repeated() {
+        let paragraph = |n: usize| format!("P{n} {}", "word ".repeat(34).trim());
+        let text: Vec<String> = (0..12).map(paragraph).collect();
+        let chunks = chunk(&format!("# H\n{}", text.join("\n\n")));
+        assert!(chunks.len() >= 3);
+        for pair in chunks.windows(2) {
+            let last = pair[0].text.rsplit("\n\n").next().expect("a paragraph");
+            assert!(pair[1].text.starts_with(last), "the cut repeats {last}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_word_is_in_a_chunk_and_no_chunk_is_too_long(
+            paragraphs in proptest::collection::vec(proptest::collection::vec("[a-z]{1,8}[.]?", 1..400), 1..6)
+        ) {
+            let text = paragraphs.iter().map(|p| p.join(" ")).collect::<Vec<_>>().join("\n\n");
+            let chunks = chunk(&text);
+            let mut found: Vec<&str> = chunks.iter().flat_map(|c| c.text.split_whitespace()).collect();
+            found.sort_unstable();
+            let mut expected: Vec<&str> = text.split_whitespace().collect();
+            expected.sort_unstable();
+            expected.dedup();
+            found.dedup();
+            prop_assert_eq!(found, expected);
+            for chunk in &chunks {
+                prop_assert!(words(&chunk.text) <= WORDS_MAX + WORDS_OVERLAP);
+            }
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! What a bundle brings to remember: documents in `documents/<index>/`, labelled cases in `cases/<name>.jsonl`. Read and
+//! checked as a whole; the texts themselves stay on disk until they are indexed.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use models::classify::Case;
+use shared::{
+    digest::Digest,
+    label::{DataClass, Label},
+    problem::{Problem, Problems},
+};
+
+/// A document larger than this is refused: it would be a database dump, not a text for people.
+const DOCUMENT_BYTES_MAX: u64 = 8 << 20;
+/// Documents of one bundle.
+const DOCUMENTS_MAX: usize = 20_000;
+/// Folders below one another; a loop of links ends here.
+const DEPTH_MAX: usize = 16;
+/// Cases of one set: each is compared with every text that is classified.
+const CASES_MAX: usize = 20_000;
+const LABEL_FILE: &str = "label.yaml";
+
+/// One document on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    pub index: String,
+    /// Relative to the index's folder, with `/`.
+    pub path: String,
+    pub file: PathBuf,
+    pub digest: Digest,
+    pub label: Label,
+}
+
+/// All that a bundle brings for this room.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Content {
+    pub documents: Vec<Document>,
+    pub cases: BTreeMap<String, Vec<Case>>,
+}
+
+impl Content {
+    /// Reads `documents/` and `cases/` of a bundle's folder; either may be missing.
+    ///
+    /// # Errors
+    /// Every file that cannot be used, with what was expected.
+    pub fn read(bundle: &Path) -> Result<Self, Problems> {
+        let mut content = Self::default();
+        let mut problems = Vec::new();
+        for index in entries(&bundle.join("documents"), "documents", &mut problems) {
+            let (name, file) = (name_of(&index), format!("documents/{}", name_of(&index)));
+            if index.is_dir() {
+                // A text that nobody labelled is not taken for public.
+                let label = Label { class: DataClass::Internal, ..Label::default() };
+                let mut walk =
+                    Walk { index: &name, root: &index, found: &mut content.documents, problems: &mut problems };
+                walk.folder(&index, &label, false, 0);
+            } else if !name.starts_with('.') {
+                problems.push(problem(&file, None, "a document stands in the folder of its index: documents/<index>/"));
+            }
+        }
+        if content.documents.len() > DOCUMENTS_MAX {
+            let message = format!("{} documents; at most {DOCUMENTS_MAX}", content.documents.len());
+            problems.push(problem("documents", None, &message));
+        }
+        for path in entries(&bundle.join("cases"), "cases", &mut problems) {
+            let file = format!("cases/{}", name_of(&path));
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("jsonl") => match std::fs::read_to_string(&path) {
+                    Ok(text) => match parse_cases(&file, &text) {
+                        Ok(cases) => {
+                            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                            content.cases.insert(name, cases);
+                        }
+                        Err(mut wrong) => problems.append(&mut wrong.0),
+                    },
+                    Err(error) => problems.push(problem(&file, None, &format!("cannot be read: {error}"))),
+                },
+                _ => problems.push(problem(&file, None, "not a set of cases; expected <name>.jsonl")),
+            }
+        }
+        if problems.is_empty() { Ok(content) } else { Err(Problems(problems)) }
+    }
+}
+
+/// Reads a set of labelled cases, one `{"text", "label"}` a line.
+///
+/// # Errors
+/// Each line that is not one.
+pub fn parse_cases(file: &str, text: &str) -> Result<Vec<Case>, Problems> {
+    let mut cases = Vec::new();
+    let mut problems = Vec::new();
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        match serde_json::from_str(line) {
+            Ok(case) => cases.push(case),
+            Err(error) => {
+                let number = u32::try_from(index + 1).ok();
+                problems.push(problem(file, number, &format!("{error}; expected {{\"text\": .., \"label\": ..}}")));
+            }
+        }
+    }
+    if cases.is_empty() && problems.is_empty() {
+        problems.push(problem(file, None, "no case; expected at least one line"));
+    }
+    if cases.len() > CASES_MAX {
+        problems.push(problem(file, None, &format!("{} cases; at most {CASES_MAX}", cases.len())));
+    }
+    if problems.is_empty() { Ok(cases) } else { Err(Problems(problems)) }
+}
+
+struct Walk<'a> {
+    index: &'a str,
+    root: &'a Path,
+    found: &'a mut Vec<Document>,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Walk<'_> {
+    /// `given` says whether a folder above has a label of its own. Labels join on the way down, so that a folder inside a
+    /// confidential one cannot be public by mistake.
+    fn folder(&mut self, folder: &Path, above: &Label, given: bool, depth: usize) {
+        if depth > DEPTH_MAX {
+            let file = self.relative(folder);
+            self.problems.push(problem(&file, None, &format!("more than {DEPTH_MAX} folders deep")));
+            return;
+        }
+        let (label, given) = match self.label(folder) {
+            Some(own) if given => (own.join(above), true),
+            Some(own) => (own, true),
+            None => (above.clone(), given),
+        };
+        let shown = self.relative(folder);
+        for path in entries(folder, &shown, self.problems) {
+            let name = name_of(&path);
+            if name.starts_with('.') || name == LABEL_FILE {
+                continue;
+            }
+            if path.is_dir() {
+                self.folder(&path, &label, given, depth + 1);
+            } else {
+                self.document(&path, &label);
+            }
+        }
+    }
+
+    fn label(&mut self, folder: &Path) -> Option<Label> {
+        let path = folder.join(LABEL_FILE);
+        let text = std::fs::read_to_string(&path).ok()?;
+        match serde_yaml_ng::from_str(&text) {
+            Ok(label) => Some(label),
+            Err(error) => {
+                let line = error.location().and_then(|location| u32::try_from(location.line()).ok());
+                let message = format!("{error}; expected class, origins and personal");
+                self.problems.push(problem(&self.relative(&path), line, &message));
+                None
+            }
+        }
+    }
+
+    fn document(&mut self, path: &Path, label: &Label) {
+        let file = self.relative(path);
+        let is_text = matches!(path.extension().and_then(|e| e.to_str()), Some("md" | "txt"));
+        if !is_text {
+            self.problems.push(problem(&file, None, "not a document; expected .md or .txt"));
+            return;
+        }
+        let size = path.metadata().map_or(0, |metadata| metadata.len());
+        if size > DOCUMENT_BYTES_MAX {
+            let message = format!("{size} bytes; a document has at most {DOCUMENT_BYTES_MAX}");
+            self.problems.push(problem(&file, None, &message));
+            return;
+        }
+        match std::fs::read(path) {
+            Ok(bytes) if std::str::from_utf8(&bytes).is_err() => {
+                self.problems.push(problem(&file, None, "not UTF-8 text"));
+            }
+            Ok(bytes) => self.found.push(Document {
+                index: self.index.to_owned(),
+                path: relative(self.root, path),
+                file: path.to_owned(),
+                digest: Digest::of(&bytes),
+                label: label.clone(),
+            }),
+            Err(error) => self.problems.push(problem(&file, None, &format!("cannot be read: {error}"))),
+        }
+    }
+
+    fn relative(&self, path: &Path) -> String {
+        format!("documents/{}/{}", self.index, relative(self.root, path)).trim_end_matches('/').to_owned()
+    }
+}
+
+/// What is in a folder, by name; nothing when there is no such folder.
+fn entries(folder: &Path, file: &str, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
+    let read =
+        || -> std::io::Result<Vec<PathBuf>> { std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect() };
+    match read() {
+        Ok(mut paths) => {
+            paths.sort();
+            paths
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => {
+            problems.push(problem(file, None, &format!("cannot be read: {error}")));
+            Vec::new()
+        }
+    }
+}
+
+fn relative(root: &Path, path: &Path) -> String {
+    let parts = path.strip_prefix(root).unwrap_or(path).components();
+    parts.map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn problem(file: &str, line: Option<u32>, message: &str) -> Problem {
+    Problem { file: file.to_owned(), line, column: None, field: String::new(), message: message.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bundle(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("a folder");
+        for (path, bytes) in files {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            std::fs::write(path, bytes).expect("written");
+        }
+        dir
+    }
+
+    #[test]
+    fn documents_carry_the_labels_of_their_folders_and_never_a_looser_one() {
+        let dir = bundle(&[
+            ("documents/manuals/press.md", b"# Press"),
+            ("documents/staff/label.yaml", b"class: confidential\norigins: [CH]\npersonal: true\n"),
+            ("documents/staff/shifts/a.txt", b"Anna"),
+            ("documents/staff/shifts/label.yaml", b"class: public\n"),
+            ("cases/cause.jsonl", b"{\"text\": \"fan stuck\", \"label\": \"cooling\"}\n\n"),
+        ]);
+        let content = Content::read(dir.path()).expect("valid");
+        let labels: Vec<_> = content
+            .documents
+            .iter()
+            .map(|d| (d.index.as_str(), d.path.as_str(), d.label.class, d.label.personal))
+            .collect();
+        assert_eq!(
+            labels,
+            [
+                ("manuals", "press.md", DataClass::Internal, false),
+                ("staff", "shifts/a.txt", DataClass::Confidential, true)
+            ]
+        );
+        assert_eq!(content.cases["cause"].len(), 1);
+        assert_eq!(Content::read(Path::new("/nowhere")), Ok(Content::default()));
+    }
+
+    #[test]
+    fn every_mistake_names_its_file_and_line() {
+        let dir = bundle(&[
+            ("documents/loose.md", b"x"),
+            ("documents/manuals/scan.pdf", b"%PDF"),
+            ("documents/manuals/latin.txt", b"\xe4"),
+            ("documents/manuals/label.yaml", b"class: public\nclas: secret\n"),
+            ("cases/cause.jsonl", b"{\"text\": \"a\", \"label\": \"b\"}\n{\"txt\": 1}\n"),
+        ]);
+        let problems = Content::read(dir.path()).expect_err("mistakes").to_string();
+        for expected in [
+            "documents/loose.md: a document stands in the folder",
+            "documents/manuals/scan.pdf: not a document",
+            "documents/manuals/latin.txt: not UTF-8",
+            "documents/manuals/label.yaml:",
+            "cases/cause.jsonl:2: unknown field `txt`",
+        ] {
+            assert!(problems.contains(expected), "{problems}\n lacks {expected}");
+        }
+    }
+}

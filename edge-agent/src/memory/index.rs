@@ -1,0 +1,211 @@
+//! Keeps what can be found in step with the documents of the bundle: reads what is new, embeds it, stores it, forgets what
+//! is gone. Runs beside everything else; a search meanwhile sees what is done so far.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use models::index::Hnsw;
+use rusqlite::params;
+use shared::digest::Digest;
+
+use super::{
+    Inner,
+    chunk::{Chunk, chunk},
+    documents::Document,
+};
+use crate::store;
+
+/// Texts that are embedded in one go: enough to fill a batch, short enough that a shutdown does not wait.
+const EMBED_BATCH_LEN: usize = 32;
+
+/// Why a document is not in the index.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error("cannot embed the document {document}")]
+    Embed { document: String, source: models::Error },
+    #[error("cannot read the document {document}")]
+    Read { document: String, source: std::io::Error },
+    #[error("the document {document} was changed while it was read")]
+    Changed { document: String },
+}
+
+/// What the store holds of one document.
+struct Known {
+    id: i64,
+    digest: Vec<u8>,
+    label: String,
+    embedder: Vec<u8>,
+}
+
+type Key = (String, String);
+
+/// A chunk's vector as the store keeps it.
+fn to_blob(vector: &[f32]) -> Vec<u8> {
+    vector.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+fn from_blob(blob: &[u8]) -> Vec<f32> {
+    blob.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().expect("chunks of 4 bytes"))).collect()
+}
+
+impl Inner {
+    /// Fills the vector indexes from the store with what this embedder made; what another made waits for the refresh.
+    pub(super) fn load(&self) -> Result<(), Error> {
+        let embedder = self.embedder.digest();
+        let mut loaded: BTreeMap<String, Hnsw> = BTreeMap::new();
+        self.store.read_blocking("load the vectors", |connection| {
+            let mut query = connection.prepare(
+                "SELECT d.idx, c.id, c.vector FROM memory_chunk c JOIN memory_document d ON d.id = c.document WHERE d.embedder = ?1",
+            )?;
+            let mut rows = query.query([embedder.as_bytes().as_slice()])?;
+            while let Some(row) = rows.next()? {
+                let (index, id, blob): (String, i64, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                let vectors = loaded.entry(index).or_insert_with(|| Hnsw::new(self.embedder.dimensions()));
+                if let Err(error) = vectors.insert(id.cast_unsigned(), &from_blob(&blob)) {
+                    tracing::warn!(id, %error, "a stored vector cannot be used; it is found by its words alone");
+                }
+            }
+            Ok(())
+        })?;
+        *self.indexes.write().expect("no thread panicked with the indexes") = loaded;
+        Ok(())
+    }
+
+    /// Brings the store and the vectors in step with these documents, or stops once they are outdated. A document that
+    /// fails is left as it was and named; the others go on.
+    pub(super) fn refresh(&self, documents: &[Document], is_outdated: &dyn Fn() -> bool) -> Result<Vec<Error>, Error> {
+        let known = self.known()?;
+        let wanted: BTreeSet<Key> = documents.iter().map(|d| (d.index.clone(), d.path.clone())).collect();
+        for (key, gone) in known.iter().filter(|(key, _)| !wanted.contains(key)) {
+            self.forget(&key.0, gone.id)?;
+        }
+        let embedder = self.embedder.digest();
+        let mut failed = Vec::new();
+        for document in documents {
+            // A newer bundle came meanwhile: the rest would be done twice.
+            if is_outdated() {
+                break;
+            }
+            let before = known.get(&(document.index.clone(), document.path.clone()));
+            let label = serde_json::to_string(&document.label).expect("a label is plain data");
+            let same =
+                |known: &&Known| known.digest == document.digest.as_bytes() && known.embedder == embedder.as_bytes();
+            match before.filter(same) {
+                Some(known) if known.label == label => {}
+                Some(known) => self.relabel(known.id, label)?,
+                None => match self.index(document, before.map(|known| known.id), label, embedder) {
+                    Ok(()) => {}
+                    Err(Error::Store(error)) => return Err(error.into()),
+                    Err(error) => failed.push(error),
+                },
+            }
+        }
+        Ok(failed)
+    }
+
+    fn known(&self) -> Result<BTreeMap<Key, Known>, Error> {
+        let read = self.store.read_blocking("list the documents", |connection| {
+            let mut query = connection.prepare("SELECT idx, path, id, digest, label, embedder FROM memory_document")?;
+            let row = |row: &rusqlite::Row<'_>| {
+                let known = Known { id: row.get(2)?, digest: row.get(3)?, label: row.get(4)?, embedder: row.get(5)? };
+                Ok(((row.get(0)?, row.get(1)?), known))
+            };
+            query.query_map([], row)?.collect()
+        });
+        Ok(read?)
+    }
+
+    fn relabel(&self, id: i64, label: String) -> Result<(), Error> {
+        self.store.write_blocking("label a document", move |tx| {
+            tx.connection().execute("UPDATE memory_document SET label = ?2 WHERE id = ?1", params![id, label])?;
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    fn forget(&self, index: &str, document: i64) -> Result<(), Error> {
+        let ids = self.store.write_blocking("forget a document", move |tx| Ok(remove(tx.connection(), document)?))?;
+        self.change(index, |vectors| {
+            for id in ids {
+                vectors.remove(id.cast_unsigned());
+            }
+        });
+        Ok(())
+    }
+
+    fn index(&self, document: &Document, before: Option<i64>, label: String, embedder: Digest) -> Result<(), Error> {
+        let name = || format!("{}/{}", document.index, document.path);
+        let text =
+            std::fs::read_to_string(&document.file).map_err(|source| Error::Read { document: name(), source })?;
+        if Digest::of(text.as_bytes()) != document.digest {
+            return Err(Error::Changed { document: name() });
+        }
+        let chunks = chunk(&text);
+        let vectors = self.embed(document, &chunks)?;
+        let rows: Vec<(Chunk, Vec<u8>)> = chunks.into_iter().zip(vectors.iter().map(|v| to_blob(v))).collect();
+        let (index, path, digest) = (document.index.clone(), document.path.clone(), document.digest);
+        let (gone, ids) = self.store.write_blocking("store a document", move |tx| {
+            let connection = tx.connection();
+            let gone = before.map_or(Ok(Vec::new()), |before| remove(connection, before))?;
+            let id: i64 = connection
+                .prepare_cached(
+                    "INSERT INTO memory_document (idx, path, digest, label, embedder) VALUES (?1, ?2, ?3, ?4, ?5) RETURNING id",
+                )?
+                .query_row(
+                    params![index, path, digest.as_bytes().as_slice(), label, embedder.as_bytes().as_slice()],
+                    |row| row.get(0),
+                )?;
+            let mut insert = connection.prepare_cached(
+                "INSERT INTO memory_chunk (document, place, text, vector) VALUES (?1, ?2, ?3, ?4) RETURNING id",
+            )?;
+            let mut ids: Vec<i64> = Vec::with_capacity(rows.len());
+            for (chunk, vector) in &rows {
+                ids.push(insert.query_row(params![id, chunk.place, chunk.text, vector], |row| row.get(0))?);
+            }
+            Ok((gone, ids))
+        })?;
+        self.change(&document.index, |index| {
+            for id in gone {
+                index.remove(id.cast_unsigned());
+            }
+            for (id, vector) in ids.iter().zip(&vectors) {
+                if let Err(error) = index.insert(id.cast_unsigned(), vector) {
+                    tracing::warn!(document = name(), %error, "a vector cannot be used; the chunk is found by its words alone");
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// One vector a chunk. The headings are embedded with the text: a paragraph often does not say what it is about.
+    fn embed(&self, document: &Document, chunks: &[Chunk]) -> Result<Vec<Vec<f32>>, Error> {
+        let texts: Vec<String> = chunks.iter().map(|chunk| format!("{}\n{}", chunk.place, chunk.text)).collect();
+        let mut vectors = Vec::with_capacity(texts.len());
+        for batch in texts.chunks(EMBED_BATCH_LEN) {
+            let batch: Vec<&str> = batch.iter().map(String::as_str).collect();
+            let made = self
+                .embedder
+                .embed(&batch)
+                .map_err(|source| Error::Embed { document: format!("{}/{}", document.index, document.path), source })?;
+            vectors.extend(made);
+        }
+        Ok(vectors)
+    }
+
+    fn change(&self, index: &str, change: impl FnOnce(&mut Hnsw)) {
+        let mut indexes = self.indexes.write().expect("no thread panicked with the indexes");
+        change(indexes.entry(index.to_owned()).or_insert_with(|| Hnsw::new(self.embedder.dimensions())));
+        indexes.retain(|_, vectors| !vectors.is_empty());
+    }
+}
+
+/// Removes a document with its chunks; returns the chunks' ids.
+fn remove(connection: &rusqlite::Connection, document: i64) -> rusqlite::Result<Vec<i64>> {
+    let ids = connection
+        .prepare_cached("DELETE FROM memory_chunk WHERE document = ?1 RETURNING id")?
+        .query_map([document], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    connection.prepare_cached("DELETE FROM memory_document WHERE id = ?1")?.execute([document])?;
+    Ok(ids)
+}
