@@ -63,7 +63,7 @@ const SHIFT: [&str; 4] = [
      the tank as well.",
 ];
 
-/// A record as it goes out: JSON with `id`, `kind`, `machine`, `text` and `time`.
+/// A record as it goes out: JSON with `id`, `kind`, `machine`, `text`, `words` and `time`.
 pub fn write(kind: Kind, id: &str, at: Timestamp, noise: &mut Noise) -> Value {
     let mut pick = |count: usize| ((noise.uniform() * count as f64) as usize).min(count - 1);
     let (machine, text) = match kind {
@@ -84,7 +84,8 @@ pub fn write(kind: Kind, id: &str, at: Timestamp, noise: &mut Noise) -> Value {
         Kind::Batch => "batch",
         Kind::Shift => "shift",
     };
-    json!({"id": id, "kind": kind, "machine": machine, "text": text, "time": at})
+    let words = text.split_whitespace().count();
+    json!({"id": id, "kind": kind, "machine": machine, "text": text, "words": words, "time": at})
 }
 
 #[cfg(test)]
