@@ -1,3 +1,5 @@
 //! The product as its users run it: real processes, real brokers, a real browser. One file per scenario.
 
 mod harness_itself;
+mod outcome;
+mod real_input;
