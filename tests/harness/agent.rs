@@ -76,9 +76,17 @@ impl Agent {
     /// When it does not come up.
     pub async fn start(&mut self) {
         self.spawn();
+        self.answers().await;
+    }
+
+    /// Waits until it is ready for messages.
+    ///
+    /// # Panics
+    /// When it is not in time, or ends.
+    pub async fn answers(&mut self) {
         let url = self.url("/healthz");
         let client = net::http();
-        let process = self.process.as_mut().expect("just started");
+        let process = self.process.as_mut().expect("the agent was started");
         wait::until(&format!("{} to be healthy", self.name), BOUND, async || {
             let ended = process.ended();
             assert!(ended.is_none(), "{} ended ({ended:?}):\n{}", self.name, process.log());

@@ -150,7 +150,7 @@ impl Said {
     ///
     /// # Panics
     /// When it did not, with all that it said.
-    #[must_use]
+    #[expect(clippy::must_use_candidate, reason = "that it succeeded is often all that matters")]
     pub fn ok(self) -> String {
         assert!(self.status.success(), "exit {:?}\n{}{}", self.status.code(), self.out, self.err);
         self.out

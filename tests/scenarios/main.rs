@@ -1,5 +1,7 @@
 //! The product as its users run it: real processes, real brokers, a real browser. One file per scenario.
 
+mod full_disk;
 mod harness_itself;
 mod outcome;
 mod real_input;
+mod residency;

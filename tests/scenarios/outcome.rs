@@ -66,12 +66,6 @@ pub async fn ledger(agent: &Agent) -> Vec<Value> {
     list(&agent.json(&["ledger", "list", "--limit", "1000000"]).await).to_vec()
 }
 
-/// The findings among the entries: detector and instant found.
-pub fn findings(entries: &[Value]) -> Vec<(String, String)> {
-    let of = |entry: &Value, key: &str| entry[key].as_str().unwrap_or_default().to_owned();
-    entries.iter().filter(|entry| entry["fact"] == "finding").map(|entry| (of(entry, "detector"), of(entry, "event"))).collect()
-}
-
 fn list(value: &Value) -> &[Value] {
     value.as_array().unwrap_or_else(|| panic!("no list: {value}"))
 }
@@ -103,7 +97,8 @@ fn counted(items: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
 fn same(what: &str, now: &BTreeMap<String, usize>, undisturbed: &BTreeMap<String, usize>) {
     let missing = undisturbed.iter().filter(|(item, count)| now.get(*item) != Some(*count));
     let surplus = now.iter().filter(|(item, count)| undisturbed.get(*item) != Some(*count));
-    let shown = |mark: &str, (item, count): (&String, &usize)| format!("{mark} {count} x {}", &item[..item.len().min(600)]);
+    let shown =
+        |mark: &str, (item, count): (&String, &usize)| format!("{mark} {count} x {}", &item[..item.len().min(600)]);
     let differences: Vec<_> =
         missing.map(|pair| shown("undisturbed", pair)).chain(surplus.map(|pair| shown("now        ", pair))).collect();
     let shown = &differences[..differences.len().min(12)];
