@@ -144,6 +144,16 @@ impl Agent {
         self.cli(&[arguments, &["--json"]].concat()).await.json()
     }
 
+    /// The token that whoever may read its data folder shows to its local API.
+    ///
+    /// # Panics
+    /// When the agent has not written one.
+    #[must_use]
+    pub fn token(&self) -> String {
+        let token = std::fs::read_to_string(self.folder.join("data/local-token")).expect("the agent wrote its token");
+        token.trim().to_owned()
+    }
+
     /// The address of a path of its local API.
     #[must_use]
     pub fn url(&self, path: &str) -> String {

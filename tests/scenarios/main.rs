@@ -1,7 +1,10 @@
 //! The product as its users run it: real processes, real brokers, a real browser. One file per scenario.
 
+mod approval;
+mod demo;
 mod full_disk;
 mod harness_itself;
+mod openai_client;
 mod outcome;
 mod real_input;
 mod residency;
