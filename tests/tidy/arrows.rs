@@ -32,7 +32,7 @@ const SHARED: Rooms = &[
     ("problem", &[]),
     ("event", &["time"]),
     ("ledger", &["id", "time", "digest", "label"]),
-    ("policy", &["label", "problem"]),
+    ("policy", &["digest", "label", "problem"]),
     ("workflow", &["id", "time", "digest", "label", "problem", "event"]),
     ("bundle", &["id", "time", "digest", "problem", "ledger"]),
     ("wire", &["id", "time", "digest", "label", "problem", "event", "ledger", "bundle"]),
@@ -69,10 +69,12 @@ const EDGE_AGENT: Rooms = &[
 ];
 
 const CLOUD_CONTROL: Rooms = &[
-    ("store", &[]),
-    ("fleet", &["store"]),
-    ("api", &["fleet", "store"]),
-    ("console", &["fleet", "store"]),
+    ("clock", &[]),
+    ("keys", &[]),
+    ("store", &["clock"]),
+    ("fleet", &["store", "clock", "keys"]),
+    ("api", &["control", "fleet", "store"]),
+    ("console", &["control", "fleet", "store"]),
     ("config", &[]),
     ("control", ALL),
     ("cli", ALL),

@@ -76,10 +76,11 @@ pub fn line_of(text: &str, offset: usize) -> usize {
     text.as_bytes()[..offset].iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
-/// The part of a file that is test code: all of it under `tests/` or when it is a `tests.rs`, else from the first
+/// The part of a file that is test code: all of it under `tests/` or when its name says so, else from the first
 /// `#[cfg(test)]` on a `mod` with a body (tests stand last). `None` when there is none.
 pub fn tests_start(path: &str, code: &str) -> Option<usize> {
-    if path.starts_with("tests/") || path.ends_with("/tests.rs") || path.contains("/tests/") {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    if path.starts_with("tests/") || path.contains("/tests/") || name.ends_with("tests.rs") || name == "fixtures.rs" {
         return Some(0);
     }
     let with_body = regex::Regex::new(r"#\[cfg\(test\)\]\s*(?:#\[[^\]]*\]\s*)*mod \w+ \{").expect("a valid pattern");
