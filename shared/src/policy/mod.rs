@@ -155,7 +155,7 @@ impl Permit {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Refusal {
-    pub target: Target,
+    pub target: Box<Target>,
     /// The names of the rules that forbid it, sorted; empty when merely none permits it.
     pub rules: Vec<String>,
     /// One sentence for people.

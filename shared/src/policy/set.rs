@@ -97,7 +97,7 @@ impl PolicySet {
     /// Whether the request is permitted, and by which rules. What no rule permits is refused; so is what a rule could
     /// not be evaluated for, since that rule may have been the one that forbids it.
     pub fn decide(&self, request: &Request) -> Result<Permit, Refusal> {
-        let refuse = |rules, reason| Err(Refusal { target: request.target.clone(), rules, reason });
+        let refuse = |rules, reason| Err(Refusal { target: Box::new(request.target.clone()), rules, reason });
         let (question, entities) = match self.question(request) {
             Ok(question) => question,
             Err(message) => return refuse(Vec::new(), format!("policy cannot be asked: {message}")),

@@ -109,7 +109,7 @@ pub enum Endpoint {
 pub struct EndpointConfiguration {
     pub uri: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub authentication: Option<Authentication>,
+    pub authentication: Option<Box<Authentication>>,
 }
 
 impl Serialize for Endpoint {

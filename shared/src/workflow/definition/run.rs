@@ -18,7 +18,7 @@ pub struct Run {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Process {
-    Container(Container),
+    Container(Box<Container>),
     Script(Script),
     Shell(Shell),
     Workflow(Subflow),
@@ -132,7 +132,7 @@ struct RunForm {
     #[serde(rename = "return", default, skip_serializing_if = "Option::is_none")]
     returns: Option<Returns>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    container: Option<Container>,
+    container: Option<Box<Container>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     script: Option<Script>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -50,13 +50,13 @@ pub enum Kind {
     Fork(Fork),
     Emit(Emit),
     For(For),
-    Listen(Listen),
+    Listen(Box<Listen>),
     Raise(Raise),
-    Run(Run),
+    Run(Box<Run>),
     /// An expression, or an object with expressions in it.
     Set(Value),
     Switch(Vec<Item<Case>>),
-    Try(Try),
+    Try(Box<Try>),
     Wait(Duration),
 }
 
@@ -277,7 +277,7 @@ struct TaskForm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     raise: Option<Raise>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    run: Option<Run>,
+    run: Option<Box<Run>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     set: Option<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -365,9 +365,9 @@ impl TryFrom<TaskForm> for Task {
             Kind::For(For { each, condition: form.while_true, tasks })
         } else if let Some(tasks) = form.attempt {
             let catch = form.catch.ok_or("`try` needs `catch`, what to do with errors (`catch: {}` takes them all)")?;
-            Kind::Try(Try { tasks, catch })
+            Kind::Try(Box::new(Try { tasks, catch }))
         } else if let Some(listen) = form.listen {
-            Kind::Listen(Listen { to: listen.to, read: listen.read, foreach: form.foreach })
+            Kind::Listen(Box::new(Listen { to: listen.to, read: listen.read, foreach: form.foreach }))
         } else if let Some(set) = form.set {
             Kind::Set(settable(set)?)
         } else if let Some(cases) = form.switch {

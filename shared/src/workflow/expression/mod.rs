@@ -7,12 +7,7 @@ mod inspect;
 mod library;
 mod template;
 
-use std::{
-    borrow::Cow,
-    cell::{Cell, OnceCell},
-    collections::BTreeMap,
-    fmt,
-};
+use std::{cell::Cell, fmt};
 
 use jaq_core::{
     Compiler, Ctx, DataT, Lut,
@@ -51,45 +46,9 @@ pub struct Expression {
     deep: bool,
 }
 
-/// The variables of an evaluation, by name without the `$`.
-#[derive(Debug, Clone, Default)]
-pub struct Vars<'v>(BTreeMap<Cow<'v, str>, Variable<'v>>);
-
-#[derive(Debug, Clone)]
-struct Variable<'v> {
-    value: Cow<'v, Value>,
-    /// The value as jq has it, made when an expression first asks for it.
-    converted: OnceCell<Val>,
-}
-
-impl<'v> Vars<'v> {
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// These variables and one more; a second value of the same name hides the first.
-    #[must_use]
-    pub fn with(mut self, name: impl Into<Cow<'v, str>>, value: impl Into<Cow<'v, Value>>) -> Self {
-        self.insert(name, value);
-        self
-    }
-
-    /// Adds a variable; a second value of the same name hides the first.
-    pub fn insert(&mut self, name: impl Into<Cow<'v, str>>, value: impl Into<Cow<'v, Value>>) {
-        self.0.insert(name.into(), Variable { value: value.into(), converted: OnceCell::new() });
-    }
-
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Value> {
-        self.0.get(name).map(|variable| &*variable.value)
-    }
-
-    fn converted(&self, name: &str) -> Option<Val> {
-        let variable = self.0.get(name)?;
-        Some(variable.converted.get_or_init(|| convert::from_json(&variable.value)).clone())
-    }
-}
+/// What gives the variables of an evaluation, by name without the `$`. It is asked only for those that the expression
+/// mentions; `None` says that there is no such variable where the expression stands.
+pub type Variables<'v> = dyn Fn(&str) -> Option<Value> + 'v;
 
 /// The text is no expression that may run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -158,23 +117,23 @@ impl Expression {
     }
 
     /// The first value that the expression gives for this input; `null` when it gives none (`empty`).
-    pub fn evaluate(&self, input: &Value, vars: &Vars<'_>) -> Result<Value, EvaluateError> {
-        self.evaluate_converted(convert::from_json(input), vars)
+    pub fn evaluate(&self, input: &Value, variables: &Variables<'_>) -> Result<Value, EvaluateError> {
+        self.evaluate_converted(convert::from_json(input), &|name| Some(convert::from_json(&variables(name)?)))
     }
 
-    fn evaluate_converted(&self, input: Val, vars: &Vars<'_>) -> Result<Value, EvaluateError> {
+    fn evaluate_converted(&self, input: Val, variables: &Converted<'_>) -> Result<Value, EvaluateError> {
         if self.deep {
-            stacker::maybe_grow(STACK_RED_ZONE, STACK_BYTES, || self.evaluate_deep(input, vars))
+            stacker::maybe_grow(STACK_RED_ZONE, STACK_BYTES, || self.evaluate_deep(input, variables))
         } else {
-            self.evaluate_deep(input, vars)
+            self.evaluate_deep(input, variables)
         }
     }
 
-    fn evaluate_deep(&self, input: Val, vars: &Vars<'_>) -> Result<Value, EvaluateError> {
+    fn evaluate_deep(&self, input: Val, variables: &Converted<'_>) -> Result<Value, EvaluateError> {
         let expression = || self.text.to_string();
         let mut values = Vec::with_capacity(self.variables.len());
         for name in self.variables() {
-            let Some(value) = vars.converted(name) else {
+            let Some(value) = variables(name) else {
                 return Err(EvaluateError::NoVariable { expression: expression(), name: name.to_owned() });
             };
             values.push(value);
@@ -204,6 +163,9 @@ impl fmt::Debug for Expression {
         f.debug_tuple("Expression").field(&self.text).finish()
     }
 }
+
+/// [`Variables`] as jq has them.
+type Converted<'v> = dyn Fn(&str) -> Option<Val> + 'v;
 
 /// The kind of data that our filters work on: plain values, and the budget as what native functions can reach.
 struct Kind;

@@ -1,16 +1,16 @@
 //! Expressions inside JSON: a string that is a whole `${ .. }` stands for the value of what is in it.
 
 use std::{
-    cell::OnceCell,
+    cell::{OnceCell, RefCell},
     collections::BTreeMap,
     fmt,
-    sync::{Arc, LazyLock},
+    sync::Arc,
 };
 
 use jaq_json::Val;
 use serde_json::Value;
 
-use super::{CompileError, EvaluateError, Expression, Vars, convert};
+use super::{CompileError, Converted, EvaluateError, Expression, Variables, convert};
 
 /// What stands in a whole `${ .. }`; `None` for any other text.
 #[must_use]
@@ -34,41 +34,56 @@ impl Expressions {
 
     /// The value of an expression; `text` is jq with or without `${ }`. One that was not compiled before is compiled
     /// for this time.
-    pub fn evaluate(&self, text: &str, input: &Value, vars: &Vars<'_>) -> Result<Value, EvaluateError> {
-        self.with(text, |expression| expression.evaluate(input, vars))
+    pub fn evaluate(&self, text: &str, input: &Value, variables: &Variables<'_>) -> Result<Value, EvaluateError> {
+        self.with(text, |expression| expression.evaluate(input, variables))
     }
 
     /// Whether a condition is true as jq has it: anything but `false` and `null` is.
-    pub fn holds(&self, text: &str, input: &Value, vars: &Vars<'_>) -> Result<bool, EvaluateError> {
-        Ok(!matches!(self.evaluate(text, input, vars)?, Value::Null | Value::Bool(false)))
+    pub fn holds(&self, text: &str, input: &Value, variables: &Variables<'_>) -> Result<bool, EvaluateError> {
+        Ok(!matches!(self.evaluate(text, input, variables)?, Value::Null | Value::Bool(false)))
     }
 
     /// A copy of the template in which every string that is a whole `${ .. }`, at any depth, gave way to its value.
     /// Keys and all other strings stay as they are.
-    pub fn fill(&self, template: &Value, input: &Value, vars: &Vars<'_>) -> Result<Value, EvaluateError> {
+    pub fn fill(&self, template: &Value, input: &Value, variables: &Variables<'_>) -> Result<Value, EvaluateError> {
+        // Converted for jq once, however many expressions the template has.
         let converted = OnceCell::new();
-        self.fill_in(template, &|| converted.get_or_init(|| convert::from_json(input)).clone(), vars)
+        let known = RefCell::new(BTreeMap::<String, Val>::new());
+        let variable = |name: &str| {
+            if let Some(value) = known.borrow().get(name) {
+                return Some(value.clone());
+            }
+            let value = convert::from_json(&variables(name)?);
+            known.borrow_mut().insert(name.to_owned(), value.clone());
+            Some(value)
+        };
+        self.fill_in(template, &|| converted.get_or_init(|| convert::from_json(input)).clone(), &variable)
     }
 
     /// The value of what may be written as an expression (with or without `${ }`) or as an object with expressions in
     /// it: `input.from`, `output.as`, `export.as`.
-    pub fn transform(&self, form: &Value, input: &Value, vars: &Vars<'_>) -> Result<Value, EvaluateError> {
+    pub fn transform(&self, form: &Value, input: &Value, variables: &Variables<'_>) -> Result<Value, EvaluateError> {
         match form {
-            Value::String(text) => self.evaluate(text, input, vars),
-            template => self.fill(template, input, vars),
+            Value::String(text) => self.evaluate(text, input, variables),
+            template => self.fill(template, input, variables),
         }
     }
 
-    fn fill_in(&self, template: &Value, input: &dyn Fn() -> Val, vars: &Vars<'_>) -> Result<Value, EvaluateError> {
+    fn fill_in(
+        &self,
+        template: &Value,
+        input: &dyn Fn() -> Val,
+        variables: &Converted<'_>,
+    ) -> Result<Value, EvaluateError> {
         Ok(match template {
             Value::String(text) if body(text).is_some() => {
-                self.with(text, |expression| expression.evaluate_converted(input(), vars))?
+                self.with(text, |expression| expression.evaluate_converted(input(), variables))?
             }
             Value::Array(items) => {
-                Value::Array(items.iter().map(|item| self.fill_in(item, input, vars)).collect::<Result<_, _>>()?)
+                Value::Array(items.iter().map(|item| self.fill_in(item, input, variables)).collect::<Result<_, _>>()?)
             }
             Value::Object(map) => {
-                let fill = |(key, value): (&String, &Value)| Ok((key.clone(), self.fill_in(value, input, vars)?));
+                let fill = |(key, value): (&String, &Value)| Ok((key.clone(), self.fill_in(value, input, variables)?));
                 Value::Object(map.iter().map(fill).collect::<Result<_, _>>()?)
             }
             other => other.clone(),
@@ -87,13 +102,6 @@ impl Expressions {
         let compiled = Expression::compile(text)
             .map_err(|error| EvaluateError::Failed { expression: text.to_owned(), message: error.to_string() })?;
         evaluate(&compiled)
-    }
-
-    /// A set without any expression.
-    #[must_use]
-    pub fn none() -> &'static Self {
-        static NONE: LazyLock<Expressions> = LazyLock::new(Expressions::default);
-        &NONE
     }
 }
 
