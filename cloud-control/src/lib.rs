@@ -3,6 +3,7 @@
 //!
 //! `api` speaks HTTP, `control` does what was asked, `fleet` decides, `store` remembers, `console` shows.
 
+pub mod api;
 pub mod clock;
 pub mod control;
 pub mod fleet;
