@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The local HTTP API.
+
+pub mod openai;

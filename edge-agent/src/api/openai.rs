@@ -237,7 +237,8 @@ impl ChatRequest {
             Some(ResponseFormat::JsonObject) => Some(json!({"type": "object"})),
             Some(ResponseFormat::JsonSchema { json_schema }) => {
                 let schema = json_schema.schema.unwrap_or_else(|| json!({"type": "object"}));
-                let wrong = |error| Refusal::invalid(format!("response_format.json_schema.schema: not a JSON schema: {error}"));
+                let wrong =
+                    |error| Refusal::invalid(format!("response_format.json_schema.schema: not a JSON schema: {error}"));
                 jsonschema::validator_for(&schema).map_err(wrong)?;
                 Some(schema)
             }

@@ -148,6 +148,12 @@ fn generate(generator: &dyn Generator, job: &mut Job) -> Result<Answer, Error> {
 
 impl Weights {
     fn load(&self) -> Result<Arc<dyn Generator>, models::Error> {
-        Err(models::Error::Request { message: format!("{self:?} is not supported by this build") })
+        match self {
+            Self::Extract => Ok(models::generate::extract()),
+            Self::Gguf(file) => {
+                tracing::info!(file = %file.display(), "loading a chat model");
+                Err(models::Error::File { path: file.clone(), message: "this build loads no GGUF".to_owned() })
+            }
+        }
     }
 }

@@ -7,7 +7,6 @@ mod ask;
 pub mod config;
 mod health;
 mod local;
-mod prompt;
 mod provider;
 pub mod pull;
 mod reply;
@@ -23,6 +22,7 @@ use edge_core::{
     engine::effect::{Call, Completion, Error as Dsl, Failure, Keep, kind},
     route::{self, Candidate, Choice, Health, Offline, Place, Refusal, Ruling, Standing},
 };
+use futures::future::BoxFuture;
 use models::generate;
 use shared::{
     ledger::entry::Fact,
@@ -38,6 +38,10 @@ use reply::{Asked, Fault};
 
 /// The extractive target that every node has.
 pub const EXTRACT: &str = "local/extract";
+
+/// Asks a local model by name.
+pub type Chat =
+    Arc<dyn Fn(String, generate::Request, OnText) -> BoxFuture<'static, Result<generate::Answer, Dsl>> + Send + Sync>;
 
 /// How long a local model may take when the task sets no deadline: a long answer at a few tokens a second.
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(600);
@@ -155,6 +159,16 @@ impl Inference {
     #[must_use]
     pub fn local_names(&self) -> Vec<String> {
         self.inner.workers.iter().map(|worker| worker.name().to_owned()).collect()
+    }
+
+    /// `chat_local` as a value, for whoever must not know this room.
+    #[must_use]
+    pub fn as_chat(&self) -> Chat {
+        let inference = self.clone();
+        Arc::new(move |name, request, on_text| {
+            let inference = inference.clone();
+            Box::pin(async move { inference.chat_local(&name, request, on_text).await })
+        })
     }
 
     /// Asks a model on this node. `on_text` gets each piece as it is written.
@@ -364,8 +378,13 @@ fn rulings(permitted: &[Permit], refused: &[policy::Refusal]) -> BTreeMap<String
 /// What the call may cost at most: its text sent once, and as long an answer as it allows.
 fn estimate(provider: &Provider, ask: &Ask) -> u64 {
     let texts = ask.messages.iter().map(|m| m.content.as_str()).chain(ask.passages.iter().map(|p| p.text.as_str()));
-    let tokens_in = texts.map(prompt::tokens_estimate).sum();
+    let tokens_in = texts.map(tokens_estimate).sum();
     provider.cost_micro_usd(tokens_in, u64::from(ask.max_tokens))
+}
+
+/// Tokens of this text, roughly: three bytes each, which errs on the dear side for English and German.
+const fn tokens_estimate(text: &str) -> u64 {
+    text.len().div_ceil(3) as u64
 }
 
 fn refuse(call: &Call, refusal: Refusal, last: Option<Fault>, reasons: &[String], facts: Vec<Fact>) -> Failure {

@@ -6,11 +6,11 @@ use std::{
 };
 
 use edge_core::engine::effect::{Call, Error as Dsl, Keep, kind};
-use models::generate::{Message, Request};
+use models::generate::{Message, Request, with_passages};
 use serde_json::{Value, json};
 use shared::{ledger::entry::Fact, time::Timestamp};
 
-use super::{Inference, LOCAL_TIMEOUT, answer, ask::Ask, local, prompt, provider};
+use super::{Inference, LOCAL_TIMEOUT, answer, ask::Ask, local, provider, tokens_estimate};
 
 /// One call as it goes to one target.
 pub(super) struct Asked<'a> {
@@ -117,7 +117,7 @@ impl Inference {
     ) -> Result<Said, Fault> {
         let target = self.provider(asked.target).expect("the caller found the provider under this name");
         let prompt = provider::Prompt {
-            messages: prompt::with_passages(messages, &asked.ask.passages),
+            messages: with_passages(messages, &asked.ask.passages),
             max_tokens: asked.ask.max_tokens,
             temperature: asked.ask.temperature,
             schema: asked.ask.schema.clone(),
@@ -127,9 +127,9 @@ impl Inference {
             Ok(reply) => reply,
             Err(fault) => return Err(self.provider_fault(asked.target, fault, left.is_some())),
         };
-        let estimate = || prompt.messages.iter().map(|m| prompt::tokens_estimate(&m.content)).sum();
+        let estimate = || prompt.messages.iter().map(|m| tokens_estimate(&m.content)).sum();
         let tokens_in = reply.tokens_in.unwrap_or_else(estimate);
-        let tokens_out = reply.tokens_out.unwrap_or_else(|| prompt::tokens_estimate(&reply.text));
+        let tokens_out = reply.tokens_out.unwrap_or_else(|| tokens_estimate(&reply.text));
         Ok(Said {
             text: reply.text,
             model: target.model.clone(),
@@ -206,7 +206,7 @@ fn plain(asked: &Asked<'_>, said: &Said) -> Value {
 /// What went in, as the ledger's digest is over it: the messages as they were sent, passages included.
 fn sent(ask: &Ask, messages: &[Message]) -> String {
     let line = |message: &Message| format!("{:?}: {}", message.role, message.content);
-    prompt::with_passages(messages, &ask.passages).iter().map(line).collect::<Vec<_>>().join("\n\n")
+    with_passages(messages, &ask.passages).iter().map(line).collect::<Vec<_>>().join("\n\n")
 }
 
 /// An error and its causes in one line.
