@@ -1,5 +1,5 @@
 //! The edge agent's binary.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    edge_agent::cli::main()
 }

@@ -1,1 +1,219 @@
-//! Placeholder.
+//! What a node works by: a bundle's folder, read and checked whole. Either all of it is good or none of it is taken.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use shared::{
+    bundle::{manifest, path::BundlePath},
+    digest::Digest,
+    policy::PolicySet,
+    problem::{Problem, Problems},
+    workflow::Workflow,
+};
+
+use crate::feed::config::Feeds;
+
+/// Text files of a bundle (feeds, workflows, policies) are read whole; none that a person wrote comes near this.
+const TEXT_BYTES_MAX: u64 = 4 << 20;
+
+/// A bundle that was found good.
+pub struct Site {
+    /// The digest of the bundle's manifest.
+    pub digest: Digest,
+    pub folder: PathBuf,
+    pub feeds: Feeds,
+    pub workflows: Vec<Arc<Workflow>>,
+    pub policies: Arc<PolicySet>,
+}
+
+impl Site {
+    /// Reads a bundle's folder.
+    ///
+    /// # Errors
+    /// Every mistake in every file.
+    pub fn load(folder: &Path) -> Result<Self, Problems> {
+        let mut problems = Vec::new();
+        let files = list(folder)?;
+        let digest = local_digest(folder, &files)?;
+        let mut read = |path: &str| match read_text(folder, path) {
+            Ok(text) => Some(text),
+            Err(problem) => {
+                problems.push(problem);
+                None
+            }
+        };
+        let feeds_text = files.contains_key("feeds.yaml").then(|| read("feeds.yaml")).flatten();
+        let texts_in = |prefix: &str, suffix: &str| {
+            let (prefix, suffix) = (prefix.to_owned(), suffix.to_owned());
+            files
+                .keys()
+                .filter(move |path| path.starts_with(&prefix) && path.ends_with(&suffix))
+                .cloned()
+                .collect::<Vec<_>>()
+        };
+        let workflow_texts: Vec<_> =
+            texts_in("workflows/", ".yaml").into_iter().filter_map(|path| Some((read(&path)?, path))).collect();
+        let policy_texts: Vec<_> =
+            texts_in("policies/", ".cedar").into_iter().filter_map(|path| Some((path.clone(), read(&path)?))).collect();
+
+        let mut take = |found: Problems| problems.extend(found.0);
+        let feeds =
+            feeds_text.map_or(Ok(Feeds::default()), |text| Feeds::parse("feeds.yaml", &text)).map_err(&mut take).ok();
+        let mut workflows = Vec::new();
+        for (text, path) in &workflow_texts {
+            match Workflow::parse(path, text) {
+                Ok(workflow) => workflows.push(Arc::new(workflow)),
+                Err(found) => take(found),
+            }
+        }
+        let policies = if policy_texts.is_empty() {
+            PolicySet::parse(&[("the default policy".to_owned(), PolicySet::DEFAULT.to_owned())])
+        } else {
+            PolicySet::parse(&policy_texts)
+        };
+        let policies = policies.map_err(&mut take).ok();
+        let twins = twins(&workflows, &workflow_texts);
+        problems.extend(twins);
+        match (feeds, policies) {
+            (Some(feeds), Some(policies)) if problems.is_empty() => {
+                Ok(Self { digest, folder: folder.to_owned(), feeds, workflows, policies: Arc::new(policies) })
+            }
+            _ => Err(Problems(problems)),
+        }
+    }
+}
+
+/// Two workflows of one name: which of them an event starts would be chance.
+fn twins(workflows: &[Arc<Workflow>], texts: &[(String, String)]) -> Vec<Problem> {
+    let mut seen = BTreeMap::new();
+    let mut found = Vec::new();
+    for (workflow, (_, path)) in workflows.iter().zip(texts) {
+        let name = workflow.definition().qualified_name();
+        if let Some(first) = seen.insert(name.clone(), path) {
+            let message = format!(
+                "a second workflow is called {name} (the first is in {first}): expected one of each namespace and name"
+            );
+            found.push(problem(path, "document.name", message));
+        }
+    }
+    found
+}
+
+/// Every file of the folder with its size: relative path with `/`, links not followed, names that begin with a dot left out.
+fn list(folder: &Path) -> Result<BTreeMap<String, u64>, Problems> {
+    fn walk(folder: &Path, prefix: &str, files: &mut BTreeMap<String, u64>) -> std::io::Result<()> {
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with('.') {
+                continue;
+            }
+            let path = format!("{prefix}{name}");
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                walk(&entry.path(), &format!("{path}/"), files)?;
+            } else if kind.is_file() {
+                files.insert(path, entry.metadata()?.len());
+            }
+        }
+        Ok(())
+    }
+    let mut files = BTreeMap::new();
+    let whole = folder.display().to_string();
+    walk(folder, "", &mut files).map_err(|error| {
+        one(
+            &whole,
+            format!(
+                "cannot be read as a bundle's folder ({error}); expected feeds.yaml, workflows/, policies/, documents/"
+            ),
+        )
+    })?;
+    if files.is_empty() {
+        return Err(one(&whole, "holds no file; expected feeds.yaml, workflows/, policies/, documents/".to_owned()));
+    }
+    Ok(files)
+}
+
+/// The digest that the folder has as a bundle, whatever its name and version are.
+fn local_digest(folder: &Path, files: &BTreeMap<String, u64>) -> Result<Digest, Problems> {
+    let mut listed = Vec::new();
+    for (path, bytes) in files {
+        let safe: BundlePath =
+            path.parse().map_err(|error: shared::bundle::path::Error| one(path, error.to_string()))?;
+        let digest =
+            models::catalog::digest_of_file(&folder.join(path)).map_err(|error| one(path, error.to_string()))?;
+        listed.push(manifest::File { path: safe, digest, bytes: *bytes });
+    }
+    let manifest = manifest::Manifest::new("local", 1, listed).map_err(|error| one("", error.to_string()))?;
+    Ok(manifest.digest())
+}
+
+fn read_text(folder: &Path, path: &str) -> Result<String, Problem> {
+    let full = folder.join(path);
+    let refuse = |message: String| problem(path, "", message);
+    let bytes = std::fs::metadata(&full).map_err(|error| refuse(format!("cannot be read: {error}")))?.len();
+    if bytes > TEXT_BYTES_MAX {
+        return Err(refuse(format!("has {bytes} bytes; expected at most {TEXT_BYTES_MAX}")));
+    }
+    std::fs::read_to_string(&full).map_err(|error| refuse(format!("cannot be read as UTF-8 text: {error}")))
+}
+
+fn problem(file: &str, field: &str, message: String) -> Problem {
+    Problem { file: file.to_owned(), line: None, column: None, field: field.to_owned(), message }
+}
+
+fn one(file: &str, message: String) -> Problems {
+    Problems(vec![problem(file, "", message)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        for (path, text) in files {
+            let full = dir.path().join(path);
+            std::fs::create_dir_all(full.parent().expect("a parent")).expect("folders");
+            std::fs::write(full, text).expect("written");
+        }
+        dir
+    }
+
+    const WORKFLOW: &str =
+        "document: { dsl: '1.0.3', namespace: plant, name: a, version: '1.0.0' }\ndo:\n  - one: { set: { x: 1 } }\n";
+
+    #[test]
+    fn a_good_folder_is_read_whole_and_its_digest_follows_its_bytes() {
+        let dir = folder(&[("workflows/a.yaml", WORKFLOW), ("documents/manuals/m.md", "# M\n")]);
+        let site = Site::load(dir.path()).expect("good");
+        assert_eq!(site.workflows.len(), 1);
+        let before = site.digest;
+        std::fs::write(dir.path().join("documents/manuals/m.md"), "# N\n").expect("written");
+        assert_ne!(Site::load(dir.path()).expect("good").digest, before);
+    }
+
+    #[test]
+    fn every_broken_file_is_named_at_once() {
+        let broken = WORKFLOW.replace("set:", "sett:");
+        let dir = folder(&[
+            ("workflows/a.yaml", &broken),
+            ("policies/p.cedar", "permit (principal"),
+            ("feeds.yaml", "feeds: 7\n"),
+        ]);
+        let text = Site::load(dir.path()).err().expect("refused").to_string();
+        for file in ["workflows/a.yaml:3", "policies/p.cedar:1", "feeds.yaml:1"] {
+            assert!(text.contains(file), "{file} is not named in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn two_workflows_of_one_name_are_refused() {
+        let dir = folder(&[("workflows/a.yaml", WORKFLOW), ("workflows/b.yaml", WORKFLOW)]);
+        let text = Site::load(dir.path()).err().expect("refused").to_string();
+        assert!(text.contains("workflows/b.yaml") && text.contains("plant/a"), "{text}");
+    }
+}

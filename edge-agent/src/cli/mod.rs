@@ -1,0 +1,130 @@
+//! The command line: what a person can ask of a node. Tables for people, `--json` for programs.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage or broken input, 3 not found, 4 the agent is not running.
+
+mod approve;
+mod doctor;
+mod ledger;
+mod local;
+mod models;
+mod output;
+mod workflow;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+
+/// The edge agent: sensor feeds in, decisions and actions out, with or without the link to the cloud.
+#[derive(Debug, Parser)]
+#[command(
+    name = "edge-agent",
+    version,
+    max_term_width = 110,
+    after_help = "\
+Begin here:
+  edge-agent doctor --config agent.toml      is this machine ready, and if not, what to do
+  edge-agent run --config agent.toml         run the agent
+  edge-agent runs --config agent.toml        what its workflows did"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// The node's configuration.
+    #[arg(long, global = true, default_value = "agent.toml", env = "SKERRY_CONFIG", value_name = "FILE")]
+    config: PathBuf,
+
+    /// Print JSON for programs instead of tables for people.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List, pull and verify local models.
+    #[command(subcommand)]
+    Models(models::Args),
+    /// Show what waits for a person, and answer it.
+    Approve(approve::Args),
+    /// Check this node and say what to do about what is wrong.
+    Doctor(doctor::Args),
+    /// Read and verify the node's ledger.
+    #[command(subcommand)]
+    Ledger(ledger::Args),
+    /// Check workflow documents.
+    #[command(subcommand)]
+    Workflow(workflow::Args),
+}
+
+/// Why a command did not do what was asked; each kind has its exit code.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// What the person gave is broken: a file, an option.
+    #[error("{0}")]
+    Input(String),
+    #[error("{0}")]
+    NotFound(String),
+    #[error("the agent does not answer at {address}: is it running? (start it with `edge-agent run`)")]
+    NotRunning { address: String },
+    #[error("{0:#}")]
+    Failed(#[from] anyhow::Error),
+}
+
+impl Failure {
+    fn code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Failed(_) => 1,
+            Self::Input(_) => 2,
+            Self::NotFound(_) => 3,
+            Self::NotRunning { .. } => 4,
+        })
+    }
+}
+
+/// What every command gets.
+struct Context {
+    config_path: PathBuf,
+    json: bool,
+}
+
+impl Context {
+    fn config(&self) -> Result<Config, Failure> {
+        Config::load(&self.config_path).map_err(|problems| Failure::Input(problems.to_string()))
+    }
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // TLS wants one provider of cryptography for the process; a second call in a room changes nothing.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let context = Context { config_path: cli.config, json: cli.json };
+    match dispatch(cli.command, &context) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("edge-agent: {failure}");
+            failure.code()
+        }
+    }
+}
+
+fn dispatch(command: Command, context: &Context) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Models(args) => models::run(&args, context),
+        Command::Approve(args) => approve::run(&args, context),
+        Command::Doctor(args) => doctor::run(&args, context),
+        Command::Ledger(args) => ledger::run(&args, context),
+        Command::Workflow(args) => workflow::run(&args),
+    }
+}
+
+/// A runtime for a command that only makes a few requests.
+fn small_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(anyhow::Error::new(error).context("cannot start the runtime")))
+}

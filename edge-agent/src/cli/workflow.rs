@@ -1,0 +1,36 @@
+//! `edge-agent workflow check`: what is wrong with a document, before it reaches a node.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use shared::workflow::Workflow;
+
+use super::Failure;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Args {
+    /// Read workflow documents and say what is wrong with them, with line and column.
+    Check {
+        /// YAML files in the Open Workflow DSL 1.0.3.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let Args::Check { files } = args;
+    let mut broken = 0_usize;
+    for path in files {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+        match Workflow::parse(&name, &text) {
+            Ok(workflow) => println!("{name}: good: {}", workflow.definition().qualified_name()),
+            Err(problems) => {
+                broken += 1;
+                eprintln!("{problems}");
+            }
+        }
+    }
+    Ok(if broken == 0 { ExitCode::SUCCESS } else { ExitCode::from(2) })
+}
