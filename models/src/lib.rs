@@ -3,6 +3,7 @@
 //! `candle` holds one file per architecture that runs when its weights are there; `index` finds near vectors;
 //! `catalog` says which files make a model and whether those on disk are the right ones.
 
+pub mod candle;
 pub mod catalog;
 pub mod classify;
 pub mod embed;

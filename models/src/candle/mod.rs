@@ -1,0 +1,3 @@
+//! One file per architecture, each computing on the CPU from files on disk.
+
+pub mod minilm;
