@@ -70,7 +70,7 @@ const EDGE_AGENT: Rooms = &[
 
 const CLOUD_CONTROL: Rooms = &[
     ("clock", &[]),
-    ("keys", &[]),
+    ("keys", &["clock"]),
     ("store", &["clock"]),
     ("fleet", &["store", "clock", "keys"]),
     ("api", &["control", "fleet", "store"]),
