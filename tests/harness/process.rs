@@ -162,8 +162,17 @@ impl Said {
     /// When it did not succeed or did not print JSON.
     #[must_use]
     pub fn json(self) -> serde_json::Value {
-        let out = self.ok();
-        serde_json::from_str(&out).unwrap_or_else(|error| panic!("no JSON ({error}):\n{out}"))
+        assert!(self.status.success(), "exit {:?}\n{}{}", self.status.code(), self.out, self.err);
+        self.printed()
+    }
+
+    /// What it printed, as JSON, whether or not it succeeded.
+    ///
+    /// # Panics
+    /// When it did not print JSON.
+    #[must_use]
+    pub fn printed(&self) -> serde_json::Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("no JSON ({error}):\n{}{}", self.out, self.err))
     }
 }
 

@@ -54,7 +54,8 @@ impl Outcome {
 
 /// What `edge-agent doctor` says of the feeds.
 pub async fn accounts(agent: &Agent) -> Accounts {
-    let said = agent.json(&["doctor"]).await;
+    // On a full disk the doctor finds something broken, and says so by its exit code as well.
+    let said = agent.cli(&["doctor", "--json"]).await.printed();
     let of = |key: &str| -> u64 {
         said["feeds"].as_array().map_or(0, |feeds| feeds.iter().filter_map(|feed| feed[key].as_u64()).sum())
     };
@@ -63,7 +64,7 @@ pub async fn accounts(agent: &Agent) -> Accounts {
 
 /// All entries of the node's ledger, in their order.
 pub async fn ledger(agent: &Agent) -> Vec<Value> {
-    list(&agent.json(&["ledger", "list", "--limit", "1000000"]).await).to_vec()
+    list(&agent.json(&["ledger", "list", "--limit", "0"]).await).to_vec()
 }
 
 fn list(value: &Value) -> &[Value] {
