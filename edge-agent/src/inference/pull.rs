@@ -183,24 +183,44 @@ async fn fetch(
     let mut options = fs::OpenOptions::new();
     options.create(true).write(true).append(have > 0).truncate(have == 0);
     let mut sink = options.open(part).await.map_err(io("write", part))?;
+    let outcome = append(response, &mut have, file, part, &mut sink, progress).await;
+    // Also after a cut: what came is what the next try goes on from.
+    sink.sync_all().await.map_err(io("write", part))?;
+    match outcome {
+        Ok(()) if have == file.size => Ok(()),
+        Ok(()) => Err(Error::Cut { url: url.to_owned(), detail: "it ended early".to_owned() }),
+        Err(Stop::Net(error)) => Err(cut(error)),
+        Err(Stop::Here(error)) => Err(error),
+    }
+}
+
+/// Why a body was not read to its end.
+enum Stop {
+    Net(reqwest::Error),
+    Here(Error),
+}
+
+async fn append(
+    response: reqwest::Response,
+    have: &mut u64,
+    file: &ModelFile,
+    part: &Path,
+    sink: &mut fs::File,
+    progress: &mut (dyn FnMut(Progress<'_>) + Send),
+) -> Result<(), Stop> {
     let mut pieces = response.bytes_stream();
     while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(cut)?;
-        sink.write_all(&piece).await.map_err(io("write", part))?;
-        have += piece.len() as u64;
-        if have > file.size {
-            let flaw = Flaw::Size { path: file.path.clone(), found: have, expected: file.size };
-            fs::remove_file(part).await.map_err(io("remove", part))?;
-            return Err(Error::Wrong(flaw));
+        let piece = piece.map_err(Stop::Net)?;
+        *have += piece.len() as u64;
+        if *have > file.size {
+            let flaw = Flaw::Size { path: file.path.clone(), found: *have, expected: file.size };
+            fs::remove_file(part).await.map_err(|source| Stop::Here(io("remove", part)(source)))?;
+            return Err(Stop::Here(Error::Wrong(flaw)));
         }
-        progress(Progress { file: &file.path, done: have, size: file.size });
+        sink.write_all(&piece).await.map_err(|source| Stop::Here(io("write", part)(source)))?;
+        progress(Progress { file: &file.path, done: *have, size: file.size });
     }
-    sink.sync_all().await.map_err(io("write", part))?;
-    if have == file.size {
-        Ok(())
-    } else {
-        Err(Error::Cut { url: url.to_owned(), detail: "it ended early".to_owned() })
-    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -235,8 +255,12 @@ mod tests {
             let from: usize = range.unwrap_or(0);
             let first = asked.fetch_add(1, Ordering::SeqCst) == 0;
             let body = if first {
-                let broken = Err(std::io::Error::other("cut"));
-                Body::from_stream(futures::stream::iter([Ok(&CONTENT[..8]), broken]))
+                // Gives way once before the cut, so that the first bytes are on the wire.
+                let broken = async {
+                    tokio::task::yield_now().await;
+                    Err(std::io::Error::other("cut"))
+                };
+                Body::from_stream(futures::stream::iter([Ok(&CONTENT[..8])]).chain(futures::stream::once(broken)))
             } else {
                 Body::from(&CONTENT[from..])
             };

@@ -1,1 +1,332 @@
+//! The way to a target and back, against real HTTP servers on loopback that speak the providers' formats.
 
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use axum::{Router, body::Body, extract::State, http::HeaderMap, response::Response, routing::post};
+use edge_core::engine::effect::Completion;
+use futures::StreamExt as _;
+use serde_json::{Value, json};
+use shared::policy::{Action, PolicySet, Request as PolicyRequest};
+
+use super::{ask::tests::call, *};
+
+/// What the server answers, one after another; the last for ever.
+type Script = Vec<(u16, Vec<(&'static str, &'static str)>, Vec<Result<String, ()>>)>;
+
+#[derive(Clone)]
+struct Server {
+    script: Arc<Script>,
+    asked: Arc<AtomicUsize>,
+    seen: Arc<Mutex<Vec<(HeaderMap, Value)>>>,
+}
+
+/// Serves a script under the paths of both protocols.
+async fn serve(script: Script) -> (String, Server) {
+    async fn answer(State(server): State<Server>, headers: HeaderMap, body: String) -> Response {
+        let body = serde_json::from_str(&body).expect("a JSON request");
+        server.seen.lock().expect("free").push((headers, body));
+        let at = server.asked.fetch_add(1, Ordering::SeqCst).min(server.script.len() - 1);
+        let (status, headers, pieces) = server.script[at].clone();
+        let mut response = Response::builder().status(status);
+        for (name, value) in headers {
+            response = response.header(name, value);
+        }
+        let pieces = futures::stream::iter(pieces).then(|piece| async {
+            // Gives way, so that what comes before a cut is on the wire.
+            tokio::task::yield_now().await;
+            piece.map_err(|()| std::io::Error::other("cut"))
+        });
+        response.body(Body::from_stream(pieces)).expect("a response")
+    }
+    let server = Server { script: Arc::new(script), asked: Arc::default(), seen: Arc::default() };
+    let router = Router::new()
+        .route("/v1/chat/completions", post(answer))
+        .route("/v1/messages", post(answer))
+        .with_state(server.clone());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (url, server)
+}
+
+const SSE: (&str, &str) = ("content-type", "text/event-stream");
+
+/// A stream of chat completions that says this text in two pieces.
+fn says(text: &str) -> (u16, Vec<(&'static str, &'static str)>, Vec<Result<String, ()>>) {
+    let (first, second) = text.split_at(text.len() / 2);
+    let piece = |text: &str| format!("data: {}\n\n", json!({"choices": [{"index": 0, "delta": {"content": text}}]}));
+    let end = json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]});
+    let usage = json!({"choices": [], "usage": {"prompt_tokens": 1000, "completion_tokens": 200}});
+    let events = [piece(first), piece(second), format!("data: {end}\n\ndata: {usage}\n\ndata: [DONE]\n\n")];
+    (200, vec![SSE], events.into_iter().map(Ok).collect())
+}
+
+fn fails(
+    status: u16,
+    headers: Vec<(&'static str, &'static str)>,
+) -> (u16, Vec<(&'static str, &'static str)>, Vec<Result<String, ()>>) {
+    (status, headers, vec![Ok(json!({"error": {"message": "not now"}}).to_string())])
+}
+
+fn target(name: &str, kind: &str, url: &str) -> Target {
+    serde_json::from_value(json!({
+        "name": name, "kind": kind, "url": url, "model": "large-1", "price_in": 2.5, "price_out": 10.0, "key_env": "PATH"
+    }))
+    .expect("a valid target")
+}
+
+/// As the runner does it: asks policy about every target, then infers with what it said.
+async fn infer(inference: &Inference, call: &Call, forbid: &[&str]) -> Result<Completion, Failure> {
+    let policy = PolicySet::allow_all();
+    let (mut permitted, mut refused) = (Vec::new(), Vec::new());
+    for target in inference.targets(call)? {
+        if forbid.contains(&target.name.as_str()) {
+            refused.push(policy::Refusal {
+                target: Box::new(target),
+                rules: vec!["stays-home".to_owned()],
+                reason: "stays-home".to_owned(),
+            });
+            continue;
+        }
+        let request = PolicyRequest {
+            action: Action::Infer,
+            workflow: "test/ask".to_owned(),
+            target,
+            label: call.label.clone(),
+            node_jurisdiction: "CH".to_owned(),
+        };
+        permitted.push(policy.decide(&request).expect("everything is allowed"));
+    }
+    inference.infer(call, permitted, refused, Keep::Text).await
+}
+
+fn dead() -> String {
+    // Bound and let go: nobody listens there.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    format!("http://{}/v1", listener.local_addr().expect("an address"))
+}
+
+fn routes(facts: &[Fact]) -> Vec<String> {
+    let route = |fact: &Fact| match fact {
+        Fact::RouteChosen { choice, .. } => Some(choice.clone()),
+        _ => None,
+    };
+    facts.iter().filter_map(route).collect()
+}
+
+#[tokio::test]
+async fn a_streamed_answer_comes_back_whole_with_its_tokens_and_cost() {
+    let (url, server) = serve(vec![says("The fan is stuck [1].")]).await;
+    let inference = Inference::new(vec![target("cloud/large", "openai", &url)]);
+    let call = call(
+        json!({"prompt": "Why?", "passages": [{"text": "A stuck fan heats.", "document": "m.md"}], "maxTokens": 50}),
+    );
+    let done = infer(&inference, &call, &[]).await.expect("answered");
+    assert_eq!(
+        done.output,
+        json!({
+            "text": "The fan is stuck [1].", "target": "cloud/large", "model": "large-1", "degraded": false,
+            "usage": {"tokensIn": 1000, "tokensOut": 200, "costUsd": 0.0045}
+        })
+    );
+    let Some(Fact::ModelCalled { cost_micro_usd, prompt, answer, .. }) = done.facts.last() else {
+        panic!("{:?}", done.facts)
+    };
+    assert_eq!((*cost_micro_usd, answer.text.as_deref()), (4_500, Some("The fan is stuck [1].")));
+    assert!(prompt.text.as_ref().is_some_and(|text| text.contains("A stuck fan heats.")));
+    let (headers, body) = server.seen.lock().expect("free")[0].clone();
+    assert!(headers["authorization"].to_str().is_ok_and(|value| value.starts_with("Bearer /")));
+    assert_eq!((&body["stream"], &body["max_tokens"]), (&json!(true), &json!(50)));
+    assert!(
+        body["messages"][0]["content"].as_str().is_some_and(|text| text.contains("[1] m.md") && text.ends_with("Why?"))
+    );
+}
+
+#[tokio::test]
+async fn anthropic_is_spoken_to_in_its_own_way_and_its_tool_gives_the_value() {
+    let event = |value: Value| Ok(format!("event: x\ndata: {value}\n\n"));
+    let events = vec![
+        event(json!({"type": "message_start", "message": {"usage": {"input_tokens": 7, "output_tokens": 1}}})),
+        event(
+            json!({"type": "content_block_delta", "delta": {"type": "input_json_delta", "partial_json": "{\"value\": [\"fa"}}),
+        ),
+        event(json!({"type": "content_block_delta", "delta": {"type": "input_json_delta", "partial_json": "n\"]}"}})),
+        event(json!({"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 9}})),
+        event(json!({"type": "message_stop"})),
+    ];
+    let (url, server) = serve(vec![(200, vec![SSE], events)]).await;
+    let inference = Inference::new(vec![target("cloud/claude", "anthropic", &url)]);
+    let schema = json!({"type": "array", "items": {"type": "string"}});
+    let call = call(json!({
+        "messages": [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Which part?"}], "schema": schema
+    }));
+    let done = infer(&inference, &call, &[]).await.expect("answered");
+    assert_eq!(done.output, json!(["fan"]));
+    let Some(Fact::ModelCalled { tokens_in: 7, tokens_out: 9, .. }) = done.facts.last() else {
+        panic!("{:?}", done.facts)
+    };
+    let (headers, body) = server.seen.lock().expect("free")[0].clone();
+    assert!(headers.contains_key("x-api-key") && headers["anthropic-version"] == "2023-06-01");
+    assert_eq!((&body["system"], body["messages"].as_array().map(Vec::len)), (&json!("Be short."), Some(1)));
+    assert_eq!(body["tools"][0]["input_schema"]["properties"]["value"], schema);
+}
+
+#[tokio::test]
+async fn a_rate_limit_and_a_cut_stream_are_tried_again() {
+    let half = says("never whole").2[0].clone();
+    let cut = (200, vec![SSE], vec![half, Err(())]);
+    let (url, server) = serve(vec![fails(429, vec![("retry-after", "0")]), cut, says("now")]).await;
+    let inference = Inference::new(vec![target("cloud/large", "openai", &url)]);
+    let done = infer(&inference, &call(json!({"prompt": "a"})), &[]).await.expect("the third try answers");
+    assert_eq!((done.output["text"].as_str(), server.asked.load(Ordering::SeqCst)), (Some("now"), 3));
+}
+
+#[tokio::test]
+async fn a_target_that_asks_for_rest_gets_it_and_the_next_one_answers() {
+    let (busy, server) = serve(vec![fails(429, vec![("retry-after", "600")])]).await;
+    let (free, _) = serve(vec![says("here")]).await;
+    let inference = Inference::new(vec![target("cloud/a", "openai", &busy), target("cloud/b", "openai", &free)]);
+    let ask = call(json!({"prompt": "a", "model": ["cloud/a", "cloud/b"]}));
+    for _ in 0..2 {
+        let done = infer(&inference, &ask, &[]).await.expect("answered");
+        assert_eq!(done.output["target"], "cloud/b");
+    }
+    assert_eq!(server.asked.load(Ordering::SeqCst), 1, "not asked again while it rests");
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_fit_is_mended_once_and_then_refused() {
+    let schema =
+        json!({"type": "object", "properties": {"score": {"type": "number", "maximum": 1}}, "required": ["score"]});
+    let input = json!({"prompt": "How sure?", "schema": schema});
+    let (url, server) = serve(vec![says("{\"score\": 7}"), says("{\"score\": 0.7}")]).await;
+    let inference = Inference::new(vec![target("cloud/large", "openai", &url)]);
+    let done = infer(&inference, &call(input.clone()), &[]).await.expect("mended");
+    assert_eq!(done.output, json!({"score": 0.7}));
+    assert_eq!(done.facts.iter().filter(|fact| matches!(fact, Fact::ModelCalled { .. })).count(), 2);
+    let body = server.seen.lock().expect("free")[1].1.clone();
+    let told =
+        body["messages"].as_array().and_then(|m| m.last()).and_then(|m| m["content"].as_str()).unwrap_or_default();
+    assert!(told.contains("/score"), "the model is told what is wrong: {told}");
+    let (url, _) = serve(vec![says("I do not know")]).await;
+    let inference = Inference::new(vec![target("cloud/large", "openai", &url)]);
+    let failure = infer(&inference, &call(input), &[]).await.expect_err("never fits");
+    assert_eq!(failure.error.kind, kind::VALIDATION.0);
+    assert_eq!(failure.facts.len(), 4, "both calls were paid for and are in the ledger: {:?}", failure.facts);
+}
+
+#[tokio::test]
+async fn an_unreachable_provider_is_an_error_a_lesser_answer_or_a_wait() {
+    let inference = Inference::new(vec![target("cloud/large", "openai", &dead())]);
+    let ask = |offline: &str| {
+        call(json!({
+            "prompt": "Why is the pump hot?", "passages": [{"text": "A hot pump has a worn bearing.", "document": "m.md"}],
+            "model": "cloud/large", "offline": offline, "parkFor": "PT1H"
+        }))
+    };
+    let failure = infer(&inference, &ask("refuse"), &[]).await.expect_err("nobody is there");
+    assert_eq!((failure.error.kind.as_str(), failure.ask_again_at), (kind::COMMUNICATION.0, None));
+    assert_eq!(routes(&failure.facts), ["cloud/large", "refuse"]);
+    let done = infer(&inference, &ask("degrade"), &[]).await.expect("the extractive target is always there");
+    assert_eq!((&done.output["target"], &done.output["degraded"]), (&json!(EXTRACT), &json!(true)));
+    assert!(done.output["text"].as_str().is_some_and(|text| text.contains("bearing")), "{}", done.output);
+    let call = ask("park");
+    let parked = infer(&inference, &call, &[]).await.expect_err("parked");
+    let again = parked.ask_again_at.expect("asked again");
+    assert!(again > call.asked_at && again <= call.asked_at.plus(Duration::from_secs(3_600)));
+    let mut late = ask("park");
+    late.asked_at = late.asked_at.plus_micros(-3_601_000_000);
+    let failure = infer(&inference, &late, &[]).await.expect_err("its time is over");
+    assert_eq!((failure.error.kind.as_str(), failure.ask_again_at), (kind::TIMEOUT.0, None));
+}
+
+#[tokio::test]
+async fn nothing_is_sent_where_policy_refuses() {
+    let (url, server) = serve(vec![says("secret")]).await;
+    let inference = Inference::new(vec![target("cloud/large", "openai", &url)]);
+    let ask = call(json!({"prompt": "a", "model": "cloud/large"}));
+    let failure = infer(&inference, &ask, &["cloud/large"]).await.expect_err("refused");
+    assert_eq!((failure.error.kind.as_str(), server.asked.load(Ordering::SeqCst)), (kind::AUTHORIZATION.0, 0));
+    let failure = inference.infer(&ask, Vec::new(), Vec::new(), Keep::Digest).await.expect_err("no permit at all");
+    assert_eq!((failure.error.kind.as_str(), server.asked.load(Ordering::SeqCst)), (kind::AUTHORIZATION.0, 0));
+}
+
+#[tokio::test]
+async fn a_call_that_may_cost_too_much_is_not_sent() {
+    let (url, server) = serve(vec![says("cheap")]).await;
+    let inference = Inference::new(vec![target("cloud/large", "openai", &url)]);
+    let input = |usd: f64| call(json!({"prompt": "a", "maxTokens": 1_000, "maxCostUsd": usd}));
+    assert!(infer(&inference, &input(0.009), &[]).await.is_err_and(|failure| failure.error.kind == kind::VALIDATION.0));
+    assert_eq!(server.asked.load(Ordering::SeqCst), 0);
+    assert!(infer(&inference, &input(0.011), &[]).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_silent_provider_costs_no_more_than_the_deadline() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
+    let inference = Inference::new(vec![target("cloud/large", "openai", &url)]);
+    let mut ask = call(json!({"prompt": "a"}));
+    ask.deadline = Some(crate::clock::now().plus(Duration::from_millis(200)));
+    let began = std::time::Instant::now();
+    let failure = infer(&inference, &ask, &[]).await.expect_err("nobody answers");
+    assert_eq!(failure.error.kind, kind::TIMEOUT.0);
+    assert!(began.elapsed() < Duration::from_secs(3));
+    drop(listener);
+}
+
+#[tokio::test]
+async fn a_refused_key_is_an_authentication_error_that_does_not_show_the_key() {
+    let (url, _) = serve(vec![fails(401, vec![])]).await;
+    let inference = Inference::new(vec![target("cloud/large", "openai", &url)]);
+    let failure = infer(&inference, &call(json!({"prompt": "a"})), &[]).await.expect_err("refused");
+    assert_eq!(failure.error.kind, kind::AUTHENTICATION.0);
+    let path = std::env::var("PATH").expect("set");
+    assert!(!format!("{failure:?}").contains(&path));
+    let mut absent = target("cloud/large", "openai", &url);
+    if let Source::Provider(provider) = &mut absent.source {
+        provider.key = Some(config::Key::Env("SKERRY_TEST_ABSENT".to_owned()));
+    }
+    let failure = infer(&Inference::new(vec![absent]), &call(json!({"prompt": "a"})), &[]).await.expect_err("no key");
+    assert!(failure.error.detail.is_some_and(|detail| detail.contains("SKERRY_TEST_ABSENT is not set")));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_the_protocol_is_a_fault_of_the_target() {
+    for broken in
+        [(200, vec![SSE], vec![Ok("data: {oops\n\n".to_owned())]), (200, vec![], vec![Ok("<html>".to_owned())])]
+    {
+        let (url, _) = serve(vec![broken]).await;
+        let inference = Inference::new(vec![target("cloud/large", "openai", &url)]);
+        let failure = infer(&inference, &call(json!({"prompt": "a"})), &[]).await.expect_err("garbled");
+        assert_eq!(failure.error.kind, kind::COMMUNICATION.0);
+        assert!(matches!(inference.health()[0].1, Health::Down { .. }));
+    }
+}
+
+#[tokio::test]
+async fn a_parked_for_target_that_is_back_is_told() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    drop(listener);
+    let inference = Inference::new(vec![target("cloud/large", "openai", &format!("http://{address}/v1"))]);
+    let mut back = inference.back();
+    let ask = call(json!({"prompt": "a", "offline": "park"}));
+    assert!(infer(&inference, &ask, &[]).await.is_err_and(|failure| failure.ask_again_at.is_some()));
+    let answer = says("at last");
+    let router = Router::new().fallback(move || {
+        let (_, headers, pieces) = answer.clone();
+        async move {
+            let body = Body::from(pieces.into_iter().flatten().collect::<String>());
+            Response::builder().header(headers[0].0, headers[0].1).body(body).expect("a response")
+        }
+    });
+    let listener = tokio::net::TcpListener::bind(address).await.expect("the same port");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    tokio::time::timeout(Duration::from_secs(30), back.changed()).await.expect("told in time").expect("alive");
+    let done = infer(&inference, &ask, &[]).await.expect("asked at once, as its rest is over");
+    assert_eq!(done.output["text"], "at last");
+}
