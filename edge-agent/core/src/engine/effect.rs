@@ -1,19 +1,44 @@
 //! What a run asks of the world, and what comes back. The key of an effect does not depend on the attempt, so that a
 //! receiver which honours it sees one effect however often the node was killed.
 
+use std::{fmt, sync::Arc};
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::{
+    event::Event,
     id::RunId,
     label::Label,
     ledger::entry::{Content, Fact},
     time::Timestamp,
 };
 
-/// Names one effect for ever: the run, the task's reference with iterations, such as `01J...:/do/2/each/do/0/ask#3`.
+/// Names one effect for ever: the run and the task's place with iterations, such as `01J...:/do/2/each#3/do/0/ask`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EffectKey(pub String);
+
+/// Names one asking within its run; counted up from 0. A task that is tried again asks anew under the same key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Ask(pub u32);
+
+impl fmt::Display for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// What the world is to do after a step's records are on the disk.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Perform the call and come back with its outcome.
+    Call { ask: Ask, call: Arc<Call> },
+    /// Hand the event to whoever waits for it. Nothing comes back.
+    Emit { task: String, event: Box<Event>, label: Label },
+    /// Nobody waits for this asking any more. What is under way ends by itself; what has not begun need not.
+    Withdraw { ask: Ask },
+}
 
 /// A function that a task calls, with its arguments evaluated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -110,6 +135,11 @@ pub mod kind {
     pub const AUTHORIZATION: (&str, u16) = ("https://serverlessworkflow.io/spec/1.0.0/errors/authorization", 403);
     pub const TIMEOUT: (&str, u16) = ("https://serverlessworkflow.io/spec/1.0.0/errors/timeout", 408);
     pub const COMMUNICATION: (&str, u16) = ("https://serverlessworkflow.io/spec/1.0.0/errors/communication", 500);
+    /// The types that the DSL names.
+    pub const STANDARD: &[(&str, u16)] =
+        &[CONFIGURATION, VALIDATION, EXPRESSION, AUTHENTICATION, AUTHORIZATION, TIMEOUT, COMMUNICATION, RUNTIME];
+    /// Not one of the DSL's: a run outgrew what it may hold, see `engine::limit`.
+    pub const LIMIT: (&str, u16) = ("https://skerry.io/errors/limit", 413);
     pub const RUNTIME: (&str, u16) = ("https://serverlessworkflow.io/spec/1.0.0/errors/runtime", 500);
 }
 
@@ -118,6 +148,12 @@ impl Error {
     pub fn new(kind: (&str, u16), detail: impl Into<String>) -> Self {
         let title = kind.0.rsplit('/').next().map(str::to_owned);
         Self { kind: kind.0.to_owned(), status: kind.1, title, detail: Some(detail.into()), instance: None }
+    }
+
+    /// The error as expressions see it.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        serde_json::to_value(self).expect("an error is plain data")
     }
 }
 

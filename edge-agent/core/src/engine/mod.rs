@@ -1,3 +1,69 @@
 //! The workflow engine: what may happen to a run, what is remembered, what is asked of the world.
+//!
+//! `decide` is the whole of it. It never waits, reads no clock and performs nothing: records are to be written, then
+//! effects performed, and their outcomes come back as commands.
 
+pub mod command;
+mod definition;
 pub mod effect;
+mod eval;
+mod flow;
+pub mod history;
+pub mod limit;
+pub mod record;
+pub mod state;
+pub mod support;
+mod task;
+mod turn;
+
+use shared::time::Timestamp;
+
+pub use command::{Command, Rejection};
+pub use effect::Effect;
+pub use record::{Ending, Record};
+pub use state::{Phase, State};
+
+/// What a decision gives: what to remember, then what to do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    pub records: Vec<Record>,
+    pub effects: Vec<Effect>,
+    /// The step was full: `Continue` goes on where it stopped.
+    pub more: bool,
+}
+
+/// Decides what a command makes of a run. Applying the step's records to `state` gives the state after it.
+///
+/// # Errors
+/// When the command does not fit the state; nothing is to be remembered then.
+pub fn decide(state: &State, command: Command, now: Timestamp) -> Result<Step, Rejection> {
+    match (state.phase(), &command) {
+        (Phase::New, Command::Start { .. }) | (Phase::Running, _) => {}
+        (Phase::New, _) => return Err(Rejection::NotStarted),
+        (Phase::Ended { .. }, _) => return Err(Rejection::Ended),
+    }
+    let mut turn = turn::Turn::new(state.clone(), now);
+    match command {
+        Command::Start { .. } if *state.phase() == Phase::Running => return Err(Rejection::AlreadyStarted),
+        Command::Start { input, label } => turn.begin(input, label),
+        Command::Complete { ask, output, label } => {
+            let task = turn.answered(ask, label).ok_or(Rejection::NotAsked(ask))?;
+            match limit::check("the output of the call", &output) {
+                Ok(()) => turn.end(task, output.into(), None),
+                Err(error) => turn.fail(task, error),
+            }
+        }
+        Command::Fail { ask, error } => {
+            let task = turn.answered(ask, shared::label::Label::default()).ok_or(Rejection::NotAsked(ask))?;
+            turn.fail(task, error);
+        }
+        Command::Wake => turn.wake(),
+        Command::Continue => turn.go_on(),
+        Command::Cancel => turn.end_run(Ending::Cancelled, None, None),
+    }
+    turn.run();
+    Ok(turn.step(state))
+}
+
+#[cfg(test)]
+mod tests;

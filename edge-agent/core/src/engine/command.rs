@@ -1,0 +1,39 @@
+//! What may happen to a run. The only way to change one is to decide about a command.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use shared::label::Label;
+
+use super::effect::{Ask, Error};
+
+/// Something that happened, or that somebody wants.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Begin, with this raw input and its label.
+    Start { input: Arc<Value>, label: Label },
+    /// An effect came to a good end. `label` is that of the output; it joins the run's.
+    Complete { ask: Ask, output: Value, label: Label },
+    /// An effect came to a bad end.
+    Fail { ask: Ask, error: Error },
+    /// It is later than it was: end what has waited long enough, interrupt what takes too long. Idempotent.
+    Wake,
+    /// Go on after a step that said `more`. Idempotent.
+    Continue,
+    /// Somebody wants the run to stop.
+    Cancel,
+}
+
+/// Why a command changes nothing. The run stays as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    #[error("the run has already begun")]
+    AlreadyStarted,
+    #[error("the run has not begun")]
+    NotStarted,
+    #[error("the run has already ended")]
+    Ended,
+    /// The effect was answered before, or nobody waits for it any more because its branch was cancelled or timed out.
+    #[error("nothing waits for the effect {0}")]
+    NotAsked(Ask),
+}

@@ -1,0 +1,195 @@
+//! Expressions in their scope: what `$context`, `$input`, `$task` and the others mean where an expression stands
+//! (dsl.md, "Runtime expression arguments"). A variable is made only when an expression asks for it.
+
+use std::{sync::Arc, time};
+
+use serde_json::{Value, json};
+use shared::{
+    time::Timestamp,
+    workflow::{
+        definition::{Duration, Schema, SchemaSource},
+        expression::{EvaluateError, Expressions},
+    },
+};
+
+use super::{
+    definition,
+    effect::{Error, kind},
+    record::FrameId,
+    state::State,
+};
+
+/// Where an expression stands, and so what its variables are.
+pub(super) struct Scope<'a> {
+    state: &'a State,
+    /// `None`: at the workflow itself, before its first or after its last task.
+    frame: Option<FrameId>,
+    /// The raw input and the start of the run; the state has them only once it has begun.
+    begun: (&'a Value, Timestamp),
+    has_input: bool,
+    raw_output: Option<&'a Value>,
+    output: Option<&'a Value>,
+    variables: &'a [(String, Arc<Value>)],
+}
+
+impl<'a> Scope<'a> {
+    /// At the workflow's own `input`, `output` and `timeout`.
+    pub fn workflow(state: &'a State, raw_input: &'a Value, started_at: Timestamp) -> Self {
+        let begun = (raw_input, started_at);
+        Self { state, frame: None, begun, has_input: false, raw_output: None, output: None, variables: &[] }
+    }
+
+    /// At a task's `if` and `input.from`: there is no `$input` yet.
+    pub fn before_input(state: &'a State, frame: FrameId) -> Self {
+        Self { frame: Some(frame), ..Self::workflow(state, &state.input, state.started_at) }
+    }
+
+    /// In what a task is made of.
+    pub fn within_task(state: &'a State, frame: FrameId) -> Self {
+        Self { has_input: true, ..Self::before_input(state, frame) }
+    }
+
+    /// At a task's `output.as`.
+    pub fn after_task(state: &'a State, frame: FrameId, raw_output: &'a Value) -> Self {
+        Self { raw_output: Some(raw_output), ..Self::within_task(state, frame) }
+    }
+
+    /// At a task's `export.as`.
+    pub fn with_output(self, output: &'a Value) -> Self {
+        Self { output: Some(output), ..self }
+    }
+
+    /// With variables that no open list has yet.
+    pub fn with_variables(self, variables: &'a [(String, Arc<Value>)]) -> Self {
+        Self { variables, ..self }
+    }
+
+    /// An expression, in `${ }` or bare.
+    pub fn expression(&self, text: &str, dot: &Value) -> Result<Value, Error> {
+        self.expressions().evaluate(text, dot, &|name| self.variable(name)).map_err(failed)
+    }
+
+    /// An expression whose value is true or false; as in jq, `null` and `false` are false and everything else is true.
+    pub fn condition(&self, text: &str, dot: &Value) -> Result<bool, Error> {
+        self.expressions().holds(text, dot, &|name| self.variable(name)).map_err(failed)
+    }
+
+    /// Data with expressions in it: every string that is a whole `${ }`, at any depth, is replaced by its value.
+    pub fn template(&self, template: &Value, dot: &Value) -> Result<Value, Error> {
+        self.expressions().fill(template, dot, &|name| self.variable(name)).map_err(failed)
+    }
+
+    /// `input.from`, `output.as`, `export.as`: an expression, in `${ }` or bare, or an object with expressions in it.
+    pub fn transform(&self, value: &Value, dot: &Value) -> Result<Value, Error> {
+        self.expressions().transform(value, dot, &|name| self.variable(name)).map_err(failed)
+    }
+
+    fn expressions(&self) -> &Expressions {
+        self.state.workflow.expressions()
+    }
+
+    /// A span of time, evaluated if it is an expression.
+    pub fn duration(&self, duration: &Duration, dot: &Value) -> Result<time::Duration, Error> {
+        let (Duration::Expression(text), None) = (duration, duration.span()) else {
+            return Ok(duration.span().unwrap_or_default());
+        };
+        let value = self.expression(text, dot)?;
+        Duration::span_of(&value).map_err(|error| Error::new(kind::EXPRESSION, error.to_string()))
+    }
+
+    fn variable(&self, name: &str) -> Option<Value> {
+        match name {
+            "context" => Some(Value::clone(&self.state.context)),
+            "input" if self.has_input => self.frame.map(|frame| Value::clone(&self.state.task(frame).input)),
+            "output" => self.output.cloned(),
+            "task" => self.frame.map(|frame| self.task(frame)),
+            "workflow" => Some(self.workflow_descriptor()),
+            "runtime" => Some(json!({
+                "name": "Skerry",
+                "version": env!("CARGO_PKG_VERSION"),
+                "metadata": {},
+            })),
+            _ => self.own(name).map(|value| Value::clone(&value)),
+        }
+    }
+
+    /// The item of a loop, a caught error: the innermost list that has a variable of this name. A function of
+    /// `use.functions` sees its arguments and nothing of its caller.
+    fn own(&self, name: &str) -> Option<Arc<Value>> {
+        let find = |variables: &[(String, Arc<Value>)]| {
+            variables.iter().find(|(known, _)| known == name).map(|(_, value)| Arc::clone(value))
+        };
+        if let Some(value) = find(self.variables) {
+            return Some(value);
+        }
+        for (_, frame) in self.state.ancestors(self.frame?) {
+            if let super::state::Body::List(list) = &frame.body {
+                if let Some(value) = find(&list.variables) {
+                    return Some(value);
+                }
+            }
+            if frame.definition == definition::FUNCTIONS {
+                return None;
+            }
+        }
+        None
+    }
+
+    fn task(&self, id: FrameId) -> Value {
+        let frame = &self.state.frames[&id];
+        let task = self.state.task(id);
+        let written = definition::task(self.state.workflow.definition(), &frame.definition);
+        let mut descriptor = json!({
+            "name": task.name,
+            "reference": frame.definition,
+            "definition": written.map_or(Value::Null, definition::raw),
+            "input": *task.raw_input,
+            "startedAt": instant(task.started_at),
+        });
+        if let Some(output) = self.raw_output {
+            descriptor["output"] = output.clone();
+        }
+        descriptor
+    }
+
+    fn workflow_descriptor(&self) -> Value {
+        let (input, started_at) = self.begun;
+        let definition = serde_json::to_value(self.state.workflow.definition()).expect("a definition is plain data");
+        json!({
+            "id": self.state.run.to_string(),
+            "definition": definition,
+            "input": input,
+            "startedAt": instant(started_at),
+        })
+    }
+}
+
+fn instant(at: Timestamp) -> Value {
+    json!({
+        "iso8601": at.to_string(),
+        "epoch": { "seconds": at.as_millis().div_euclid(1_000), "milliseconds": at.as_millis() },
+    })
+}
+
+fn failed(error: EvaluateError) -> Error {
+    Error::new(kind::EXPRESSION, error.to_string())
+}
+
+/// # Errors
+/// When the value does not have the shape that the schema asks for; `what` names the value.
+pub(super) fn validate(_state: &State, schema: &Schema, what: &str, value: &Value) -> Result<(), Error> {
+    let SchemaSource::Document(document) = &schema.source else {
+        return Err(Error::new(
+            kind::CONFIGURATION,
+            "a schema from elsewhere is not supported: write it in place (`document`)",
+        ));
+    };
+    let wrong =
+        |error: &dyn std::fmt::Display| Error::new(kind::CONFIGURATION, format!("the schema is not valid: {error}"));
+    let validator = jsonschema::validator_for(document).map_err(|error| wrong(&error))?;
+    let mismatch = |error: jsonschema::ValidationError<'_>| {
+        let at = error.instance_path().to_string();
+        Error::new(kind::VALIDATION, format!("{what} does not fit its schema at {at:?}: {error}"))
+    };
+    validator.validate(value).map_err(mismatch)
+}

@@ -1,0 +1,182 @@
+//! A run as people read it: its tasks in the order in which they began.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::Serialize;
+use serde_json::Value;
+use shared::time::Timestamp;
+
+use super::{
+    definition::FUNCTIONS,
+    effect::Error,
+    record::{FrameId, Record},
+};
+
+/// One task that a run entered.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskView {
+    /// JSON pointer with iterations and repeated visits, unique within the run: `/do/2/each#3/do/0/ask@1`.
+    pub place: String,
+    pub name: String,
+    pub status: TaskStatus,
+    pub started_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// The transformed input.
+    pub input: Arc<Value>,
+    /// The transformed output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<Arc<Value>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Error>,
+    /// The function, when the task asked for an effect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub function: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskStatus {
+    Running,
+    /// For a time, an outcome or a person.
+    Waiting,
+    Completed,
+    Faulted,
+    Skipped,
+    /// Swept away by a race, an error or the end of the run.
+    Cancelled,
+}
+
+struct OpenList {
+    owner: Option<FrameId>,
+    definition: String,
+    place: String,
+    data: Arc<Value>,
+    visits: BTreeMap<u32, u32>,
+}
+
+/// The tasks of a run, from all its records.
+#[must_use]
+pub fn tasks<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<TaskView> {
+    let mut history = History { lists: BTreeMap::new(), views: Vec::new(), of: BTreeMap::new() };
+    records.into_iter().for_each(|record| history.read(record));
+    history.views
+}
+
+struct History {
+    lists: BTreeMap<FrameId, OpenList>,
+    views: Vec<TaskView>,
+    /// Frame of a task -> its view and its list.
+    of: BTreeMap<FrameId, (usize, FrameId)>,
+}
+
+impl History {
+    fn read(&mut self, record: &Record) {
+        match record {
+            Record::ListOpened { frame, parent, definition, place, data, .. } => {
+                let (definition, place, data) = (definition.clone(), place.clone(), Arc::clone(data));
+                let list = OpenList { owner: *parent, definition, place, data, visits: BTreeMap::new() };
+                self.lists.insert(*frame, list);
+            }
+            Record::TaskStarted { frame, list, index, name, at } => self.start(*frame, *list, *index, name, *at),
+            Record::TaskPrepared { frame, input: Some(input), .. } => {
+                if let Some(view) = self.view(*frame) {
+                    view.input = Arc::clone(input);
+                }
+            }
+            Record::Asked { frame, call, .. } => {
+                if let Some(view) = self.view(*frame) {
+                    view.function = Some(call.function.clone());
+                    view.status = TaskStatus::Waiting;
+                }
+            }
+            Record::WaitBegan { frame, .. } | Record::TryFailed { frame, retry_at: Some(_), .. } => {
+                if let Some(view) = self.view(*frame) {
+                    view.status = TaskStatus::Waiting;
+                }
+            }
+            Record::TryBegan { frame, .. } => {
+                if let Some(view) = self.view(*frame) {
+                    view.status = TaskStatus::Running;
+                }
+            }
+            Record::TaskSkipped { frame, at } => self.end(*frame, TaskStatus::Skipped, *at, None, None),
+            Record::TaskEnded { frame, at, output, .. } => {
+                self.end(*frame, TaskStatus::Completed, *at, Some(output), None);
+            }
+            Record::TaskFaulted { frame, at, error } => self.end(*frame, TaskStatus::Faulted, *at, None, Some(error)),
+            Record::Ended { at, .. } => {
+                for view in self.views.iter_mut().filter(|view| view.ended_at.is_none()) {
+                    view.status = TaskStatus::Cancelled;
+                    view.ended_at = Some(*at);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn start(&mut self, frame: FrameId, list_id: FrameId, index: u32, name: &str, at: Timestamp) {
+        let Some(list) = self.lists.get_mut(&list_id) else { return };
+        let visit = list.visits.entry(index).or_insert(0);
+        let again = if *visit > 0 { format!("@{visit}") } else { String::new() };
+        *visit += 1;
+        let place = if list.definition == FUNCTIONS {
+            list.place.clone()
+        } else {
+            format!("{}/{index}/{name}{again}", list.place)
+        };
+        self.of.insert(frame, (self.views.len(), list_id));
+        self.views.push(TaskView {
+            place,
+            name: name.to_owned(),
+            status: TaskStatus::Running,
+            started_at: at,
+            ended_at: None,
+            input: Arc::clone(&list.data),
+            output: None,
+            error: None,
+            function: None,
+        });
+    }
+
+    fn end(
+        &mut self,
+        frame: FrameId,
+        status: TaskStatus,
+        at: Timestamp,
+        output: Option<&Arc<Value>>,
+        error: Option<&Error>,
+    ) {
+        let Some(&(_, list)) = self.of.get(&frame) else { return };
+        // What the task held and did not come to its own end was swept away with it.
+        let swept: Vec<FrameId> = self.of.keys().copied().filter(|id| self.is_within(*id, frame)).collect();
+        for id in swept {
+            if let Some(view) = self.view(id).filter(|view| view.ended_at.is_none()) {
+                view.status = TaskStatus::Cancelled;
+                view.ended_at = Some(at);
+            }
+            self.of.remove(&id);
+        }
+        if let Some(view) = self.view(frame) {
+            view.status = status;
+            view.ended_at = Some(at);
+            view.output = output.cloned();
+            view.error = error.cloned();
+        }
+        if let (Some(list), Some(output)) = (self.lists.get_mut(&list), output) {
+            list.data = Arc::clone(output);
+        }
+        self.of.remove(&frame);
+    }
+
+    fn is_within(&self, inner: FrameId, outer: FrameId) -> bool {
+        let owner = |task: FrameId| self.of.get(&task).and_then(|(_, list)| self.lists.get(list)?.owner);
+        std::iter::successors(owner(inner), |task| owner(*task)).any(|task| task == outer)
+    }
+
+    fn view(&mut self, frame: FrameId) -> Option<&mut TaskView> {
+        let (index, _) = self.of.get(&frame)?;
+        self.views.get_mut(*index)
+    }
+}

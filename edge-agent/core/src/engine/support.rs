@@ -1,0 +1,102 @@
+//! What of the language this engine performs. A workflow that needs more is refused before it runs, by name and place;
+//! the same words come as a configuration error if one gets this far all the same.
+
+use shared::{
+    problem::{Problem, Problems},
+    workflow::{
+        Workflow,
+        definition::{Call, Definition, Item, Kind, Schedule, Task},
+    },
+};
+
+/// The built-in functions, all of version 1.0.0 in the catalog `default`; `http` is the standard's own.
+pub const FUNCTIONS: &[&str] = &["approve", "classify", "embed", "http", "infer", "publish", "retrieve"];
+
+/// How deep functions of `use.functions` may call each other.
+pub const FUNCTION_DEPTH_MAX: usize = 16;
+
+/// Whether this engine can perform everything in the workflow.
+///
+/// # Errors
+/// Every task, function and schedule that it cannot perform.
+pub fn check(file: &str, workflow: &Workflow) -> Result<(), Problems> {
+    let definition = workflow.definition();
+    let mut found = Vec::new();
+    if let Some(schedule) = &definition.schedule {
+        found.extend(check_schedule(schedule));
+    }
+    for extension in definition.extensions() {
+        let field = format!("/use/extensions/{}", extension.name);
+        found.push((field, "extensions are not supported by this version of the engine".to_owned()));
+    }
+    let functions = definition.uses.iter().flat_map(|uses| uses.functions.iter().flatten());
+    for (name, task) in functions {
+        check_task(definition, &format!("/use/functions/{name}"), task, &mut found);
+    }
+    check_list(definition, "/do", &definition.tasks, &mut found);
+    if found.is_empty() {
+        return Ok(());
+    }
+    let problem = |(field, message)| Problem { file: file.to_owned(), line: None, column: None, field, message };
+    Err(Problems(found.into_iter().map(problem).collect()))
+}
+
+/// Whether a call that no function of `use.functions` takes is one of a built-in function.
+///
+/// # Errors
+/// What was expected, in one sentence.
+pub(super) fn function(call: &Call) -> Result<(), String> {
+    let known = FUNCTIONS.contains(&call.name());
+    if known && call.version().is_none_or(|v| v == "1.0.0") && call.catalog().is_none_or(|c| c == "default") {
+        return Ok(());
+    }
+    let known = FUNCTIONS.join(", ");
+    Err(format!(
+        "there is no function {:?}: expected one of {known} (version 1.0.0), or a name under `use.functions`",
+        call.function
+    ))
+}
+
+fn check_schedule(schedule: &Schedule) -> Option<(String, String)> {
+    use shared::workflow::definition::Strategy;
+    let not = |field: &str, what: &str| {
+        Some((field.to_owned(), format!("{what} is not supported by this version of the engine")))
+    };
+    match (&schedule.on, &schedule.after) {
+        (_, Some(_)) => not("/schedule/after", "a start after the last run's end"),
+        (Some(Strategy::All(_)), _) => not("/schedule/on/all", "waiting for all of several events"),
+        (Some(Strategy::Any { until: Some(_), .. }), _) => {
+            not("/schedule/on/until", "collecting events until a condition")
+        }
+        _ => None,
+    }
+}
+
+type Found = Vec<(String, String)>;
+
+fn check_list(definition: &Definition, pointer: &str, tasks: &[Item<Task>], found: &mut Found) {
+    for (index, item) in tasks.iter().enumerate() {
+        check_task(definition, &format!("{pointer}/{index}/{}", item.name), &item.value, found);
+    }
+}
+
+fn check_task(definition: &Definition, pointer: &str, task: &Task, found: &mut Found) {
+    match &task.kind {
+        Kind::Listen(_) | Kind::Run(_) => {
+            let message = format!("`{}` is not supported by this version of the engine", task.kind.key());
+            found.push((pointer.to_owned(), message));
+        }
+        Kind::Call(call) if definition.function(&call.function).is_none() => {
+            found.extend(function(call).err().map(|message| (format!("{pointer}/call"), message)));
+        }
+        Kind::Do(tasks) => check_list(definition, &format!("{pointer}/do"), tasks, found),
+        Kind::For(each) => check_list(definition, &format!("{pointer}/do"), &each.tasks, found),
+        Kind::Fork(fork) => check_list(definition, &format!("{pointer}/fork/branches"), &fork.branches, found),
+        Kind::Try(attempt) => {
+            check_list(definition, &format!("{pointer}/try"), &attempt.tasks, found);
+            let handlers = attempt.catch.tasks.as_deref().unwrap_or_default();
+            check_list(definition, &format!("{pointer}/catch/do"), handlers, found);
+        }
+        Kind::Call(_) | Kind::Emit(_) | Kind::Raise(_) | Kind::Set(_) | Kind::Switch(_) | Kind::Wait(_) => {}
+    }
+}

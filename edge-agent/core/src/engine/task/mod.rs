@@ -1,0 +1,95 @@
+//! The kinds of tasks: how each begins, and how those that hold other tasks go on when these end. One file a kind.
+
+mod call;
+mod r#do;
+mod emit;
+mod r#for;
+mod fork;
+mod raise;
+mod set;
+mod switch;
+mod r#try;
+mod wait;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use shared::workflow::definition::Kind;
+
+use super::{
+    definition,
+    effect::{Error, kind},
+    record::FrameId,
+    state::Progress,
+    turn::Turn,
+};
+
+/// A task that was just entered does what its kind does.
+pub(super) fn start(turn: &mut Turn, frame: FrameId) -> Result<(), Error> {
+    let workflow = Arc::clone(&turn.state.workflow);
+    let task = definition::task(workflow.definition(), &turn.state.frames[&frame].definition)?;
+    match &task.kind {
+        Kind::Call(call) => call::start(turn, frame, call),
+        Kind::Do(_) => r#do::start(turn, frame),
+        Kind::Emit(emit) => emit::start(turn, frame, emit),
+        Kind::For(each) => r#for::start(turn, frame, each),
+        Kind::Fork(fork) => fork::start(turn, frame, fork),
+        Kind::Raise(raise) => Err(raise::error(turn, frame, raise)?),
+        Kind::Set(value) => set::start(turn, frame, value),
+        Kind::Switch(cases) => switch::start(turn, frame, cases),
+        Kind::Try(_) => r#try::start(turn, frame),
+        Kind::Wait(duration) => wait::start(turn, frame, duration),
+        Kind::Listen(_) | Kind::Run(_) => {
+            let detail = format!("`{}` is not supported by this version of the engine", task.kind.key());
+            Err(Error::new(kind::CONFIGURATION, detail))
+        }
+    }
+}
+
+/// All tasks of a list are done; `data` is what the last one gave.
+pub(super) fn list_done(turn: &mut Turn, list: FrameId, data: Arc<Value>) {
+    let Some(owner) = turn.state.frames[&list].parent else { return turn.finish(&data) };
+    let workflow = Arc::clone(&turn.state.workflow);
+    let task = definition::task(workflow.definition(), &turn.state.frames[&owner].definition);
+    let done = task.and_then(|task| match &task.kind {
+        Kind::For(each) => r#for::turned(turn, owner, each, data),
+        Kind::Fork(fork) => {
+            fork::branch_done(turn, owner, list, fork, data);
+            Ok(())
+        }
+        Kind::Try(attempt) => {
+            r#try::done(turn, owner, attempt, data);
+            Ok(())
+        }
+        _ => {
+            turn.end(owner, data, None);
+            Ok(())
+        }
+    });
+    if let Err(error) = done {
+        turn.fail(owner, error);
+    }
+}
+
+/// A list of the task `owner` failed.
+pub(super) fn list_failed(turn: &mut Turn, owner: FrameId, list: FrameId, error: Error) {
+    let workflow = Arc::clone(&turn.state.workflow);
+    let task = definition::task(workflow.definition(), &turn.state.frames[&owner].definition);
+    let outcome = task.and_then(|task| match &task.kind {
+        Kind::Try(attempt) => r#try::failed(turn, owner, attempt, error),
+        Kind::Fork(fork) => fork::branch_failed(turn, owner, list, fork, error),
+        _ => Err(error),
+    });
+    if let Err(error) = outcome {
+        turn.fail(owner, error);
+    }
+}
+
+/// A task has rested as long as it wanted.
+pub(super) fn rested(turn: &mut Turn, frame: FrameId) {
+    if matches!(turn.progress(frame), Progress::BackingOff { .. }) {
+        return r#try::again(turn, frame);
+    }
+    let input = Arc::clone(&turn.state.task(frame).input);
+    turn.end(frame, input, None);
+}
