@@ -3,7 +3,10 @@
 
 use std::{collections::HashSet, fmt, net::SocketAddr, path::PathBuf, sync::Arc};
 
-use edge_core::signal::config::{Detector, Window};
+use edge_core::signal::{
+    Signal,
+    config::{Detector, Quantity, Window},
+};
 use serde::Deserialize;
 use serde_json::Value;
 use shared::{
@@ -35,8 +38,7 @@ pub struct Feed {
     pub decode: Decode,
     pub schema: Option<Schema>,
     pub label: Label,
-    pub window: Option<Window>,
-    pub detectors: Vec<Detector>,
+    pub signal: Signal,
     pub events: Events,
 }
 
@@ -115,7 +117,7 @@ impl TryFrom<RawFeed> for Feed {
             if !names.insert(&detector.name) {
                 return wrong(&format!("two detectors are named `{}`: each needs its own name", detector.name));
             }
-            if raw.window.is_none() && detector.of != edge_core::signal::config::Quantity::Value {
+            if raw.window.is_none() && detector.of != Quantity::Value {
                 return wrong(&format!("detector `{}` looks at windows: the feed needs a `window`", detector.name));
             }
         }
@@ -129,18 +131,9 @@ impl TryFrom<RawFeed> for Feed {
                 Err(error) => return wrong(&format!("`schema` is not a JSON schema: {error}")),
             },
         };
-        let (topic, qos, decode, label) = (raw.topic, raw.qos, raw.decode, raw.label);
-        Ok(Self {
-            name,
-            topic,
-            qos,
-            decode,
-            schema,
-            label,
-            window: raw.window,
-            detectors: raw.detectors,
-            events: raw.events,
-        })
+        let signal = Signal { window: raw.window, detectors: raw.detectors };
+        let (topic, qos, decode, label, events) = (raw.topic, raw.qos, raw.decode, raw.label, raw.events);
+        Ok(Self { name, topic, qos, decode, schema, label, signal, events })
     }
 }
 

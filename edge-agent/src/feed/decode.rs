@@ -185,6 +185,18 @@ pub fn decode(
     Ok(Decoded { readings, id, timed, payload: value })
 }
 
+/// Whether a message that does not fit still says which one it is: its own id, and whether it says its time.
+pub(super) fn identity(feed: &Feed, topic: &str, payload: &[u8]) -> (Option<String>, bool) {
+    if payload.len() > PAYLOAD_LEN_MAX {
+        return (None, false);
+    }
+    let Ok(value) = serde_json::from_slice::<Value>(payload) else { return (None, false) };
+    let decode = &feed.decode;
+    let id =
+        decode.id.as_ref().and_then(|source| source.text("id", topic, &value).ok()).map(std::borrow::Cow::into_owned);
+    (id, decode.time.as_ref().is_some_and(|time| time.read(topic, &value).is_ok()))
+}
+
 /// Names seen lately, so that a million readings of one device share one text.
 #[derive(Debug, Default)]
 pub struct Names(HashSet<Arc<str>>);

@@ -2,6 +2,13 @@
 //!
 //! It never looks at what a value means; that is `edge_core::signal`, driven by `pipeline`.
 
+pub mod broker;
 pub mod config;
+pub mod connection;
 pub mod decode;
+mod gate;
+pub mod ingest;
+pub mod journal;
+pub mod mqtt;
+pub mod replay;
 pub mod topic;

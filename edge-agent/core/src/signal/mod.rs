@@ -1,4 +1,17 @@
 //! Windows and detectors: what a series of readings means. Pure: the same readings in the same order give the same
 //! windows and findings, bit for bit, and a state that was saved and loaded goes on as if nothing had been.
 
+mod bits;
 pub mod config;
+mod detect;
+mod flatline;
+mod limits;
+mod rate;
+mod robust;
+mod seasonal;
+mod series;
+mod window;
+
+pub use detect::Verdict;
+pub use series::{Finding, Kept, Outcome, Series, Signal, Taken};
+pub use window::{Summary, Windows};

@@ -1,0 +1,320 @@
+//! One series (a channel of a device): its windows and its detectors, advanced reading by reading.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use shared::time::Timestamp;
+
+use super::{
+    Summary, Verdict, Windows,
+    config::{Detector, Quantity, Severity, Window},
+    detect::Watch,
+};
+
+/// A reading so far ahead of the one before may come from a clock that was wrong for a moment. Taking it would make all
+/// that follows late; so it is only taken when a second one confirms it.
+const LEAP_MICROS: i64 = 86_400_000_000;
+/// A clock that was wrong for long leaves a newest time far ahead. After so many readings in a row that lie a leap
+/// behind it, the series begins anew at their time.
+const BEHIND_MAX: u32 = 32;
+
+/// What is done with each series of a feed.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Signal {
+    pub window: Option<Window>,
+    pub detectors: Vec<Detector>,
+}
+
+/// Something that a detector found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    pub detector: String,
+    pub severity: Severity,
+    pub verdict: Verdict,
+    /// The value or the window's figure that was judged.
+    pub value: f64,
+    /// The window that was judged, or that the value stands in.
+    pub window: Summary,
+    pub at: Timestamp,
+}
+
+/// What came of the readings taken since it was last emptied.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Outcome {
+    pub closed: Vec<Summary>,
+    pub findings: Vec<Finding>,
+}
+
+/// What became of a reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    Counted,
+    /// Older than the lateness allows: its windows have closed.
+    Late,
+    /// Far ahead of all before, and not confirmed yet.
+    Ahead,
+}
+
+/// The state of one series.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Series {
+    newest: Option<i64>,
+    /// The reading that leapt ahead and waits for a second one.
+    ahead: Option<i64>,
+    /// The longest step between readings so far: a slow series may leap further.
+    stride: i64,
+    behind: u32,
+    counted: u64,
+    late: u64,
+    windows: Windows,
+    /// By the detector's name.
+    watches: BTreeMap<String, Watch>,
+}
+
+impl Series {
+    /// A series that has seen nothing.
+    #[must_use]
+    pub fn new(signal: &Signal, channel: &str) -> Self {
+        let watches = looking(signal, channel).map(|detector| (detector.name.clone(), Watch::new(detector))).collect();
+        Self {
+            newest: None,
+            ahead: None,
+            stride: 0,
+            behind: 0,
+            counted: 0,
+            late: 0,
+            windows: Windows::default(),
+            watches,
+        }
+    }
+
+    /// The state as bytes that `load` takes.
+    ///
+    /// # Panics
+    /// Never: a state is plain data.
+    #[must_use]
+    pub fn save(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a state is plain data")
+    }
+
+    /// A saved state under the configuration of now. A detector that is new or has another shape begins afresh, and so do
+    /// the windows when `same_window` is not what they were saved under.
+    ///
+    /// # Errors
+    /// When the bytes are not a state.
+    pub fn load(signal: &Signal, channel: &str, windows: Kept, bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        let mut series: Self = serde_json::from_slice(bytes)?;
+        let mut saved = std::mem::take(&mut series.watches);
+        for detector in looking(signal, channel) {
+            let watch = saved.remove(&detector.name).filter(|watch| watch.fits(detector));
+            series.watches.insert(detector.name.clone(), watch.unwrap_or_else(|| Watch::new(detector)));
+        }
+        if windows == Kept::No {
+            series.windows = Windows::default();
+        }
+        Ok(series)
+    }
+
+    /// Takes the next reading in the journal's order and adds to `outcome` what comes of it.
+    pub fn take(&mut self, signal: &Signal, at: Timestamp, value: f64, outcome: &mut Outcome) -> Taken {
+        let micros = at.as_micros();
+        let lateness = signal.window.map_or(0, |window| window.lateness_micros);
+        let taken = self.place(micros, lateness);
+        if taken != Taken::Counted {
+            return taken;
+        }
+        self.counted += 1;
+        let newest = self.newest.unwrap_or(micros);
+        let closed_before = outcome.closed.len();
+        if let Some(window) = &signal.window {
+            self.windows.add(window, at, value);
+            self.windows.close(window, newest.saturating_sub(lateness), |summary| outcome.closed.push(summary));
+        }
+        for detector in &signal.detectors {
+            let Some(watch) = self.watches.get_mut(&detector.name) else { continue };
+            let told = |verdict, value, window, at| Finding {
+                detector: detector.name.clone(),
+                severity: detector.severity,
+                verdict,
+                value,
+                window,
+                at,
+            };
+            if detector.of == Quantity::Value {
+                if let Some(verdict) = watch.judge(detector, micros, value) {
+                    let newest = signal.window.as_ref().and_then(|window| self.windows.newest(window));
+                    let window = newest.unwrap_or(Summary::of_one(at, value));
+                    outcome.findings.push(told(verdict, value, window, at));
+                }
+                continue;
+            }
+            for summary in &outcome.closed[closed_before..] {
+                let figure = summary.figure(detector.of);
+                if let Some(verdict) = watch.judge(detector, summary.to.as_micros(), figure) {
+                    outcome.findings.push(told(verdict, figure, *summary, summary.to));
+                }
+            }
+        }
+        Taken::Counted
+    }
+
+    /// Whether the reading is in time; moves the newest time on.
+    fn place(&mut self, at: i64, lateness: i64) -> Taken {
+        let Some(newest) = self.newest else {
+            self.newest = Some(at);
+            return Taken::Counted;
+        };
+        let leap = LEAP_MICROS.max(lateness).max(self.stride.saturating_mul(4));
+        if at < newest.saturating_sub(lateness) {
+            self.behind = if newest.saturating_sub(at) > leap { self.behind + 1 } else { 0 };
+            if self.behind < BEHIND_MAX {
+                self.late += 1;
+                return Taken::Late;
+            }
+            self.windows = Windows::default();
+            (self.newest, self.ahead, self.behind) = (Some(at), None, 0);
+            return Taken::Counted;
+        }
+        let step = at.saturating_sub(newest);
+        if step > leap && self.ahead.is_none_or(|ahead| at.saturating_sub(ahead) > step || at < ahead - LEAP_MICROS) {
+            self.ahead = Some(at);
+            return Taken::Ahead;
+        }
+        self.stride = self.stride.max(if let Some(ahead) = self.ahead { at.saturating_sub(ahead) } else { step });
+        (self.newest, self.ahead, self.behind) = (Some(newest.max(at)), None, 0);
+        Taken::Counted
+    }
+
+    /// How many readings were counted, how many were late, how many windows closed.
+    #[must_use]
+    pub const fn counts(&self) -> (u64, u64, u64) {
+        (self.counted, self.late, self.windows.closed())
+    }
+}
+
+/// Whether a saved state's windows were made under the same window configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    Yes,
+    No,
+}
+
+fn looking<'a>(signal: &'a Signal, channel: &str) -> impl Iterator<Item = &'a Detector> {
+    signal.detectors.iter().filter(move |detector| detector.channel.as_deref().is_none_or(|only| only == channel))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const DAY: i64 = 86_400;
+
+    fn taken(seconds: impl IntoIterator<Item = i64>) -> Vec<Taken> {
+        let signal = Signal::default();
+        let mut series = Series::new(&signal, "c");
+        let mut outcome = Outcome::default();
+        let mut take =
+            |second: i64| series.take(&signal, Timestamp::from_micros(second * 1_000_000), 1.0, &mut outcome);
+        seconds.into_iter().map(&mut take).collect()
+    }
+
+    #[test]
+    fn one_wrong_clock_reading_does_not_make_all_others_late() {
+        use Taken::{Ahead, Counted, Late};
+        assert_eq!(taken([0, 10, 900 * DAY, 20, 30]), [Counted, Counted, Ahead, Counted, Counted]);
+        assert_eq!(
+            taken([0, 10, 5 * DAY, 5 * DAY + 10]),
+            [Counted, Counted, Ahead, Counted],
+            "a real gap is confirmed"
+        );
+        assert_eq!(taken([10, 5]), [Counted, Late]);
+        let weekly = taken((0..20).map(|week| week * 7 * DAY));
+        assert!(weekly[3..].iter().all(|taken| *taken == Counted), "{weekly:?}");
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_for_long_is_forgotten() {
+        let ahead = (0..5).map(|n| 900 * DAY + n * 10);
+        let right = (0..40).map(|n| n * 10);
+        let taken = taken(ahead.chain(right));
+        assert!(taken[..5].iter().all(|taken| *taken == Taken::Counted));
+        assert_eq!(taken[5..36], [Taken::Late; 31]);
+        assert!(taken[36..].iter().all(|taken| *taken == Taken::Counted));
+    }
+
+    fn all_detectors() -> Signal {
+        let detectors = r#"[
+            {"name":"limits","kind":"limits","high":60,"hysteresis":5,"hold":"20s","coolDown":"30s"},
+            {"name":"robust","kind":"robust","length":24,"smooth":3,"threshold":3,"coolDown":"30s"},
+            {"name":"mean","kind":"robust","of":"mean","length":16,"threshold":3,"coolDown":"1m","repeatAfter":"5m"},
+            {"name":"seasonal","kind":"seasonal","season":"10m","slots":10,"threshold":2,"warmUp":"20m","coolDown":"30s"},
+            {"name":"rate","kind":"rate","rise":50,"fall":60,"per":"30s","coolDown":"30s"},
+            {"name":"flat","kind":"flatline","band":1.5,"hold":"20s","coolDown":"30s"}
+        ]"#;
+        let window: Window =
+            serde_json::from_str(r#"{"kind":"sliding","size":"1m","step":"20s","lateness":"30s"}"#).expect("a window");
+        Signal { window: Some(window), detectors: serde_json::from_str(detectors).expect("detectors") }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// proptest prints the failing input and keeps its seed.
+        #[test]
+        fn a_kill_anywhere_changes_no_window_and_no_finding(
+            steps in proptest::collection::vec((-20_i64..25, -1000_i32..1000, 0..20_u8), 50..400),
+            kills in proptest::collection::vec(any::<prop::sample::Index>(), 0..12),
+        ) {
+            let signal = all_detectors();
+            let mut at = 1_700_000_000_i64;
+            let readings: Vec<(Timestamp, f64)> = steps.iter().map(|(step, value, wild)| {
+                at += (step + 5).max(-10);
+                let calm = f64::from(*value) / 100.0 + 40.0;
+                (Timestamp::from_millis(at * 1_000), if *wild == 0 { calm * 3.1 } else { calm })
+            }).collect();
+            let kills: Vec<usize> = kills.iter().map(|kill| kill.index(readings.len())).collect();
+            let run = |kills: &[usize]| {
+                let mut series = Series::new(&signal, "c");
+                let mut outcome = Outcome::default();
+                for (index, (at, value)) in readings.iter().enumerate() {
+                    if kills.contains(&index) {
+                        series = Series::load(&signal, "c", Kept::Yes, &series.save()).expect("loads what was saved");
+                    }
+                    series.take(&signal, *at, *value, &mut outcome);
+                }
+                (outcome, series.save())
+            };
+            let (undisturbed, end) = run(&[]);
+            let (killed, end_killed) = run(&kills);
+            prop_assert_eq!(undisturbed, killed);
+            prop_assert_eq!(end, end_killed);
+        }
+    }
+
+    #[test]
+    fn a_changed_threshold_keeps_what_was_learned_and_a_changed_shape_does_not() {
+        let signal = all_detectors();
+        let mut series = Series::new(&signal, "c");
+        let mut outcome = Outcome::default();
+        for n in 0..500_i64 {
+            series.take(
+                &signal,
+                Timestamp::from_millis(n * 5_000),
+                f64::from(i32::try_from(n % 9).expect("small")),
+                &mut outcome,
+            );
+        }
+        let mut changed = signal.clone();
+        for detector in &mut changed.detectors {
+            match &mut detector.method {
+                super::super::config::Method::Seasonal(seasonal) => seasonal.slots = 20,
+                super::super::config::Method::Robust(robust) => robust.threshold = 99.0,
+                _ => {}
+            }
+        }
+        let loaded = Series::load(&changed, "c", Kept::Yes, &series.save()).expect("loads");
+        assert_eq!(loaded.watches["robust"], series.watches["robust"]);
+        assert_ne!(loaded.watches["seasonal"], series.watches["seasonal"]);
+        assert_eq!(loaded.windows, series.windows);
+    }
+}
