@@ -6,6 +6,7 @@ pub mod event;
 pub mod id;
 pub mod label;
 pub mod ledger;
+pub mod look;
 pub mod policy;
 pub mod problem;
 pub mod time;

@@ -1,0 +1,182 @@
+//! The admin API under `/api/v1`: JSON for programs, guarded by the local token.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{Path, Query, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use rusqlite::{Connection, params};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shared::{digest::Digest, id::{ApprovalId, RunId}, ledger::entry::Verdict, wire::v1::{PendingApproval, RunSummary}};
+
+use super::{Answer, Declined, Server, Shared};
+use crate::store::{self, runs};
+
+/// Rows of one answer: what a page or a script can use.
+const LIMIT_MAX: usize = 1_000;
+
+pub(super) fn routes() -> Router<Arc<Server>> {
+    Router::new()
+        .route("/status", get(status))
+        .route("/feeds", get(feeds))
+        .route("/runs", get(list_runs))
+        .route("/runs/{id}", get(one_run))
+        .route("/approvals", get(list_approvals))
+        .route("/approvals/{id}", get(one_approval).post(decide))
+        .route("/ledger", get(list_ledger))
+}
+
+/// An error as every route tells it: a word for programs and a sentence for people.
+pub(super) struct Problem(StatusCode, &'static str, String);
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        (self.0, Json(json!({"error": {"code": self.1, "message": self.2}}))).into_response()
+    }
+}
+
+impl From<store::Error> for Problem {
+    fn from(error: store::Error) -> Self {
+        Self(StatusCode::SERVICE_UNAVAILABLE, "store", error.to_string())
+    }
+}
+
+impl From<Declined> for Problem {
+    fn from(declined: Declined) -> Self {
+        match declined {
+            Declined::Unknown => Self::unknown("question"),
+            Declined::Conflict(reason) => Self(StatusCode::CONFLICT, "conflict", reason),
+            Declined::Failed(reason) => Self(StatusCode::SERVICE_UNAVAILABLE, "failed", reason),
+        }
+    }
+}
+
+impl Problem {
+    fn unknown(what: &str) -> Self {
+        Self(StatusCode::NOT_FOUND, "unknown", format!("there is no such {what}"))
+    }
+}
+
+#[derive(Deserialize)]
+struct RunFilter {
+    status: Option<String>,
+    workflow: Option<String>,
+    limit: Option<usize>,
+}
+
+/// Which ledger entries to list: those before position `before`, the newest first; or of one run, the oldest first.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct LedgerFilter {
+    pub run: Option<RunId>,
+    pub fact: Option<String>,
+    pub before: Option<u64>,
+    pub limit: Option<usize>,
+}
+
+async fn status(State(server): Shared) -> Result<Json<Value>, Problem> {
+    let handles = &server.handles;
+    let runs = handles.store.read("count the runs", run_counts).await?;
+    let waiting = handles.store.read("list the open questions", runs::approvals_pending).await?.len();
+    let live = (handles.live)();
+    let figures = live.figures();
+    let counts: serde_json::Map<_, _> = runs.into_iter().map(|(status, count)| (status, count.into())).collect();
+    Ok(Json(json!({
+        "node": handles.node, "jurisdiction": handles.jurisdiction, "version": env!("CARGO_PKG_VERSION"),
+        "started": live.started, "health": live.health, "complaints": live.complaints, "link": live.link,
+        "bundle": live.bundle, "broker": live.broker, "targets": live.targets, "figures": figures,
+        "runs": counts, "approvals": waiting, "ledgerSize": *handles.store.ledger_size().borrow(),
+    })))
+}
+
+async fn feeds(State(server): Shared) -> Json<Value> {
+    let live = (server.handles.live)();
+    Json(json!({"feeds": live.feeds, "findings": live.findings}))
+}
+
+async fn list_runs(State(server): Shared, Query(filter): Query<RunFilter>) -> Result<Json<Vec<RunSummary>>, Problem> {
+    let limit = filter.limit.unwrap_or(100).min(LIMIT_MAX);
+    let filter = runs::Filter { status: filter.status, workflow: filter.workflow, limit };
+    Ok(Json(server.handles.store.read("list the runs", move |c| runs::list(c, &filter)).await?))
+}
+
+async fn one_run(State(server): Shared, Path(id): Path<RunId>) -> Result<Json<Value>, Problem> {
+    let run = server.handles.store.read("load the run", move |c| runs::one(c, id)).await?;
+    let run = run.ok_or_else(|| Problem::unknown("run"))?;
+    let filter = LedgerFilter { run: Some(id), limit: Some(LIMIT_MAX), ..LedgerFilter::default() };
+    let entries = server.handles.store.read("list the run's entries", move |c| ledger_entries(c, &filter)).await?;
+    Ok(Json(json!({"run": run, "ledger": entries})))
+}
+
+async fn list_approvals(State(server): Shared) -> Result<Json<Vec<PendingApproval>>, Problem> {
+    Ok(Json(server.handles.store.read("list the open questions", runs::approvals_pending).await?))
+}
+
+async fn one_approval(
+    State(server): Shared,
+    Path(id): Path<ApprovalId>,
+) -> Result<Json<PendingApproval>, Problem> {
+    let open = server.handles.store.read("list the open questions", runs::approvals_pending).await?;
+    open.into_iter().find(|question| question.approval == id).map(Json).ok_or_else(|| Problem::unknown("question"))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Decision {
+    /// The digest of what was shown, as `GET` gave it.
+    shown: Digest,
+    verdict: Verdict,
+    /// The person's name.
+    by: String,
+    comment: Option<String>,
+}
+
+async fn decide(
+    State(server): Shared,
+    Path(approval): Path<ApprovalId>,
+    Json(Decision { shown, verdict, by, comment }): Json<Decision>,
+) -> Result<Json<Value>, Problem> {
+    let bad = |reason: &str| Problem(StatusCode::UNPROCESSABLE_ENTITY, "invalid", reason.to_owned());
+    if verdict == Verdict::Expired {
+        return Err(bad("`verdict` is `expired`: expected `approved` or `rejected`"));
+    }
+    if by.trim().is_empty() {
+        return Err(bad("`by` is empty: expected the name of the person who decides"));
+    }
+    let by = by.trim().to_owned();
+    (server.handles.decide)(Answer { approval, shown, verdict, by, comment, place: "api" }).await?;
+    Ok(Json(json!({"approval": approval, "verdict": verdict})))
+}
+
+async fn list_ledger(State(server): Shared, Query(filter): Query<LedgerFilter>) -> Result<Json<Value>, Problem> {
+    let size = *server.handles.store.ledger_size().borrow();
+    let entries = server.handles.store.read("list the ledger", move |c| ledger_entries(c, &filter)).await?;
+    Ok(Json(json!({"size": size, "entries": entries})))
+}
+
+/// Runs by status.
+pub(super) fn run_counts(connection: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
+    runs::counts(connection)
+}
+
+/// Entries with their position as `seq`.
+pub(super) fn ledger_entries(connection: &Connection, filter: &LedgerFilter) -> rusqlite::Result<Vec<Value>> {
+    let limit = filter.limit.unwrap_or(100).min(LIMIT_MAX) as i64;
+    let read = |row: &rusqlite::Row<'_>| {
+        let (seq, body): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
+        let mut entry: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        entry["seq"] = seq.into();
+        Ok(entry)
+    };
+    if let Some(run) = filter.run {
+        let sql = "SELECT seq, body FROM ledger WHERE run = ?1 AND (?2 IS NULL OR fact = ?2) ORDER BY seq LIMIT ?3";
+        return connection.prepare_cached(sql)?.query_map(params![run.to_string(), filter.fact, limit], read)?.collect();
+    }
+    let before = filter.before.and_then(|before| i64::try_from(before).ok()).unwrap_or(i64::MAX);
+    let sql = "SELECT seq, body FROM ledger WHERE seq < ?1 AND (?2 IS NULL OR fact = ?2) ORDER BY seq DESC LIMIT ?3";
+    connection.prepare_cached(sql)?.query_map(params![before, filter.fact, limit], read)?.collect()
+}

@@ -1,0 +1,129 @@
+//! What the pages are told of the node as it is now, beside what the store holds.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use shared::{
+    time::Timestamp,
+    wire::v1::{Applied, Health},
+};
+
+/// The node now.
+#[derive(Debug, Clone, Serialize)]
+pub struct Live {
+    pub started: Timestamp,
+    pub health: Health,
+    /// One sentence per thing that is not as it should be.
+    pub complaints: Vec<String>,
+    pub link: Link,
+    pub bundle: Option<Applied>,
+    /// Where sensors connect, such as `mqtt://127.0.0.1:1883`.
+    pub broker: String,
+    pub feeds: Vec<Feed>,
+    /// The newest first.
+    pub findings: Vec<Finding>,
+    /// Where an inference can run.
+    pub targets: Vec<Target>,
+}
+
+/// The way to the control plane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum Link {
+    /// The node was never enrolled.
+    None,
+    Up {
+        control: String,
+        since: Timestamp,
+    },
+    Down {
+        control: String,
+        /// `None`: not once since the agent started.
+        since: Option<Timestamp>,
+        reason: String,
+    },
+}
+
+/// One feed and its counters since the store was made.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Feed {
+    pub name: String,
+    pub topic: String,
+    pub messages: u64,
+    /// Readings in the journal.
+    pub readings: u64,
+    pub quarantined: u64,
+    pub duplicates: u64,
+    pub shed: u64,
+    pub findings: u64,
+    pub per_second: f64,
+    pub series: Vec<Series>,
+    /// From a reading's own time to the detector: upper bounds in seconds with the count of readings up to each, the last
+    /// one infinite.
+    pub latency: Vec<(f64, u64)>,
+    pub latency_sum_s: f64,
+}
+
+/// The last values of one channel of one device.
+#[derive(Debug, Clone, Serialize)]
+pub struct Series {
+    pub device: String,
+    pub channel: String,
+    pub unit: String,
+    pub value: f64,
+    pub at: Timestamp,
+    /// The last values, oldest first, for a small drawing; may be empty.
+    pub trend: Vec<f64>,
+    /// Whether a detector holds it for anomalous now.
+    pub anomalous: bool,
+}
+
+/// What a detector reported.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    pub at: Timestamp,
+    pub feed: String,
+    pub device: String,
+    pub channel: String,
+    pub detector: String,
+    pub severity: String,
+    pub value: f64,
+    pub unit: String,
+}
+
+/// A place where an inference can run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Target {
+    pub name: String,
+    pub kind: String,
+    pub jurisdiction: Option<String>,
+    pub reachable: bool,
+}
+
+impl Live {
+    /// Whether a load balancer or supervisor should take the node for broken.
+    #[must_use]
+    pub fn failing(&self) -> bool {
+        self.health == Health::Failing
+    }
+
+    /// Figures for the control plane's pages; names end with their unit.
+    #[must_use]
+    pub fn figures(&self) -> BTreeMap<String, f64> {
+        let sum = |of: fn(&Feed) -> f64| self.feeds.iter().map(of).sum::<f64>();
+        BTreeMap::from([
+            ("readings_per_second".to_owned(), sum(|feed| feed.per_second)),
+            ("readings_count".to_owned(), sum(|feed| feed.readings as f64)),
+            ("quarantined_count".to_owned(), sum(|feed| feed.quarantined as f64)),
+            ("findings_count".to_owned(), sum(|feed| feed.findings as f64)),
+            ("devices_count".to_owned(), self.devices() as f64),
+        ])
+    }
+
+    /// How many devices the node has heard of.
+    #[must_use]
+    pub fn devices(&self) -> usize {
+        let all = self.feeds.iter().flat_map(|feed| &feed.series).map(|series| series.device.as_str());
+        all.collect::<std::collections::BTreeSet<_>>().len()
+    }
+}

@@ -1,0 +1,124 @@
+//! Metrics in Prometheus' text format (version 0.0.4).
+
+use std::fmt::Write as _;
+
+use axum::{
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+use super::{Shared, live::{Feed, Link, Live}};
+
+pub(super) async fn show(State(server): Shared) -> Response {
+    let live = (server.handles.live)();
+    let ledger = *server.handles.store.ledger_size().borrow();
+    let counted = server.handles.store.read("count the runs", super::admin::run_counts).await;
+    match counted {
+        Ok(runs) => {
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text(&live, ledger, &runs)).into_response()
+        }
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
+    }
+}
+
+fn text(live: &Live, ledger: u64, runs: &[(String, u64)]) -> String {
+    let mut out = String::new();
+    let counters: [(&str, &str, fn(&Feed) -> u64); 6] = [
+        ("messages", "Messages received from the broker.", |feed| feed.messages),
+        ("readings", "Readings in the journal.", |feed| feed.readings),
+        ("quarantined", "Messages that did not fit their feed.", |feed| feed.quarantined),
+        ("duplicates", "Redeliveries that were already in the journal.", |feed| feed.duplicates),
+        ("shed", "Messages dropped under load; each is recorded in the ledger.", |feed| feed.shed),
+        ("findings", "Findings of the feed's detectors.", |feed| feed.findings),
+    ];
+    for (name, help, of) in counters {
+        family(&mut out, &format!("skerry_feed_{name}_total"), "counter", help);
+        for feed in &live.feeds {
+            line(&mut out, &format!("skerry_feed_{name}_total"), &[("feed", &feed.name)], of(feed) as f64);
+        }
+    }
+    latency(&mut out, &live.feeds);
+    let gauges = [
+        ("skerry_link_up", "Whether the control plane is in reach.", f64::from(u8::from(matches!(live.link, Link::Up { .. })))),
+        ("skerry_healthy", "Whether the node does its work.", f64::from(u8::from(!live.failing()))),
+        ("skerry_start_time_seconds", "When the agent started, in seconds since 1970.", live.started.as_micros() as f64 / 1e6),
+        ("skerry_ledger_entries", "Entries in the ledger.", ledger as f64),
+    ];
+    for (name, help, value) in gauges {
+        family(&mut out, name, "gauge", help);
+        line(&mut out, name, &[], value);
+    }
+    family(&mut out, "skerry_runs", "gauge", "Runs by status.");
+    for (status, count) in runs {
+        line(&mut out, "skerry_runs", &[("status", status)], *count as f64);
+    }
+    out
+}
+
+fn latency(out: &mut String, feeds: &[Feed]) {
+    let name = "skerry_feed_latency_seconds";
+    family(out, name, "histogram", "From a reading's own time to the moment when the detectors have seen it.");
+    for feed in feeds.iter().filter(|feed| !feed.latency.is_empty()) {
+        for (bound, count) in &feed.latency {
+            let bound = if bound.is_finite() { bound.to_string() } else { "+Inf".to_owned() };
+            line(out, &format!("{name}_bucket"), &[("feed", &feed.name), ("le", &bound)], *count as f64);
+        }
+        let count = feed.latency.last().map_or(0, |(_, count)| *count);
+        line(out, &format!("{name}_sum"), &[("feed", &feed.name)], feed.latency_sum_s);
+        line(out, &format!("{name}_count"), &[("feed", &feed.name)], count as f64);
+    }
+}
+
+fn family(out: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+fn line(out: &mut String, name: &str, labels: &[(&str, &str)], value: f64) {
+    out.push_str(name);
+    for (index, (label, text)) in labels.iter().enumerate() {
+        let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let _ = write!(out, "{}{label}=\"{text}\"", if index == 0 { "{" } else { "," });
+    }
+    let _ = writeln!(out, "{} {value}", if labels.is_empty() { "" } else { "}" });
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::{time::Timestamp, wire::v1::Health};
+
+    use super::*;
+
+    #[test]
+    fn every_family_has_its_type_and_labels_are_escaped() {
+        let feed = Feed {
+            name: "a\"b".to_owned(),
+            messages: 3,
+            latency: vec![(0.01, 2), (f64::INFINITY, 3)],
+            latency_sum_s: 0.5,
+            ..Feed::default()
+        };
+        let live = Live {
+            started: Timestamp::from_millis(1_500),
+            health: Health::Healthy,
+            complaints: Vec::new(),
+            link: Link::None,
+            bundle: None,
+            broker: String::new(),
+            feeds: vec![feed],
+            findings: Vec::new(),
+            targets: Vec::new(),
+        };
+        let text = text(&live, 7, &[("waiting".to_owned(), 2)]);
+        for expected in [
+            "# TYPE skerry_feed_messages_total counter\nskerry_feed_messages_total{feed=\"a\\\"b\"} 3\n",
+            "skerry_feed_latency_seconds_bucket{feed=\"a\\\"b\",le=\"+Inf\"} 3\n",
+            "skerry_feed_latency_seconds_count{feed=\"a\\\"b\"} 3\n",
+            "skerry_start_time_seconds 1.5\n",
+            "skerry_runs{status=\"waiting\"} 2\n",
+            "skerry_link_up 0\n",
+        ] {
+            assert!(text.contains(expected), "{expected:?} is missing in\n{text}");
+        }
+    }
+}

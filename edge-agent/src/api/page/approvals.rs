@@ -1,0 +1,156 @@
+//! Questions to people: the exact proposal, and a form to say yes or no with one's name.
+
+use axum::{
+    Extension, Form,
+    extract::{Path, State},
+    http::StatusCode,
+    response::{IntoResponse, Redirect, Response},
+};
+use maud::{Markup, html};
+use serde::Deserialize;
+use serde_json::Value;
+use shared::{digest::Digest, id::ApprovalId, ledger::entry::Verdict, wire::v1::PendingApproval};
+
+use super::{door, parts::{self, Unreadable}};
+use crate::{
+    api::{Answer, Declined, Shared, admin::{LedgerFilter, ledger_entries}, auth::Session},
+    store::runs,
+};
+
+const DECIDED_SHOWN: usize = 30;
+
+#[derive(Deserialize)]
+pub(super) struct Decision {
+    form: String,
+    shown: Digest,
+    verdict: Verdict,
+    by: String,
+    #[serde(default)]
+    comment: String,
+}
+
+pub(super) async fn list(State(server): Shared, Extension(session): Extension<Session>) -> Result<Markup, Unreadable> {
+    let store = &server.handles.store;
+    let open = store.read("list the open questions", runs::approvals_pending).await?;
+    let filter = LedgerFilter { fact: Some("approval-decided".to_owned()), limit: Some(DECIDED_SHOWN), ..LedgerFilter::default() };
+    let decided = store.read("list the answers", move |c| ledger_entries(c, &filter)).await?;
+    let body = html! {
+        h1 { "Approvals" }
+        p.lead { "A run waits until a person decides or its time is over. An answer is bound to exactly what is shown here." }
+        div #open data-live {
+            @if open.is_empty() { section.sheet { p.empty { "Nothing waits for a person." } } }
+            @for question in &open { (card(question, &session, false)) }
+        }
+        section.sheet { header { h2 { "Decided" } }
+            div #decided data-live { (history(&decided)) } }
+    };
+    parts::page(&server, &session, "/approvals", "Approvals", body).await
+}
+
+/// One open question. `brief` leaves the form out and links to it.
+pub(super) fn card(question: &PendingApproval, session: &Session, brief: bool) -> Markup {
+    let id = question.approval;
+    html! {
+        section.sheet.ask #(format!("ask-{id}")) {
+            header {
+                h2 { (question.title) }
+                p { "for " strong { (question.role) } ", asked " (parts::when(question.asked))
+                    @if let Some(deadline) = question.deadline { ", until " time datetime=(deadline) { (deadline.to_string()[..16].replace('T', " ")) } } }
+                a.end href=(format!("/runs/{}", question.run)) { "The run behind it" }
+            }
+            div.pad {
+                (proposal(question.proposal.as_ref()))
+                p.faint { "Shown: " code { (question.shown) } " · carries " (parts::label(&question.label)) }
+                @if brief { a.button href="/approvals" { "Decide" } } @else { (form(question, session)) }
+            }
+        }
+    }
+}
+
+fn proposal(value: Option<&Value>) -> Markup {
+    match value {
+        Some(Value::Object(map)) => html! {
+            dl.proposal { @for (name, value) in map { dt { (name) } dd { (in_words(value)) } } }
+            details #proposal-json { summary { "Exactly as it is hashed" } pre { (shared::digest::canonical_json(&Value::Object(map.clone()))) } }
+        },
+        Some(other) => parts::pretty(other),
+        None => html! { p.soft { "This proposal may not leave the node that asks." } },
+    }
+}
+
+fn in_words(value: &Value) -> Markup {
+    match value {
+        Value::String(text) => html! { (text) },
+        Value::Array(items) => html! { @for item in items { (in_words(item)) br; } },
+        Value::Object(_) => parts::pretty(value),
+        other => html! { (other.to_string()) },
+    }
+}
+
+fn form(question: &PendingApproval, session: &Session) -> Markup {
+    let id = question.approval;
+    html! {
+        form method="post" action=(format!("/approvals/{id}")) {
+            input type="hidden" name="form" value=(session.form);
+            input type="hidden" name="shown" value=(question.shown);
+            div.fields {
+                div { label for=(format!("by-{id}")) { "Your name" }
+                    input #(format!("by-{id}")) name="by" autocomplete="name" maxlength="120" required; }
+                div { label for=(format!("comment-{id}")) { "Comment (kept in the ledger)" }
+                    input #(format!("comment-{id}")) name="comment" maxlength="1000"; }
+            }
+            div.buttons {
+                button.yes name="verdict" value="approved" { "Approve" }
+                button.no name="verdict" value="rejected" { "Reject" }
+            }
+        }
+    }
+}
+
+fn history(entries: &[Value]) -> Markup {
+    html! {
+        @if entries.is_empty() { p.empty { "Nobody was asked yet." } } @else {
+            div.scroll { table {
+                thead { tr { th { "Verdict" } th { "By" } th { "Where" } th { "Shown" } th { "Run" } th { "When" } } }
+                tbody { @for entry in entries { tr {
+                    @let verdict = entry["verdict"].as_str().unwrap_or("");
+                    td { (parts::pill(if verdict == "approved" { "good" } else { "bad" }, verdict)) }
+                    td { (entry["by"].as_str().unwrap_or("")) }
+                    td { (entry["place"].as_str().unwrap_or("")) }
+                    td.mono { (entry["shown"].as_str().unwrap_or("").get(7..19).unwrap_or("")) }
+                    td { @if let Some(run) = entry["run"].as_str() { a href=(format!("/runs/{run}")) { "run" } } }
+                    td.t { @if let Some(at) = entry["at"].as_str().and_then(|at| at.parse().ok()) { (parts::when(at)) } }
+                } } }
+            } }
+        }
+    }
+}
+
+pub(super) async fn decide(
+    State(server): Shared,
+    Extension(session): Extension<Session>,
+    Path(approval): Path<ApprovalId>,
+    Form(Decision { form, shown, verdict, by, comment }): Form<Decision>,
+) -> Result<Response, Unreadable> {
+    if !session.owns(&form) {
+        return Ok(door::foreign());
+    }
+    let by = by.trim().to_owned();
+    let reason = if by.is_empty() {
+        "Say who you are: an answer is kept with the name of the person.".to_owned()
+    } else {
+        let comment = Some(comment.trim().to_owned()).filter(|comment| !comment.is_empty());
+        match (server.handles.decide)(Answer { approval, shown, verdict, by, comment, place: "local page" }).await {
+            Ok(()) => return Ok(Redirect::to("/approvals").into_response()),
+            Err(Declined::Unknown) => "There is no such question.".to_owned(),
+            Err(Declined::Conflict(reason) | Declined::Failed(reason)) => reason,
+        }
+    };
+    let body = html! {
+        h1 { "Not taken" }
+        p.note.bad role="alert" { (reason) }
+        p { a.button href="/approvals" { "Back to the questions" } }
+    };
+    let page = parts::page(&server, &session, "/approvals", "Not taken", body).await?;
+    Ok((StatusCode::CONFLICT, page).into_response())
+}

@@ -1,0 +1,48 @@
+//! The feeds with their counters and live values.
+
+use axum::{Extension, extract::State};
+use maud::{Markup, html};
+
+use super::parts::{self, Unreadable};
+use crate::api::{Shared, auth::Session, live::Feed};
+
+/// Rows of one feed's table; what is beyond is counted.
+const SERIES_SHOWN: usize = 200;
+
+pub(super) async fn show(State(server): Shared, Extension(session): Extension<Session>) -> Result<Markup, Unreadable> {
+    let live = (server.handles.live)();
+    let body = html! {
+        h1 { "Feeds" }
+        p.lead { "Every reading is in the journal before its sender is told that it arrived. What does not fit its feed is quarantined and counted." }
+        @if live.feeds.is_empty() { section.sheet { p.empty { "The bundle has no feed." } } }
+        @for feed in &live.feeds {
+            section.sheet { header { h2 { (feed.name) } p { code { (feed.topic) } } }
+                div #(format!("feed-{}", feed.name)) data-live { (one(feed)) } }
+        }
+    };
+    parts::page(&server, &session, "/feeds", "Feeds", body).await
+}
+
+fn one(feed: &Feed) -> Markup {
+    html! {
+        div.pad { span.soft {
+            (parts::number(feed.per_second)) " readings a second · " (parts::group(feed.messages as f64)) " messages · "
+            (parts::group(feed.readings as f64)) " readings kept · " (feed.findings) " findings "
+            @if feed.quarantined > 0 { (parts::pill("wait", &format!("{} quarantined", feed.quarantined))) " " }
+            @if feed.shed > 0 { (parts::pill("bad", &format!("{} shed", feed.shed))) }
+        } }
+        @if !feed.series.is_empty() {
+            div.scroll { table {
+                thead { tr { th { "Device" } th { "Channel" } th.n { "Value" } th { "Lately" } th { "Measured" } } }
+                tbody { @for series in feed.series.iter().take(SERIES_SHOWN) { tr {
+                    td { (series.device) @if series.anomalous { " " (parts::pill("bad", "unusual")) } }
+                    td { (series.channel) }
+                    td.n { (parts::number(series.value)) " " span.faint { (series.unit) } }
+                    td { (parts::spark(&series.trend, series.anomalous)) }
+                    td.t { time datetime=(series.at) { (series.at.to_string().replace('T', " ").replace('Z', "")) } }
+                } } }
+            } }
+            @if feed.series.len() > SERIES_SHOWN { p.empty { "and " (feed.series.len() - SERIES_SHOWN) " more" } }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The runs, one run with every entry that it left in the ledger, and the ledger itself.
+
+use axum::{
+    Extension,
+    extract::{Path, Query, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use maud::{Markup, html};
+use serde::Deserialize;
+use serde_json::Value;
+use shared::{id::RunId, ledger::entry::Entry, look, wire::v1::RunSummary};
+
+use super::parts::{self, Unreadable};
+use crate::{
+    api::{Shared, admin::{LedgerFilter, ledger_entries}, auth::Session},
+    store::runs,
+};
+
+const RUNS_SHOWN: usize = 200;
+const ENTRIES_SHOWN: usize = 500;
+const PAGE_LEN: usize = 100;
+
+#[derive(Deserialize)]
+pub(super) struct Before {
+    before: Option<u64>,
+}
+
+pub(super) async fn list(State(server): Shared, Extension(session): Extension<Session>) -> Result<Markup, Unreadable> {
+    let filter = runs::Filter { limit: RUNS_SHOWN, ..runs::Filter::default() };
+    let rows = server.handles.store.read("list the runs", move |c| runs::list(c, &filter)).await?;
+    let body = html! {
+        h1 { "Runs" }
+        p.lead { "Each run is one execution of a workflow. It is durable: a power cut in the middle of a step changes nothing but the time." }
+        section.sheet { div #runs data-live { (table(&rows)) } }
+    };
+    parts::page(&server, &session, "/runs", "Runs", body).await
+}
+
+/// Runs as a table.
+pub(super) fn table(rows: &[RunSummary]) -> Markup {
+    html! {
+        @if rows.is_empty() { p.empty { "No workflow has run yet." } } @else {
+            div.scroll { table {
+                thead { tr { th { "Workflow" } th { "About" } th { "Status" } th { "Started" } } }
+                tbody { @for run in rows { tr {
+                    td { a href=(format!("/runs/{}", run.run)) { (run.workflow) } }
+                    td { (run.subject.as_deref().unwrap_or("")) }
+                    td { (parts::status(&run.status)) @if let Some(note) = &run.note { div.faint { (note) } } }
+                    td.t { (parts::when(run.updated)) }
+                } } }
+            } }
+        }
+    }
+}
+
+pub(super) async fn show(
+    State(server): Shared,
+    Extension(session): Extension<Session>,
+    Path(id): Path<RunId>,
+) -> Result<Response, Unreadable> {
+    let store = &server.handles.store;
+    let Some(run) = store.read("load the run", move |c| runs::one(c, id)).await? else {
+        let body = html! { h1 { "No such run" } p { a href="/runs" { "All runs" } } };
+        let page = parts::page(&server, &session, "/runs", "No such run", body).await?;
+        return Ok((StatusCode::NOT_FOUND, page).into_response());
+    };
+    let filter = LedgerFilter { run: Some(id), limit: Some(ENTRIES_SHOWN), ..LedgerFilter::default() };
+    let entries = store.read("list the run's entries", move |c| ledger_entries(c, &filter)).await?;
+    let body = html! {
+        p.crumb { a href="/runs" { "Runs" } " / " span.mono { (id) } }
+        h1 { (run.workflow) }
+        div #summary data-live { (summary(&run)) }
+        section.sheet { header { h2 { "What happened" } p { "every line is an entry of the ledger" } }
+            ol.steps #steps data-live { @for entry in &entries { (step(entry, false)) } } }
+    };
+    Ok(parts::page(&server, &session, "/runs", &run.workflow, body).await?.into_response())
+}
+
+fn summary(run: &RunSummary) -> Markup {
+    html! {
+        p.lead {
+            (parts::status(&run.status)) " "
+            @if let Some(subject) = &run.subject { (subject) " · " }
+            "started " (parts::when(run.started))
+            @if let Some(ended) = run.ended { ", ended " (parts::when(ended)) }
+            " · carries " (parts::label(&run.label))
+        }
+        @if let Some(note) = &run.note { p.note.wait { (note) } }
+    }
+}
+
+/// One ledger entry.
+fn step(value: &Value, with_run: bool) -> Markup {
+    let seq = value["seq"].as_u64().unwrap_or(0);
+    let Ok(entry) = serde_json::from_value::<Entry>(value.clone()) else {
+        return html! { li { div.head { span.faint { "#" (seq) } " an entry of a newer version" } (parts::pretty(value)) } };
+    };
+    let told = look::tell(&entry);
+    html! {
+        li class=(told.tone.class()) {
+            div.head {
+                strong { (told.headline) }
+                @if let Some(task) = &entry.task { span.faint.mono { (task) } }
+                span.faint { "#" (seq) }
+                @if with_run { @if let Some(run) = entry.run { a.faint href=(format!("/runs/{run}")) { "run" } } }
+                (parts::when(entry.at))
+            }
+            @if !told.detail.is_empty() { p { (told.detail) } }
+            @for (name, text) in &told.texts {
+                details #(format!("entry-{seq}-{name}")) { summary { (name) } pre { (text) } }
+            }
+        }
+    }
+}
+
+pub(super) async fn ledger(
+    State(server): Shared,
+    Extension(session): Extension<Session>,
+    Query(Before { before }): Query<Before>,
+) -> Result<Markup, Unreadable> {
+    let store = &server.handles.store;
+    let size = *store.ledger_size().borrow();
+    let filter = LedgerFilter { before, limit: Some(PAGE_LEN), ..LedgerFilter::default() };
+    let entries = store.read("list the ledger", move |c| ledger_entries(c, &filter)).await?;
+    let oldest = entries.last().and_then(|entry| entry["seq"].as_u64()).unwrap_or(0);
+    let body = html! {
+        h1 { "Ledger" }
+        p.lead #size data-live { (parts::group(size as f64)) " entries. Each is a leaf of a Merkle tree whose head the node signs and the control plane countersigns; "
+            code { "edge-agent ledger verify" } " checks all of it." }
+        section.sheet {
+            ol.steps #entries data-live { @for entry in &entries { (step(entry, true)) } }
+            @if entries.is_empty() { p.empty { "No entry yet." } }
+        }
+        @if oldest > 0 { p { a.button href=(format!("/ledger?before={oldest}")) { "Older entries" } } }
+    };
+    parts::page(&server, &session, "/ledger", "Ledger", body).await
+}
