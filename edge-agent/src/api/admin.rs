@@ -12,7 +12,12 @@ use axum::{
 use rusqlite::{Connection, params};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::{digest::Digest, id::{ApprovalId, RunId}, ledger::entry::Verdict, wire::v1::{PendingApproval, RunSummary}};
+use shared::{
+    digest::Digest,
+    id::{ApprovalId, RunId},
+    ledger::entry::Verdict,
+    wire::v1::{PendingApproval, RunSummary},
+};
 
 use super::{Answer, Declined, Server, Shared};
 use crate::store::{self, runs};
@@ -36,7 +41,7 @@ pub(super) struct Problem(StatusCode, &'static str, String);
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        (self.0, Json(json!({"error": {"code": self.1, "message": self.2}}))).into_response()
+        (self.0, Json(json!({"error": self.2, "code": self.1}))).into_response()
     }
 }
 
@@ -116,10 +121,7 @@ async fn list_approvals(State(server): Shared) -> Result<Json<Vec<PendingApprova
     Ok(Json(server.handles.store.read("list the open questions", runs::approvals_pending).await?))
 }
 
-async fn one_approval(
-    State(server): Shared,
-    Path(id): Path<ApprovalId>,
-) -> Result<Json<PendingApproval>, Problem> {
+async fn one_approval(State(server): Shared, Path(id): Path<ApprovalId>) -> Result<Json<PendingApproval>, Problem> {
     let open = server.handles.store.read("list the open questions", runs::approvals_pending).await?;
     open.into_iter().find(|question| question.approval == id).map(Json).ok_or_else(|| Problem::unknown("question"))
 }
@@ -174,7 +176,10 @@ pub(super) fn ledger_entries(connection: &Connection, filter: &LedgerFilter) -> 
     };
     if let Some(run) = filter.run {
         let sql = "SELECT seq, body FROM ledger WHERE run = ?1 AND (?2 IS NULL OR fact = ?2) ORDER BY seq LIMIT ?3";
-        return connection.prepare_cached(sql)?.query_map(params![run.to_string(), filter.fact, limit], read)?.collect();
+        return connection
+            .prepare_cached(sql)?
+            .query_map(params![run.to_string(), filter.fact, limit], read)?
+            .collect();
     }
     let before = filter.before.and_then(|before| i64::try_from(before).ok()).unwrap_or(i64::MAX);
     let sql = "SELECT seq, body FROM ledger WHERE seq < ?1 AND (?2 IS NULL OR fact = ?2) ORDER BY seq DESC LIMIT ?3";

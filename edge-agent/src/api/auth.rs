@@ -127,6 +127,6 @@ pub(super) async fn require_token(State(server): State<Arc<Server>>, request: Re
 }
 
 fn refuse(reason: &str) -> Response {
-    let body = axum::Json(serde_json::json!({"error": {"code": "unauthorized", "message": reason}}));
+    let body = axum::Json(serde_json::json!({"error": reason, "code": "unauthorized"}));
     (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], body).into_response()
 }

@@ -8,16 +8,18 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{Shared, live::{Feed, Link, Live}};
+use super::{
+    Shared,
+    live::{Feed, Link, Live},
+};
 
 pub(super) async fn show(State(server): Shared) -> Response {
     let live = (server.handles.live)();
     let ledger = *server.handles.store.ledger_size().borrow();
     let counted = server.handles.store.read("count the runs", super::admin::run_counts).await;
     match counted {
-        Ok(runs) => {
-            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text(&live, ledger, &runs)).into_response()
-        }
+        Ok(runs) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text(&live, ledger, &runs))
+            .into_response(),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
     }
 }
@@ -40,9 +42,17 @@ fn text(live: &Live, ledger: u64, runs: &[(String, u64)]) -> String {
     }
     latency(&mut out, &live.feeds);
     let gauges = [
-        ("skerry_link_up", "Whether the control plane is in reach.", f64::from(u8::from(matches!(live.link, Link::Up { .. })))),
+        (
+            "skerry_link_up",
+            "Whether the control plane is in reach.",
+            f64::from(u8::from(matches!(live.link, Link::Up { .. }))),
+        ),
         ("skerry_healthy", "Whether the node does its work.", f64::from(u8::from(!live.failing()))),
-        ("skerry_start_time_seconds", "When the agent started, in seconds since 1970.", live.started.as_micros() as f64 / 1e6),
+        (
+            "skerry_start_time_seconds",
+            "When the agent started, in seconds since 1970.",
+            live.started.as_micros() as f64 / 1e6,
+        ),
         ("skerry_ledger_entries", "Entries in the ledger.", ledger as f64),
     ];
     for (name, help, value) in gauges {

@@ -1,1 +1,203 @@
-// tests
+use std::sync::Mutex;
+
+use axum::{body::Body, http::Request, response::Response};
+use shared::{
+    ledger::entry::{Entry, Fact},
+    time::Timestamp,
+    wire::v1::Health,
+};
+use tower::ServiceExt as _;
+
+use super::*;
+use live::Link;
+
+struct Site {
+    router: Router,
+    token: String,
+    store: Store,
+    answers: Arc<Mutex<Vec<Answer>>>,
+    _folder: tempfile::TempDir,
+    _changes: watch::Sender<u64>,
+}
+
+fn live(health: Health) -> Live {
+    Live {
+        started: Timestamp::from_millis(0),
+        health,
+        complaints: vec!["the <broker> is away".to_owned()],
+        link: Link::None,
+        bundle: None,
+        broker: "mqtt://127.0.0.1:1883".to_owned(),
+        feeds: Vec::new(),
+        findings: Vec::new(),
+        targets: Vec::new(),
+    }
+}
+
+fn site(health: Health) -> Site {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("node.db")).unwrap();
+    let token = Token::load_or_create(&folder.path().join("local-token")).unwrap();
+    let text = std::fs::read_to_string(folder.path().join("local-token")).unwrap().trim().to_owned();
+    let (sender, changes) = watch::channel(0);
+    let answers = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&answers);
+    let decide: Decide = Arc::new(move |answer| {
+        kept.lock().unwrap().push(answer);
+        Box::pin(async { Err(Declined::Conflict("already decided by Ada".to_owned())) })
+    });
+    let handles = Handles {
+        node: "basel".parse().unwrap(),
+        jurisdiction: "CH".to_owned(),
+        store: store.clone(),
+        token,
+        live: Arc::new(move || live(health)),
+        decide,
+        changes,
+    };
+    Site { router: router(handles, Router::new()), token: text, store, answers, _folder: folder, _changes: sender }
+}
+
+impl Site {
+    async fn send(&self, request: Request<Body>) -> Response {
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
+    async fn get(&self, path: &str, header: Option<(&str, &str)>) -> (StatusCode, String) {
+        let mut request = Request::get(path);
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
+        }
+        read(self.send(request.body(Body::empty()).unwrap()).await).await
+    }
+
+    async fn post(&self, path: &str, cookie: &str, form: &str) -> Response {
+        let request = Request::post(path)
+            .header(header::COOKIE, cookie)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        self.send(request.body(Body::from(form.to_owned())).unwrap()).await
+    }
+
+    async fn log_in(&self) -> String {
+        let answer = self.post("/login", "", &format!("token={}", self.token)).await;
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+        let cookie = answer.headers()[header::SET_COOKIE].to_str().unwrap();
+        assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+        cookie.split(';').next().unwrap().to_owned()
+    }
+}
+
+async fn read(answer: Response) -> (StatusCode, String) {
+    let status = answer.status();
+    let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn health_and_metrics_are_open_and_health_says_when_the_node_fails() {
+    let (status, body) = site(Health::Degraded).get("/health", None).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let failing = site(Health::Failing);
+    let (status, body) = failing.get("/health", None).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(body.contains("broker"), "{body}");
+    assert!(failing.get("/metrics", None).await.1.contains("skerry_healthy 0\n"));
+}
+
+#[tokio::test]
+async fn the_admin_api_asks_for_the_token() {
+    let site = site(Health::Healthy);
+    assert_eq!(site.get("/api/v1/status", None).await.0, StatusCode::UNAUTHORIZED);
+    let wrong = site.get("/api/v1/status", Some(("authorization", "Bearer skl_guess"))).await;
+    assert_eq!(wrong.0, StatusCode::UNAUTHORIZED);
+    let bearer = format!("Bearer {}", site.token);
+    let (status, body) = site.get("/api/v1/status", Some(("authorization", &bearer))).await;
+    assert_eq!(status, StatusCode::OK);
+    let value: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((&value["node"], &value["ledgerSize"]), (&"basel".into(), &0.into()));
+}
+
+#[tokio::test]
+async fn pages_lead_to_the_door_until_one_logged_in() {
+    let site = site(Health::Healthy);
+    assert_eq!(site.get("/", None).await.0, StatusCode::SEE_OTHER);
+    assert_eq!(site.get("/events", None).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(site.post("/login", "", "token=skl_wrong").await.status(), StatusCode::UNAUTHORIZED);
+    let cookie = site.log_in().await;
+    for path in ["/", "/feeds", "/runs", "/approvals", "/ledger"] {
+        let (status, page) = site.get(path, Some(("cookie", &cookie))).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {page}");
+    }
+    let page = site.get("/", Some(("cookie", &cookie))).await.1;
+    assert!(page.contains("the &lt;broker&gt; is away"), "text is escaped");
+}
+
+#[tokio::test]
+async fn a_form_of_another_page_decides_nothing() {
+    let site = site(Health::Healthy);
+    let cookie = site.log_in().await;
+    let id = ApprovalId::derive(Timestamp::from_millis(1), b"a");
+    let shown = Digest::of(b"proposal");
+    let fields = format!("shown={shown}&verdict=approved&by=Mallory");
+    let path = format!("/approvals/{id}");
+    let forged = site.post(&path, &cookie, &format!("form=guess&{fields}")).await;
+    assert_eq!(forged.status(), StatusCode::FORBIDDEN);
+    assert!(site.answers.lock().unwrap().is_empty());
+
+    let page = site.get("/approvals", Some(("cookie", &cookie))).await.1;
+    let form = page.split("name=\"form\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let (status, body) = read(site.post(&path, &cookie, &format!("form={form}&{fields}")).await).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(body.contains("already decided by Ada"), "{body}");
+    let answers = site.answers.lock().unwrap();
+    assert_eq!((answers[0].shown, answers[0].by.as_str(), answers[0].place), (shown, "Mallory", "local page"));
+}
+
+#[tokio::test]
+async fn an_answer_by_api_needs_a_name_and_is_bound_to_what_was_shown() {
+    let site = site(Health::Healthy);
+    let id = ApprovalId::derive(Timestamp::from_millis(1), b"a");
+    let post = |body: serde_json::Value| {
+        Request::post(format!("/api/v1/approvals/{id}"))
+            .header(header::AUTHORIZATION, format!("Bearer {}", site.token))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(body.to_string()))
+            .unwrap()
+    };
+    let shown = Digest::of(b"proposal");
+    let nobody = post(serde_json::json!({"shown": shown, "verdict": "approved", "by": "  "}));
+    assert_eq!(site.send(nobody).await.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let unbound = post(serde_json::json!({"verdict": "approved", "by": "Ada"}));
+    assert_eq!(site.send(unbound).await.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(site.answers.lock().unwrap().is_empty());
+    let late = post(serde_json::json!({"shown": shown, "verdict": "rejected", "by": "Ada"}));
+    let (status, body) = read(site.send(late).await).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(body.contains("already decided by Ada"), "{body}");
+}
+
+#[tokio::test]
+async fn the_ledger_is_told_newest_first_in_words() {
+    let site = site(Health::Healthy);
+    for version in ["0.1.0", "0.2.0"] {
+        let fact = Fact::AgentStarted { version: version.to_owned() };
+        let entry = Entry { at: Timestamp::from_millis(0), run: None, task: None, fact };
+        site.store.write("append", move |tx| Ok(tx.append(&entry).map(drop)?)).await.unwrap();
+    }
+    let cookie = site.log_in().await;
+    let page = site.get("/ledger", Some(("cookie", &cookie))).await.1;
+    let (newer, older) = (page.find("version 0.2.0").unwrap(), page.find("version 0.1.0").unwrap());
+    assert!(newer < older, "{page}");
+}
+
+#[test]
+fn the_token_is_made_once_and_only_its_owner_may_read_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("local-token");
+    Token::load_or_create(&path).unwrap();
+    let first = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(Token::load_or_create(&path).unwrap().is(first.trim()));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), first);
+}

@@ -46,7 +46,8 @@ pub fn tell(entry: &Entry) -> Told {
     let mut told = match &entry.fact {
         Fact::PolicyDecided { action, resource, allowed, rules, .. } => {
             let (tone, word) = if *allowed { (Tone::Plain, "allowed") } else { (Tone::Bad, "refused") };
-            let by = if rules.is_empty() { "no rule permits it".to_owned() } else { format!("by {}", rules.join(", ")) };
+            let by =
+                if rules.is_empty() { "no rule permits it".to_owned() } else { format!("by {}", rules.join(", ")) };
             told(tone, &format!("Policy {word}"), format!("{action} on {resource}, {by}"))
         }
         Fact::RouteChosen { choice, reasons } => {
@@ -74,7 +75,11 @@ pub fn tell(entry: &Entry) -> Told {
         }
         Fact::Retrieved { index, hits, duration_ms, .. } => {
             let places: Vec<String> = hits.iter().map(|hit| format!("{}, {}", hit.document, hit.place)).collect();
-            told(Tone::Plain, "Looked up", format!("{} of {index} in {duration_ms} ms: {}", hits.len(), places.join("; ")))
+            told(
+                Tone::Plain,
+                "Looked up",
+                format!("{} of {index} in {duration_ms} ms: {}", hits.len(), places.join("; ")),
+            )
         }
         Fact::ToolCalled { function, duration_ms, .. } => {
             told(Tone::Plain, &format!("Called {function}"), format!("{duration_ms} ms"))
@@ -97,7 +102,9 @@ fn tell_of_the_node(fact: &Fact) -> Told {
             told(Tone::Bad, "Bundle rolled back", format!("{}: {reason}", bundle.short()))
         }
         Fact::Shed { feed, count, reason } => told(Tone::Bad, "Input shed", format!("{count} of {feed}: {reason}")),
-        Fact::Finding { subject, detector, .. } => told(Tone::Wait, "Finding", format!("{subject}, detector {detector}")),
+        Fact::Finding { subject, detector, .. } => {
+            told(Tone::Wait, "Finding", format!("{subject}, detector {detector}"))
+        }
         Fact::RunStarted { workflow, version, trigger, .. } => {
             told(Tone::Plain, "Run started", format!("{workflow} {version}, by {trigger}"))
         }

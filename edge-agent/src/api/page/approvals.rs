@@ -11,9 +11,16 @@ use serde::Deserialize;
 use serde_json::Value;
 use shared::{digest::Digest, id::ApprovalId, ledger::entry::Verdict, wire::v1::PendingApproval};
 
-use super::{door, parts::{self, Unreadable}};
+use super::{
+    door,
+    parts::{self, Unreadable},
+};
 use crate::{
-    api::{Answer, Declined, Shared, admin::{LedgerFilter, ledger_entries}, auth::Session},
+    api::{
+        Answer, Declined, Shared,
+        admin::{LedgerFilter, ledger_entries},
+        auth::Session,
+    },
     store::runs,
 };
 
@@ -32,7 +39,11 @@ pub(super) struct Decision {
 pub(super) async fn list(State(server): Shared, Extension(session): Extension<Session>) -> Result<Markup, Unreadable> {
     let store = &server.handles.store;
     let open = store.read("list the open questions", runs::approvals_pending).await?;
-    let filter = LedgerFilter { fact: Some("approval-decided".to_owned()), limit: Some(DECIDED_SHOWN), ..LedgerFilter::default() };
+    let filter = LedgerFilter {
+        fact: Some("approval-decided".to_owned()),
+        limit: Some(DECIDED_SHOWN),
+        ..LedgerFilter::default()
+    };
     let decided = store.read("list the answers", move |c| ledger_entries(c, &filter)).await?;
     let body = html! {
         h1 { "Approvals" }

@@ -70,7 +70,8 @@ pub(super) async fn leave(
 
 /// The answer to a form that another page made.
 pub(super) fn foreign() -> Response {
-    let body = html! { p.note.bad { "This form was not made for your session. Go back, reload the page and try again." } };
+    let body =
+        html! { p.note.bad { "This form was not made for your session. Go back, reload the page and try again." } };
     (StatusCode::FORBIDDEN, parts::plain("Refused", &body)).into_response()
 }
 
@@ -81,7 +82,9 @@ pub(super) async fn require_session(State(server): State<Arc<Server>>, mut reque
             request.extensions_mut().insert(session);
             next.run(request).await
         }
-        None if request.method() == Method::GET && request.uri().path() != "/events" => Redirect::to("/login").into_response(),
+        None if request.method() == Method::GET && request.uri().path() != "/events" => {
+            Redirect::to("/login").into_response()
+        }
         None => (StatusCode::UNAUTHORIZED, "log in first").into_response(),
     }
 }

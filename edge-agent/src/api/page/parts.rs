@@ -2,10 +2,16 @@
 
 use axum::http::StatusCode;
 use maud::{DOCTYPE, Markup, html};
-use shared::{label::{DataClass, Label}, time::Timestamp};
+use shared::{
+    label::{DataClass, Label},
+    time::Timestamp,
+};
 
 use super::super::{Server, auth::Session, live::Link};
-use crate::{clock, store::{self, runs}};
+use crate::{
+    clock,
+    store::{self, runs},
+};
 
 impl From<store::Error> for Unreadable {
     fn from(error: store::Error) -> Self {
@@ -56,9 +62,16 @@ pub fn mark() -> Markup {
 }
 
 /// A page with head and navigation. `here` is the path of its place in the navigation.
-pub async fn page(server: &Server, session: &Session, here: &str, title: &str, body: Markup) -> Result<Markup, Unreadable> {
+pub async fn page(
+    server: &Server,
+    session: &Session,
+    here: &str,
+    title: &str,
+    body: Markup,
+) -> Result<Markup, Unreadable> {
     let waiting = server.handles.store.read("list the open questions", runs::approvals_pending).await?.len();
-    let places = [("/", "Status"), ("/feeds", "Feeds"), ("/runs", "Runs"), ("/approvals", "Approvals"), ("/ledger", "Ledger")];
+    let places =
+        [("/", "Status"), ("/feeds", "Feeds"), ("/runs", "Runs"), ("/approvals", "Approvals"), ("/ledger", "Ledger")];
     let head = html! {
         a.skip href="#main" { "Skip to content" }
         div.top { div {
@@ -180,7 +193,14 @@ pub fn spark(values: &[f64], hot: bool) -> Markup {
         let x = index as f64 / (values.len() - 1) as f64 * 128.0 + 2.0;
         (x, 25.0 - (value - low) / span * 22.0)
     };
-    let points: Vec<String> = values.iter().enumerate().map(|point| { let (x, y) = place(point); format!("{x:.1},{y:.1}") }).collect();
+    let points: Vec<String> = values
+        .iter()
+        .enumerate()
+        .map(|point| {
+            let (x, y) = place(point);
+            format!("{x:.1},{y:.1}")
+        })
+        .collect();
     let (x, y) = place((values.len() - 1, &values[values.len() - 1]));
     html! {
         svg class=(if hot { "spark hot" } else { "spark" }) viewBox="0 0 132 28" role="img"

@@ -13,7 +13,11 @@ use shared::{id::RunId, ledger::entry::Entry, look, wire::v1::RunSummary};
 
 use super::parts::{self, Unreadable};
 use crate::{
-    api::{Shared, admin::{LedgerFilter, ledger_entries}, auth::Session},
+    api::{
+        Shared,
+        admin::{LedgerFilter, ledger_entries},
+        auth::Session,
+    },
     store::runs,
 };
 

@@ -6,7 +6,11 @@ use shared::wire::v1::Health;
 
 use super::parts::{self, Unreadable};
 use crate::{
-    api::{Shared, admin, auth::Session, live::{Link, Live}},
+    api::{
+        Shared, admin,
+        auth::Session,
+        live::{Link, Live},
+    },
     store::runs,
 };
 
@@ -21,7 +25,9 @@ pub(super) async fn show(State(server): Shared, Extension(session): Extension<Se
     let filter = runs::Filter { limit: RUNS_SHOWN, ..runs::Filter::default() };
     let newest = store.read("list the runs", move |c| runs::list(c, &filter)).await?;
     let ledger = *store.ledger_size().borrow();
-    let count = |wanted: &[&str]| counts.iter().filter(|(status, _)| wanted.contains(&status.as_str())).map(|(_, n)| n).sum::<u64>();
+    let count = |wanted: &[&str]| {
+        counts.iter().filter(|(status, _)| wanted.contains(&status.as_str())).map(|(_, n)| n).sum::<u64>()
+    };
     let body = html! {
         h1 { (server.handles.node) }
         p.lead #lead data-live { (sentence(&live)) }

@@ -1,0 +1,238 @@
+//! Runs and open questions as pages, command lines and the control plane are told of them. Reads alone; the engine's
+//! rooms write these tables.
+
+use std::str::FromStr;
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params, types::Type};
+use serde_json::Value;
+use shared::{
+    id::RunId,
+    time::Timestamp,
+    wire::v1::{PendingApproval, RunSummary},
+};
+
+/// Which runs to list.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// A status, or `parked`: waiting for a target that is out of reach.
+    pub status: Option<String>,
+    /// `namespace/name`.
+    pub workflow: Option<String>,
+    /// At most this many; 0 means 100.
+    pub limit: usize,
+}
+
+const SUMMARY: &str = "SELECT run.id, run.workflow, run.version, run.bundle, run.status, run.input, run.label, run.error, \
+     run.created_at, run.changed_at, run.ended_at, \
+     (SELECT key FROM outbox WHERE outbox.run = run.id ORDER BY ask LIMIT 1), \
+     (SELECT function FROM outbox WHERE outbox.run = run.id AND ask_again_at IS NOT NULL LIMIT 1), \
+     (SELECT role FROM approval WHERE approval.run = run.id AND approval.status = 'pending' LIMIT 1) FROM run";
+const PARKED: &str = "EXISTS (SELECT 1 FROM outbox WHERE outbox.run = run.id AND ask_again_at IS NOT NULL)";
+
+/// Runs by their last change, the newest first.
+///
+/// # Errors
+/// When SQLite fails or a row is not what this version writes.
+pub fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<RunSummary>> {
+    let limit = if filter.limit == 0 { 100 } else { filter.limit };
+    let parked = filter.status.as_deref() == Some("parked");
+    let status = filter.status.as_deref().filter(|_| !parked);
+    let sql = format!(
+        "{SUMMARY} WHERE (?1 IS NULL OR run.status = ?1) AND (?2 IS NULL OR run.workflow = ?2) AND (NOT ?3 OR {PARKED}) \
+         ORDER BY run.changed_at DESC, run.id DESC LIMIT ?4"
+    );
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    connection.prepare_cached(&sql)?.query_map(params![status, filter.workflow, parked, limit], summary)?.collect()
+}
+
+/// One run.
+///
+/// # Errors
+/// As `list`.
+pub fn one(connection: &Connection, run: RunId) -> rusqlite::Result<Option<RunSummary>> {
+    let sql = format!("{SUMMARY} WHERE run.id = ?1");
+    connection.prepare_cached(&sql)?.query_row([run.to_string()], summary).optional()
+}
+
+/// Runs that changed after this instant, the oldest change first; what a report up to it left out.
+///
+/// # Errors
+/// As `list`.
+pub fn changed_since(connection: &Connection, since: Timestamp, limit: usize) -> rusqlite::Result<Vec<RunSummary>> {
+    let sql = format!("{SUMMARY} WHERE run.changed_at > ?1 ORDER BY run.changed_at, run.id LIMIT ?2");
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    connection.prepare_cached(&sql)?.query_map(params![since.as_micros(), limit], summary)?.collect()
+}
+
+/// Runs by status; parked ones are not among the waiting.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn counts(connection: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
+    let sql =
+        format!("SELECT CASE WHEN {PARKED} THEN 'parked' ELSE status END AS word, count(*) FROM run GROUP BY word");
+    let read = |row: &Row<'_>| Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0)));
+    connection.prepare_cached(&sql)?.query_map([], read)?.collect()
+}
+
+/// The questions that wait for a person, the oldest first.
+///
+/// # Errors
+/// As `list`.
+pub fn approvals_pending(connection: &Connection) -> rusqlite::Result<Vec<PendingApproval>> {
+    let sql = "SELECT id, run, workflow, role, title, shown, digest, label, requested_at, deadline FROM approval \
+               WHERE status = 'pending' ORDER BY requested_at, id";
+    let read = |row: &Row<'_>| {
+        Ok(PendingApproval {
+            approval: text(row, 0)?,
+            run: text(row, 1)?,
+            workflow: row.get(2)?,
+            role: row.get(3)?,
+            title: row.get(4)?,
+            proposal: Some(json(row, 5)?),
+            shown: text(row, 6)?,
+            label: json(row, 7)?,
+            asked: Timestamp::from_micros(row.get(8)?),
+            deadline: row.get::<_, Option<i64>>(9)?.map(Timestamp::from_micros),
+        })
+    };
+    connection.prepare_cached(sql)?.query_map([], read)?.collect()
+}
+
+fn summary(row: &Row<'_>) -> rusqlite::Result<RunSummary> {
+    let (key, parked, asked): (Option<String>, Option<String>, Option<String>) =
+        (row.get(11)?, row.get(12)?, row.get(13)?);
+    let error: Option<String> = row.get(7)?;
+    let status = if parked.is_some() { "parked".to_owned() } else { row.get(4)? };
+    let note = match (error, parked, asked) {
+        (Some(error), _, _) => Some(reason(&error)),
+        (_, Some(function), _) => Some(format!("`{function}` waits until its target is in reach")),
+        (_, _, Some(role)) => Some(format!("waits for {role}")),
+        _ => None,
+    };
+    let input: String = row.get(5)?;
+    Ok(RunSummary {
+        run: text(row, 0)?,
+        workflow: row.get(1)?,
+        version: row.get(2)?,
+        bundle: text(row, 3)?,
+        status,
+        // A key is `<run>:<task>#<iteration>`.
+        task: key.and_then(|key| Some(key.split_once(':')?.1.to_owned())),
+        note,
+        subject: serde_json::from_str(&input).ok().and_then(|input| subject(&input)),
+        label: json(row, 6)?,
+        started: Timestamp::from_micros(row.get(8)?),
+        updated: Timestamp::from_micros(row.get(9)?),
+        ended: row.get::<_, Option<i64>>(10)?.map(Timestamp::from_micros),
+    })
+}
+
+/// What a run is about: the device and channel of a finding, or the id of a message or record.
+fn subject(input: &Value) -> Option<String> {
+    let first = input.get(0).unwrap_or(input);
+    let data = first.get("data").unwrap_or(first);
+    let of = |value: &Value, name: &str| value.get(name)?.as_str().map(str::to_owned);
+    match (of(data, "device"), of(data, "channel")) {
+        (Some(device), Some(channel)) => Some(format!("{device}/{channel}")),
+        (Some(device), None) => Some(device),
+        _ => of(data, "id").or_else(|| of(first, "subject")),
+    }
+}
+
+/// An error of the DSL in one sentence.
+fn reason(error: &str) -> String {
+    let value: Value = serde_json::from_str(error).unwrap_or(Value::Null);
+    let text = |name: &str| value.get(name).and_then(Value::as_str);
+    match (text("title"), text("detail")) {
+        (Some(title), Some(detail)) => format!("{title}: {detail}"),
+        (Some(one), None) | (None, Some(one)) => one.to_owned(),
+        (None, None) => error.to_owned(),
+    }
+}
+
+fn text<T: FromStr<Err: std::error::Error + Send + Sync + 'static>>(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
+}
+
+fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use shared::digest::Digest;
+
+    use super::*;
+
+    fn store() -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(include_str!("schema/03_runs.sql")).unwrap();
+        connection.execute("INSERT INTO workflow VALUES ('d', 'plant/a', '')", []).unwrap();
+        connection
+    }
+
+    fn add(connection: &Connection, number: i64, status: &str, input: &Value) -> RunId {
+        let run = RunId::derive(Timestamp::from_millis(number), b"run");
+        let bundle = Digest::of(b"").to_string();
+        connection
+            .execute(
+                "INSERT INTO run (id, workflow, version, definition, bundle, trigger, input, label, status, created_at, changed_at) \
+                 VALUES (?1, 'plant/a', '1.0.0', 'd', ?2, 'by hand', ?3, '{\"class\":\"internal\"}', ?4, ?5, ?5)",
+                params![run.to_string(), bundle, input.to_string(), status, number],
+            )
+            .unwrap();
+        run
+    }
+
+    #[test]
+    fn a_run_that_waits_for_a_target_is_parked_and_says_so() {
+        let connection = store();
+        let parked = add(&connection, 1, "waiting", &json!([{"data": {"id": "note-7"}}]));
+        add(&connection, 2, "waiting", &json!([{"data": {"device": "pump-7", "channel": "vibration"}}]));
+        let outbox = "INSERT INTO outbox VALUES (?1, 0, ?2, 'infer', 1, 99)";
+        connection.execute(outbox, params![parked.to_string(), format!("{parked}:/do/2/ask")]).unwrap();
+
+        let filter = Filter { status: Some("parked".to_owned()), ..Filter::default() };
+        let rows = list(&connection, &filter).unwrap();
+        assert_eq!(rows.len(), 1);
+        assert_eq!((rows[0].run, rows[0].status.as_str()), (parked, "parked"));
+        assert_eq!((rows[0].task.as_deref(), rows[0].subject.as_deref()), (Some("/do/2/ask"), Some("note-7")));
+        assert_eq!(counts(&connection).unwrap(), [("parked".to_owned(), 1), ("waiting".to_owned(), 1)]);
+        let all = list(&connection, &Filter::default()).unwrap();
+        assert_eq!(all[0].subject.as_deref(), Some("pump-7/vibration"), "the newest change first");
+    }
+
+    #[test]
+    fn a_question_is_told_with_exactly_what_is_shown() {
+        let connection = store();
+        let run = add(&connection, 1, "waiting", &json!({}));
+        let proposal = json!({"command": "stop"});
+        let shown = Digest::of_json(&proposal);
+        connection
+            .execute(
+                "INSERT INTO approval (id, run, ask, task, workflow, role, title, shown, digest, label, requested_at, status) \
+                 VALUES (?1, ?2, 0, '/do/1/ask', 'plant/a', 'lead', 'Stop?', ?3, ?4, '{\"class\":\"public\"}', 5, 'pending')",
+                params![run.to_string(), run.to_string(), proposal.to_string(), shown.to_string()],
+            )
+            .unwrap();
+        let open = approvals_pending(&connection).unwrap();
+        assert_eq!((open[0].proposal.as_ref(), open[0].shown), (Some(&proposal), shown));
+        assert_eq!(one(&connection, run).unwrap().unwrap().note.as_deref(), Some("waits for lead"));
+        connection.execute("UPDATE approval SET status = 'approved'", []).unwrap();
+        assert!(approvals_pending(&connection).unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_error_is_told_in_one_sentence() {
+        assert_eq!(reason(r#"{"title":"timeout","detail":"nobody answered"}"#), "timeout: nobody answered");
+        assert_eq!(reason("odd"), "odd");
+    }
+}
