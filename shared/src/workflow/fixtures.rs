@@ -38,3 +38,26 @@ fn the_public_examples_survive_a_round_trip() {
 fn our_own_designs_survive_a_round_trip() {
     survives_a_round_trip("design/examples");
 }
+
+#[test]
+fn the_public_examples_pass_the_check() {
+    let Some(documents) = documents("suites/open-workflow/examples") else { return };
+    let wrong: Vec<String> = documents
+        .iter()
+        .filter_map(|(name, text)| super::Workflow::parse(name, text).err())
+        .map(|problems| problems.to_string())
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn our_own_designs_pass_but_for_what_comes_later() {
+    let Some(documents) = documents("design/examples") else { return };
+    for (name, text) in documents {
+        let problems = super::Workflow::parse(&name, &text).unwrap_err().0;
+        for problem in problems {
+            let later = ["there is no function `", "`embed`: "];
+            assert!(later.iter().any(|start| problem.message.starts_with(start)), "{problem}");
+        }
+    }
+}

@@ -252,7 +252,7 @@ pub struct Try {
 
 /// A task as it is written: every key that some kind of task has.
 #[derive(Default, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a task: an object")]
 struct TaskForm {
     #[serde(rename = "if", default, skip_serializing_if = "Option::is_none")]
     condition: Option<String>,

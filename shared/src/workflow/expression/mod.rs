@@ -55,7 +55,7 @@ pub type Variables<'v> = dyn Fn(&str) -> Option<Value> + 'v;
 pub enum CompileError {
     #[error("expected {expected}, found {found} at character {at} of the expression")]
     Syntax { expected: String, found: String, at: usize },
-    #[error("`{name}` is not defined: expected a jq function with {arity} argument(s)")]
+    #[error("`{name}` with {arity} arguments is no function of jq")]
     UndefinedFunction { name: String, arity: usize },
     #[error("{what} `{name}` is not defined")]
     Undefined { what: &'static str, name: String },

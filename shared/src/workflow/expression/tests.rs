@@ -60,7 +60,7 @@ fn an_error_of_the_expression_is_a_value_with_its_text() {
 fn what_does_not_compile_is_told_with_its_place() {
     assert_eq!(refused(".a | | .b"), "expected a term, found `|` at character 6 of the expression");
     assert_eq!(refused(".a ["), "expected a closing bracket, found the end at character 5 of the expression");
-    assert_eq!(refused("nope(1)"), "`nope` is not defined: expected a jq function with 1 argument(s)");
+    assert_eq!(refused("nope(1)"), "`nope` with 1 arguments is no function of jq");
     assert_eq!(refused("include \"x\"; ."), "expected nothing more, found `\"x\"` at character 9 of the expression");
     assert!(refused(&" ".repeat(20_000)).contains("expected at most 16384"));
 }

@@ -1,0 +1,218 @@
+//! The functions that a workflow may call without defining them: those of the language itself, and the catalog
+//! `default` with what this product adds. Each has the schemas of its arguments and of its output.
+
+mod schemas;
+
+use std::sync::LazyLock;
+
+use jsonschema::{Validator, error::ValidationErrorKind};
+use serde_json::Value;
+
+use super::definition::parse_iso8601;
+
+/// The catalog of the built-in functions, as in `infer:1.0.0@default`.
+pub const NAME: &str = "default";
+
+/// The version of the built-in functions.
+pub const VERSION: &str = "1.0.0";
+
+/// A built-in function.
+#[derive(Debug)]
+pub struct Function {
+    pub name: &'static str,
+    /// Whether this version of the product performs it; the others are part of the language, and only read.
+    pub is_performed: bool,
+    /// Arguments of which exactly one must be there.
+    one_of: &'static [&'static str],
+    input: Schema,
+    output: Value,
+}
+
+impl Function {
+    /// The schema of the arguments.
+    #[must_use]
+    pub const fn input(&self) -> &Schema {
+        &self.input
+    }
+
+    /// The JSON schema of what the function gives; of `infer` with a schema of its own it is that schema instead.
+    #[must_use]
+    pub const fn output(&self) -> &Value {
+        &self.output
+    }
+
+    /// What is wrong with these arguments, all of it.
+    #[must_use]
+    pub fn mismatches(&self, arguments: &Value) -> Vec<Mismatch> {
+        let mut found = self.input.mismatches(arguments);
+        let given: Vec<&str> = self.one_of.iter().copied().filter(|name| arguments.get(name).is_some()).collect();
+        if !self.one_of.is_empty() && given.len() != 1 {
+            let wanted = self.one_of.join("`, `");
+            let message = if given.is_empty() { "found none" } else { "found more than one" };
+            let message = format!("expected exactly one of `{wanted}`; {message}");
+            found.push(Mismatch { pointer: String::new(), is_key: false, message });
+        }
+        found
+    }
+}
+
+/// A JSON schema, compiled.
+#[derive(Debug)]
+pub struct Schema {
+    document: Value,
+    validator: Validator,
+}
+
+/// How a value does not fit a schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mismatch {
+    /// Where in the value, as a JSON pointer.
+    pub pointer: String,
+    /// Whether the key is wrong, not its value.
+    pub is_key: bool,
+    pub message: String,
+}
+
+/// The text is no JSON schema.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this is no JSON schema: {reason}")]
+pub struct SchemaError {
+    reason: String,
+}
+
+impl Schema {
+    /// Compiles a schema (draft 2020-12 unless it says otherwise). References to other documents are refused, because
+    /// nothing here reads them.
+    pub fn compile(document: &Value) -> Result<Self, SchemaError> {
+        let validator = jsonschema::options()
+            .with_format("duration", |text: &str| parse_iso8601(text).is_ok())
+            .should_validate_formats(true)
+            .build(document)
+            .map_err(|error| SchemaError { reason: error.to_string() })?;
+        Ok(Self { document: document.clone(), validator })
+    }
+
+    #[must_use]
+    pub const fn document(&self) -> &Value {
+        &self.document
+    }
+
+    /// Everything about the value that does not fit.
+    #[must_use]
+    pub fn mismatches(&self, value: &Value) -> Vec<Mismatch> {
+        let mut found = Vec::new();
+        for error in self.validator.iter_errors(value) {
+            let pointer = error.instance_path().to_string();
+            match error.kind() {
+                ValidationErrorKind::AdditionalProperties { unexpected } => {
+                    let known = self.known_keys(&pointer);
+                    found.extend(unexpected.iter().map(|key| Mismatch {
+                        pointer: format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1")),
+                        is_key: true,
+                        message: format!("unknown key `{key}`{known}"),
+                    }));
+                }
+                ValidationErrorKind::Required { property } => {
+                    let message = format!("missing key `{}`", property.as_str().unwrap_or_default());
+                    found.push(Mismatch { pointer, is_key: false, message });
+                }
+                ValidationErrorKind::Enum { options } => {
+                    let options: Vec<String> = options.as_array().into_iter().flatten().map(Value::to_string).collect();
+                    let message = format!("{} is not one of {}", error.instance(), options.join(", "));
+                    found.push(Mismatch { pointer, is_key: false, message });
+                }
+                _ => found.push(Mismatch { pointer, is_key: false, message: error.to_string() }),
+            }
+        }
+        found
+    }
+
+    /// What keys the object at this place may have, if the schema says so plainly.
+    fn known_keys(&self, pointer: &str) -> String {
+        let mut at = &self.document;
+        for segment in pointer.split('/').skip(1) {
+            let next = at.pointer(&format!("/properties/{segment}")).or_else(|| at.get("items"));
+            let Some(next) = next else { return String::new() };
+            at = next;
+        }
+        let Some(Value::Object(properties)) = at.get("properties") else { return String::new() };
+        let known: Vec<String> = properties.keys().map(|key| format!("`{key}`")).collect();
+        format!(", expected one of {}", known.join(", "))
+    }
+}
+
+static FUNCTIONS: LazyLock<Vec<Function>> = LazyLock::new(|| {
+    let compile = |(name, is_performed, one_of, input, output): schemas::Entry| match Schema::compile(&input) {
+        Ok(input) => Function { name, is_performed, one_of, input, output },
+        Err(error) => unreachable!("the arguments of {name}: {error}"),
+    };
+    schemas::all().into_iter().map(compile).collect()
+});
+
+/// Every built-in function, by name.
+#[must_use]
+pub fn functions() -> &'static [Function] {
+    &FUNCTIONS
+}
+
+/// The built-in function of this name, given without version and catalog.
+#[must_use]
+pub fn function(name: &str) -> Option<&'static Function> {
+    FUNCTIONS.iter().find(|function| function.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn messages(name: &str, arguments: Value) -> Vec<String> {
+        let found = function(name).unwrap().mismatches(&arguments);
+        found.into_iter().map(|mismatch| format!("{}: {}", mismatch.pointer, mismatch.message)).collect()
+    }
+
+    #[test]
+    fn every_schema_is_valid_and_names_are_unique() {
+        let mut names: Vec<&str> = functions().iter().map(|function| function.name).collect();
+        for function in functions() {
+            assert!(Schema::compile(function.output()).is_ok(), "{}", function.name);
+        }
+        let sorted = {
+            let mut s = names.clone();
+            s.sort_unstable();
+            s
+        };
+        assert_eq!(names, sorted);
+        names.dedup();
+        assert_eq!(names.len(), functions().len());
+    }
+
+    #[test]
+    fn arguments_of_infer_are_told_apart() {
+        assert_eq!(
+            messages("infer", json!({"prompt": "x", "model": ["local/*"], "parkFor": "PT1H", "offline": "park"})),
+            [""; 0]
+        );
+        assert_eq!(
+            messages("infer", json!({"prompt": "x", "messages": [{"role": "user", "content": "y"}]})),
+            [": expected exactly one of `prompt`, `messages`; found more than one"]
+        );
+        assert_eq!(
+            messages("infer", json!({"prompt": "x", "parkFor": "soon"})),
+            [r#"/parkFor: "soon" is not a "duration""#]
+        );
+        let found = messages("infer", json!({"prompt": "x", "offline": "wait"}));
+        assert_eq!(found, [r#"/offline: "wait" is not one of "refuse", "local", "degrade", "park""#]);
+    }
+
+    #[test]
+    fn unknown_and_missing_keys_are_named() {
+        assert_eq!(
+            messages("publish", json!({"topic": "a", "payloud": 1})),
+            [
+                ": missing key `payload`",
+                "/payloud: unknown key `payloud`, expected one of `topic`, `payload`, `qos`, `retain`"
+            ]
+        );
+    }
+}

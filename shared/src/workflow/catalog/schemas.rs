@@ -1,0 +1,298 @@
+//! The schemas of the built-in functions. Those of the language follow its schema (`open-workflow-specification`
+//! 1.0.3); the others are this product's own contract.
+
+use serde_json::{Value, json};
+
+/// Name, whether it is performed, arguments of which exactly one must be there, schema of the arguments, of the output.
+pub(super) type Entry = (&'static str, bool, &'static [&'static str], Value, Value);
+
+/// Every built-in function in the order of their names.
+pub(super) fn all() -> Vec<Entry> {
+    vec![
+        a2a(),
+        approve(),
+        asyncapi(),
+        classify(),
+        embed(),
+        grpc(),
+        http(),
+        infer(),
+        mcp(),
+        openapi(),
+        publish(),
+        retrieve(),
+    ]
+}
+
+/// An object with these properties and no others.
+fn object(required: &[&str], properties: Value) -> Value {
+    json!({"type": "object", "required": required, "additionalProperties": false, "properties": properties})
+}
+
+fn approve() -> Entry {
+    let input = object(
+        &["role", "title", "proposal"],
+        json!({"role": {"type": "string"}, "title": {"type": "string"}, "proposal": {}}),
+    );
+    let output = object(
+        &["approved", "verdict", "by", "at"],
+        json!({
+            "approved": {"type": "boolean"},
+            "verdict": {"enum": ["approved", "rejected"]},
+            "by": {"type": "string"},
+            "at": {"type": "string"},
+            "comment": {"type": ["string", "null"]},
+        }),
+    );
+    ("approve", true, &[], input, output)
+}
+
+fn classify() -> Entry {
+    let case = object(&["text", "label"], json!({"text": {"type": "string"}, "label": {"type": "string"}}));
+    let input = object(
+        &["text", "cases"],
+        json!({
+            "text": {"type": "string"},
+            "cases": {"type": ["string", "array"], "items": case},
+            "k": {"type": "integer", "minimum": 1, "maximum": 100},
+        }),
+    );
+    let output = json!({"type": "object", "required": ["label", "score", "neighbours"], "properties": {
+        "label": {"type": "string"}, "score": {"type": "number"}, "neighbours": {"type": "array"},
+    }});
+    ("classify", true, &[], input, output)
+}
+
+fn embed() -> Entry {
+    let input = object(
+        &[],
+        json!({"text": {"type": "string"}, "texts": {"type": "array", "items": {"type": "string"}, "minItems": 1}}),
+    );
+    let vector = json!({"type": "array", "items": {"type": "number"}});
+    let output = object(
+        &["vectors", "model"],
+        json!({"vectors": {"type": "array", "items": vector}, "model": {"type": "string"}}),
+    );
+    ("embed", true, &["text", "texts"], input, output)
+}
+
+fn infer() -> Entry {
+    let message = object(
+        &["role", "content"],
+        json!({"role": {"enum": ["system", "user", "assistant"]}, "content": {"type": "string"}}),
+    );
+    let input = object(
+        &[],
+        json!({
+            "prompt": {},
+            "messages": {"type": "array", "items": message, "minItems": 1},
+            "passages": {"type": "array", "items": passage(), "maxItems": 256},
+            "model": {"type": ["string", "array"], "items": {"type": "string"}},
+            "schema": {"type": ["object", "boolean"]},
+            "maxTokens": {"type": "integer", "minimum": 1, "maximum": 131_072},
+            "temperature": {"type": "number", "minimum": 0, "maximum": 2},
+            "maxCostUsd": {"type": "number", "minimum": 0},
+            "offline": {"enum": ["refuse", "local", "degrade", "park"]},
+            "parkFor": {"type": "string", "format": "duration"},
+        }),
+    );
+    let usage = json!({"type": "object", "properties": {
+        "tokensIn": {"type": "integer"}, "tokensOut": {"type": "integer"}, "costUsd": {"type": "number"},
+    }});
+    let output = json!({"type": "object", "required": ["text", "target", "model", "degraded", "usage"], "properties": {
+        "text": {"type": "string"}, "target": {"type": "string"}, "model": {"type": "string"},
+        "degraded": {"type": "boolean"}, "usage": usage,
+    }});
+    ("infer", true, &["prompt", "messages"], input, output)
+}
+
+/// A passage as `retrieve` gives it and `infer` takes it.
+fn passage() -> Value {
+    object(
+        &["text"],
+        json!({
+            "text": {"type": "string"},
+            "document": {"type": "string"},
+            "place": {"type": "string"},
+            "score": {"type": "number"},
+        }),
+    )
+}
+
+fn publish() -> Entry {
+    let input = object(
+        &["topic", "payload"],
+        json!({
+            "topic": {"type": "string", "minLength": 1},
+            "payload": {},
+            "qos": {"enum": [0, 1, 2]},
+            "retain": {"type": "boolean"},
+        }),
+    );
+    let output = object(&["topic", "key"], json!({"topic": {"type": "string"}, "key": {"type": "string"}}));
+    ("publish", true, &[], input, output)
+}
+
+fn retrieve() -> Entry {
+    let input = object(
+        &["query"],
+        json!({
+            "index": {"type": "string"},
+            "query": {"type": "string"},
+            "topK": {"type": "integer", "minimum": 1, "maximum": 100},
+        }),
+    );
+    let output = object(&["passages"], json!({"passages": {"type": "array", "items": passage()}}));
+    ("retrieve", true, &[], input, output)
+}
+
+/// An address as text, or with how to authenticate there.
+fn endpoint() -> Value {
+    let mut endpoint = object(&["uri"], json!({"uri": {"type": "string"}, "authentication": {"type": "object"}}));
+    endpoint["type"] = json!(["string", "object"]);
+    endpoint
+}
+
+fn resource() -> Value {
+    object(&["endpoint"], json!({"name": {"type": "string"}, "endpoint": endpoint()}))
+}
+
+fn output_kind() -> Value {
+    json!({"enum": ["raw", "content", "response"]})
+}
+
+fn http() -> Entry {
+    let input = object(
+        &["method", "endpoint"],
+        json!({
+            "method": {"type": "string"},
+            "endpoint": endpoint(),
+            "headers": {"type": "object"},
+            "body": {},
+            "query": {"type": "object"},
+            "output": output_kind(),
+            "redirect": {"type": "boolean"},
+        }),
+    );
+    ("http", true, &[], input, json!({}))
+}
+
+fn openapi() -> Entry {
+    let input = object(
+        &["document", "operationId"],
+        json!({
+            "document": resource(),
+            "operationId": {"type": "string"},
+            "parameters": {"type": "object"},
+            "authentication": {"type": "object"},
+            "output": output_kind(),
+            "redirect": {"type": "boolean"},
+        }),
+    );
+    ("openapi", false, &[], input, json!({}))
+}
+
+fn grpc() -> Entry {
+    let service = object(
+        &["name", "host"],
+        json!({
+            "name": {"type": "string"},
+            "host": {"type": "string"},
+            "port": {"type": "integer", "minimum": 0, "maximum": 65_535},
+            "authentication": {"type": "object"},
+        }),
+    );
+    let input = object(
+        &["proto", "service", "method"],
+        json!({"proto": resource(), "service": service, "method": {"type": "string"}, "arguments": {"type": "object"}}),
+    );
+    ("grpc", false, &[], input, json!({}))
+}
+
+fn asyncapi() -> Entry {
+    let server = object(&["name"], json!({"name": {"type": "string"}, "variables": {"type": "object"}}));
+    let protocols = [
+        "amqp",
+        "amqp1",
+        "anypointmq",
+        "googlepubsub",
+        "http",
+        "ibmmq",
+        "jms",
+        "kafka",
+        "mercure",
+        "mqtt",
+        "mqtt5",
+        "nats",
+        "pulsar",
+        "redis",
+        "sns",
+        "solace",
+        "sqs",
+        "stomp",
+        "ws",
+    ];
+    let input = object(
+        &["document"],
+        json!({
+            "document": resource(),
+            "channel": {"type": "string"},
+            "operation": {"type": "string"},
+            "server": server,
+            "protocol": {"enum": protocols},
+            "message": object(&[], json!({"payload": {"type": "object"}, "headers": {"type": "object"}})),
+            "subscription": object(&["consume"], json!({
+                "filter": {"type": "string"}, "consume": {"type": "object"}, "foreach": {"type": "object"},
+            })),
+            "authentication": {"type": "object"},
+        }),
+    );
+    ("asyncapi", false, &["message", "subscription"], input, json!({}))
+}
+
+fn mcp() -> Entry {
+    let methods = [
+        "tools/list",
+        "tools/call",
+        "prompts/list",
+        "prompts/get",
+        "resources/list",
+        "resources/read",
+        "resources/templates/list",
+    ];
+    let input = json!({"type": "object", "required": ["method", "transport"], "properties": {
+        "protocolVersion": {"type": "string"},
+        "method": {"enum": methods},
+        "parameters": {"type": ["object", "string"]},
+        "timeout": {"type": ["object", "string"]},
+        "transport": {"type": "object"},
+        "client": {"type": "object", "required": ["name", "version"]},
+    }});
+    ("mcp", false, &[], input, json!({}))
+}
+
+fn a2a() -> Entry {
+    let methods = [
+        "message/send",
+        "message/stream",
+        "tasks/get",
+        "tasks/list",
+        "tasks/cancel",
+        "tasks/resubscribe",
+        "tasks/pushNotificationConfig/set",
+        "tasks/pushNotificationConfig/get",
+        "tasks/pushNotificationConfig/list",
+        "tasks/pushNotificationConfig/delete",
+        "agent/getAuthenticatedExtendedCard",
+    ];
+    let input = object(
+        &["method"],
+        json!({
+            "agentCard": resource(),
+            "server": endpoint(),
+            "method": {"enum": methods},
+            "parameters": {"type": ["object", "string"]},
+        }),
+    );
+    ("a2a", false, &[], input, json!({}))
+}

@@ -1,0 +1,234 @@
+//! What the language's schema cannot see: names that lead nowhere, expressions that do not compile or ask for what is
+//! not there, tasks that nothing reaches, arguments that a function does not take. Everything wrong is found at once.
+
+mod document;
+mod flow;
+mod function;
+mod task;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{
+    definition::{Authentication, Definition, Duration, Export, ExternalResource, Input, Output, Schema, SchemaSource},
+    expression::{self, Expressions},
+    source::Side,
+};
+
+/// Something wrong, and the path to it in the document.
+#[derive(Debug)]
+pub(super) struct Mistake {
+    pub path: Vec<String>,
+    pub side: Side,
+    pub message: String,
+}
+
+/// Variables at each kind of place (dsl.md, "Runtime expression arguments"), beside those of loops and `catch`.
+type Site = &'static [&'static str];
+const SCHEDULE: Site = &[];
+const WORKFLOW: Site = &["context", "runtime", "secrets", "workflow"];
+const BEFORE_TASK: Site = &["authorization", "context", "runtime", "secrets", "task", "workflow"];
+const TASK: Site = &["authorization", "context", "input", "runtime", "secrets", "task", "workflow"];
+const AFTER_TASK: Site = &["authorization", "context", "input", "output", "runtime", "secrets", "task", "workflow"];
+
+/// Checks a document and compiles its expressions.
+pub(super) fn check(definition: &Definition) -> Result<Expressions, Vec<Mistake>> {
+    let mut checker = Checker {
+        definition,
+        expressions: Expressions::default(),
+        mistakes: Vec::new(),
+        path: Vec::new(),
+        variables: Vec::new(),
+    };
+    checker.document();
+    if checker.mistakes.is_empty() { Ok(checker.expressions) } else { Err(checker.mistakes) }
+}
+
+struct Checker<'d> {
+    definition: &'d Definition,
+    expressions: Expressions,
+    mistakes: Vec<Mistake>,
+    /// Where we are.
+    path: Vec<String>,
+    /// The variables of the loops and catches around us.
+    variables: Vec<String>,
+}
+
+impl Checker<'_> {
+    /// Does something one or more steps further down.
+    fn at(&mut self, steps: &[&str], then: impl FnOnce(&mut Self)) {
+        let before = self.path.len();
+        self.path.extend(steps.iter().map(|&step| step.to_owned()));
+        then(self);
+        self.path.truncate(before);
+    }
+
+    /// Does something where these variables are known too.
+    fn knowing(&mut self, variables: &[&str], then: impl FnOnce(&mut Self)) {
+        let before = self.variables.len();
+        self.variables.extend(variables.iter().map(|&name| name.to_owned()));
+        then(self);
+        self.variables.truncate(before);
+    }
+
+    /// Something is wrong with the value here.
+    fn wrong(&mut self, message: impl Into<String>) {
+        self.mistakes.push(Mistake { path: self.path.clone(), side: Side::Value, message: message.into() });
+    }
+
+    /// Something is wrong with this key or name here.
+    fn wrong_key(&mut self, message: impl Into<String>) {
+        self.mistakes.push(Mistake { path: self.path.clone(), side: Side::Key, message: message.into() });
+    }
+
+    /// A text that is jq, in `${ }` or bare.
+    fn expression(&mut self, text: &str, site: Site) {
+        if expression::body(text).is_none() && text.contains("${") {
+            return self.wrong(MIXED);
+        }
+        let needed: Vec<String> = match self.expressions.add(text) {
+            Ok(compiled) => compiled.variables().map(str::to_owned).collect(),
+            Err(error) if text.matches("${").count() > 1 => return self.wrong(format!("{MIXED} ({error})")),
+            Err(error) => return self.wrong(format!("the expression does not compile: {error}")),
+        };
+        for name in needed {
+            if site.contains(&name.as_str()) || self.variables.contains(&name) {
+                continue;
+            }
+            let mut known: Vec<String> = site.iter().map(|&name| name.to_owned()).collect();
+            known.extend(self.variables.iter().cloned());
+            known.sort();
+            known.dedup();
+            let known =
+                if known.is_empty() { "no variable".to_owned() } else { format!("one of ${}", known.join(", $")) };
+            self.wrong(format!("`${name}` is not known here: expected {known}"));
+        }
+    }
+
+    /// A text that is an expression if it is in `${ }`, and itself otherwise.
+    fn text(&mut self, text: &str, site: Site) {
+        if expression::body(text).is_some() {
+            self.expression(text, site);
+        } else if text.contains("${") {
+            self.wrong(MIXED);
+        }
+    }
+
+    /// JSON with texts in it at any depth.
+    fn template(&mut self, value: &Value, site: Site) {
+        match value {
+            Value::String(text) => self.text(text, site),
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.at(&[&index.to_string()], |checker| checker.template(item, site));
+                }
+            }
+            Value::Object(map) => {
+                for (key, value) in map {
+                    self.at(&[key], |checker| checker.template(value, site));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A part of the definition in which every text may be an expression.
+    fn part(&mut self, part: &impl Serialize, site: Site) {
+        let value = serde_json::to_value(part).unwrap_or_default();
+        self.template(&value, site);
+    }
+
+    /// `from` and `as`: an expression, bare or not, or an object with expressions in it.
+    fn transform(&mut self, key: &str, form: Option<&Value>, site: Site) {
+        match form {
+            None => {}
+            Some(Value::String(text)) => self.at(&[key], |checker| checker.expression(text, site)),
+            Some(object @ Value::Object(_)) => self.at(&[key], |checker| checker.template(object, site)),
+            Some(_) => self.at(&[key], |checker| checker.wrong("expected an expression or an object")),
+        }
+    }
+
+    fn input(&mut self, input: Option<&Input>, site: Site) {
+        let Some(input) = input else { return };
+        self.at(&["input"], |checker| {
+            checker.schema(input.schema.as_ref());
+            checker.transform("from", input.from.as_ref(), site);
+        });
+    }
+
+    fn output(&mut self, output: Option<&Output>, site: Site) {
+        let Some(output) = output else { return };
+        self.at(&["output"], |checker| {
+            checker.schema(output.schema.as_ref());
+            checker.transform("as", output.value.as_ref(), site);
+        });
+    }
+
+    fn export(&mut self, export: Option<&Export>) {
+        let Some(export) = export else { return };
+        self.at(&["export"], |checker| {
+            checker.schema(export.schema.as_ref());
+            checker.transform("as", export.value.as_ref(), AFTER_TASK);
+        });
+    }
+
+    fn schema(&mut self, schema: Option<&Schema>) {
+        let Some(schema) = schema else { return };
+        if let Some(format) = schema.format.as_deref().filter(|format| !format.starts_with("json")) {
+            let message = format!("schemas of format {format:?} are not supported: expected json");
+            self.at(&["schema", "format"], |checker| checker.wrong(message));
+        }
+        match &schema.source {
+            SchemaSource::Document(document) => {
+                if let Err(error) = jsonschema::validator_for(document) {
+                    let message = format!("this is no JSON schema: {error}");
+                    self.at(&["schema", "document"], |checker| checker.wrong(message));
+                }
+            }
+            SchemaSource::Resource(resource) => {
+                self.at(&["schema", "resource"], |checker| checker.resource(resource, WORKFLOW));
+            }
+        }
+    }
+
+    fn resource(&mut self, resource: &ExternalResource, site: Site) {
+        self.part(resource, site);
+        if let super::definition::Endpoint::Configured(endpoint) = &resource.endpoint
+            && let Some(authentication) = &endpoint.authentication
+        {
+            self.at(&["endpoint", "authentication"], |checker| checker.authentication(authentication));
+        }
+    }
+
+    /// A named authentication must exist.
+    fn authentication(&mut self, authentication: &Authentication) {
+        let Authentication::Named(name) = authentication else { return };
+        let uses = self.definition.uses.as_ref();
+        let known: Vec<&String> =
+            uses.iter().flat_map(|uses| uses.authentications.iter().flatten()).map(|(n, _)| n).collect();
+        if !known.contains(&name) {
+            let message = undefined("authentication", name, "use.authentications", &known);
+            self.at(&["use"], |checker| checker.wrong(message));
+        }
+    }
+
+    fn duration(&mut self, duration: &Duration, site: Site) {
+        if let Duration::Expression(text) = duration {
+            self.text(text, site);
+        }
+    }
+}
+
+const MIXED: &str = "an expression must be the whole text: expected ${ .. } with the text around it inside, as in ${ \"value \\(.x)\" }";
+
+/// A name that is not defined, and what is.
+fn undefined(what: &str, name: &str, place: &str, known: &[impl AsRef<str>]) -> String {
+    if known.is_empty() {
+        return format!("{what} `{name}` is not defined: `{place}` has none");
+    }
+    let known: Vec<&str> = known.iter().map(AsRef::as_ref).collect();
+    format!("{what} `{name}` is not defined: `{place}` has {}", known.join(", "))
+}
+
+#[cfg(test)]
+mod tests;
