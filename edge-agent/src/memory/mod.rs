@@ -46,7 +46,7 @@ const TEXT_BYTES_MAX: usize = 64 << 10;
 pub struct Memory {
     inner: Arc<Inner>,
     wanted: Arc<watch::Sender<Arc<Vec<Document>>>>,
-    status: watch::Receiver<Status>,
+    status: Arc<watch::Sender<Status>>,
 }
 
 /// How far the indexes are in step with the bundle.
@@ -107,12 +107,11 @@ impl Memory {
     #[must_use]
     pub fn open(store: Store, embedder: Arc<dyn Embedder>) -> Self {
         let (wanted, documents) = watch::channel(Arc::default());
-        let (status_sender, status) = watch::channel(Status { is_busy: true, failed: Vec::new() });
+        let status = Arc::new(watch::Sender::new(Status { is_busy: true, failed: Vec::new() }));
         let inner =
             Inner { store, embedder, indexes: RwLock::default(), cases: RwLock::default(), wanted: documents.clone() };
         let inner = Arc::new(inner);
-        let shared = Arc::clone(&inner);
-        tokio::spawn(async move { keep_in_step(shared, documents, status_sender).await });
+        tokio::spawn(keep_in_step(Arc::clone(&inner), documents, Arc::clone(&status)));
         Self { inner, wanted: Arc::new(wanted), status }
     }
 
@@ -124,13 +123,17 @@ impl Memory {
         let set = |cases| Arc::new(CaseSet { cases, ready: OnceLock::new() });
         let cases = content.cases.into_iter().map(|(name, cases)| (name, set(cases))).collect();
         *self.inner.cases.write().expect("no thread panicked with the cases") = cases;
-        self.wanted.send_replace(Arc::new(content.documents));
+        // Both under the status's lock, so that nobody sees the new documents wanted and the indexes idle.
+        self.status.send_modify(|status| {
+            status.is_busy = true;
+            self.wanted.send_replace(Arc::new(content.documents));
+        });
     }
 
     /// How far the indexes are in step with the bundle.
     #[must_use]
     pub fn status(&self) -> watch::Receiver<Status> {
-        self.status.clone()
+        self.status.subscribe()
     }
 
     /// What policy must be asked about before this call.
@@ -286,7 +289,7 @@ impl Memory {
             return;
         }
         let left = call.deadline.map_or(WAIT_MAX, |deadline| deadline.since(crate::clock::now()).min(WAIT_MAX));
-        let mut status = self.status.clone();
+        let mut status = self.status.subscribe();
         // Over time: the search finds what is there.
         drop(tokio::time::timeout(left, status.wait_for(|status| !status.is_busy)).await);
     }
@@ -317,7 +320,7 @@ impl CaseSet {
 async fn keep_in_step(
     inner: Arc<Inner>,
     mut documents: watch::Receiver<Arc<Vec<Document>>>,
-    status: watch::Sender<Status>,
+    status: Arc<watch::Sender<Status>>,
 ) {
     let loading = Arc::clone(&inner);
     match tokio::task::spawn_blocking(move || loading.load()).await {
@@ -326,13 +329,10 @@ async fn keep_in_step(
         Err(error) => tracing::error!(%error, "loading the stored documents panicked"),
     }
     loop {
-        if !documents.has_changed().unwrap_or(false) {
-            status.send_modify(|status| status.is_busy = false);
-        }
+        status.send_modify(|status| status.is_busy = documents.has_changed().unwrap_or(false));
         if documents.changed().await.is_err() {
             return;
         }
-        status.send_modify(|status| status.is_busy = true);
         let wanted = Arc::clone(&documents.borrow_and_update());
         let (refreshing, newer) = (Arc::clone(&inner), documents.clone());
         // Closed: the last handle is gone, and so is the reason to go on.

@@ -1,6 +1,6 @@
 -- Documents: what was read from a bundle, cut into chunks that can be found by word and by meaning.
 CREATE TABLE memory_document (
-    id       INTEGER PRIMARY KEY,
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
     idx      TEXT NOT NULL,            -- the index: the top folder under documents/
     path     TEXT NOT NULL,            -- relative to that folder, with /
     digest   BLOB NOT NULL,            -- SHA-256 of the file's bytes
@@ -10,7 +10,7 @@ CREATE TABLE memory_document (
 ) STRICT;
 
 CREATE TABLE memory_chunk (
-    id       INTEGER PRIMARY KEY,      -- also the id in the vector index
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,  -- also the id in the vector index, so never used twice
     document INTEGER NOT NULL REFERENCES memory_document (id) ON DELETE CASCADE,
     place    TEXT NOT NULL,            -- headings, or lines
     text     TEXT NOT NULL,
