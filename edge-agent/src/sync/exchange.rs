@@ -1,0 +1,294 @@
+//! The one loop that talks to the control plane: tell what is new, hear what is wished, ship the ledger, again. A request
+//! that carries nothing new is held by the control plane until it has something to say; something new here cuts it short.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use shared::{
+    digest::Digest,
+    id::{ApprovalId, RunId},
+    ledger::note::VerifierKey,
+    time::Timestamp,
+    wire::v1::{
+        self, APPROVALS_MAX, AnswerOutcome, HOLD_MS_MAX, LedgerCursor, NodeStatus, RUNS_MAX, SYNC_PATH, SignedAnswer,
+        SyncAnswer, SyncRequest,
+    },
+};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use super::{
+    ApprovalAnswer, Error, Link, Options, Sources, client::Client, ledger::Shipper, standing, state, with_sources,
+};
+use crate::{clock, store::Store};
+
+/// Beyond the time that a request is held: a slow link's round trips.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// Changes of a busy moment are told together.
+const GATHER: Duration = Duration::from_millis(250);
+/// Pauses while the link is down: doubled from the first to the last, each with a random part, so that a fleet does not
+/// come back all at once.
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_LAST: Duration = Duration::from_secs(10);
+/// Pause after a refusal that only a person can lift.
+const RETRY_LASTING: Duration = Duration::from_secs(60);
+
+pub(super) struct Exchange {
+    pub client: Client,
+    pub store: Store,
+    pub shipper: Shipper,
+    pub options: Options,
+    pub sources: Sources,
+    pub operator: VerifierKey,
+    pub link: watch::Sender<Link>,
+    pub wish: watch::Sender<Option<v1::Desired>>,
+    pub answers: mpsc::Sender<ApprovalAnswer>,
+    pub nudge: Arc<Notify>,
+}
+
+/// What the control plane has been told and has said.
+#[derive(Default)]
+struct Told {
+    /// Digest of the status, questions and outcomes that it answered last.
+    report: Option<Digest>,
+    runs: (Timestamp, Option<RunId>),
+    /// The tag of its last answer.
+    seen: Option<Digest>,
+    cursor: LedgerCursor,
+    /// Answers that the agent is working on.
+    in_flight: BTreeSet<ApprovalId>,
+    /// Why the ledger is not shipped.
+    complaint: Option<String>,
+}
+
+impl Exchange {
+    pub(super) async fn run(mut self) {
+        let mut told = Told::default();
+        let mut failures = 0_u32;
+        let mut ledger = self.store.ledger_size();
+        loop {
+            match self.round(&mut told, &mut ledger).await {
+                Ok(()) => failures = 0,
+                Err(error) => {
+                    self.down(with_sources(&error));
+                    // A new connection begins anew, so that a control plane restored from a backup hears all of it.
+                    told = Told { in_flight: std::mem::take(&mut told.in_flight), ..Told::default() };
+                    let pause = if error.is_lasting() { RETRY_LASTING } else { backoff(failures) };
+                    failures = failures.saturating_add(1);
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    /// One request and what follows from its answer.
+    async fn round(&mut self, told: &mut Told, ledger: &mut watch::Receiver<u64>) -> Result<(), Error> {
+        // What changes from here on is news of the next round.
+        ledger.borrow_and_update();
+        self.sources.report.borrow_and_update();
+        let (mut request, digest) = self.gather(told).await?;
+        let news = told.report != Some(digest) || !request.runs.is_empty();
+        request.hold_ms = if news { 0 } else { HOLD_MS_MAX };
+        let limit = Duration::from_millis(request.hold_ms) + ANSWER_MAX;
+        let nudge = Arc::clone(&self.nudge);
+        let answer: SyncAnswer = tokio::select! {
+            answer = self.client.post("sync", SYNC_PATH, &request, limit) => answer?,
+            () = changed(ledger, &mut self.sources.report, &nudge), if !news => {
+                tokio::time::sleep(GATHER).await;
+                return self.ship(told).await;
+            }
+        };
+        self.up();
+        told.report = Some(digest);
+        if let Some(last) = request.runs.last() {
+            told.runs = (last.updated, Some(last.run));
+        }
+        self.heard(request.outcomes).await?;
+        told.seen = Some(answer.tag);
+        told.cursor = answer.ledger;
+        self.wish.send_if_modified(|wish| {
+            let changed = *wish != answer.desired;
+            *wish = answer.desired;
+            changed
+        });
+        for signed in answer.answers {
+            self.deliver(told, signed).await?;
+        }
+        self.ship(told).await
+    }
+
+    async fn gather(&self, told: &Told) -> Result<(SyncRequest, Digest), Error> {
+        let (runs, approvals) = (Arc::clone(&self.sources.runs), Arc::clone(&self.sources.approvals));
+        let from = told.runs;
+        let (standing, outcomes, runs, approvals) = self
+            .store
+            .read("gather what the control plane shall know", move |c| {
+                Ok((standing(c)?, state::outcomes(c)?, runs(c, from, RUNS_MAX)?, approvals(c, APPROVALS_MAX)?))
+            })
+            .await?;
+        let report = self.sources.report.borrow().clone();
+        let mut complaints = report.complaints;
+        complaints.extend(told.complaint.clone());
+        complaints.extend(
+            told.cursor.halted.as_ref().map(|why| format!("the control plane takes no more of the ledger: {why}")),
+        );
+        let status = NodeStatus {
+            version: self.options.version.clone(),
+            jurisdiction: self.options.jurisdiction.clone(),
+            started: self.options.started,
+            health: report.health,
+            complaints,
+            applied: standing.applied,
+            rejected: standing.rejected,
+            floor: standing.floor,
+            figures: report.figures,
+            ledger_size: *self.store.ledger_size().borrow(),
+        };
+        let value = serde_json::to_value((&status, &approvals, &outcomes)).expect("a report is plain data");
+        let request = SyncRequest { status, runs, approvals, outcomes, seen: told.seen, hold_ms: 0 };
+        Ok((request, Digest::of_json(&value)))
+    }
+
+    /// The control plane has heard of these outcomes.
+    async fn heard(&self, outcomes: Vec<AnswerOutcome>) -> Result<(), Error> {
+        if outcomes.is_empty() {
+            return Ok(());
+        }
+        let write = self
+            .store
+            .write("forget outcomes that were told", move |tx| Ok(state::drop_outcomes(tx.connection(), &outcomes)?));
+        Ok(write.await?)
+    }
+
+    /// Hands a person's answer on. It comes again until its outcome was told, so a full queue loses nothing.
+    async fn deliver(&self, told: &mut Told, signed: SignedAnswer) -> Result<(), Error> {
+        let approval = signed.approval();
+        let outcomes = self.store.read("read outcomes", state::outcomes).await?;
+        told.in_flight.retain(|id| !outcomes.iter().any(|outcome| outcome.approval == *id));
+        if outcomes.iter().any(|outcome| outcome.approval == approval) || told.in_flight.contains(&approval) {
+            return Ok(());
+        }
+        let answer = match signed.verified_by(&self.operator) {
+            Ok(answer) => answer.clone(),
+            Err(error) => return self.note_outcome(approval, Err(error.to_string())).await,
+        };
+        let (done, outcome) = oneshot::channel();
+        if self.answers.try_send(ApprovalAnswer { answer, done }).is_err() {
+            return Ok(());
+        }
+        told.in_flight.insert(approval);
+        let (store, nudge) = (self.store.clone(), Arc::clone(&self.nudge));
+        tokio::spawn(async move {
+            // Dropped unanswered: the agent is shutting down, and the answer comes again after its start.
+            let Ok(outcome) = outcome.await else { return };
+            if let Err(error) = keep_outcome(&store, approval, outcome).await {
+                tracing::error!(%approval, error = %with_sources(&error), "cannot keep what became of an answer");
+            }
+            nudge.notify_one();
+        });
+        Ok(())
+    }
+
+    async fn note_outcome(&self, approval: ApprovalId, outcome: Result<(), String>) -> Result<(), Error> {
+        keep_outcome(&self.store, approval, outcome).await?;
+        self.nudge.notify_one();
+        Ok(())
+    }
+
+    async fn ship(&self, told: &mut Told) -> Result<(), Error> {
+        if told.seen.is_none() {
+            // Without a word of the control plane there is no cursor.
+            return Ok(());
+        }
+        match self.shipper.ship(told.cursor.clone()).await {
+            Ok(cursor) => {
+                told.cursor = cursor;
+                told.complaint = None;
+                Ok(())
+            }
+            Err(error @ (Error::Ledger(_) | Error::Refused(_))) => {
+                // The rest of the sync goes on: what is wrong with the ledger is told by it.
+                let complaint = with_sources(&error);
+                if told.complaint.as_ref() != Some(&complaint) {
+                    tracing::error!(error = %complaint, "cannot ship the ledger");
+                }
+                told.cursor.halted.get_or_insert_with(|| complaint.clone());
+                told.complaint = Some(complaint);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn up(&self) {
+        self.link.send_if_modified(|link| {
+            let came = !link.is_up();
+            if came {
+                tracing::info!("the link to the control plane is up");
+                *link = Link::Up { since: clock::now() };
+            }
+            came
+        });
+    }
+
+    fn down(&self, reason: String) {
+        self.link.send_if_modified(|link| match link {
+            Link::Down { reason: known, .. } if *known == reason => false,
+            Link::Down { reason: known, .. } => {
+                tracing::warn!(%reason, "the link to the control plane is still down");
+                *known = reason;
+                true
+            }
+            _ => {
+                tracing::warn!(%reason, "the link to the control plane is down");
+                *link = Link::Down { since: clock::now(), reason };
+                true
+            }
+        });
+    }
+}
+
+async fn keep_outcome(store: &Store, approval: ApprovalId, outcome: Result<(), String>) -> Result<(), Error> {
+    let outcome = AnswerOutcome { approval, taken: outcome.is_ok(), reason: outcome.err() };
+    let write =
+        store.write("keep what became of an answer", move |tx| Ok(state::add_outcome(tx.connection(), &outcome)?));
+    Ok(write.await?)
+}
+
+/// Ends when there is something new to tell.
+async fn changed(ledger: &mut watch::Receiver<u64>, report: &mut watch::Receiver<super::Report>, nudge: &Notify) {
+    // A sender that is gone never changes again; the others still may.
+    let ledger = async {
+        if ledger.changed().await.is_err() {
+            std::future::pending().await
+        }
+    };
+    let report = async {
+        if report.changed().await.is_err() {
+            std::future::pending().await
+        }
+    };
+    tokio::select! {
+        () = ledger => {}
+        () = report => {}
+        () = nudge.notified() => {}
+    }
+}
+
+fn backoff(failures: u32) -> Duration {
+    let full = RETRY_FIRST.saturating_mul(1 << failures.min(10)).min(RETRY_LAST);
+    let part = f64::from(clock::seed()[0]) / 255.0;
+    full.mul_f64(0.5 + part / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_limit_and_never_vanish() {
+        for failures in 0..40 {
+            let pause = backoff(failures);
+            assert!(pause >= RETRY_FIRST / 2 && pause <= RETRY_LAST, "{failures}: {pause:?}");
+        }
+        assert!(backoff(20) >= RETRY_LAST / 2);
+    }
+}

@@ -1,0 +1,184 @@
+//! The node's papers: the key that signs its ledger, made at the first start, and what it got when it enrolled. Files that
+//! nobody else can read.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use serde::{Deserialize, Serialize};
+use shared::{
+    id::NodeName,
+    ledger::{
+        checkpoint,
+        note::{Signer, VerifierKey},
+    },
+};
+
+use super::Error;
+use crate::clock;
+
+const LEDGER_KEY: &str = "ledger.key";
+const MEMBERSHIP: &str = "membership.json";
+
+/// What a node got when it enrolled, and its own TLS key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Membership {
+    pub node: NodeName,
+    /// `https://host:port` of the control plane.
+    pub url: String,
+    pub group: String,
+    pub operator_key: VerifierKey,
+    pub witness_key: VerifierKey,
+    pub ca_pem: String,
+    pub certificate_pem: String,
+    /// PKCS #8 in PEM. Never leaves this file.
+    pub(super) key_pem: String,
+}
+
+/// Who this node is.
+#[derive(Debug)]
+pub struct Identity {
+    folder: PathBuf,
+    node: NodeName,
+    ledger_key: Signer,
+    membership: Option<Membership>,
+}
+
+impl Identity {
+    /// Opens the papers in `<data>/identity`, making the ledger key if there is none.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written, is damaged, or belongs to a node of another name.
+    pub fn open(data: &Path, node: &NodeName) -> Result<Self, Error> {
+        let folder = data.join("identity");
+        fs::create_dir_all(&folder).map_err(|source| Error::File {
+            operation: "make the folder",
+            path: folder.clone(),
+            source,
+        })?;
+        let ledger_key = ledger_key(&folder.join(LEDGER_KEY), node)?;
+        let path = folder.join(MEMBERSHIP);
+        let membership = match fs::read(&path) {
+            Ok(bytes) => {
+                let damaged = |detail: String| Error::Content { path: path.clone(), detail };
+                let membership: Membership =
+                    serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+                if membership.node != *node {
+                    let detail = format!("it is for the node {}, this node is called {node}", membership.node);
+                    return Err(damaged(detail));
+                }
+                Some(membership)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(source) => return Err(Error::File { operation: "read", path, source }),
+        };
+        Ok(Self { folder, node: node.clone(), ledger_key, membership })
+    }
+
+    /// The key that signs this node's ledger heads.
+    #[must_use]
+    pub const fn ledger_key(&self) -> &Signer {
+        &self.ledger_key
+    }
+
+    #[must_use]
+    pub const fn node(&self) -> &NodeName {
+        &self.node
+    }
+
+    /// The node's membership in a fleet, if it has enrolled.
+    #[must_use]
+    pub const fn membership(&self) -> Option<&Membership> {
+        self.membership.as_ref()
+    }
+
+    /// Where the membership is kept.
+    #[must_use]
+    pub fn membership_path(&self) -> PathBuf {
+        self.folder.join(MEMBERSHIP)
+    }
+
+    pub(super) fn join(&mut self, membership: Membership) -> Result<(), Error> {
+        let json = serde_json::to_vec_pretty(&membership).expect("a membership is plain data");
+        write_secret(&self.membership_path(), &json)?;
+        self.membership = Some(membership);
+        Ok(())
+    }
+
+    /// The key of an enrolment that has not been answered yet. It is kept, so that an enrolment whose answer got lost is
+    /// asked for again with the same key.
+    pub(super) fn enrollment_key(&self) -> Result<rcgen::KeyPair, Error> {
+        let path = self.folder.join("enrollment.key");
+        if !path.exists() {
+            let key = rcgen::KeyPair::generate().map_err(Error::Key)?;
+            write_secret(&path, key.serialize_pem().as_bytes())?;
+        }
+        rcgen::KeyPair::from_pem(&read(&path)?).map_err(|error| Error::Content { path, detail: error.to_string() })
+    }
+}
+
+fn ledger_key(path: &Path, node: &NodeName) -> Result<Signer, Error> {
+    if !path.exists() {
+        let (a, b) = (clock::seed(), clock::seed());
+        write_secret(path, BASE64.encode([a, b].concat()).as_bytes())?;
+    }
+    let damaged = |detail: &str| Error::Content { path: path.to_owned(), detail: detail.to_owned() };
+    let bytes = BASE64.decode(read(path)?.trim()).map_err(|_| damaged("expected base64"))?;
+    let secret: [u8; 32] = bytes.try_into().map_err(|_| damaged("expected 32 bytes in base64"))?;
+    // The note formats want the key to be called like the log.
+    Ok(Signer::new(&checkpoint::origin(node), &secret)?)
+}
+
+fn read(path: &Path) -> Result<String, Error> {
+    fs::read_to_string(path).map_err(|source| Error::File { operation: "read", path: path.to_owned(), source })
+}
+
+/// Writes a file that only this user can read, whole or not at all.
+fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let write = || {
+        use std::io::Write as _;
+        let part = path.with_extension("part");
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&part)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&part, path)
+    };
+    write().map_err(|source| Error::File { operation: "write", path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ledger_key_is_made_once_and_private() {
+        let data = tempfile::tempdir().expect("a folder");
+        let node: NodeName = "basel".parse().expect("a name");
+        let first = Identity::open(data.path(), &node).expect("made");
+        let again = Identity::open(data.path(), &node).expect("opened");
+        assert_eq!(first.ledger_key().public(), again.ledger_key().public());
+        assert_eq!(first.ledger_key().public().name(), "skerry.ledger/basel");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let metadata = fs::metadata(data.path().join("identity/ledger.key")).expect("there");
+            assert_eq!(metadata.permissions().mode() & 0o077, 0);
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_named() {
+        let data = tempfile::tempdir().expect("a folder");
+        let node: NodeName = "basel".parse().expect("a name");
+        fs::create_dir_all(data.path().join("identity")).expect("made");
+        fs::write(data.path().join("identity/membership.json"), "{").expect("written");
+        let error = Identity::open(data.path(), &node).expect_err("refused").to_string();
+        assert!(error.contains("membership.json is damaged"), "{error}");
+    }
+}
