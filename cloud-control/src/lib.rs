@@ -5,9 +5,11 @@
 
 pub mod api;
 pub mod clock;
+pub mod console;
 pub mod control;
 pub mod fleet;
 pub mod keys;
+pub mod serve;
 pub mod store;
 
 pub use control::Control;

@@ -25,7 +25,7 @@ pub use approvals::Decide;
 pub use audit::{Entries, ExportHead};
 pub use bundles::Missing;
 pub use nodes::NodeView;
-pub use tls::serve;
+pub use tls::{SHUTDOWN_MAX, config, serve};
 
 use crate::{
     control::{Control, Error},

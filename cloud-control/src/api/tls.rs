@@ -28,19 +28,14 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(15);
 /// How soon a connection that broke without a word is noticed.
 const PING_EVERY: Duration = Duration::from_secs(10);
 /// What a shutdown grants to requests that are being answered; held ones are repeated by their nodes.
-const SHUTDOWN_MAX: Duration = Duration::from_secs(2);
+pub const SHUTDOWN_MAX: Duration = Duration::from_secs(2);
 
-/// Serves until `stop` is cancelled. `names` are the host names and addresses that nodes use for this server.
+/// Serves until `stop` is cancelled.
 ///
-/// # Errors
-/// When no server certificate can be made for the names.
-pub async fn serve(
-    listener: TcpListener,
-    control: Arc<Control>,
-    names: &[String],
-    stop: CancellationToken,
-) -> Result<(), Error> {
-    let config = Arc::new(config(control.keys(), names)?);
+/// # Panics
+/// Never: the semaphore is not closed.
+pub async fn serve(listener: TcpListener, control: Arc<Control>, config: ServerConfig, stop: CancellationToken) {
+    let config = Arc::new(config);
     let router = super::router(control);
     let connections = TaskTracker::new();
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -71,7 +66,6 @@ pub async fn serve(
     }
     connections.close();
     drop(tokio::time::timeout(SHUTDOWN_MAX, connections.wait()).await);
-    Ok(())
 }
 
 async fn connection(
@@ -101,7 +95,11 @@ async fn connection(
     }
 }
 
-fn config(keys: &Keys, names: &[String]) -> Result<ServerConfig, Error> {
+/// TLS with a fresh certificate for these host names and addresses of this server.
+///
+/// # Errors
+/// When no certificate can be made for the names.
+pub fn config(keys: &Keys, names: &[String]) -> Result<ServerConfig, Error> {
     let failed = |error: &dyn std::fmt::Display| Error::Io {
         operation: "set up TLS".to_owned(),
         source: io::Error::other(error.to_string()),

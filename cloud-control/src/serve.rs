@@ -1,0 +1,109 @@
+//! The composition root: ports, control plane, console, shutdown.
+
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    api,
+    control::{Control, Error, Opened},
+};
+
+/// What the control plane is told at its start.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Its folder: store, keys, files of bundles.
+    pub data: PathBuf,
+    /// Where nodes and operators connect, by TLS. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where the console is, in plain HTTP: a loopback address. `None`: no console.
+    pub console: Option<SocketAddr>,
+    /// The host name or address under which nodes reach this machine; it goes into join tokens and the certificate.
+    pub host: String,
+    /// Further names for the certificate.
+    pub names: Vec<String>,
+}
+
+/// A control plane that serves.
+pub struct Running {
+    pub control: Arc<Control>,
+    /// The secret of the operator `admin`, at the first start alone.
+    pub admin_secret: Option<String>,
+    pub console: Option<SocketAddr>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Running {
+    /// Ends it: no new request, a moment for those that are being answered.
+    pub async fn shut_down(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Opens the folder and serves.
+///
+/// # Errors
+/// When the folder cannot be used or a port cannot be had.
+pub async fn start(options: Options) -> Result<Running, Error> {
+    let Options { data, listen, console, host, names } = options;
+    let (listener, address) = bind(listen).await?;
+    let console = match console {
+        Some(address) if !address.ip().is_loopback() => {
+            let message =
+                format!("the console speaks plain HTTP and stays on this machine; {address} is no loopback address");
+            return Err(Error::Io { operation: "open the console".to_owned(), source: std::io::Error::other(message) });
+        }
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    let Opened { control, admin_secret } = Control::open(&data, url(&host, address.port())).await?;
+    let mut sans = vec![host, "localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    sans.extend(names);
+    if !address.ip().is_unspecified() {
+        sans.push(address.ip().to_string());
+    }
+    sans.sort();
+    sans.dedup();
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let (serving, stopped) = (Arc::clone(&control), stop.clone());
+    let tls = api::config(control.keys(), &sans)?;
+    tasks.spawn(api::serve(listener, serving, tls, stopped));
+    let console = console.map(|(listener, address)| {
+        let router = crate::console::router(Arc::clone(&control));
+        let stopped = stop.clone();
+        tasks.spawn(async move {
+            let shutdown = stopped.clone().cancelled_owned();
+            let serving = axum::serve(listener, router).with_graceful_shutdown(shutdown);
+            // Open event streams never end by themselves.
+            let limit = async {
+                stopped.cancelled().await;
+                tokio::time::sleep(api::SHUTDOWN_MAX).await;
+            };
+            tokio::select! { served = serving => drop(served), () = limit => {} }
+        });
+        address
+    });
+    Ok(Running { control, admin_secret, console, stop, tasks })
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+    let failed = |source| Error::Io { operation: format!("listen on {address}"), source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+fn url(host: &str, port: u16) -> String {
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V6(address)) if address != Ipv6Addr::UNSPECIFIED => format!("https://[{address}]:{port}"),
+        _ => format!("https://{host}:{port}"),
+    }
+}

@@ -1,0 +1,6 @@
+//! Node and control plane against each other, in one process, over real TLS on loopback.
+
+mod enrollment;
+mod ledger;
+mod rollout;
+mod site;

@@ -1,0 +1,171 @@
+//! Bundles down to nodes, questions up and answers back.
+
+use std::time::Duration;
+
+use cloud_control::{
+    control::RollBackRequest,
+    fleet::rollout::{Stage, stage},
+    store::{approvals, nodes, runs},
+};
+use edge_agent::sync::{self, Desired};
+use serde_json::json;
+use shared::{
+    digest::Digest,
+    id::{ApprovalId, RunId},
+    label::Label,
+    ledger::entry::Verdict,
+    wire::v1::{PendingApproval, RunSummary},
+};
+
+use crate::site::{Cloud, Node, name, until};
+
+async fn desired(node: &mut Node) -> Desired {
+    let next = node.handles.desired.recv();
+    tokio::time::timeout(Duration::from_secs(30), next).await.expect("a bundle in time").expect("syncing")
+}
+
+async fn stage_of(cloud: &Cloud, node: &str) -> Stage {
+    let name = name(node);
+    let node = cloud.control().read("look", move |c| nodes::get(c, &name)).await.expect("readable").expect("enrolled");
+    stage(&node)
+}
+
+#[tokio::test]
+async fn a_pushed_bundle_is_applied_reported_and_rolled_back_when_it_fails() {
+    let cloud = Cloud::start().await;
+    let mut node = Node::join("basel", &cloud).await;
+    assert_eq!(stage_of(&cloud, "basel").await, Stage::Unassigned);
+    let long = "The press has a bearing.\n".repeat(20_000);
+    let first = cloud.push(&[("feeds.yaml", "feeds: []\n"), ("documents/manuals/press.md", &long)]).await;
+    let Desired { digest, version, dir, answer } = desired(&mut node).await;
+    assert_eq!((digest, version), (first.digest, 1));
+    assert_eq!(std::fs::read_to_string(dir.join("documents/manuals/press.md")).expect("there"), long);
+    assert_eq!(sync::verify_bundle(node.folder.path(), digest).expect("as signed"), dir);
+    answer.send(Ok(())).expect("waited for");
+    until("the node runs it", async || (stage_of(&cloud, "basel").await == Stage::Current).then_some(())).await;
+
+    let second = cloud.push(&[("feeds.yaml", "feeds: [bad]\n"), ("documents/manuals/press.md", &long)]).await;
+    let bad = desired(&mut node).await;
+    assert_eq!((bad.digest, bad.version), (second.digest, 2));
+    bad.answer.send(Err("feeds.yaml:1: expected a feed".to_owned())).expect("waited for");
+    let reason = until("the node says why not", async || match stage_of(&cloud, "basel").await {
+        Stage::Rejected(reason) => Some(reason),
+        _ => None,
+    })
+    .await;
+    assert_eq!(reason, "feeds.yaml:1: expected a feed");
+    let standing = node.store.read("look", sync::standing).await.expect("readable");
+    assert_eq!(standing.applied.expect("the first").digest, first.digest);
+    let facts = node.store.read("look", |c| {
+        let mut rows = c.prepare("SELECT fact FROM ledger ORDER BY seq")?;
+        rows.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()
+    });
+    assert_eq!(facts.await.expect("readable"), ["bundle-applied", "bundle-rolled-back"]);
+
+    let third = cloud.push(&[("feeds.yaml", "feeds: []\n")]).await;
+    desired(&mut node).await.answer.send(Ok(())).expect("waited for");
+    until("the node runs it", async || (stage_of(&cloud, "basel").await == Stage::Current).then_some(())).await;
+    let back = RollBackRequest { group: "plant".to_owned(), to: first.digest };
+    cloud.control().roll_back(&cloud.admin, back).await.expect("rolled back");
+    let old = desired(&mut node).await;
+    assert_eq!(old.digest, first.digest);
+    old.answer.send(Ok(())).expect("waited for");
+    until("the node runs it", async || (stage_of(&cloud, "basel").await == Stage::Current).then_some(())).await;
+    let standing = node.store.read("look", sync::standing).await.expect("readable");
+    assert_eq!(standing.floor.expect("a floor").version, third.version, "the floor stays");
+}
+
+#[tokio::test]
+async fn a_changed_file_of_a_bundle_is_found() {
+    let cloud = Cloud::start().await;
+    let mut node = Node::join("basel", &cloud).await;
+    cloud.push(&[("feeds.yaml", "feeds: []\n")]).await;
+    let Desired { digest, dir, .. } = desired(&mut node).await;
+    std::fs::write(dir.join("feeds.yaml"), "feeds: [evil]\n").expect("written");
+    let error = sync::verify_bundle(node.folder.path(), digest).expect_err("changed").to_string();
+    assert!(error.contains("feeds.yaml is not what the manifest says"), "{error}");
+}
+
+fn question() -> PendingApproval {
+    let proposal = json!({"stop": "press-1", "because": "bearing"});
+    let at = edge_agent::clock::now();
+    PendingApproval {
+        approval: ApprovalId::derive(at, b"q"),
+        run: RunId::derive(at, b"r"),
+        workflow: "plant/stop".to_owned(),
+        role: "maintenance".to_owned(),
+        title: "Stop the press?".to_owned(),
+        shown: Digest::of_json(&proposal),
+        proposal: Some(proposal),
+        label: Label::default(),
+        asked: at,
+        deadline: None,
+    }
+}
+
+#[tokio::test]
+async fn a_question_travels_up_and_its_answer_back_once() {
+    let cloud = Cloud::start().await;
+    let mut node = Node::join("basel", &cloud).await;
+    node.link_is_up().await;
+    let asked = question();
+    node.questions.send_replace(vec![asked.clone()]);
+    node.log(&["asked"]).await;
+    let control = cloud.control();
+    let open = until("the question arrives", async || {
+        control.read("look", |c| approvals::list(c, true, 10)).await.expect("readable").pop()
+    })
+    .await;
+    assert_eq!(open.question, asked);
+    let secret = control.create_operator(&cloud.admin, "ada", vec!["maintenance".to_owned()]).await.expect("made");
+    let ada = control.login(&secret).await.expect("readable").expect("known");
+    let other = Digest::of(b"something else");
+    let refused = control.decide(&ada, asked.approval, other, Verdict::Approved, None).await.expect_err("not shown");
+    assert_eq!(refused.refusal().code, "shown-differs");
+    control.decide(&ada, asked.approval, asked.shown, Verdict::Approved, None).await.expect("decided");
+    control.decide(&ada, asked.approval, asked.shown, Verdict::Approved, None).await.expect("a repeat is no harm");
+    let answer = tokio::time::timeout(Duration::from_secs(30), node.handles.answers.recv());
+    let answer = answer.await.expect("in time").expect("syncing");
+    assert_eq!((answer.answer.by.as_str(), answer.answer.verdict), ("ada", Verdict::Approved));
+    assert_eq!(answer.answer.shown, asked.shown);
+    node.questions.send_replace(Vec::new());
+    answer.done.send(Ok(())).expect("waited for");
+    until("the outcome is known", async || {
+        let known = control.read("look", move |c| approvals::get(c, asked.approval)).await.expect("readable");
+        (known.expect("kept").state() == approvals::State::Delivered).then_some(())
+    })
+    .await;
+    assert!(node.handles.answers.try_recv().is_err(), "the answer came once");
+}
+
+#[tokio::test]
+async fn runs_are_reported_as_they_change() {
+    let cloud = Cloud::start().await;
+    let mut node = Node::join("basel", &cloud).await;
+    node.link_is_up().await;
+    let at = edge_agent::clock::now();
+    let run = |status: &str, after: i64| RunSummary {
+        run: RunId::derive(at, b"r"),
+        workflow: "plant/explain".to_owned(),
+        version: "1.0.0".to_owned(),
+        bundle: Digest::of(b"b"),
+        status: status.to_owned(),
+        task: None,
+        note: None,
+        subject: Some("press-1/temperature".to_owned()),
+        label: Label::default(),
+        started: at,
+        updated: at.plus_micros(after),
+        ended: None,
+    };
+    for (status, after) in [("running", 1), ("completed", 2)] {
+        node.runs.send_replace(vec![run(status, after)]);
+        node.log(&[status]).await;
+        until("the run is shown", async || {
+            let runs =
+                cloud.control().read("look", |c| runs::list(c, &runs::Filter::default())).await.expect("readable");
+            (runs.first()?.summary.status == status).then_some(())
+        })
+        .await;
+    }
+}
