@@ -67,11 +67,7 @@ async fn a_node_of_another_fleet_and_an_impostor_server_are_named() {
     std::fs::write(&path, papers.replace(ours.control().url(), theirs.control().url())).expect("written");
     let identity = Identity::open(folder.path(), &name("basel")).expect("readable");
     let mut node = Node::start(folder, identity);
-    let down = node
-        .handles
-        .link
-        .wait_for(|link| matches!(link, Link::Down { reason, .. } if reason.contains("another authority")));
-    tokio::time::timeout(Duration::from_secs(20), down).await.expect("named in time").expect("syncing");
+    is_down(&mut node, "another authority").await;
 
     // The authority of the other control plane is trusted, but the certificate is not one of its own.
     let mut papers: serde_json::Value = serde_json::from_str(&papers).expect("JSON");
@@ -81,8 +77,19 @@ async fn a_node_of_another_fleet_and_an_impostor_server_are_named() {
     std::fs::write(&path, papers.to_string()).expect("written");
     let identity = Identity::open(folder.path(), &name("basel")).expect("readable");
     let mut node = Node::start(folder, identity);
-    let down = node.handles.link.wait_for(
-        |link| matches!(link, Link::Down { reason, .. } if reason.contains("does not accept this node's certificate")),
-    );
-    tokio::time::timeout(Duration::from_secs(20), down).await.expect("named in time").expect("syncing");
+    is_down(&mut node, "does not accept this node's certificate").await;
+}
+
+/// Waits until the link is down for a reason that says this.
+async fn is_down(node: &mut Node, expected: &str) {
+    let mut said = Vec::new();
+    let down = node.handles.link.wait_for(|link| match link {
+        Link::Down { reason, .. } => {
+            said.push(reason.clone());
+            reason.contains(expected)
+        }
+        _ => false,
+    });
+    let named = tokio::time::timeout(Duration::from_secs(20), down).await.is_ok_and(|link| link.is_ok());
+    assert!(named, "{expected:?} was expected, but it was said: {said:#?}");
 }

@@ -111,7 +111,8 @@ async fn an_entry_changed_on_the_node_before_it_was_shipped_is_found_there() {
     log(&store, &["b", "c"]).await;
     drop(store);
     let file = rusqlite::Connection::open(folder.path().join("node.db")).expect("opens");
-    file.execute("UPDATE ledger SET body = replace(body, '\"b\"', '\"x\"') WHERE seq = 1", []).expect("changed");
+    file.execute("UPDATE ledger SET body = CAST(replace(body, '\"b\"', '\"x\"') AS BLOB) WHERE seq = 1", [])
+        .expect("changed");
     drop(file);
     let node = Node::start(folder, identity);
     let complaint = until("the node complains", async || {

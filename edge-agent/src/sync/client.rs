@@ -142,7 +142,14 @@ impl Client {
             Some(rustls::Error::InvalidCertificate(detail)) => {
                 Error::WrongServer { url, detail: format!("{detail:?}") }
             }
-            _ => Error::Unreachable { url, detail: with_sources(error) },
+            _ => {
+                let detail = with_sources(error);
+                // With TLS 1.3 the refusal comes after the handshake, and HTTP/2 keeps its text alone.
+                match detail.split_once("received fatal alert: ") {
+                    Some((_, alert)) => Error::CertificateRefused { url, detail: format!("TLS alert {alert}") },
+                    None => Error::Unreachable { url, detail },
+                }
+            }
         }
     }
 }
