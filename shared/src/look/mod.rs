@@ -2,6 +2,7 @@
 //! in words. Text, nothing else.
 
 mod told;
+pub mod words;
 
 pub use told::{Told, Tone, tell};
 

@@ -66,7 +66,7 @@ pub(super) fn card(question: &PendingApproval, session: &Session, brief: bool) -
             header {
                 h2 { (question.title) }
                 p { "for " strong { (question.role) } ", asked " (parts::when(question.asked))
-                    @if let Some(deadline) = question.deadline { ", until " time datetime=(deadline) { (deadline.to_string()[..16].replace('T', " ")) } } }
+                    @if let Some(deadline) = question.deadline { ", until " time datetime=(deadline) { (shared::look::words::minute(deadline)) } } }
                 a.end href=(format!("/runs/{}", question.run)) { "The run behind it" }
             }
             div.pad {

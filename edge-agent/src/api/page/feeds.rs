@@ -1,7 +1,8 @@
 //! The feeds with their counters and live values.
 
 use axum::{Extension, extract::State};
-use maud::{Markup, html};
+use maud::{Markup, PreEscaped, html};
+use shared::look::words;
 
 use super::parts::{self, Unreadable};
 use crate::api::{Shared, auth::Session, live::Feed};
@@ -26,8 +27,8 @@ pub(super) async fn show(State(server): Shared, Extension(session): Extension<Se
 fn one(feed: &Feed) -> Markup {
     html! {
         div.pad { span.soft {
-            (parts::number(feed.per_second)) " readings a second · " (parts::group(feed.messages as f64)) " messages · "
-            (parts::group(feed.readings as f64)) " readings kept · " (feed.findings) " findings "
+            (words::number(feed.per_second)) " readings a second · " (words::count(feed.messages as f64)) " messages · "
+            (words::count(feed.readings as f64)) " readings kept · " (feed.findings) " findings "
             @if feed.quarantined > 0 { (parts::pill("wait", &format!("{} quarantined", feed.quarantined))) " " }
             @if feed.shed > 0 { (parts::pill("bad", &format!("{} shed", feed.shed))) }
         } }
@@ -37,8 +38,8 @@ fn one(feed: &Feed) -> Markup {
                 tbody { @for series in feed.series.iter().take(SERIES_SHOWN) { tr {
                     td { (series.device) @if series.anomalous { " " (parts::pill("bad", "unusual")) } }
                     td { (series.channel) }
-                    td.n { (parts::number(series.value)) " " span.faint { (series.unit) } }
-                    td { (parts::spark(&series.trend, series.anomalous)) }
+                    td.n { (words::number(series.value)) " " span.faint { (series.unit) } }
+                    td { (PreEscaped(words::spark(&series.trend, if series.anomalous { "spark hot" } else { "spark" }))) }
                     td.t { time datetime=(series.at) { (series.at.to_string().replace('T', " ").replace('Z', "")) } }
                 } } }
             } }

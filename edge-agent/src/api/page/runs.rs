@@ -9,7 +9,12 @@ use axum::{
 use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::Value;
-use shared::{id::RunId, ledger::entry::Entry, look, wire::v1::RunSummary};
+use shared::{
+    id::RunId,
+    ledger::entry::Entry,
+    look::{self, words},
+    wire::v1::RunSummary,
+};
 
 use super::parts::{self, Unreadable};
 use crate::{
@@ -130,7 +135,7 @@ pub(super) async fn ledger(
     let oldest = entries.last().and_then(|entry| entry["seq"].as_u64()).unwrap_or(0);
     let body = html! {
         h1 { "Ledger" }
-        p.lead #size data-live { (parts::group(size as f64)) " entries. Each is a leaf of a Merkle tree whose head the node signs and the control plane countersigns; "
+        p.lead #size data-live { (words::count(size as f64)) " entries. Each is a leaf of a Merkle tree whose head the node signs and the control plane countersigns; "
             code { "edge-agent ledger verify" } " checks all of it." }
         section.sheet {
             ol.steps #entries data-live { @for entry in &entries { (step(entry, true)) } }

@@ -2,7 +2,7 @@
 
 use axum::{Extension, extract::State};
 use maud::{Markup, html};
-use shared::wire::v1::Health;
+use shared::{look::words, wire::v1::Health};
 
 use super::parts::{self, Unreadable};
 use crate::{
@@ -33,14 +33,14 @@ pub(super) async fn show(State(server): Shared, Extension(session): Extension<Se
         p.lead #lead data-live { (sentence(&live)) }
         div #complaints data-live { @for complaint in &live.complaints { p.note.wait { (complaint) } } }
         dl.tiles #tiles data-live {
-            (tile("Readings a second", &parts::number(live.feeds.iter().map(|feed| feed.per_second).sum()),
+            (tile("Readings a second", &words::number(live.feeds.iter().map(|feed| feed.per_second).sum()),
                 &format!("{} devices", live.devices())))
-            (tile("Readings kept", &parts::group(live.figures()["readings_count"]),
-                &format!("{} quarantined", parts::group(live.figures()["quarantined_count"]))))
+            (tile("Readings kept", &words::count(live.figures()["readings_count"]),
+                &format!("{} quarantined", words::count(live.figures()["quarantined_count"]))))
             (tile("Open questions", &open.len().to_string(), if open.is_empty() { "nobody is asked" } else { "a person decides" }))
             (tile("Runs", &count(&["running", "waiting", "parked"]).to_string(),
                 &format!("open; {} completed, {} faulted", count(&["completed"]), count(&["faulted"]))))
-            (tile("Ledger", &parts::group(ledger as f64), "entries"))
+            (tile("Ledger", &words::count(ledger as f64), "entries"))
         }
         @for question in &open { (super::approvals::card(question, &session, true)) }
         div.two {
@@ -88,7 +88,7 @@ fn findings(live: &Live) -> Markup {
                 tbody { @for finding in live.findings.iter().take(FINDINGS_SHOWN) { tr {
                     td { (finding.device) }
                     td { (finding.channel) }
-                    td.n { (parts::number(finding.value)) " " span.faint { (finding.unit) } }
+                    td.n { (words::number(finding.value)) " " span.faint { (finding.unit) } }
                     td { (parts::pill(if finding.severity == "critical" { "bad" } else { "wait" }, &finding.detector)) }
                     td.t { (parts::when(finding.at)) }
                 } } }
