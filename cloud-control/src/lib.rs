@@ -4,6 +4,7 @@
 //! `api` speaks HTTP, `control` does what was asked, `fleet` decides, `store` remembers, `console` shows.
 
 pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod console;
 pub mod control;
