@@ -1,12 +1,14 @@
 //! Text from a model: the contract, and its front. A call blocks its thread for as long as the model computes;
 //! whoever calls it from async code gives it a thread of its own.
 
+mod chat;
 mod extract;
 mod passages;
 mod stream;
 
 use std::ops::ControlFlow;
 
+pub use chat::load_gguf;
 pub use extract::{Extract, extract};
 pub use passages::with_passages;
 use serde::{Deserialize, Serialize};

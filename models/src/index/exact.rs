@@ -1,6 +1,9 @@
 //! The vectors themselves, side by side in memory, and the search that compares all of them.
 
-use std::{cmp::Ordering, collections::BinaryHeap, collections::HashMap};
+use std::{
+    cmp::Ordering,
+    collections::{BinaryHeap, HashMap},
+};
 
 use crate::{Error, embed::similarity};
 
@@ -33,8 +36,12 @@ impl Vectors {
         &self.values
     }
 
-    pub(super) fn get(&self, place: usize) -> &[f32] {
+    fn get(&self, place: usize) -> &[f32] {
         &self.values[place * self.dimensions..][..self.dimensions]
+    }
+
+    pub(super) fn of(&self, id: u64) -> Option<&[f32]> {
+        self.places.get(&id).map(|&place| self.get(place))
     }
 
     pub(super) fn check(&self, vector: &[f32]) -> Result<(), Error> {

@@ -1,13 +1,12 @@
 //! The text that an answer may be taken from, as sentences that know their label, their section and their passage.
 //! Reads plain text and the Markdown that manuals are written in: headings, lists, tables, `Cause:` labels.
 
-use unicode_segmentation::UnicodeSegmentation;
-
-use super::{
-    intent::{Intent, labelled},
-    words::readable,
+use super::intent::{Intent, labelled};
+use crate::{
+    Error,
+    generate::Passage,
+    text::{readable, sentences},
 };
-use crate::{Error, generate::Passage};
 
 /// A long manual chapter; a request that brings more should have retrieved first.
 const CONTEXT_BYTES_MAX: usize = 1 << 20;
@@ -244,23 +243,6 @@ fn label_of(text: &str) -> Option<(&str, &str)> {
 fn clean(text: &str) -> String {
     let plain = text.replace("**", "").replace("__", "").replace('`', "");
     plain.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// Sentences by Unicode's rules (UAX 29), but an abbreviation ends none.
-pub(super) fn sentences(text: &str) -> Vec<String> {
-    const ABBREVIATIONS: &[&str] =
-        &["e.g.", "i.e.", "approx.", "no.", "fig.", "max.", "min.", "ca.", "cf.", "incl.", "sec.", "vs."];
-    let mut found: Vec<String> = Vec::new();
-    let mut is_open = false;
-    for piece in text.split_sentence_bounds() {
-        match found.last_mut().filter(|_| is_open) {
-            Some(last) => last.push_str(piece),
-            None => found.push(piece.to_owned()),
-        }
-        let last_word = piece.trim_end().rsplit(char::is_whitespace).next().unwrap_or_default().to_lowercase();
-        is_open = ABBREVIATIONS.contains(&last_word.trim_start_matches('('));
-    }
-    found.iter().map(|sentence| sentence.trim().to_owned()).filter(|sentence| !sentence.is_empty()).collect()
 }
 
 #[cfg(test)]

@@ -8,12 +8,12 @@ use super::{
     intent::{Intent, asked},
     rank::{Evidence, Query, Ranked},
     shape::{Kind, Property, Range, Shape},
-    words::{numbers, readable, shorten, stated, stems},
 };
 use crate::{
     Error,
     embed::{Embedder, similarity},
     generate::Passage,
+    text::{numbers, readable, shorten, stated, stems},
 };
 
 /// What a list without bounds gets: the best, not all that there is.

@@ -3,7 +3,7 @@
 
 use unicode_segmentation::UnicodeSegmentation;
 
-use super::words::stem;
+use crate::text::stem;
 
 /// A kind of statement in a manual.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

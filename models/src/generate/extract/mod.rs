@@ -7,7 +7,6 @@ mod fill;
 mod intent;
 mod rank;
 mod shape;
-mod words;
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -21,6 +20,7 @@ use super::{Answer, Finish, Generator, Message, Passage, Request, Role, passages
 use crate::{
     Error,
     embed::{Embedder, default_embedder, similarity},
+    text,
 };
 
 /// How many sentences answer one thing that was asked.
@@ -153,7 +153,7 @@ impl Generator for Extract {
         let messages = request.messages.iter().map(|message| message.content.as_str()).collect::<Vec<_>>().join("\n");
         let task = Task::of(request)?;
         let tokens_in =
-            words::count(&messages) + task.passages.iter().map(|passage| words::count(&passage.text)).sum::<usize>();
+            text::count(&messages) + task.passages.iter().map(|passage| text::count(&passage.text)).sum::<usize>();
         let mut stream = Stream::new(&request.stop, on_text);
         let mut finish = Finish::Stop;
         if let Some(schema) = &request.schema {
@@ -164,7 +164,7 @@ impl Generator for Extract {
         } else {
             let mut left = request.max_tokens;
             for (at, sentence) in self.sentences(task)?.iter().enumerate() {
-                let part = words::first(sentence, left);
+                let part = text::first(sentence, left);
                 let piece = if at > 0 && !part.is_empty() { format!(" {part}") } else { part.to_owned() };
                 if let ControlFlow::Break(reason) = stream.push(&piece) {
                     finish = reason;
@@ -174,11 +174,11 @@ impl Generator for Extract {
                     finish = Finish::Length;
                     break;
                 }
-                left -= words::count(sentence);
+                left -= text::count(sentence);
             }
         }
         let (text, finish) = stream.finish(finish);
-        let tokens_out = words::count(&text);
+        let tokens_out = text::count(&text);
         Ok(Answer { text, tokens_in, tokens_out, finish })
     }
 }
@@ -205,8 +205,7 @@ impl Task {
     /// Without passages the conversation itself is the context, but for the sentence that asks and for orders to the model.
     fn of_messages(messages: &[Message], last: usize) -> Result<Self, Error> {
         let prompt = messages[last].content.clone();
-        let focus =
-            focus(&prompt).unwrap_or_else(|| context::sentences(&prompt).into_iter().next().unwrap_or_default());
+        let focus = focus(&prompt).unwrap_or_else(|| text::sentences(&prompt).into_iter().next().unwrap_or_default());
         let text: Vec<String> = messages.iter().map(|message| message.content.replace(&focus, "\n\n")).collect();
         let mut context = Context::of_text(&text.join("\n\n"))?;
         context.sentences.retain(|sentence| !is_order(&sentence.text));
@@ -219,7 +218,7 @@ fn focus(prompt: &str) -> Option<String> {
     prompt
         .lines()
         .rev()
-        .find_map(|line| context::sentences(line).into_iter().rev().find(|sentence| sentence.ends_with('?')))
+        .find_map(|line| text::sentences(line).into_iter().rev().find(|sentence| sentence.ends_with('?')))
 }
 
 fn is_order(sentence: &str) -> bool {

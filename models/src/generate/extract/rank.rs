@@ -7,11 +7,11 @@ use unicode_segmentation::UnicodeSegmentation;
 use super::{
     context::Context,
     intent::{Intent, asked, offered},
-    words::{count, stems},
 };
 use crate::{
     Error,
     embed::{Embedder, normalise, similarity},
+    text::{count, stems},
 };
 
 /// A label that announces what was asked for outweighs everything but a wrong section.

@@ -1,4 +1,4 @@
-//! Words as the extractive generator compares them, and small readings of text: numbers, stated values, readable names.
+//! Small readings of text: sentences, words as ranking compares them, numbers, stated values, readable names. English.
 
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -12,14 +12,31 @@ const STOP_WORDS: &[&str] = &[
     "while", "who", "why", "will", "with", "would", "you", "your",
 ];
 
+/// Sentences by Unicode's rules (UAX 29), but an abbreviation ends none.
+pub(crate) fn sentences(text: &str) -> Vec<String> {
+    const ABBREVIATIONS: &[&str] =
+        &["e.g.", "i.e.", "approx.", "no.", "fig.", "max.", "min.", "ca.", "cf.", "incl.", "sec.", "vs."];
+    let mut found: Vec<String> = Vec::new();
+    let mut is_open = false;
+    for piece in text.split_sentence_bounds() {
+        match found.last_mut().filter(|_| is_open) {
+            Some(last) => last.push_str(piece),
+            None => found.push(piece.to_owned()),
+        }
+        let last_word = piece.trim_end().rsplit(char::is_whitespace).next().unwrap_or_default().to_lowercase();
+        is_open = ABBREVIATIONS.contains(&last_word.trim_start_matches('('));
+    }
+    found.iter().map(|sentence| sentence.trim().to_owned()).filter(|sentence| !sentence.is_empty()).collect()
+}
+
 /// The words of a text that carry meaning, lower case and without common English endings.
-pub(super) fn stems(text: &str) -> Vec<String> {
+pub(crate) fn stems(text: &str) -> Vec<String> {
     let lower = text.to_lowercase();
     lower.unicode_words().filter(|word| STOP_WORDS.binary_search(word).is_err()).map(stem).collect()
 }
 
 /// The word without a plural or verb ending, so that `bearings` meets `bearing` and `overheated` meets `overheating`.
-pub(super) fn stem(word: &str) -> String {
+pub(crate) fn stem(word: &str) -> String {
     let cut = |ending: &str, left_min: usize| word.strip_suffix(ending).filter(|left| left.len() >= left_min);
     let left = cut("ings", 3)
         .or_else(|| cut("ing", 3))
@@ -34,18 +51,18 @@ pub(super) fn stem(word: &str) -> String {
 }
 
 /// How many words a text has; what the extractive generator counts as tokens.
-pub(super) fn count(text: &str) -> usize {
+pub(crate) fn count(text: &str) -> usize {
     text.unicode_words().count()
 }
 
 /// The text up to the end of its n-th word; the whole text when it has no more.
-pub(super) fn first(text: &str, words: usize) -> &str {
+pub(crate) fn first(text: &str, words: usize) -> &str {
     let next = text.unicode_word_indices().nth(words).map(|(at, _)| at);
     next.map_or(text, |end| text[..end].trim_end())
 }
 
 /// `rootCause`, `root_cause` and `root-cause` as `root cause`.
-pub(super) fn readable(name: &str) -> String {
+pub(crate) fn readable(name: &str) -> String {
     let mut out = String::new();
     let mut was_lower = false;
     for c in name.chars() {
@@ -63,7 +80,7 @@ pub(super) fn readable(name: &str) -> String {
 }
 
 /// The numbers of a text in order. Digits that belong to a name (`P-101`, `M8`, `2026-11-21`) are none.
-pub(super) fn numbers(text: &str) -> Vec<f64> {
+pub(crate) fn numbers(text: &str) -> Vec<f64> {
     let bytes = text.as_bytes();
     let mut found = Vec::new();
     let mut at = 0;
@@ -92,7 +109,7 @@ pub(super) fn numbers(text: &str) -> Vec<f64> {
 }
 
 /// The value that a text states for a name, as JSON (`"device": "press-1"`), as `device=press-1`, or as a line `Device: press-1`.
-pub(super) fn stated<'a>(name: &str, text: &'a str) -> Option<&'a str> {
+pub(crate) fn stated<'a>(name: &str, text: &'a str) -> Option<&'a str> {
     in_json(name, text).or_else(|| in_json(&readable(name), text)).or_else(|| {
         let readable = readable(name);
         text.lines().find_map(|line| {
@@ -116,7 +133,7 @@ fn in_json<'a>(name: &str, text: &'a str) -> Option<&'a str> {
 }
 
 /// The first words of a text that have no more than this many characters together.
-pub(super) fn shorten(text: &str, chars_max: usize) -> &str {
+pub(crate) fn shorten(text: &str, chars_max: usize) -> &str {
     let Some((end, _)) = text.char_indices().nth(chars_max) else { return text };
     let whole_words = text[..end].rfind(char::is_whitespace).filter(|_| !text[end..].starts_with(char::is_whitespace));
     text[..whole_words.filter(|&at| at > 0).unwrap_or(end)].trim_end()

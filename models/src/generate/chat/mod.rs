@@ -1,0 +1,150 @@
+//! A chat model from a GGUF file: template, tokens, decoder, sampler.
+
+mod merge;
+mod sample;
+mod template;
+mod tokens;
+
+use std::{ops::ControlFlow, path::Path, sync::Arc};
+
+use sample::Sampler;
+use template::Template;
+use tokens::Tokens;
+
+use super::{Answer, Finish, Generator, Message, Request, Role, passages::with_passages, stream::Stream};
+use crate::{
+    Error,
+    candle::{Decoder, gguf::Gguf},
+};
+
+/// A loaded model. Answers may be asked of it from several threads; each takes memory for its own context.
+struct Chat {
+    name: String,
+    tokens: Tokens,
+    template: Template,
+    decoder: Decoder,
+}
+
+/// Loads a chat model of the Llama, Qwen2 or Qwen3 family. The file's name becomes the model's.
+///
+/// # Errors
+/// When the file is cut off, contradicts itself, or is of another family.
+pub fn load_gguf(path: &Path) -> Result<Arc<dyn Generator>, Error> {
+    Ok(Arc::new(Chat::load(path)?))
+}
+
+impl Chat {
+    fn load(path: &Path) -> Result<Self, Error> {
+        let file = Gguf::open(path)?;
+        let tokens = Tokens::load(&file)?;
+        let source = file.value("tokenizer.chat_template").map(|_| file.text("tokenizer.chat_template")).transpose()?;
+        let template = Template::new(source, tokens.begin_text(), tokens.end_text());
+        let template = template.map_err(|error| file.wrong(format!("tokenizer.chat_template: {error:#}")))?;
+        let decoder = crate::candle::decoder(&file, tokens.len())?;
+        let name = file.path().file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        Ok(Self { name, tokens, template, decoder })
+    }
+
+    /// The prompt's tokens.
+    fn prompt(&self, request: &Request) -> Result<Vec<u32>, Error> {
+        let mut messages = with_passages(&request.messages, &request.passages);
+        if !messages.iter().any(|message| message.role == Role::User) {
+            return Err(Error::request("messages hold none by the user: expected at least one"));
+        }
+        for message in &mut messages {
+            message.content = self.tokens.without_controls(&message.content);
+        }
+        let text = self.render(&messages)?;
+        let tokens = self.tokens.encode(&text)?;
+        if tokens.len() >= self.decoder.context() {
+            let (found, most) = (tokens.len(), self.decoder.context());
+            return Err(Error::request(format!(
+                "prompt has {found} tokens: expected fewer than the context of {most}"
+            )));
+        }
+        Ok(tokens)
+    }
+
+    fn render(&self, messages: &[Message]) -> Result<String, Error> {
+        let rendered = self.template.render(messages);
+        rendered.map_err(|error| {
+            Error::request(format!("the chat template of {} refuses the messages: {error:#}", self.name))
+        })
+    }
+}
+
+/// Bytes of tokens as text, holding back characters that are not yet whole.
+#[derive(Default)]
+struct Characters {
+    pending: Vec<u8>,
+}
+
+impl Characters {
+    fn push(&mut self, bytes: &[u8]) -> String {
+        self.pending.extend_from_slice(bytes);
+        let mut text = String::new();
+        loop {
+            match std::str::from_utf8(&self.pending) {
+                Ok(whole) => {
+                    text.push_str(whole);
+                    self.pending.clear();
+                    return text;
+                }
+                Err(error) => {
+                    let (whole, rest) = self.pending.split_at(error.valid_up_to());
+                    text.push_str(&String::from_utf8_lossy(whole));
+                    let Some(wrong) = error.error_len() else {
+                        self.pending = rest.to_vec();
+                        return text;
+                    };
+                    text.push(char::REPLACEMENT_CHARACTER);
+                    self.pending = rest[wrong..].to_vec();
+                }
+            }
+        }
+    }
+}
+
+impl Generator for Chat {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn generate(&self, request: &Request, on_text: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<Answer, Error> {
+        let prompt = self.prompt(request)?;
+        let mut session = self.decoder.session();
+        let mut logits = self.decoder.forward(&mut session, &prompt)?;
+        let mut sampler = Sampler::new(request.temperature, request.top_p, request.seed);
+        let mut stream = Stream::new(&request.stop, on_text);
+        let mut characters = Characters::default();
+        let most = request.max_tokens.min(self.decoder.context() - prompt.len());
+        let mut finish = Finish::Length;
+        let mut tokens_out = 0;
+        while tokens_out < most {
+            let token = sampler.choose(&logits, &|_| true);
+            let token = token
+                .ok_or_else(|| Error::request(format!("{} gives no numbers: its weights are broken", self.name)))?;
+            if self.tokens.is_end(token) {
+                finish = Finish::Stop;
+                break;
+            }
+            let mut text = characters.push(self.tokens.bytes(token));
+            if tokens_out == 0 && self.tokens.adds_space() {
+                text = text.trim_start_matches(' ').to_owned();
+            }
+            tokens_out += 1;
+            if let ControlFlow::Break(reason) = stream.push(&text) {
+                finish = reason;
+                break;
+            }
+            if tokens_out < most {
+                logits = self.decoder.forward(&mut session, &[token])?;
+            }
+        }
+        let (text, finish) = stream.finish(finish);
+        Ok(Answer { text, tokens_in: prompt.len(), tokens_out, finish })
+    }
+}
+
+#[cfg(test)]
+mod tests;
