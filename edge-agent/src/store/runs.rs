@@ -1,15 +1,51 @@
-//! Runs and open questions as pages, command lines and the control plane are told of them. Reads alone; the engine's
-//! rooms write these tables.
+//! Runs, questions and findings as pages, command lines and the control plane are told of them. Reads alone; the
+//! `workflow` room writes these tables.
 
 use std::str::FromStr;
 
+use edge_core::engine::{
+    Record,
+    history::{self, TaskView},
+};
 use rusqlite::{Connection, OptionalExtension as _, Row, params, types::Type};
+use serde::Serialize;
 use serde_json::Value;
 use shared::{
-    id::RunId,
+    event::Event,
+    id::{ApprovalId, RunId},
     time::Timestamp,
     wire::v1::{PendingApproval, RunSummary},
 };
+
+/// One run in full.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunDetail {
+    #[serde(flatten)]
+    pub summary: RunSummary,
+    /// What started it: `event <source> <id>`, `schedule <instant>`, `by hand`.
+    pub trigger: String,
+    pub input: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Value>,
+    /// In the order in which they began.
+    pub tasks: Vec<TaskView>,
+}
+
+/// One question in full.
+#[derive(Debug, Clone, Serialize)]
+pub struct ApprovalView {
+    #[serde(flatten)]
+    pub question: PendingApproval,
+    pub task: String,
+    /// `pending`, `approved`, `rejected` or `expired`.
+    pub status: String,
+    pub by: Option<String>,
+    pub place: Option<String>,
+    pub comment: Option<String>,
+    pub decided: Option<Timestamp>,
+}
 
 /// Which runs to list.
 #[derive(Debug, Clone, Default)]
@@ -24,9 +60,9 @@ pub struct Filter {
 
 const SUMMARY: &str = "SELECT run.id, run.workflow, run.version, run.bundle, run.status, run.input, run.label, run.error, \
      run.created_at, run.changed_at, run.ended_at, \
-     (SELECT key FROM outbox WHERE outbox.run = run.id ORDER BY ask LIMIT 1), \
      (SELECT function FROM outbox WHERE outbox.run = run.id AND ask_again_at IS NOT NULL LIMIT 1), \
-     (SELECT role FROM approval WHERE approval.run = run.id AND approval.status = 'pending' LIMIT 1) FROM run";
+     (SELECT role FROM approval WHERE approval.run = run.id AND approval.status = 'pending' LIMIT 1), \
+     run.task, run.subject, run.note FROM run";
 const PARKED: &str = "EXISTS (SELECT 1 FROM outbox WHERE outbox.run = run.id AND ask_again_at IS NOT NULL)";
 
 /// Runs by their last change, the newest first.
@@ -75,52 +111,116 @@ pub fn counts(connection: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
     connection.prepare_cached(&sql)?.query_map([], read)?.collect()
 }
 
+/// One run with its tasks.
+///
+/// # Errors
+/// As `list`.
+pub fn detail(connection: &Connection, run: RunId) -> rusqlite::Result<Option<RunDetail>> {
+    let Some(summary) = one(connection, run)? else { return Ok(None) };
+    let maybe = |row: &Row<'_>, column| row.get::<_, Option<String>>(column)?.map(|_| json(row, column)).transpose();
+    let (trigger, input, output, error) = connection
+        .prepare_cached("SELECT trigger, input, output, error FROM run WHERE id = ?1")?
+        .query_row([run.to_string()], |row| Ok((row.get(0)?, json(row, 1)?, maybe(row, 2)?, maybe(row, 3)?)))?;
+    let mut records: Vec<Record> = Vec::new();
+    let mut statement = connection.prepare_cached("SELECT records FROM run_step WHERE run = ?1 ORDER BY seq")?;
+    let mut rows = statement.query([run.to_string()])?;
+    while let Some(row) = rows.next()? {
+        records.extend(json::<Vec<Record>>(row, 0)?);
+    }
+    Ok(Some(RunDetail { summary, trigger, input, output, error, tasks: history::tasks(&records) }))
+}
+
+const QUESTION: &str = "SELECT id, run, workflow, role, title, shown, digest, label, requested_at, deadline, \
+     task, status, by, place, comment, decided_at FROM approval";
+
 /// The questions that wait for a person, the oldest first.
 ///
 /// # Errors
 /// As `list`.
 pub fn approvals_pending(connection: &Connection) -> rusqlite::Result<Vec<PendingApproval>> {
-    let sql = "SELECT id, run, workflow, role, title, shown, digest, label, requested_at, deadline FROM approval \
-               WHERE status = 'pending' ORDER BY requested_at, id";
-    let read = |row: &Row<'_>| {
-        Ok(PendingApproval {
-            approval: text(row, 0)?,
-            run: text(row, 1)?,
-            workflow: row.get(2)?,
-            role: row.get(3)?,
-            title: row.get(4)?,
-            proposal: Some(json(row, 5)?),
-            shown: text(row, 6)?,
-            label: json(row, 7)?,
-            asked: Timestamp::from_micros(row.get(8)?),
-            deadline: row.get::<_, Option<i64>>(9)?.map(Timestamp::from_micros),
-        })
-    };
-    connection.prepare_cached(sql)?.query_map([], read)?.collect()
+    let sql = format!("{QUESTION} WHERE status = 'pending' ORDER BY requested_at, id");
+    connection.prepare_cached(&sql)?.query_map([], question)?.collect()
+}
+
+/// One question, open or not.
+///
+/// # Errors
+/// As `list`.
+pub fn approval(connection: &Connection, id: ApprovalId) -> rusqlite::Result<Option<ApprovalView>> {
+    let sql = format!("{QUESTION} WHERE id = ?1");
+    connection.prepare_cached(&sql)?.query_row([id.to_string()], approval_view).optional()
+}
+
+/// Questions, open or not, the newest first.
+///
+/// # Errors
+/// As `list`.
+pub fn approvals(connection: &Connection, limit: usize) -> rusqlite::Result<Vec<ApprovalView>> {
+    let sql = format!("{QUESTION} ORDER BY requested_at DESC, id DESC LIMIT ?1");
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    connection.prepare_cached(&sql)?.query_map([limit], approval_view)?.collect()
+}
+
+/// Findings with the instant at which the node took them, the newest first.
+///
+/// # Errors
+/// As `list`.
+pub fn findings(connection: &Connection, limit: usize) -> rusqlite::Result<Vec<(Timestamp, Event)>> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    connection
+        .prepare_cached("SELECT at, event FROM finding ORDER BY at DESC, id DESC LIMIT ?1")?
+        .query_map([limit], |row| Ok((Timestamp::from_micros(row.get(0)?), json(row, 1)?)))?
+        .collect()
+}
+
+fn question(row: &Row<'_>) -> rusqlite::Result<PendingApproval> {
+    Ok(PendingApproval {
+        approval: text(row, 0)?,
+        run: text(row, 1)?,
+        workflow: row.get(2)?,
+        role: row.get(3)?,
+        title: row.get(4)?,
+        proposal: Some(json(row, 5)?),
+        shown: text(row, 6)?,
+        label: json(row, 7)?,
+        asked: Timestamp::from_micros(row.get(8)?),
+        deadline: row.get::<_, Option<i64>>(9)?.map(Timestamp::from_micros),
+    })
+}
+
+fn approval_view(row: &Row<'_>) -> rusqlite::Result<ApprovalView> {
+    Ok(ApprovalView {
+        question: question(row)?,
+        task: row.get(10)?,
+        status: row.get(11)?,
+        by: row.get(12)?,
+        place: row.get(13)?,
+        comment: row.get(14)?,
+        decided: row.get::<_, Option<i64>>(15)?.map(Timestamp::from_micros),
+    })
 }
 
 fn summary(row: &Row<'_>) -> rusqlite::Result<RunSummary> {
-    let (key, parked, asked): (Option<String>, Option<String>, Option<String>) =
-        (row.get(11)?, row.get(12)?, row.get(13)?);
+    let (parked, asked): (Option<String>, Option<String>) = (row.get(11)?, row.get(12)?);
     let error: Option<String> = row.get(7)?;
     let status = if parked.is_some() { "parked".to_owned() } else { row.get(4)? };
     let note = match (error, parked, asked) {
         (Some(error), _, _) => Some(reason(&error)),
         (_, Some(function), _) => Some(format!("`{function}` waits until its target is in reach")),
         (_, _, Some(role)) => Some(format!("waits for {role}")),
-        _ => None,
+        _ => row.get(15)?,
     };
     let input: String = row.get(5)?;
+    let about = serde_json::from_str(&input).ok().and_then(|input| subject(&input));
     Ok(RunSummary {
         run: text(row, 0)?,
         workflow: row.get(1)?,
         version: row.get(2)?,
         bundle: text(row, 3)?,
         status,
-        // A key is `<run>:<task>#<iteration>`.
-        task: key.and_then(|key| Some(key.split_once(':')?.1.to_owned())),
+        task: row.get(13)?,
         note,
-        subject: serde_json::from_str(&input).ok().and_then(|input| subject(&input)),
+        subject: about.or(row.get(14)?),
         label: json(row, 6)?,
         started: Timestamp::from_micros(row.get(8)?),
         updated: Timestamp::from_micros(row.get(9)?),
@@ -199,6 +299,7 @@ mod tests {
         add(&connection, 2, "waiting", &json!([{"data": {"device": "pump-7", "channel": "vibration"}}]));
         let outbox = "INSERT INTO outbox VALUES (?1, 0, ?2, 'infer', 1, 99)";
         connection.execute(outbox, params![parked.to_string(), format!("{parked}:/do/2/ask")]).unwrap();
+        connection.execute("UPDATE run SET task = '/do/2/ask' WHERE id = ?1", [parked.to_string()]).unwrap();
 
         let filter = Filter { status: Some("parked".to_owned()), ..Filter::default() };
         let rows = list(&connection, &filter).unwrap();

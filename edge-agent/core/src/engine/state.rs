@@ -166,6 +166,18 @@ impl State {
         frames.chain([self.deadline]).flatten().min()
     }
 
+    /// The reference of an open task: its JSON pointer in the workflow.
+    #[must_use]
+    pub fn reference(&self, frame: FrameId) -> Option<String> {
+        self.frames.get(&frame).map(|frame| frame.definition.clone())
+    }
+
+    /// The places of the innermost open tasks: what the run is at.
+    pub fn at(&self) -> impl Iterator<Item = &str> {
+        let lists = |id: &FrameId| self.frames.values().any(|frame| frame.parent == Some(*id));
+        self.tasks().filter(move |(id, ..)| !lists(id)).map(|(_, frame, _)| frame.place.as_str())
+    }
+
     /// Whether work is left that `Continue` would do.
     #[must_use]
     pub fn has_more(&self) -> bool {

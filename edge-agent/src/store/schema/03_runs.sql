@@ -13,7 +13,8 @@ CREATE TABLE run (
     version    TEXT NOT NULL,
     definition TEXT NOT NULL REFERENCES workflow (digest),
     bundle     TEXT NOT NULL,          -- digest
-    trigger    TEXT NOT NULL,          -- what started it: `event <source> <id>`, `cron <instant>`, `by hand`
+    trigger    TEXT NOT NULL,          -- what started it: `event <source> <id>`, `schedule <instant>`, `by hand`
+    subject    TEXT,                   -- what it is about: the event's subject
     input      TEXT NOT NULL,          -- raw
     label      TEXT NOT NULL,          -- of the input until the run has begun; then of all that flowed in
     status     TEXT NOT NULL CHECK (status IN ('pending', 'running', 'waiting', 'completed', 'faulted', 'cancelled')),
@@ -22,6 +23,8 @@ CREATE TABLE run (
     ended_at   INTEGER,
     wake_at    INTEGER,                -- when the run must be looked at again, whatever happens meanwhile
     steps      INTEGER NOT NULL DEFAULT 0,
+    task       TEXT,                   -- the place of the task that it stands at
+    note       TEXT,                   -- what it waits for or died of, in one sentence
     output     TEXT,
     error      TEXT
 ) STRICT, WITHOUT ROWID;
@@ -78,6 +81,16 @@ CREATE TABLE schedule (
     rule     TEXT NOT NULL,            -- the cron expression or interval that `next_at` was computed from
     next_at  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- Findings that came in, each once.
+CREATE TABLE finding (
+    source  TEXT    NOT NULL,
+    id      TEXT    NOT NULL,
+    at      INTEGER NOT NULL,          -- when it was taken
+    event   TEXT    NOT NULL,
+    PRIMARY KEY (source, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX finding_at ON finding (at);
 
 -- Events that runs emitted and that have not been handed to the workflows that wait for them.
 CREATE TABLE emitted (

@@ -1,0 +1,68 @@
+//! The workflows that a node has: those that new runs start from, and the older versions that runs are pinned to.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, RwLock},
+};
+
+use shared::{digest::Digest, event::Event, workflow::Workflow};
+
+use edge_core::trigger;
+
+/// Old versions kept parsed; one that a run needs again is read from the store.
+const PINNED_MAX: usize = 64;
+
+/// Which workflows there are. Cheap to ask from many places.
+#[derive(Default)]
+pub(super) struct Catalog {
+    current: RwLock<Arc<Current>>,
+    pinned: RwLock<HashMap<Digest, Arc<Workflow>>>,
+}
+
+/// What new runs start from.
+pub(super) struct Current {
+    pub bundle: Digest,
+    /// By `namespace/name`.
+    pub workflows: BTreeMap<String, Arc<Workflow>>,
+}
+
+impl Default for Current {
+    fn default() -> Self {
+        Self { bundle: Digest::of(b""), workflows: BTreeMap::new() }
+    }
+}
+
+impl Current {
+    /// The workflows that the event starts.
+    pub fn started_by<'a>(&'a self, event: &'a Event) -> impl Iterator<Item = (&'a String, &'a Arc<Workflow>)> {
+        self.workflows.iter().filter(|(_, workflow)| trigger::starts(workflow, event))
+    }
+}
+
+impl Catalog {
+    pub fn current(&self) -> Arc<Current> {
+        Arc::clone(&self.current.read().expect("no thread panicked with the catalog"))
+    }
+
+    pub fn set(&self, current: Current) {
+        *self.current.write().expect("no thread panicked with the catalog") = Arc::new(current);
+    }
+
+    /// The version with this digest, if it is at hand.
+    pub fn version(&self, digest: Digest) -> Option<Arc<Workflow>> {
+        let current = self.current();
+        let found = current.workflows.values().find(|workflow| workflow.digest() == digest);
+        found
+            .cloned()
+            .or_else(|| self.pinned.read().expect("no thread panicked with the catalog").get(&digest).cloned())
+    }
+
+    /// Keeps an old version at hand.
+    pub fn pin(&self, workflow: &Arc<Workflow>) {
+        let mut pinned = self.pinned.write().expect("no thread panicked with the catalog");
+        if pinned.len() >= PINNED_MAX {
+            pinned.clear();
+        }
+        pinned.insert(workflow.digest(), Arc::clone(workflow));
+    }
+}

@@ -1,0 +1,296 @@
+//! One message of one run: decide, write, apply, and only then perform.
+
+use std::{
+    collections::VecDeque,
+    panic::AssertUnwindSafe,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use edge_core::engine::{
+    Command, Effect, Phase, Record, Rejection, Step,
+    effect::{Ask, Call, Completion, Failure, kind},
+};
+use futures::FutureExt as _;
+use shared::{
+    event::Event,
+    id::RunId,
+    label::Label,
+    ledger::entry::{Entry, Fact},
+    time::Timestamp,
+};
+
+use super::{
+    approval, facts,
+    journal::{self, Commit, Loaded, Summary, Written},
+    perform::{Outcome, Proposal},
+    runner::{Inner, Message},
+    timers::Due,
+};
+use crate::{clock, store};
+
+/// Between two tries to write to a store that cannot be written to: long enough to leave a full disk alone, short enough
+/// to go on soon after there is room.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+impl Inner {
+    /// Reads a run from the store; `None` when there is none, or the runner is closed before the store can be read.
+    pub(super) async fn load(self: &Arc<Self>, run: RunId) -> Option<Box<Loaded>> {
+        loop {
+            let inner = Arc::clone(self);
+            let read = move |connection: &rusqlite::Connection| journal::load(connection, &inner.catalog, run);
+            match self.store.read("load a run", read).await {
+                Ok(loaded) => return loaded.map(Box::new),
+                Err(store::Error::Closed { .. }) => return None,
+                Err(error) => {
+                    tracing::error!(%run, error = chain(&error), "a run cannot be read");
+                    tokio::time::sleep(STORE_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    pub(super) async fn handle(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, message: Message) {
+        match message {
+            Message::Command(command) => self.step(run, loaded, command, Vec::new()).await,
+            Message::Begin(begun) => {
+                if let Some((input, label)) = loaded.beginning.take() {
+                    self.step(run, loaded, Command::Start { input, label }, Vec::new()).await;
+                }
+                // The pump may have gone on without us.
+                let _ = begun.send(());
+            }
+            Message::Outcome { ask, outcome } => self.outcome(run, loaded, ask, *outcome).await,
+            Message::AskAgain(only) => {
+                let again: Vec<_> =
+                    loaded.state.asked().filter(|(ask, _)| only.is_none_or(|only| only == *ask)).collect();
+                for (ask, call) in again {
+                    self.perform(run, ask, Arc::clone(call));
+                }
+                if loaded.state.has_more() {
+                    self.step(run, loaded, Command::Continue, Vec::new()).await;
+                }
+            }
+        }
+    }
+
+    async fn outcome(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, ask: Ask, outcome: Result<Outcome, Failure>) {
+        let call = loaded.state.asked().find(|(known, _)| *known == ask).map(|(_, call)| Arc::clone(call));
+        let now = clock::now();
+        let task = call.as_ref().map(|call| call.task.clone());
+        let entries = |facts: Vec<Fact>| -> Vec<Entry> {
+            facts.into_iter().map(|fact| Entry { at: now, run: Some(run), task: task.clone(), fact }).collect()
+        };
+        match (outcome, call) {
+            (Ok(Outcome::Done(Completion { output, label, facts })), _) => {
+                let command = Command::Complete { ask, output, label };
+                self.step(run, loaded, command, entries(facts)).await;
+            }
+            (Ok(Outcome::Ask { proposal, facts }), Some(call)) => {
+                self.request(run, loaded, ask, call, proposal, facts).await;
+            }
+            (Ok(Outcome::Ask { facts, .. }), None) => self.append(entries(facts)).await,
+            (Err(Failure { error, facts, ask_again_at: Some(until) }), Some(_)) => {
+                let why = error.detail.unwrap_or_default();
+                self.park(run, ask, until, why, entries(facts)).await;
+            }
+            (Err(Failure { error, mut facts, .. }), call) => {
+                let function = call.map(|call| call.function.clone()).unwrap_or_default();
+                let detail = error.detail.as_deref().unwrap_or_default();
+                facts.push(Fact::EffectFailed { function, error: format!("{} {detail}", error.kind) });
+                self.step(run, loaded, Command::Fail { ask, error }, entries(facts)).await;
+            }
+        }
+    }
+
+    /// Decides about a command and what follows from it; `entries` go to the ledger with its first step.
+    async fn step(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, command: Command, mut entries: Vec<Entry>) {
+        let mut commands = VecDeque::from([command]);
+        while let Some(command) = commands.pop_front() {
+            let now = clock::now();
+            let (state, asked) = (loaded.state.clone(), command.clone());
+            let decide = move || edge_core::engine::decide(&state, asked, now);
+            let decided = tokio::task::spawn_blocking(decide).await.expect("a decision does not panic");
+            let step = match decided {
+                Ok(step) => step,
+                Err(rejection) => {
+                    if !matches!(rejection, Rejection::Ended | Rejection::NotAsked(_)) {
+                        tracing::warn!(%run, %rejection, "a command does not fit its run");
+                    }
+                    self.append(std::mem::take(&mut entries)).await;
+                    continue;
+                }
+            };
+            if step.records.is_empty() && entries.is_empty() {
+                self.timers.set(Due::Run(run), loaded.state.wake_at());
+                continue;
+            }
+            let (commit, more) = (self.commit_of(run, loaded, &step, std::mem::take(&mut entries), now), step.more);
+            let commit = Arc::new(commit);
+            match self.write(&commit).await {
+                Some(Written::Done) => {
+                    self.apply(run, loaded, step);
+                    if more {
+                        commands.push_front(Command::Continue);
+                    }
+                }
+                Some(Written::Overtaken { ask, output }) => {
+                    commands.push_front(command);
+                    commands.push_front(Command::Complete { ask, output, label: Label::default() });
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn commit_of(&self, run: RunId, loaded: &Loaded, step: &Step, entries: Vec<Entry>, now: Timestamp) -> Commit {
+        let origin = &loaded.origin;
+        let mut after = loaded.state.clone();
+        step.records.iter().for_each(|record| after.apply(record));
+        let keep = self.performer.keep(&origin.workflow, after.label());
+        let of_step = facts::of_step(&loaded.state, &step.records, &step.effects, origin, keep, now);
+        let mut commit = Commit {
+            run,
+            seq: loaded.steps,
+            now,
+            records: step.records.clone(),
+            entries: entries.into_iter().chain(of_step).collect(),
+            summary: Summary::of(&after, step.more),
+            answered: Vec::new(),
+            asked: Vec::new(),
+            withdrawn: Vec::new(),
+            emitted: Vec::new(),
+        };
+        for record in &step.records {
+            if let Record::Answered { ask, .. } = record {
+                commit.answered.push(*ask);
+            }
+        }
+        for effect in &step.effects {
+            match effect {
+                Effect::Call { ask, call } => commit.asked.push((*ask, Arc::clone(call))),
+                Effect::Emit { event, label, .. } => commit.emitted.push((Event::clone(event), label.clone())),
+                Effect::Withdraw { ask } => commit.withdrawn.push(*ask),
+            }
+        }
+        commit
+    }
+
+    fn apply(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, step: Step) {
+        step.records.iter().for_each(|record| loaded.state.apply(record));
+        loaded.steps += 1;
+        self.timers.set(Due::Run(run), loaded.state.wake_at());
+        for effect in step.effects {
+            match effect {
+                Effect::Call { ask, call } => self.perform(run, ask, call),
+                Effect::Emit { .. } => self.pump.notify_one(),
+                Effect::Withdraw { ask } => self.timers.set(Due::Parked(run, ask), None),
+            }
+        }
+        if matches!(loaded.state.phase(), Phase::Ended { .. }) {
+            tracing::debug!(%run, "a run ended");
+        }
+        self.note_change();
+    }
+
+    /// Performs an effect on a task of its own; the outcome comes into the run's inbox.
+    fn perform(self: &Arc<Self>, run: RunId, ask: Ask, call: Arc<Call>) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let inner = Arc::clone(self);
+        self.spawn(async move {
+            let permit = inner.performing.acquire().await.expect("the semaphore is never closed");
+            let performed = AssertUnwindSafe(inner.performer.perform(&call)).catch_unwind().await;
+            drop(permit);
+            let outcome = performed.unwrap_or_else(|_| {
+                tracing::error!(%run, function = call.function, "a room panicked");
+                Err(Failure::new(kind::RUNTIME, format!("`{}` broke down on this node", call.function)))
+            });
+            inner.in_flight.fetch_sub(1, Ordering::Relaxed);
+            inner.send(run, Message::Outcome { ask, outcome: Box::new(outcome) });
+            inner.pump.notify_one();
+        });
+    }
+
+    async fn request(
+        self: &Arc<Self>,
+        run: RunId,
+        loaded: &mut Loaded,
+        ask: Ask,
+        call: Arc<Call>,
+        proposal: Proposal,
+        facts: Vec<Fact>,
+    ) {
+        let (proposal, facts, now) = (Arc::new(proposal), Arc::new(facts), clock::now());
+        let answered = self
+            .insist("ask for an approval", || {
+                let (call, proposal, facts) = (Arc::clone(&call), Arc::clone(&proposal), Arc::clone(&facts));
+                move |tx: &mut store::Transaction<'_>| approval::request(tx, &call, ask, &proposal, &facts, now)
+            })
+            .await;
+        self.note_change();
+        if let Some(Some(output)) = answered {
+            self.step(run, loaded, Command::Complete { ask, output, label: Label::default() }, Vec::new()).await;
+        }
+    }
+
+    async fn park(self: &Arc<Self>, run: RunId, ask: Ask, until: Timestamp, why: String, entries: Vec<Entry>) {
+        let (why, entries, now) = (Arc::new(why), Arc::new(entries), clock::now());
+        self.insist("park an effect", || {
+            let (why, entries) = (Arc::clone(&why), Arc::clone(&entries));
+            move |tx: &mut store::Transaction<'_>| {
+                // Asked again and again while the link is down, it would say the same each time.
+                if journal::park(tx.connection(), run, ask, until, &why, now)? {
+                    journal::append(tx, &entries)?;
+                }
+                Ok(())
+            }
+        })
+        .await;
+        self.timers.set(Due::Parked(run, ask), Some(until));
+        self.note_change();
+    }
+
+    async fn append(self: &Arc<Self>, entries: Vec<Entry>) {
+        if entries.is_empty() {
+            return;
+        }
+        let entries = Arc::new(entries);
+        self.insist("append to the ledger", || {
+            let entries = Arc::clone(&entries);
+            move |tx: &mut store::Transaction<'_>| journal::append(tx, &entries)
+        })
+        .await;
+    }
+
+    async fn write(&self, commit: &Arc<Commit>) -> Option<Written> {
+        self.insist("keep a step of a run", || {
+            let commit = Arc::clone(commit);
+            move |tx: &mut store::Transaction<'_>| journal::write(tx, &commit)
+        })
+        .await
+    }
+
+    /// Writes until it is written: what has happened cannot be taken back. `None`: the store is closed.
+    pub(super) async fn insist<T, J>(&self, operation: &'static str, job: impl Fn() -> J) -> Option<T>
+    where
+        T: Send + 'static,
+        J: FnOnce(&mut store::Transaction<'_>) -> Result<T, store::Error> + Send + 'static,
+    {
+        loop {
+            match self.store.write(operation, job()).await {
+                Ok(written) => return Some(written),
+                Err(store::Error::Closed { .. }) => return None,
+                Err(error) => {
+                    tracing::error!(error = chain(&error), "a run waits for the store");
+                    tokio::time::sleep(STORE_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// An error and its sources in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |source| source.source());
+    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
+}

@@ -1,0 +1,94 @@
+//! What the ledger says of a step.
+
+use edge_core::engine::{
+    Effect, Ending, Record, State,
+    effect::{Error, Keep},
+};
+use serde_json::Value;
+use shared::{
+    digest::{Digest, canonical_json},
+    ledger::entry::{Entry, Fact},
+    time::Timestamp,
+};
+
+/// What a run's beginning says beyond its records.
+pub(super) struct Origin {
+    pub workflow: String,
+    pub version: String,
+    pub bundle: Digest,
+    pub trigger: String,
+}
+
+/// The entries of a step's records and emitted events, in order. `before` is the state that the step was decided on.
+pub(super) fn of_step(
+    before: &State,
+    records: &[Record],
+    effects: &[Effect],
+    origin: &Origin,
+    keep: Keep,
+    now: Timestamp,
+) -> Vec<Entry> {
+    let run = before.run;
+    let mut reached = before.clone();
+    let mut entries = Vec::new();
+    for record in records {
+        // A task's reference is known as long as its frame is open.
+        let task = record_frame(record).and_then(|frame| reached.reference(frame));
+        let fact = match record {
+            Record::Started { label, .. } => Some(Fact::RunStarted {
+                workflow: origin.workflow.clone(),
+                version: origin.version.clone(),
+                bundle: origin.bundle,
+                trigger: origin.trigger.clone(),
+                label: label.clone(),
+            }),
+            Record::TaskSkipped { .. } => Some(ended("skipped", &Value::Null, keep)),
+            Record::TaskEnded { output, .. } => Some(ended("completed", output, keep)),
+            Record::TaskFaulted { error, .. } => Some(ended("faulted", &error.to_value(), keep)),
+            Record::Ended { ending, output, error, .. } => {
+                let content = error.as_ref().map(Error::to_value);
+                let content = content.as_ref().or(output.as_deref()).unwrap_or(&Value::Null);
+                let status = ending_word(*ending).to_owned();
+                Some(Fact::RunEnded { status, output: keep.content(&canonical_json(content)) })
+            }
+            _ => None,
+        };
+        entries.extend(fact.map(|fact| Entry { at: now, run: Some(run), task, fact }));
+        reached.apply(record);
+    }
+    entries.extend(effects.iter().filter_map(|effect| match effect {
+        Effect::Emit { task, event, .. } => {
+            let content = serde_json::to_value(event).expect("an event is plain data");
+            let fact = Fact::EventEmitted {
+                event: event.id.clone(),
+                kind: event.kind.clone(),
+                content: keep.content(&canonical_json(&content)),
+            };
+            Some(Entry { at: now, run: Some(run), task: Some(task.clone()), fact })
+        }
+        Effect::Call { .. } | Effect::Withdraw { .. } => None,
+    }));
+    entries
+}
+
+fn ended(status: &str, output: &Value, keep: Keep) -> Fact {
+    Fact::TaskEnded { status: status.to_owned(), output: keep.content(&canonical_json(output)) }
+}
+
+fn record_frame(record: &Record) -> Option<u32> {
+    match record {
+        Record::TaskSkipped { frame, .. } | Record::TaskEnded { frame, .. } | Record::TaskFaulted { frame, .. } => {
+            Some(*frame)
+        }
+        _ => None,
+    }
+}
+
+/// The DSL's word for how a run ended.
+pub(super) fn ending_word(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Completed => "completed",
+        Ending::Faulted => "faulted",
+        Ending::Cancelled => "cancelled",
+    }
+}

@@ -1,0 +1,314 @@
+//! Where a run is written down: its beginning, its steps, what it asks of the world.
+
+use std::sync::Arc;
+
+use edge_core::engine::{
+    Ending, Phase, Record, State,
+    effect::{Ask, Call},
+    limit,
+};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use serde_json::Value;
+use shared::{
+    digest::Digest,
+    event::Event,
+    id::RunId,
+    label::Label,
+    ledger::entry::{Entry, Fact, Verdict},
+    time::Timestamp,
+    workflow::Workflow,
+};
+
+use super::{approval, catalog::Catalog, facts};
+use crate::store::{Error, Transaction};
+
+/// A run that is to begin.
+pub(super) struct NewRun {
+    pub id: RunId,
+    pub workflow: Arc<Workflow>,
+    pub bundle: Digest,
+    pub trigger: String,
+    pub subject: Option<String>,
+    pub input: Value,
+    pub label: Label,
+    pub at: Timestamp,
+}
+
+/// A run in memory.
+pub(super) struct Loaded {
+    pub state: State,
+    pub origin: Arc<facts::Origin>,
+    /// How many steps are on the disk.
+    pub steps: i64,
+    /// What the run begins with, as long as it has not.
+    pub beginning: Option<(Arc<Value>, Label)>,
+}
+
+/// One step, ready to be written.
+pub(super) struct Commit {
+    pub run: RunId,
+    pub seq: i64,
+    pub now: Timestamp,
+    pub records: Vec<Record>,
+    pub entries: Vec<Entry>,
+    pub summary: Summary,
+    pub answered: Vec<Ask>,
+    pub asked: Vec<(Ask, Arc<Call>)>,
+    pub withdrawn: Vec<Ask>,
+    pub emitted: Vec<(Event, Label)>,
+}
+
+/// The run's row after the step.
+pub(super) struct Summary {
+    pub status: &'static str,
+    pub wake_at: Option<Timestamp>,
+    pub label: Label,
+    pub task: Option<String>,
+    pub note: Option<String>,
+    pub output: Option<Arc<Value>>,
+    pub error: Option<Value>,
+    pub has_ended: bool,
+}
+
+/// What became of a step.
+pub(super) enum Written {
+    Done,
+    /// A person answered in the meantime: nothing of the step was written, and the answer comes first.
+    Overtaken {
+        ask: Ask,
+        output: Value,
+    },
+}
+
+impl Summary {
+    pub fn of(state: &State, more: bool) -> Self {
+        let at = state.at().map(str::to_owned).collect::<Vec<_>>();
+        let task = (!at.is_empty()).then(|| at.join(", "));
+        let mut summary = Self {
+            status: "running",
+            wake_at: state.wake_at(),
+            label: state.label().clone(),
+            task,
+            note: None,
+            output: None,
+            error: None,
+            has_ended: false,
+        };
+        match state.phase() {
+            Phase::Ended { ending, output, error } => {
+                summary.status = facts::ending_word(*ending);
+                summary.output.clone_from(output);
+                summary.error = error.as_ref().map(|error| error.to_value());
+                summary.note = error.as_ref().map(|error| {
+                    let what = error.detail.as_deref().or(error.title.as_deref()).unwrap_or(&error.kind);
+                    format!("{} {what}", error.status)
+                });
+                summary.has_ended = true;
+                debug_assert!(*ending != Ending::Faulted || summary.error.is_some());
+            }
+            _ if !more && state.asked().all(|(_, call)| call.function == "approve") => {
+                summary.status = "waiting";
+                summary.note = summary.wake_at.map(|at| format!("until {at}"));
+            }
+            _ => {}
+        }
+        summary
+    }
+}
+
+/// Writes down that a run is to begin. `false`: it was there already.
+pub(super) fn insert(connection: &Connection, run: &NewRun) -> rusqlite::Result<bool> {
+    let document = &run.workflow.definition().document;
+    // A larger input makes the run fault at its first step; the store need not hold it until then.
+    let input =
+        if limit::fits(&run.input) { run.input.to_string() } else { "\"larger than a run may carry\"".to_owned() };
+    let inserted = connection
+        .prepare_cached(
+            "INSERT OR IGNORE INTO run (id, workflow, version, definition, bundle, trigger, subject, input, label, \
+             status, created_at, changed_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'pending', ?10, ?10)",
+        )?
+        .execute(params![
+            run.id.to_string(),
+            run.workflow.definition().qualified_name(),
+            document.version,
+            run.workflow.digest().to_string(),
+            run.bundle.to_string(),
+            run.trigger,
+            run.subject,
+            input,
+            json(&run.label),
+            run.at.as_micros(),
+        ])?;
+    Ok(inserted > 0)
+}
+
+/// Writes a workflow's text, so that its runs can always be read.
+pub(super) fn insert_workflow(connection: &Connection, workflow: &Workflow) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR IGNORE INTO workflow (digest, name, text) VALUES (?1, ?2, ?3)")?
+        .execute(params![workflow.digest().to_string(), workflow.definition().qualified_name(), workflow.text()])?;
+    Ok(())
+}
+
+/// Writes a step: records, ledger, outbox and the run's row, or nothing at all.
+pub(super) fn write(tx: &mut Transaction<'_>, commit: &Commit) -> Result<Written, Error> {
+    let run = commit.run.to_string();
+    for ask in &commit.withdrawn {
+        if let Some(output) = approval::answer_of(tx.connection(), commit.run, *ask)? {
+            return Ok(Written::Overtaken { ask: *ask, output });
+        }
+    }
+    let connection = tx.connection();
+    if !commit.records.is_empty() {
+        connection
+            .prepare_cached("INSERT INTO run_step (run, seq, at, records) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![run, commit.seq, commit.now.as_micros(), json(&commit.records)])?;
+    }
+    for ask in commit.answered.iter().chain(&commit.withdrawn) {
+        connection.prepare_cached("DELETE FROM outbox WHERE run = ?1 AND ask = ?2")?.execute(params![run, ask.0])?;
+    }
+    for (ask, call) in &commit.asked {
+        connection
+            .prepare_cached("INSERT INTO outbox (run, ask, key, function, asked_at) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![run, ask.0, call.key.0, call.function, call.asked_at.as_micros()])?;
+    }
+    for (event, label) in &commit.emitted {
+        connection
+            .prepare_cached("INSERT INTO emitted (event, label) VALUES (?1, ?2)")?
+            .execute(params![json(event), json(label)])?;
+    }
+    let summary = &commit.summary;
+    connection
+        .prepare_cached(
+            "UPDATE run SET status = ?2, changed_at = ?3, ended_at = ?4, wake_at = ?5, steps = ?6, label = ?7, task = ?8, \
+             note = ?9, output = ?10, error = ?11 WHERE id = ?1",
+        )?
+        .execute(params![
+            run,
+            summary.status,
+            commit.now.as_micros(),
+            summary.has_ended.then_some(commit.now.as_micros()),
+            summary.wake_at.map(Timestamp::as_micros),
+            commit.seq + 1,
+            json(&summary.label),
+            summary.task,
+            summary.note,
+            summary.output.as_deref().map(Value::to_string),
+            summary.error.as_ref().map(Value::to_string),
+        ])?;
+    let mut entries = commit.entries.clone();
+    for ask in &commit.withdrawn {
+        entries.extend(approval::expire(connection, commit.run, *ask, commit.now)?);
+    }
+    for entry in &entries {
+        tx.append(entry)?;
+    }
+    Ok(Written::Done)
+}
+
+/// Reads a run and folds its records. `None`: there is no such run.
+pub(super) fn load(connection: &Connection, catalog: &Catalog, run: RunId) -> rusqlite::Result<Option<Loaded>> {
+    let row = connection
+        .prepare_cached(
+            "SELECT workflow, version, definition, bundle, trigger, input, label, status, steps FROM run WHERE id = ?1",
+        )?
+        .query_row([run.to_string()], |row| {
+            Ok((
+                (row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?),
+                (row.get::<_, String>(3)?, row.get::<_, String>(4)?, row.get::<_, String>(5)?),
+                (row.get::<_, String>(6)?, row.get::<_, String>(7)?, row.get::<_, i64>(8)?),
+            ))
+        })
+        .optional()?;
+    let Some(((workflow, version, definition), (bundle, trigger, input), (label, status, steps))) = row else {
+        return Ok(None);
+    };
+    let bundle = bundle.parse().map_err(|error| unreadable(&error))?;
+    let pinned = pinned(connection, catalog, &definition)?;
+    let mut state = State::new(run, pinned);
+    let mut statement = connection.prepare_cached("SELECT records FROM run_step WHERE run = ?1 ORDER BY seq")?;
+    let mut rows = statement.query([run.to_string()])?;
+    while let Some(row) = rows.next()? {
+        let records: Vec<Record> = read_json(row.get_ref(0)?.as_str()?)?;
+        records.iter().for_each(|record| state.apply(record));
+    }
+    let beginning = match status.as_str() {
+        "pending" => Some((Arc::new(read_json(&input)?), read_json(&label)?)),
+        _ => None,
+    };
+    let origin = Arc::new(facts::Origin { workflow, version, bundle, trigger });
+    Ok(Some(Loaded { state, origin, steps, beginning }))
+}
+
+fn pinned(connection: &Connection, catalog: &Catalog, digest: &str) -> rusqlite::Result<Arc<Workflow>> {
+    let parsed = digest.parse().map_err(|error| unreadable(&error))?;
+    if let Some(workflow) = catalog.version(parsed) {
+        return Ok(workflow);
+    }
+    let text: String = connection
+        .prepare_cached("SELECT text FROM workflow WHERE digest = ?1")?
+        .query_row([digest], |row| row.get(0))?;
+    let workflow = Workflow::parse("stored workflow", &text).map_err(|problems| unreadable(&problems))?;
+    let workflow = Arc::new(workflow);
+    catalog.pin(&workflow);
+    Ok(workflow)
+}
+
+/// Parks an effect until a time. `true`: it was not parked before, so the ledger should say so.
+pub(super) fn park(
+    connection: &Connection,
+    run: RunId,
+    ask: Ask,
+    until: Timestamp,
+    why: &str,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
+    let id = run.to_string();
+    let first: Option<bool> = connection
+        .prepare_cached("SELECT ask_again_at IS NULL FROM outbox WHERE run = ?1 AND ask = ?2")?
+        .query_row(params![id, ask.0], |row| row.get(0))
+        .optional()?;
+    connection.prepare_cached("UPDATE outbox SET ask_again_at = ?3 WHERE run = ?1 AND ask = ?2")?.execute(params![
+        id,
+        ask.0,
+        until.as_micros()
+    ])?;
+    connection
+        .prepare_cached("UPDATE run SET status = 'waiting', note = ?2, changed_at = ?3 WHERE id = ?1")?
+        .execute(params![id, format!("parked until {until}: {why}"), now.as_micros()])?;
+    Ok(first == Some(true))
+}
+
+/// Appends what the ledger must say of an outcome that nobody waits for any more.
+pub(super) fn append(tx: &mut Transaction<'_>, entries: &[Entry]) -> Result<(), Error> {
+    for entry in entries {
+        tx.append(entry)?;
+    }
+    Ok(())
+}
+
+/// Takes a finding, once. `true`: it is new.
+pub(super) fn insert_finding(connection: &Connection, event: &Event, now: Timestamp) -> rusqlite::Result<bool> {
+    let inserted = connection
+        .prepare_cached("INSERT OR IGNORE INTO finding (source, id, at, event) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![event.source, event.id, now.as_micros(), json(event)])?;
+    Ok(inserted > 0)
+}
+
+/// The fact that an approval was decided.
+pub(super) fn decided(id: shared::id::ApprovalId, shown: Digest, verdict: Verdict, by: &str, place: &str) -> Fact {
+    Fact::ApprovalDecided { approval: id, shown, verdict, by: by.to_owned(), place: place.to_owned() }
+}
+
+pub(super) fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("what a run remembers is plain data")
+}
+
+pub(super) fn read_json<T: serde::de::DeserializeOwned>(text: &str) -> rusqlite::Result<T> {
+    serde_json::from_str(text).map_err(|error| unreadable(&error))
+}
+
+/// The store holds something that this version cannot read.
+pub(super) fn unreadable(error: &dyn std::fmt::Display) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error.to_string().into())
+}

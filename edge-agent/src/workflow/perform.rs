@@ -1,0 +1,187 @@
+//! From an effect to its outcome: policy is asked, then a room is called. Every answer of policy goes to the ledger, the
+//! refusals too.
+
+use std::sync::{Arc, RwLock};
+
+use edge_core::engine::effect::{Call, Completion, Failure, Keep, kind};
+use futures::{FutureExt as _, future::BoxFuture};
+use serde::Deserialize;
+use serde_json::Value;
+use shared::{
+    label::Label,
+    ledger::entry::Fact,
+    policy::{Action, Permit, PolicySet, Refusal, Request, Target, TargetKind},
+};
+
+use crate::{action, inference::Inference, memory::Memory};
+
+/// What became of an effect.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    Done(Completion),
+    /// It is up to a person now; the facts say by which rules the person may be asked.
+    Ask {
+        proposal: Proposal,
+        facts: Vec<Fact>,
+    },
+}
+
+/// What a person is asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Proposal {
+    pub role: String,
+    pub title: String,
+    /// Exactly what the person sees and decides on.
+    pub shown: Value,
+    pub keep: Keep,
+}
+
+/// Who performs effects: the node's rooms, or a test.
+pub trait Perform: Send + Sync + 'static {
+    /// Performs the call, or says why not. May be asked again with the same key after a restart.
+    fn perform<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Outcome, Failure>>;
+
+    /// Whether the ledger may keep text of this workflow with this label.
+    fn keep(&self, workflow: &str, label: &Label) -> Keep;
+}
+
+/// The arguments of `approve`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Approve {
+    role: String,
+    title: String,
+    proposal: Value,
+}
+
+/// The node's own rooms.
+pub struct Rooms {
+    inference: Inference,
+    memory: Memory,
+    action: action::Action,
+    policies: RwLock<Arc<PolicySet>>,
+    /// Where the node stands.
+    jurisdiction: String,
+}
+
+impl Rooms {
+    #[must_use]
+    pub fn new(
+        inference: Inference,
+        memory: Memory,
+        action: action::Action,
+        policies: Arc<PolicySet>,
+        jurisdiction: String,
+    ) -> Self {
+        Self { inference, memory, action, policies: RwLock::new(policies), jurisdiction }
+    }
+
+    /// From now on these rules decide, for runs of older bundles too: policy is asked when an effect is performed.
+    ///
+    /// # Panics
+    /// When a thread panicked while it held the rules.
+    pub fn set_policies(&self, policies: Arc<PolicySet>) {
+        *self.policies.write().expect("no thread panicked with the policies") = policies;
+    }
+
+    fn ask(&self, action: Action, target: Target, call: &Call, facts: &mut Vec<Fact>) -> Result<Permit, Refusal> {
+        let decided = self.decide(action, target.clone(), workflow_name(&call.workflow), &call.label);
+        let (allowed, rules) = match &decided {
+            Ok(permit) => (true, permit.rules().to_vec()),
+            Err(refusal) => (false, refusal.rules.clone()),
+        };
+        let (action, label) = (action.name().to_owned(), call.label.clone());
+        facts.push(Fact::PolicyDecided { action, resource: target.name, allowed, rules, label });
+        decided
+    }
+
+    fn decide(&self, action: Action, target: Target, workflow: &str, label: &Label) -> Result<Permit, Refusal> {
+        let policies = Arc::clone(&self.policies.read().expect("no thread panicked with the policies"));
+        policies.decide(&Request {
+            action,
+            workflow: workflow.to_owned(),
+            target,
+            label: label.clone(),
+            node_jurisdiction: self.jurisdiction.clone(),
+        })
+    }
+
+    /// The permit for a call with one target.
+    fn permit(&self, action: Action, target: Target, call: &Call, facts: &mut Vec<Fact>) -> Result<Permit, Failure> {
+        self.ask(action, target, call, facts).map_err(|refusal| Failure::new(kind::AUTHORIZATION, refusal.reason))
+    }
+
+    async fn call(&self, call: &Call, facts: &mut Vec<Fact>) -> Result<Outcome, Failure> {
+        let keep = self.keep(workflow_name(&call.workflow), &call.label);
+        let done = match call.function.as_str() {
+            "infer" => {
+                let (mut permitted, mut refused) = (Vec::new(), Vec::new());
+                for target in self.inference.targets(call)? {
+                    match self.ask(Action::Infer, target, call, facts) {
+                        Ok(permit) => permitted.push(permit),
+                        Err(refusal) => refused.push(refusal),
+                    }
+                }
+                self.inference.infer(call, permitted, refused, keep).await?
+            }
+            "retrieve" => {
+                let permit = self.permit(Action::Retrieve, self.memory.target(call)?, call, facts)?;
+                self.memory.retrieve(call, permit, keep).await?
+            }
+            "classify" => {
+                let permit = self.permit(Action::Classify, self.memory.target(call)?, call, facts)?;
+                self.memory.classify(call, permit, keep).await?
+            }
+            "embed" => {
+                let permit = self.permit(Action::Embed, self.memory.target(call)?, call, facts)?;
+                self.memory.embed(call, permit, keep).await?
+            }
+            "publish" => {
+                let permit = self.permit(Action::Publish, self.action.target(call)?, call, facts)?;
+                self.action.publish(call, permit, keep).await?
+            }
+            "http" => {
+                let permit = self.permit(Action::Http, self.action.target(call)?, call, facts)?;
+                self.action.http(call, permit, keep).await?
+            }
+            "approve" => {
+                let Approve { role, title, proposal } = call.arguments()?;
+                self.permit(Action::Approve, Target::new(TargetKind::Role, &*role), call, facts)?;
+                let proposal = Proposal { role, title, shown: proposal, keep };
+                return Ok(Outcome::Ask { proposal, facts: Vec::new() });
+            }
+            other => return Err(Failure::new(kind::CONFIGURATION, format!("there is no function {other:?}"))),
+        };
+        Ok(Outcome::Done(done))
+    }
+}
+
+impl Perform for Rooms {
+    fn perform<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Outcome, Failure>> {
+        async move {
+            let mut decided = Vec::new();
+            let outcome = self.call(call, &mut decided).await;
+            // What policy said comes before what was done on its word.
+            let after = |facts: Vec<Fact>| decided.into_iter().chain(facts).collect();
+            match outcome {
+                Ok(Outcome::Done(done)) => Ok(Outcome::Done(Completion { facts: after(done.facts), ..done })),
+                Ok(Outcome::Ask { proposal, facts }) => Ok(Outcome::Ask { proposal, facts: after(facts) }),
+                Err(failure) => Err(Failure { facts: after(failure.facts), ..failure }),
+            }
+        }
+        .boxed()
+    }
+
+    fn keep(&self, workflow: &str, label: &Label) -> Keep {
+        let ledger = Target::new(TargetKind::Local, "ledger");
+        match self.decide(Action::KeepText, ledger, workflow, label) {
+            Ok(_) => Keep::Text,
+            Err(_) => Keep::Digest,
+        }
+    }
+}
+
+/// `namespace/name` of `namespace/name:version`.
+fn workflow_name(workflow: &str) -> &str {
+    workflow.split(':').next().unwrap_or(workflow)
+}

@@ -1,0 +1,372 @@
+//! The runner: every run has an inbox, and takes one message from it at a time. Runs do not wait for each other, so that
+//! the steps of many runs share the store's group commits.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use edge_core::{
+    engine::{
+        Command,
+        effect::{Ask, Failure},
+        support,
+    },
+    trigger,
+};
+use serde_json::Value;
+use shared::{
+    digest::{Digest, canonical_json},
+    event::{Event, FINDING_TYPE},
+    id::RunId,
+    label::Label,
+    ledger::entry::{Entry, Fact},
+    problem::{Problem, Problems},
+    time::Timestamp,
+    workflow::Workflow,
+};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    approval::{self, Answer, ApprovalError, Decided},
+    catalog::{Catalog, Current},
+    journal::{self, Loaded, NewRun},
+    perform::{Outcome, Perform},
+    timers::{Due, Timers},
+};
+use crate::{clock, store::Store};
+
+/// Effects performed at the same time. More would only queue in the rooms, which have limits of their own.
+const PERFORMING_MAX: usize = 64;
+
+/// Idle runs kept in memory; others are read again when something happens to them.
+const IDLE_RUNS_MAX: usize = 512;
+
+/// What can go wrong when something is asked of the runner.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("there is no workflow {name}; this node has {known}")]
+    UnknownWorkflow { name: String, known: String },
+    #[error(transparent)]
+    Unfit(#[from] Problems),
+    #[error(transparent)]
+    Store(#[from] crate::store::Error),
+}
+
+/// A handle to the node's runs; clones share them.
+#[derive(Clone)]
+pub struct Runner {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub store: Store,
+    pub performer: Arc<dyn Perform>,
+    pub catalog: Catalog,
+    pub timers: Timers,
+    slots: Mutex<HashMap<RunId, Slot>>,
+    /// There may be runs to begin or to take up again.
+    pub pump: Notify,
+    pub performing: Semaphore,
+    /// Effects that wait for their turn or are being performed.
+    pub in_flight: AtomicUsize,
+    pub changed: watch::Sender<u64>,
+    pub tasks: TaskTracker,
+    pub stop: CancellationToken,
+}
+
+#[derive(Default)]
+struct Slot {
+    inbox: VecDeque<Message>,
+    is_driven: bool,
+    loaded: Option<Box<Loaded>>,
+}
+
+/// What comes into a run's inbox.
+pub(super) enum Message {
+    Command(Command),
+    /// A pending run begins; the answer tells the pump that it has.
+    Begin(oneshot::Sender<()>),
+    Outcome {
+        ask: Ask,
+        outcome: Box<Result<Outcome, Failure>>,
+    },
+    /// Perform again what is asked and not answered: all of it, or one.
+    AskAgain(Option<Ask>),
+}
+
+impl Runner {
+    /// Takes up the runs that a store holds: what was asked and not answered is asked again, timers are set again.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn open(store: Store, performer: Arc<dyn Perform>) -> Result<Self, Error> {
+        let inner = Arc::new(Inner {
+            store,
+            performer,
+            catalog: Catalog::default(),
+            timers: Timers::default(),
+            slots: Mutex::default(),
+            pump: Notify::new(),
+            performing: Semaphore::new(PERFORMING_MAX),
+            in_flight: AtomicUsize::new(0),
+            changed: watch::channel(0).0,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+        let resume = inner.resume().await?;
+        inner.spawn(Arc::clone(&inner).pump(resume));
+        inner.spawn(Arc::clone(&inner).keep_time());
+        Ok(Self { inner })
+    }
+
+    /// From now on runs start from these workflows; runs that began keep the version they began with.
+    ///
+    /// # Errors
+    /// When two have one name, or one needs what the engine cannot do; then nothing changes.
+    pub async fn set_workflows(&self, bundle: Digest, workflows: Vec<Arc<Workflow>>) -> Result<(), Error> {
+        let mut current = Current { bundle, workflows: std::collections::BTreeMap::new() };
+        let mut problems = Vec::new();
+        for workflow in workflows {
+            let name = workflow.definition().qualified_name();
+            problems.extend(support::check(&name, &workflow).err().into_iter().flat_map(|found| found.0));
+            if current.workflows.insert(name.clone(), workflow).is_some() {
+                let message = "two workflows have this namespace and name: expected one".to_owned();
+                problems.push(Problem { file: name, line: None, column: None, field: "/document".to_owned(), message });
+            }
+        }
+        if !problems.is_empty() {
+            return Err(Problems(problems).into());
+        }
+        let all: Vec<_> = current.workflows.values().cloned().collect();
+        let write = move |tx: &mut crate::store::Transaction<'_>| {
+            Ok(all.iter().try_for_each(|workflow| journal::insert_workflow(tx.connection(), workflow))?)
+        };
+        self.inner.store.write("keep the workflows", write).await?;
+        let schedules = super::schedule::rules(&current);
+        self.inner.catalog.set(current);
+        self.inner.set_schedules(schedules).await?;
+        Ok(())
+    }
+
+    /// Takes events: findings go to the ledger, and each workflow whose `schedule.on` fits starts. Durable when it
+    /// returns; an event that comes twice starts nothing twice.
+    ///
+    /// # Errors
+    /// When they could not be kept; they may be delivered again.
+    pub async fn deliver(&self, events: Vec<(Event, Label)>) -> Result<(), Error> {
+        self.inner.take_events(events, Vec::new()).await?;
+        Ok(())
+    }
+
+    /// Starts a workflow by hand.
+    ///
+    /// # Errors
+    /// When there is no such workflow or the start could not be kept.
+    pub async fn start(&self, workflow: &str, input: Value, label: Label) -> Result<RunId, Error> {
+        let current = self.inner.catalog.current();
+        let Some(found) = current.workflows.get(workflow) else {
+            let known = current.workflows.keys().cloned().collect::<Vec<_>>().join(", ");
+            return Err(Error::UnknownWorkflow { name: workflow.to_owned(), known });
+        };
+        let at = clock::now();
+        let id = RunId::derive(at, &clock::seed());
+        let (workflow, bundle) = (Arc::clone(found), current.bundle);
+        let run = NewRun { id, workflow, bundle, trigger: "by hand".to_owned(), subject: None, input, label, at };
+        let write = move |tx: &mut crate::store::Transaction<'_>| Ok(journal::insert(tx.connection(), &run)?);
+        self.inner.store.write("start a run", write).await?;
+        self.inner.pump.notify_one();
+        Ok(id)
+    }
+
+    /// Asks a run to stop. What it asked for ends by itself; nothing more follows.
+    pub fn cancel(&self, run: RunId) {
+        self.inner.send(run, Message::Command(Command::Cancel));
+    }
+
+    /// Decides a question. Durable when it returns.
+    ///
+    /// # Errors
+    /// When there is no such question, it was decided or has expired, or the person saw something else.
+    pub async fn decide_approval(&self, answer: Answer) -> Result<(), ApprovalError> {
+        let now = clock::now();
+        let write = move |tx: &mut crate::store::Transaction<'_>| approval::decide(tx, &answer, now);
+        match self.inner.store.write("decide an approval", write).await? {
+            Decided::Taken { run, ask, output } => {
+                self.inner.send(run, Message::Command(Command::Complete { ask, output, label: Label::default() }));
+                self.inner.note_change();
+                Ok(())
+            }
+            Decided::Not(error) => Err(error),
+        }
+    }
+
+    /// Asks parked effects again now: the link is back.
+    pub fn nudge(&self) {
+        for due in self.inner.timers.take(|due| matches!(due, Due::Parked(..))) {
+            self.inner.due(due);
+        }
+    }
+
+    /// Changes whenever a run did.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changed.subscribe()
+    }
+
+    /// Stops: what is being written is written, what is being performed is left to the next start.
+    pub async fn close(&self) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+}
+
+impl crate::pipeline::Deliver for Runner {
+    fn deliver(
+        &self,
+        events: Vec<(Event, Label)>,
+    ) -> futures::future::BoxFuture<'_, Result<(), Box<dyn std::error::Error + Send + Sync>>> {
+        Box::pin(async move { Ok(Runner::deliver(self, events).await?) })
+    }
+}
+
+impl Inner {
+    /// Runs a task until the runner is closed.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move { stop.run_until_cancelled_owned(task).await });
+    }
+
+    pub fn note_change(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Puts a message into a run's inbox. The inbox holds at most the outcomes of what the run asked, its timer, and what
+    /// people want of it, so it needs no limit of its own.
+    pub fn send(self: &Arc<Self>, run: RunId, message: Message) {
+        let mut slots = self.slots.lock().expect("no thread panicked with the runs");
+        let slot = slots.entry(run).or_default();
+        slot.inbox.push_back(message);
+        if !std::mem::replace(&mut slot.is_driven, true) {
+            drop(slots);
+            self.spawn(Arc::clone(self).drive(run));
+        }
+    }
+
+    /// Whether something is going on with a run.
+    pub fn is_driven(&self, run: RunId) -> bool {
+        self.slots.lock().expect("no thread panicked with the runs").get(&run).is_some_and(|slot| slot.is_driven)
+    }
+
+    /// Takes messages from a run's inbox until it is empty.
+    async fn drive(self: Arc<Self>, run: RunId) {
+        let mut loaded: Option<Box<Loaded>> = None;
+        while let Some(message) = self.next_message(run, &mut loaded) {
+            if loaded.is_none() {
+                loaded = self.load(run).await;
+            }
+            if let Some(loaded) = &mut loaded {
+                self.handle(run, loaded, message).await;
+            }
+        }
+    }
+
+    /// The next message, and the run if it is at hand. `None`: the inbox is empty, and the run was put away.
+    fn next_message(&self, run: RunId, loaded: &mut Option<Box<Loaded>>) -> Option<Message> {
+        let mut slots = self.slots.lock().expect("no thread panicked with the runs");
+        let crowded = slots.len() > IDLE_RUNS_MAX;
+        let slot = slots.get_mut(&run)?;
+        let next = slot.inbox.pop_front();
+        if next.is_some() {
+            *loaded = loaded.take().or_else(|| slot.loaded.take());
+            return next;
+        }
+        slot.is_driven = false;
+        slot.loaded = loaded.take();
+        let is_open = slot.loaded.as_ref().is_some_and(|l| *l.state.phase() == edge_core::engine::Phase::Running);
+        if crowded || !is_open {
+            slots.remove(&run);
+        }
+        None
+    }
+
+    /// Takes events and, in the same transaction, removes those of `emitted` that they were.
+    pub async fn take_events(
+        self: &Arc<Self>,
+        events: Vec<(Event, Label)>,
+        emitted: Vec<i64>,
+    ) -> Result<(), crate::store::Error> {
+        let (inner, now) = (Arc::clone(self), clock::now());
+        // Filters are expressions: off the threads that keep everything else going.
+        let prepared = tokio::task::spawn_blocking(move || inner.prepare(events, now)).await;
+        let Prepared { runs, findings } = prepared.expect("matching an event does not panic");
+        if runs.is_empty() && findings.is_empty() && emitted.is_empty() {
+            return Ok(());
+        }
+        let write = move |tx: &mut crate::store::Transaction<'_>| {
+            for (event, entry) in &findings {
+                if journal::insert_finding(tx.connection(), event, now)? {
+                    tx.append(entry)?;
+                }
+            }
+            for run in &runs {
+                journal::insert(tx.connection(), run)?;
+            }
+            for seq in &emitted {
+                tx.connection().prepare_cached("DELETE FROM emitted WHERE seq = ?1")?.execute([seq])?;
+            }
+            Ok(())
+        };
+        self.store.write("take events", write).await?;
+        self.pump.notify_one();
+        Ok(())
+    }
+
+    fn prepare(&self, events: Vec<(Event, Label)>, now: Timestamp) -> Prepared {
+        let current = self.catalog.current();
+        let (mut runs, mut findings) = (Vec::new(), Vec::new());
+        for (event, label) in events {
+            for (name, workflow) in current.started_by(&event) {
+                runs.push(NewRun {
+                    id: trigger::run_of_event(name, &event),
+                    workflow: Arc::clone(workflow),
+                    bundle: current.bundle,
+                    trigger: format!("event {} {}", event.source, event.id),
+                    subject: event.subject.clone(),
+                    input: trigger::input(workflow, &event),
+                    label: label.clone(),
+                    at: now,
+                });
+            }
+            if event.kind == FINDING_TYPE {
+                let entry = self.finding(&event, &label, now);
+                findings.push((event, entry));
+            }
+        }
+        Prepared { runs, findings }
+    }
+
+    fn finding(&self, event: &Event, label: &Label, now: Timestamp) -> Entry {
+        let data = event.data.as_ref().unwrap_or(&Value::Null);
+        let detector = data.get("detector").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let content = self.performer.keep("node/feeds", label).content(&canonical_json(data));
+        let subject = event.subject.clone().unwrap_or_default();
+        let fact = Fact::Finding { event: event.id.clone(), subject, detector, content };
+        Entry { at: now, run: None, task: None, fact }
+    }
+
+    /// How many effects are under way.
+    pub fn under_way(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+}
+
+struct Prepared {
+    runs: Vec<NewRun>,
+    findings: Vec<(Event, Entry)>,
+}

@@ -1,0 +1,135 @@
+//! Workflows that start by the clock. The next start is in the store before it is due, and starting moves it on in the
+//! same transaction: no start is missed or made twice, however often the node was killed. Starts that fell into a time
+//! when the node was down are caught up with by one.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use edge_core::trigger;
+use rusqlite::{OptionalExtension as _, params};
+use serde_json::json;
+use shared::{label::Label, time::Timestamp, workflow::schedule::Cron};
+
+use super::{
+    catalog::Current,
+    journal::{self, NewRun},
+    runner::Inner,
+    timers::Due,
+};
+use crate::{clock, store};
+
+/// The shortest interval between two starts: below it a typing error would keep the node busy with nothing else.
+const EVERY_MIN: Duration = Duration::from_secs(1);
+
+/// When a workflow starts.
+pub(super) enum Rule {
+    Cron(Cron),
+    Every(Duration),
+}
+
+impl Rule {
+    /// The first start after both `last` and `now`.
+    fn next(&self, last: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::Cron(cron) => cron.next_after(last.max(now)),
+            Self::Every(interval) => {
+                let interval = (*interval).max(EVERY_MIN);
+                let passed = now.since(last).as_micros() / interval.as_micros();
+                let ahead = i64::try_from((passed + 1) * interval.as_micros()).ok()?;
+                Some(last.plus_micros(ahead))
+            }
+        }
+    }
+}
+
+/// The rules of the workflows that have one, each with its text.
+pub(super) fn rules(current: &Current) -> BTreeMap<String, (String, Rule)> {
+    let rule = |(name, workflow): (&String, &Arc<shared::workflow::Workflow>)| {
+        let schedule = workflow.definition().schedule.as_ref()?;
+        let cron =
+            schedule.cron.as_ref().and_then(|text| Some((format!("cron {text}"), Rule::Cron(Cron::parse(text).ok()?))));
+        let every = schedule.every.as_ref().and_then(|every| {
+            let span = every.span()?;
+            Some((format!("every {} us", span.as_micros()), Rule::Every(span)))
+        });
+        Some((name.clone(), cron.or(every)?))
+    };
+    current.workflows.iter().filter_map(rule).collect()
+}
+
+impl Inner {
+    /// Makes the stored next starts fit the rules: those whose rule did not change stay.
+    pub(super) async fn set_schedules(&self, rules: BTreeMap<String, (String, Rule)>) -> Result<(), store::Error> {
+        let now = clock::now();
+        let write = move |tx: &mut store::Transaction<'_>| {
+            let connection = tx.connection();
+            let mut stored = BTreeMap::new();
+            let mut statement = connection.prepare("SELECT workflow, rule, next_at FROM schedule")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                stored.insert(row.get::<_, String>(0)?, (row.get::<_, String>(1)?, row.get::<_, i64>(2)?));
+            }
+            connection.execute("DELETE FROM schedule", [])?;
+            let mut next = Vec::new();
+            for (workflow, (text, rule)) in &rules {
+                let kept =
+                    stored.get(workflow).filter(|(old, _)| old == text).map(|(_, at)| Timestamp::from_micros(*at));
+                let Some(at) = kept.or_else(|| rule.next(now, now)) else { continue };
+                connection
+                    .execute("INSERT INTO schedule VALUES (?1, ?2, ?3)", params![workflow, text, at.as_micros()])?;
+                next.push((workflow.clone(), at));
+            }
+            Ok(next)
+        };
+        let next = self.store.write("keep the schedules", write).await?;
+        self.timers.take(|due| matches!(due, Due::Schedule(_)));
+        for (workflow, at) in next {
+            self.timers.set(Due::Schedule(workflow), Some(at));
+        }
+        Ok(())
+    }
+
+    /// Starts a workflow whose time has come, and sets the time after that.
+    pub(super) async fn start_scheduled(self: &Arc<Self>, name: String, now: Timestamp) {
+        let current = self.catalog.current();
+        let Some((_, rule)) = rules(&current).remove(&name) else { return };
+        let Some(workflow) = current.workflows.get(&name).cloned() else { return };
+        let (rule, bundle) = (Arc::new(rule), current.bundle);
+        let next = self
+            .insist("start a scheduled run", || {
+                let (name, rule, workflow) = (name.clone(), Arc::clone(&rule), Arc::clone(&workflow));
+                move |tx: &mut store::Transaction<'_>| {
+                    let connection = tx.connection();
+                    let due: Option<i64> = connection
+                        .query_row("SELECT next_at FROM schedule WHERE workflow = ?1", [&name], |row| row.get(0))
+                        .optional()?;
+                    let Some(due) = due.map(Timestamp::from_micros) else { return Ok(None) };
+                    if due > now {
+                        return Ok(Some(due));
+                    }
+                    let run = NewRun {
+                        id: trigger::run_of_schedule(&name, due),
+                        workflow,
+                        bundle,
+                        trigger: format!("schedule {due}"),
+                        subject: None,
+                        input: json!({}),
+                        label: Label::default(),
+                        at: now,
+                    };
+                    journal::insert(connection, &run)?;
+                    let Some(next) = rule.next(due, now) else {
+                        connection.execute("DELETE FROM schedule WHERE workflow = ?1", [&name])?;
+                        return Ok(None);
+                    };
+                    connection.execute(
+                        "UPDATE schedule SET next_at = ?2 WHERE workflow = ?1",
+                        params![name, next.as_micros()],
+                    )?;
+                    Ok(Some(next))
+                }
+            })
+            .await;
+        self.timers.set(Due::Schedule(name), next.flatten());
+        self.pump.notify_one();
+    }
+}

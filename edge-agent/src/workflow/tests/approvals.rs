@@ -1,0 +1,110 @@
+//! Questions to people: bound to what was shown, answered once, over in time.
+
+use super::*;
+
+const ASK: &str = "do: [{ t: { try: [{ ask: { call: approve, with: { role: lead, title: 'Stop it?', \
+    proposal: { stop: pump-7 } }, timeout: { after: AFTER } } }], catch: { errors: { with: { status: 408 } }, \
+    do: [{ late: { set: { approved: false, by: nobody } } }] } } }]";
+
+pub(super) fn answer(question: &PendingApproval, verdict: Verdict) -> Answer {
+    Answer {
+        approval: question.approval,
+        shown: question.shown,
+        verdict,
+        by: "ada".to_owned(),
+        comment: Some("go on".to_owned()),
+        place: "test".to_owned(),
+    }
+}
+
+async fn asking(after: &str) -> (Node, RunId, PendingApproval) {
+    let node = Node::new(&[&ASK.replace("AFTER", after)]).await;
+    let run = node.start(json!({})).await;
+    let question = node.until_asked().await;
+    (node, run, question)
+}
+
+#[tokio::test]
+async fn a_named_persons_answer_is_what_the_task_gives() {
+    let (node, run, question) = asking("PT8H").await;
+    assert_eq!(question.proposal, Some(json!({"stop": "pump-7"})));
+    assert_eq!(question.shown, Digest::of_json(&json!({"stop": "pump-7"})));
+    let summary = node.until_status(run, "waiting").await;
+    assert_eq!(summary.note.as_deref(), Some("waits for lead"));
+    node.runner.decide_approval(answer(&question, Verdict::Approved)).await.unwrap();
+    let output = node.output(run).await;
+    assert_eq!(
+        (&output["approved"], &output["by"], &output["comment"]),
+        (&json!(true), &json!("ada"), &json!("go on"))
+    );
+    assert_eq!((node.facts("approval-requested").await, node.facts("approval-decided").await), (1, 1));
+}
+
+#[tokio::test]
+async fn a_second_answer_and_one_to_something_else_decide_nothing() {
+    let (node, run, question) = asking("PT8H").await;
+    let other = Answer { shown: Digest::of(b"something else"), ..answer(&question, Verdict::Approved) };
+    assert!(matches!(node.runner.decide_approval(other).await, Err(ApprovalError::ShownDiffers(_))));
+    let own = Answer { verdict: Verdict::Expired, ..answer(&question, Verdict::Approved) };
+    assert!(matches!(node.runner.decide_approval(own).await, Err(ApprovalError::NoVerdict)));
+    node.runner.decide_approval(answer(&question, Verdict::Rejected)).await.unwrap();
+    let again = node.runner.decide_approval(answer(&question, Verdict::Approved)).await.unwrap_err();
+    assert!(again.to_string().ends_with("was already rejected by ada"), "{again}");
+    assert_eq!(node.output(run).await["approved"], json!(false));
+    let id = shared::id::ApprovalId::derive(clock::now(), b"none");
+    let unknown = Answer { approval: id, ..answer(&question, Verdict::Approved) };
+    assert!(matches!(node.runner.decide_approval(unknown).await, Err(ApprovalError::Unknown(_))));
+}
+
+#[tokio::test]
+async fn a_question_that_nobody_answers_expires_and_the_run_goes_on() {
+    let (node, run, question) = asking("PT0.3S").await;
+    assert_eq!(node.output(run).await, json!({"approved": false, "by": "nobody"}));
+    let late = node.runner.decide_approval(answer(&question, Verdict::Approved)).await;
+    assert!(matches!(late, Err(ApprovalError::Expired(_))));
+    let view = node.until(move |c| runs::approval(c, question.approval).unwrap()).await;
+    assert_eq!(view.status, "expired");
+    assert_eq!(node.facts("approval-decided").await, 1);
+}
+
+#[tokio::test]
+async fn a_question_survives_a_restart_and_is_not_asked_twice() {
+    let (node, run, question) = asking("PT8H").await;
+    let node = node.reopen().await;
+    assert_eq!(node.until_asked().await, question);
+    node.runner.decide_approval(answer(&question, Verdict::Approved)).await.unwrap();
+    assert_eq!(node.output(run).await["by"], json!("ada"));
+    assert_eq!(node.facts("approval-requested").await, 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_was_kept_just_before_a_kill_reaches_the_run() {
+    let (node, run, question) = asking("PT8H").await;
+    let decided = move |c: &rusqlite::Connection| {
+        let id = question.approval.to_string();
+        c.execute("UPDATE approval SET status = 'approved', by = 'ada', decided_at = 1 WHERE id = ?1", [id]).unwrap();
+    };
+    let node = node.reopen_with(decided).await;
+    assert_eq!(node.output(run).await["by"], json!("ada"));
+}
+
+#[tokio::test]
+async fn an_answer_that_was_kept_just_before_the_deadline_wins() {
+    let (node, run, question) = asking("PT2S").await;
+    let id = question.approval.to_string();
+    let decided = move |tx: &mut crate::store::Transaction<'_>| {
+        let sql = "UPDATE approval SET status = 'approved', by = 'ada', decided_at = 1 WHERE id = ?1";
+        Ok(tx.connection().execute(sql, [&id])?)
+    };
+    node.store.write("decide behind the runner's back", decided).await.unwrap();
+    assert_eq!(node.output(run).await["by"], json!("ada"));
+}
+
+#[tokio::test]
+async fn a_cancelled_run_withdraws_its_question() {
+    let (node, run, _) = asking("PT8H").await;
+    node.runner.cancel(run);
+    node.until_status(run, "cancelled").await;
+    let open = node.until(|c| Some(runs::approvals_pending(c).unwrap())).await;
+    assert_eq!(open, []);
+}

@@ -1,0 +1,114 @@
+//! Runs across the runner's end and beginning: nothing is lost, nothing is remembered twice.
+
+use super::*;
+
+#[tokio::test]
+async fn an_effect_under_way_is_asked_again_with_the_same_key_and_recorded_once() {
+    let node = Node::new(&["do: [{ a: { call: http, with: { method: get, endpoint: 'http://h/' } } }]"]).await;
+    node.script.set_down(true);
+    let run = node.start(json!({})).await;
+    let asked = || Arc::clone(&node.script);
+    let script = asked();
+    node.until(move |_| (!script.keys().is_empty()).then_some(())).await;
+    let node = node.reopen().await;
+    node.output(run).await;
+    assert_eq!(node.script.keys(), ["/do/0/a"], "and again after the restart");
+    assert_eq!((node.facts("route-chosen").await, node.facts("task-ended").await), (1, 1));
+}
+
+#[tokio::test]
+async fn a_run_that_was_only_written_down_begins_after_the_restart() {
+    let node = Node::new(&["do: [{ a: { set: { x: '${ .k }' } } }]"]).await;
+    let done = node.start(json!({"k": 1})).await;
+    node.output(done).await;
+    let copy = RunId::derive(clock::now(), b"copy");
+    let pending = move |c: &rusqlite::Connection| {
+        let sql = "INSERT INTO run (id, workflow, version, definition, bundle, trigger, input, label, status, created_at, \
+                   changed_at) SELECT ?1, workflow, version, definition, bundle, trigger, input, label, 'pending', 1, 1 FROM run";
+        c.execute(sql, [copy.to_string()]).unwrap();
+    };
+    let node = node.reopen_with(pending).await;
+    assert_eq!(node.output(copy).await, json!({"x": 1}));
+}
+
+#[tokio::test]
+async fn a_wait_ends_though_the_node_was_down_when_it_should() {
+    let node = Node::new(&["do: [{ w: { wait: PT0.2S } }, { s: { set: { ok: true } } }]"]).await;
+    let run = node.start(json!({})).await;
+    node.until_status(run, "waiting").await;
+    let node = node.reopen().await;
+    assert_eq!(node.output(run).await, json!({"ok": true}));
+}
+
+#[tokio::test]
+async fn a_parked_effect_waits_durably_and_a_nudge_asks_it_again() {
+    let node = Node::new(&["do: [{ a: { call: infer, with: { prompt: p } } }]"]).await;
+    node.script.set_down(true);
+    let run = node.start(json!({})).await;
+    let parked = node.until_status(run, "parked").await;
+    assert_eq!(parked.task.as_deref(), Some("/do/0/a"));
+    let node = node.reopen().await;
+    node.script.set_down(true);
+    node.runner.nudge();
+    let script = Arc::clone(&node.script);
+    node.until(move |_| (script.keys().len() == 1).then_some(())).await;
+    let script = Arc::clone(&node.script);
+    script.set_down(false);
+    node.until(move |c| {
+        let open: i64 = c.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0)).unwrap();
+        (open > 0).then_some(())
+    })
+    .await;
+    let nudged = async {
+        while runs_status(&node, run).await != "completed" {
+            node.runner.nudge();
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, nudged).await.unwrap();
+    assert_eq!(node.facts("route-chosen").await, 2, "once when it was parked, once when it was done");
+}
+
+async fn runs_status(node: &Node, run: RunId) -> String {
+    node.until(move |c| runs::one(c, run).unwrap()).await.status
+}
+
+#[tokio::test]
+async fn a_scheduled_start_is_made_once_and_caught_up_with_once() {
+    let node =
+        Node::new(&["schedule: { every: PT1H }\ndo: [{ a: { set: { at: '${ $workflow.input | length }' } } }]"]).await;
+    let started = |node: &Node| {
+        let store = node.store.clone();
+        async move { store.read("count", |c| Ok(runs::counts(c).unwrap())).await.unwrap() }
+    };
+    assert_eq!(started(&node).await, []);
+    // Five intervals pass while the node is down.
+    let five_hours = i64::try_from(Duration::from_secs(5 * 3_600 + 60).as_micros()).unwrap();
+    let node = node
+        .reopen_with(move |c| {
+            c.execute("UPDATE schedule SET next_at = next_at - ?1", [five_hours]).unwrap();
+        })
+        .await;
+    node.until(|c| (runs::counts(c).unwrap() == [("completed".to_owned(), 1)]).then_some(())).await;
+    let next: i64 = node.until(|c| c.query_row("SELECT next_at FROM schedule", [], |row| row.get(0)).ok()).await;
+    assert!(next > clock::now().as_micros(), "the next start lies ahead");
+    let node = node.reopen().await;
+    assert_eq!(started(&node).await, [("completed".to_owned(), 1)]);
+    let same: i64 = node.until(|c| c.query_row("SELECT next_at FROM schedule", [], |row| row.get(0)).ok()).await;
+    assert_eq!(same, next, "a restart does not move it");
+}
+
+#[tokio::test]
+async fn a_run_restarted_at_every_moment_ends_as_an_undisturbed_one() {
+    let body = "do: [{ l: { for: { in: '${ [1, 2, 3, 4, 5] }' }, do: [{ a: { call: http, with: { method: get, \
+        endpoint: 'http://h/', body: '${ $item }' } } }, { w: { wait: PT0.02S } }] } }, { s: { set: { ok: true } } }]";
+    let mut node = Node::new(&[body]).await;
+    let run = node.start(json!({})).await;
+    for _ in 0..8 {
+        node = node.reopen().await;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(node.output(run).await, json!({"ok": true}));
+    assert_eq!((node.facts("route-chosen").await, node.facts("run-ended").await), (5, 1));
+    assert_eq!(node.facts("task-ended").await, 12);
+}
