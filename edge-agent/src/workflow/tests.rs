@@ -159,7 +159,7 @@ impl Node {
 
     /// The facts of the ledger, by name, with their number.
     async fn facts(&self, name: &'static str) -> usize {
-        let count = |c: &rusqlite::Connection| {
+        let count = move |c: &rusqlite::Connection| {
             c.query_row("SELECT count(*) FROM ledger WHERE fact = ?1", [name], |row| row.get::<_, i64>(0)).ok()
         };
         usize::try_from(self.until(count).await).unwrap()
