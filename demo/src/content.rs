@@ -105,6 +105,18 @@ mod tests {
     }
 
     #[test]
+    fn every_workflow_passes_the_check() {
+        let common = Path::new(env!("CARGO_MANIFEST_DIR")).join("content/common/workflows");
+        let workflows = files(&common, "yaml");
+        assert_eq!(workflows.len(), 2);
+        for (file, yaml) in workflows {
+            if let Err(problems) = shared::workflow::Workflow::parse(&file, &yaml) {
+                panic!("{problems}");
+            }
+        }
+    }
+
+    #[test]
     fn a_bundle_is_assembled_once_and_only_for_a_group_that_there_is() {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("bundle");
