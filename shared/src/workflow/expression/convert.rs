@@ -3,6 +3,8 @@
 use jaq_json::{Num, Val};
 use serde_json::{Map, Number, Value};
 
+use super::metered::spend_whole;
+
 /// What fits into a database row and an event; a result beyond it is a mistake.
 const RESULT_BYTES_MAX: usize = 4 << 20;
 
@@ -32,7 +34,10 @@ pub(super) fn from_json(value: &Value) -> Val {
 pub(super) fn text(value: &Val) -> String {
     match value {
         Val::TStr(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        other => other.to_string(),
+        other => {
+            spend_whole(other);
+            other.to_string()
+        }
     }
 }
 
@@ -73,7 +78,10 @@ impl Writer {
                 for (key, value) in map.iter() {
                     let key = match key {
                         Val::TStr(bytes) | Val::BStr(bytes) => self.text(bytes)?,
-                        other => other.to_string(),
+                        other => {
+                            spend_whole(other);
+                            other.to_string()
+                        }
                     };
                     object.insert(key, self.write(value, depth + 1)?);
                 }

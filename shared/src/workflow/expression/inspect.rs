@@ -7,7 +7,10 @@ use jaq_core::load::{
 };
 use jaq_core::path::{Part, Path};
 
-use super::{CompileError, ROUNDS_MAX, library::FORBIDDEN};
+use super::{CompileError, library::FORBIDDEN};
+
+/// Numbers of one `range`: beyond it the budget of the evaluation would be spent for certain.
+const RANGE_MAX: f64 = 100_000.0;
 
 /// Deeper than any real expression; the parser goes down one call for each level.
 const BRACKETS_MAX: usize = 200;
@@ -246,10 +249,13 @@ impl<'s> Walk<'s> {
             ("while", [Term::Call("true", _), _]) if self.bounded == 0 => {
                 endless("while", "expected a condition that can become false")
             }
-            ("range", arguments) if self.bounded == 0 && rounds(arguments) > f64::from(ROUNDS_MAX) => {
+            ("range", arguments) if self.bounded == 0 && rounds(arguments) > RANGE_MAX => {
                 endless("range", "expected at most 100000 numbers")
             }
-            ("repeat" | "until" | "while" | "range" | "recurse" | "walk" | "combinations" | "limit", _) => {
+            (
+                "repeat" | "until" | "while" | "range" | "recurse" | "walk" | "combinations" | "limit" | "fromjson",
+                _,
+            ) => {
                 self.found.loops = true;
                 Ok(())
             }

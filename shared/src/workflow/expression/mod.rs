@@ -1,20 +1,24 @@
 //! Expressions: jq by jaq, compiled once, evaluated on JSON. An expression sees its input and its variables, nothing
-//! else: no clock, no environment, no process. Loops spend a budget, so that the same input always gives the same
-//! result or the same refusal.
+//! else: no clock, no environment, no process. It has a budget of steps and memory, so that the same input always gives
+//! the same result or the same refusal.
 
 mod convert;
 mod inspect;
 mod library;
+mod metered;
 mod template;
 
-use std::{cell::Cell, fmt};
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use jaq_core::{
     Compiler, Ctx, DataT, Lut,
-    data::HasLut,
     load::{self, Arena, File, Loader},
 };
 use jaq_json::Val;
+use metered::Metered;
 use serde_json::Value;
 
 pub use inspect::Forbidden;
@@ -26,11 +30,7 @@ const TEXT_BYTES_MAX: usize = 16 << 10;
 /// Up to here an expression without loops runs on the caller's stack, even if it is a pipe in every second byte.
 const SHALLOW_BYTES_MAX: usize = 1 << 10;
 
-/// How often loops may go round in one evaluation: a full result of 4 MiB takes fewer, and it is over in well under a
-/// second.
-const ROUNDS_MAX: u32 = 100_000;
-
-/// Stack for what may go deep: parsing, and values nested by loops (at most `ROUNDS_MAX` levels, freed recursively).
+/// Stack for what may go deep: parsing, and values nested by loops (up to 10,000 levels, freed recursively).
 const STACK_BYTES: usize = 64 << 20;
 
 /// Below this much stack a deep task gets one of its own.
@@ -73,8 +73,9 @@ pub enum EvaluateError {
     Failed { expression: String, message: String },
     #[error("`${name}` has no value here, in `{expression}`")]
     NoVariable { expression: String, name: String },
-    #[error("loops went round more than {ROUNDS_MAX} times in `{expression}`")]
-    TooManyRounds { expression: String },
+    /// It would take too long, or too much memory.
+    #[error("{reason}, in `{expression}`")]
+    TooMuch { expression: String, reason: &'static str },
     #[error("the result is larger than {limit} in `{expression}`")]
     TooLarge { expression: String, limit: &'static str },
 }
@@ -122,39 +123,51 @@ impl Expression {
     }
 
     fn evaluate_converted(&self, input: Val, variables: &Converted<'_>) -> Result<Value, EvaluateError> {
+        self.evaluate_within(metered::STEPS_MAX, input, variables)
+    }
+
+    fn evaluate_within(&self, steps: u64, input: Val, variables: &Converted<'_>) -> Result<Value, EvaluateError> {
         if self.deep {
-            stacker::maybe_grow(STACK_RED_ZONE, STACK_BYTES, || self.evaluate_deep(input, variables))
+            stacker::maybe_grow(STACK_RED_ZONE, STACK_BYTES, || self.evaluate_deep(steps, input, variables))
         } else {
-            self.evaluate_deep(input, variables)
+            self.evaluate_deep(steps, input, variables)
         }
     }
 
-    fn evaluate_deep(&self, input: Val, variables: &Converted<'_>) -> Result<Value, EvaluateError> {
+    fn evaluate_deep(&self, steps: u64, input: Val, variables: &Converted<'_>) -> Result<Value, EvaluateError> {
         let expression = || self.text.to_string();
         let mut values = Vec::with_capacity(self.variables.len());
         for name in self.variables() {
             let Some(value) = variables(name) else {
                 return Err(EvaluateError::NoVariable { expression: expression(), name: name.to_owned() });
             };
-            values.push(value);
+            values.push(Metered::input(value));
         }
-        let budget = Budget { lut: &self.filter.lut, left: Cell::new(ROUNDS_MAX) };
-        let context = Ctx::<Kind>::new(&budget, jaq_core::Vars::new(values));
-        let first = self.filter.id.run((context, input)).next();
-        if budget.left.get() == 0 {
-            return Err(EvaluateError::TooManyRounds { expression: expression() });
-        }
-        match first {
-            None => Ok(Value::Null),
-            Some(Ok(value)) => {
-                convert::to_json(&value).map_err(|limit| EvaluateError::TooLarge { expression: expression(), limit })
+        metered::refill(steps);
+        let run = || {
+            let context = Ctx::<Kind>::new(&self.filter.lut, jaq_core::Vars::new(values));
+            let first = self.filter.id.run((context, Metered::input(input))).next();
+            match first {
+                None => Ok(Value::Null),
+                Some(Ok(value)) => convert::to_json(value.value())
+                    .map_err(|limit| EvaluateError::TooLarge { expression: expression(), limit }),
+                Some(Err(exception)) => {
+                    let message = match exception.get_err() {
+                        Ok(error) => convert::text(error.into_val().value()),
+                        Err(_) => "it broke off".to_owned(),
+                    };
+                    Err(EvaluateError::Failed { expression: expression(), message })
+                }
             }
-            Some(Err(exception)) => {
-                let message =
-                    exception.get_err().map_or_else(|_| "it broke off".to_owned(), |e| convert::text(&e.into_val()));
+        };
+        // Nothing outside is left half done by an unwound evaluation: it owns all that it touches.
+        catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|cause| match cause.downcast::<metered::Spent>() {
+            Ok(spent) => Err(EvaluateError::TooMuch { expression: expression(), reason: spent.0 }),
+            Err(_) => {
+                let message = "jq failed on this input".to_owned();
                 Err(EvaluateError::Failed { expression: expression(), message })
             }
-        }
+        })
     }
 }
 
@@ -167,31 +180,12 @@ impl fmt::Debug for Expression {
 /// [`Variables`] as jq has them.
 type Converted<'v> = dyn Fn(&str) -> Option<Val> + 'v;
 
-/// The kind of data that our filters work on: plain values, and the budget as what native functions can reach.
+/// What our filters work on.
 struct Kind;
 
 impl DataT for Kind {
-    type V<'a> = Val;
-    type Data<'a> = &'a Budget<'a>;
-}
-
-struct Budget<'a> {
-    lut: &'a Lut<Kind>,
-    left: Cell<u32>,
-}
-
-impl Budget<'_> {
-    /// Spends one round; `false` when none is left.
-    fn spend(&self) -> bool {
-        self.left.set(self.left.get().saturating_sub(1));
-        self.left.get() > 0
-    }
-}
-
-impl<'a> HasLut<'a, Kind> for &'a Budget<'a> {
-    fn lut(&self) -> &'a Lut<Kind> {
-        self.lut
-    }
+    type V<'a> = Metered;
+    type Data<'a> = &'a Lut<Self>;
 }
 
 /// The parser has been over this text before, so what is left to go wrong is an import.
