@@ -6,6 +6,7 @@
 //! what was delivered already is delivered again under the same id.
 
 mod event;
+mod latency;
 mod live;
 mod worker;
 
@@ -16,6 +17,7 @@ use shared::{event::Event, id::NodeName, label::Label};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
+pub use latency::Latency;
 pub use live::{SeriesView, Snapshot};
 
 use crate::{
@@ -139,6 +141,12 @@ impl Running {
     /// When the pipeline has ended.
     pub async fn set_feeds(&self, feeds: Arc<Feeds>) -> Result<(), ingest::Closed> {
         self.control.change(feeds).await
+    }
+
+    /// What changes the feeds. The journal stays open while one of these is held.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        self.control.clone()
     }
 
     /// What goes on, renewed about once a second while something does.

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use serde::Serialize;
 
 use super::{Context, Failure, ledger, local::Local, output};
-use crate::{config::Config, site::Site, store};
+use crate::{config::Config, feed::journal, site::Site, store};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -52,23 +52,26 @@ impl Check {
     }
 }
 
-/// The messages of one feed: every one that was received is in exactly one of the columns after it.
+/// The messages of one feed: each that was received is in exactly one of journalled, quarantined and duplicates.
 #[derive(Debug, Serialize)]
-struct FeedAccount {
+struct Account {
     name: String,
-    received: u64,
-    journalled: u64,
-    quarantined: u64,
-    duplicates: u64,
-    shed: u64,
-    readings: u64,
-    late: u64,
+    received: i64,
+    journalled: i64,
+    quarantined: i64,
+    /// Delivered again by the broker, and known.
+    duplicates: i64,
+    /// Messages of QoS 0 for which there was no room.
+    shed: i64,
+    readings: i64,
+    /// Readings too old for their window, or too far ahead.
+    late: i64,
 }
 
 #[derive(Debug, Serialize)]
 struct Report {
     checks: Vec<Check>,
-    feeds: Vec<FeedAccount>,
+    feeds: Vec<Account>,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
@@ -114,6 +117,7 @@ fn examine(args: &Args, context: &Context) -> Report {
     let (agent, running) = agent(&config);
     checks.push(agent);
     checks.push(broker(&config, running));
+    checks.push(enrolment(&config));
     let mut feeds = Vec::new();
     match store::open_read_only(&config.store_path()) {
         Ok(connection) => {
@@ -271,6 +275,24 @@ fn broker(config: &Config, running: bool) -> Check {
     }
 }
 
+fn enrolment(config: &Config) -> Check {
+    // Opening an identity makes one; a look must not.
+    if !config.data_dir.join("identity").exists() {
+        return Check::ok("fleet", "not enrolled: this node works by itself");
+    }
+    match crate::sync::Identity::open(&config.data_dir, &config.name) {
+        Ok(identity) => match identity.membership() {
+            Some(member) => Check::ok("fleet", format!("enrolled at {} in group {}", member.url, member.group)),
+            None => Check::ok("fleet", "not enrolled: this node works by itself"),
+        },
+        Err(error) => Check::broken(
+            "fleet",
+            error.to_string(),
+            "restore the folder `identity`, or remove it and enroll again with a new token",
+        ),
+    }
+}
+
 fn ledger_check(connection: &Connection, deep: bool) -> Check {
     if deep {
         return match ledger::recompute(connection) {
@@ -296,29 +318,22 @@ fn ledger_check(connection: &Connection, deep: bool) -> Check {
     }
 }
 
-fn accounts(connection: &Connection) -> rusqlite::Result<Vec<FeedAccount>> {
-    let mut statement = connection
-        .prepare("SELECT feed, received, journalled, quarantined, duplicate, shed, readings, late FROM feed_totals ORDER BY feed")?;
-    let count = |row: &rusqlite::Row<'_>, index| {
-        Ok::<_, rusqlite::Error>(u64::try_from(row.get::<_, i64>(index)?).unwrap_or(0))
+fn accounts(connection: &Connection) -> rusqlite::Result<Vec<Account>> {
+    let account = |(name, totals): (String, journal::Totals)| Account {
+        name,
+        received: totals.received,
+        journalled: totals.journalled,
+        quarantined: totals.quarantined,
+        duplicates: totals.duplicate,
+        shed: totals.shed,
+        readings: totals.readings,
+        late: totals.late,
     };
-    let rows = statement.query_map([], |row| {
-        Ok(FeedAccount {
-            name: row.get(0)?,
-            received: count(row, 1)?,
-            journalled: count(row, 2)?,
-            quarantined: count(row, 3)?,
-            duplicates: count(row, 4)?,
-            shed: count(row, 5)?,
-            readings: count(row, 6)?,
-            late: count(row, 7)?,
-        })
-    })?;
-    rows.collect()
+    Ok(journal::totals(connection)?.into_iter().map(account).collect())
 }
 
-fn accounting(feeds: &[FeedAccount]) -> Check {
-    let sum = |of: fn(&FeedAccount) -> u64| feeds.iter().map(of).sum::<u64>();
+fn accounting(feeds: &[Account]) -> Check {
+    let sum = |of: fn(&Account) -> i64| feeds.iter().map(of).sum::<i64>();
     let (received, kept) =
         (sum(|feed| feed.received), sum(|feed| feed.journalled + feed.quarantined + feed.duplicates));
     let found = format!(

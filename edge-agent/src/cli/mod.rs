@@ -4,10 +4,14 @@
 
 mod approve;
 mod doctor;
+mod enroll;
 mod ledger;
 mod local;
 mod models;
 mod output;
+mod replay;
+mod run;
+mod runs;
 mod workflow;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -43,9 +47,17 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the agent until it is told to stop (SIGTERM or Ctrl-C).
+    Run(run::Args),
+    /// Join a fleet with a token that its operator made.
+    Enroll(enroll::Args),
     /// List, pull and verify local models.
     #[command(subcommand)]
     Models(models::Args),
+    /// Publish a recorded CSV as live readings.
+    Replay(replay::Args),
+    /// Show what workflows did and why they wait.
+    Runs(runs::Args),
     /// Show what waits for a person, and answer it.
     Approve(approve::Args),
     /// Check this node and say what to do about what is wrong.
@@ -113,6 +125,10 @@ pub fn main() -> ExitCode {
 
 fn dispatch(command: Command, context: &Context) -> Result<ExitCode, Failure> {
     match command {
+        Command::Run(args) => run::run(&args, context),
+        Command::Enroll(args) => enroll::run(&args, context),
+        Command::Replay(args) => replay::run(&args, context),
+        Command::Runs(args) => runs::run(&args, context),
         Command::Models(args) => models::run(&args, context),
         Command::Approve(args) => approve::run(&args, context),
         Command::Doctor(args) => doctor::run(&args, context),

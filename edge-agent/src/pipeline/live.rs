@@ -1,13 +1,18 @@
 //! What goes on in the pipeline, for pages and tables: a snapshot that costs its readers nothing.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::Serialize;
 use serde_json::Value;
 use shared::time::Timestamp;
 use tokio::{sync::watch, time::Instant};
 
-use crate::clock;
+use super::latency::Latency;
+use crate::{clock, feed::journal::Row};
 
 /// How often the snapshot is renewed while readings come.
 pub(super) const RENEWED_EVERY: Duration = Duration::from_secs(1);
@@ -31,6 +36,8 @@ pub struct Snapshot {
     pub series: Vec<SeriesView>,
     /// The data of the newest findings, newest last.
     pub recent: Vec<Value>,
+    /// By feed, of what came in since the start of the process.
+    pub latency: BTreeMap<Arc<str>, Latency>,
 }
 
 /// The newest reading of a series and what was counted.
@@ -55,6 +62,7 @@ pub(super) struct Live {
     readings: u64,
     findings: u64,
     recent: VecDeque<Value>,
+    latency: BTreeMap<Arc<str>, Latency>,
     stale: bool,
 }
 
@@ -62,8 +70,17 @@ impl Live {
     pub(super) fn new() -> (Self, watch::Receiver<Arc<Snapshot>>) {
         let (snapshot, receiver) = watch::channel(Arc::new(Snapshot::default()));
         let (renewed, recent) = (Instant::now(), VecDeque::new());
-        let live =
-            Self { snapshot, renewed, messages: 0, messages_before: 0, readings: 0, findings: 0, recent, stale: false };
+        let live = Self {
+            snapshot,
+            renewed,
+            messages: 0,
+            messages_before: 0,
+            readings: 0,
+            findings: 0,
+            recent,
+            latency: BTreeMap::new(),
+            stale: false,
+        };
         (live, receiver)
     }
 
@@ -71,6 +88,19 @@ impl Live {
         self.messages += messages;
         self.readings += readings;
         self.stale = true;
+    }
+
+    /// These rows have just passed the detectors.
+    pub(super) fn passed(&mut self, rows: &[Row]) {
+        let now = clock::now();
+        for of_feed in rows.chunk_by(|a, b| Arc::ptr_eq(&a.feed, &b.feed)) {
+            let Some(feed) = of_feed.first().map(|row| row.feed.name.as_str()) else { continue };
+            if !self.latency.contains_key(feed) {
+                self.latency.insert(feed.into(), Latency::default());
+            }
+            let Some(latency) = self.latency.get_mut(feed) else { continue };
+            of_feed.iter().for_each(|row| latency.took(now.since(row.reading.at)));
+        }
     }
 
     pub(super) fn found(&mut self, data: Value) {
@@ -103,6 +133,7 @@ impl Live {
             series_count,
             series,
             recent: self.recent.iter().cloned().collect(),
+            latency: self.latency.clone(),
         }));
     }
 }

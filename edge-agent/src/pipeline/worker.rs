@@ -154,6 +154,7 @@ impl Worker {
                         if self.take(&batch.rows, batch.last()).await.is_err() {
                             return;
                         }
+                        self.live.passed(&batch.rows);
                     }
                     Some(Passed::Feeds(feeds, done)) => {
                         self.save().await;

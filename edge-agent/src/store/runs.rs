@@ -90,14 +90,19 @@ pub fn one(connection: &Connection, run: RunId) -> rusqlite::Result<Option<RunSu
     connection.prepare_cached(&sql)?.query_row([run.to_string()], summary).optional()
 }
 
-/// Runs that changed after this instant, the oldest change first; what a report up to it left out.
+/// Runs behind a place in the order of their last change and id, the oldest change first.
 ///
 /// # Errors
 /// As `list`.
-pub fn changed_since(connection: &Connection, since: Timestamp, limit: usize) -> rusqlite::Result<Vec<RunSummary>> {
-    let sql = format!("{SUMMARY} WHERE run.changed_at > ?1 ORDER BY run.changed_at, run.id LIMIT ?2");
+pub fn changed_since(
+    connection: &Connection,
+    (since, run): (Timestamp, Option<RunId>),
+    limit: usize,
+) -> rusqlite::Result<Vec<RunSummary>> {
+    let sql = format!("{SUMMARY} WHERE (run.changed_at, run.id) > (?1, ?2) ORDER BY run.changed_at, run.id LIMIT ?3");
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    connection.prepare_cached(&sql)?.query_map(params![since.as_micros(), limit], summary)?.collect()
+    let run = run.map(|run| run.to_string()).unwrap_or_default();
+    connection.prepare_cached(&sql)?.query_map(params![since.as_micros(), run, limit], summary)?.collect()
 }
 
 /// Runs by status; parked ones are not among the waiting.

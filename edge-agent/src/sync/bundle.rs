@@ -37,6 +37,9 @@ const STALL_MAX: Duration = Duration::from_secs(30);
 /// Pause before what failed on the way is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// Trials that may end without a verdict before a bundle is held for the cause: once may be a power cut.
+const TRIALS_MAX: u32 = 2;
+
 /// Brings what is wished for into use, one after the other.
 pub(super) struct Applier {
     pub client: Client,
@@ -90,6 +93,14 @@ impl Applier {
         let manifest = Manifest::verify(&bytes, digest, &wanted.signature, &self.operator)?;
         let floor = floor::admit(floor, &manifest, wanted.rollback.as_ref(), &self.operator)?;
         let dir = self.fetch(&manifest, &bytes, applied).await?;
+        let unfinished = self
+            .store
+            .write("note that a bundle is tried", move |tx| Ok(state::trying(tx.connection(), digest)?))
+            .await?;
+        if unfinished >= TRIALS_MAX {
+            let reason = format!("the agent ended {unfinished} times before the bundle had shown itself healthy");
+            return self.note_rejected(digest, reason).await;
+        }
         let (answer, outcome) = oneshot::channel();
         let version = manifest.version();
         let offered = self.desired.send(Desired { digest, version, dir, answer }).await;

@@ -32,7 +32,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use bundle::verify as verify_bundle;
 pub use enroll::enroll;
 pub use identity::{Identity, Membership};
-pub use state::{Standing, standing};
+pub use state::{Standing, standing, trial_ended};
 
 use crate::store::{self, Store};
 

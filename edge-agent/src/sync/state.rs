@@ -4,6 +4,7 @@ use rusqlite::{Connection, params};
 use serde::{Serialize, de::DeserializeOwned};
 use shared::{
     bundle::floor::Floor,
+    digest::Digest,
     ledger::{note::Note, tree::Tail},
     wire::v1::{AnswerOutcome, Applied, Rejected},
 };
@@ -44,14 +45,33 @@ pub fn standing(connection: &Connection) -> rusqlite::Result<Standing> {
 /// The bundle came up: it is what runs now, and the floor is this.
 pub(super) fn applied(connection: &Connection, now: Applied, floor: Floor) -> rusqlite::Result<()> {
     let sql = "UPDATE sync SET previous = CASE WHEN applied = ?1 THEN previous ELSE applied END, applied = ?1,
-               rejected = NULL, floor = ?2";
+               rejected = NULL, floor = ?2, trying = NULL, trials = 0";
     connection.prepare_cached(sql)?.execute(params![to_json(&now), to_json(&floor)])?;
+    Ok(())
+}
+
+/// The bundle is about to be tried. Answers how often it was tried before without an end: the agent was killed or lost
+/// its power meanwhile.
+pub(super) fn trying(connection: &Connection, bundle: Digest) -> rusqlite::Result<u32> {
+    let sql = "UPDATE sync SET trials = CASE WHEN trying = ?1 THEN trials + 1 ELSE 1 END, trying = ?1 RETURNING trials";
+    let trials: u32 = connection.prepare_cached(sql)?.query_row([bundle.to_string()], |row| row.get(0))?;
+    Ok(trials.saturating_sub(1))
+}
+
+/// The trial ended without a verdict, because the agent was told to stop.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn trial_ended(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute("UPDATE sync SET trying = NULL, trials = 0", [])?;
     Ok(())
 }
 
 /// The bundle did not come up.
 pub(super) fn rejected(connection: &Connection, rejected: &Rejected) -> rusqlite::Result<()> {
-    connection.prepare_cached("UPDATE sync SET rejected = ?1")?.execute([to_json(rejected)])?;
+    connection
+        .prepare_cached("UPDATE sync SET rejected = ?1, trying = NULL, trials = 0")?
+        .execute([to_json(rejected)])?;
     Ok(())
 }
 

@@ -3,6 +3,8 @@ CREATE TABLE sync (
     id            INTEGER PRIMARY KEY CHECK (id = 0),
     applied       TEXT,                     -- wire::v1::Applied: the bundle that this node runs
     previous      TEXT,                     -- the one before, kept on the disk to go back to
+    trying        TEXT,                     -- digest of the bundle that is coming up just now,
+    trials        INTEGER NOT NULL DEFAULT 0, -- and how often the agent began with it
     rejected      TEXT,                     -- wire::v1::Rejected: the last one that did not come up
     floor         TEXT,                     -- bundle::floor::Floor
     shipped       INTEGER NOT NULL,         -- ledger entries that the control plane has verified,

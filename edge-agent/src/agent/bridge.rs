@@ -1,0 +1,204 @@
+//! Between rooms that do not know each other: findings to the runner, answers from pages and the control plane to the
+//! runner, bundles from the control plane to the rollout.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use edge_core::engine::effect::Keep;
+use futures::future::BoxFuture;
+use rusqlite::Connection;
+use shared::{event::Event, label::Label, wire::v1};
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{live::View, rollout::Rollout};
+use crate::{
+    action,
+    api::{self, Declined},
+    config::Config,
+    feed::connection,
+    inference::Inference,
+    pipeline::Deliver,
+    store::runs,
+    sync,
+    workflow::{self, Perform as _, Runner},
+};
+
+/// How often pages and the control plane are told how things are.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Hands findings to the runner, and waits for it while the agent is still starting.
+pub(super) struct ToRunner(watch::Receiver<Option<Runner>>);
+
+impl ToRunner {
+    pub(super) const fn new(runner: watch::Receiver<Option<Runner>>) -> Self {
+        Self(runner)
+    }
+}
+
+impl Deliver for ToRunner {
+    fn deliver(
+        &self,
+        events: Vec<(Event, Label)>,
+    ) -> BoxFuture<'_, Result<(), Box<dyn std::error::Error + Send + Sync>>> {
+        Box::pin(async move {
+            let mut runner = self.0.clone();
+            let runner = runner.wait_for(Option::is_some).await?.clone().context("the runner is gone")?;
+            Ok(runner.deliver(events).await?)
+        })
+    }
+}
+
+/// How the node's own messages reach the broker: beside the feed, under a name of their own.
+pub(super) fn broker(config: &Config, connection: &connection::Connection) -> action::Broker {
+    action::Broker {
+        host: connection.host.clone(),
+        port: connection.port,
+        login: connection.credentials.clone(),
+        tls: connection.tls.clone(),
+        client_id: format!("skerry-{}-action", config.name),
+    }
+}
+
+/// What the local pages need.
+pub(super) fn handles(
+    view: Arc<View>,
+    token: api::Token,
+    runner: &Runner,
+    changes: watch::Receiver<u64>,
+) -> api::Handles {
+    let runner = runner.clone();
+    api::Handles {
+        node: view.config.name.clone(),
+        jurisdiction: view.config.jurisdiction.clone(),
+        store: view.store.clone(),
+        token,
+        live: Arc::new(move || view.now()),
+        decide: Arc::new(move |answer| {
+            let runner = runner.clone();
+            Box::pin(async move {
+                let answer = workflow::Answer {
+                    approval: answer.approval,
+                    shown: answer.shown,
+                    verdict: answer.verdict,
+                    by: answer.by,
+                    comment: answer.comment,
+                    place: answer.place.to_owned(),
+                };
+                runner.decide_approval(answer).await.map_err(declined)
+            })
+        }),
+        changes,
+    }
+}
+
+fn declined(error: workflow::ApprovalError) -> Declined {
+    match error {
+        workflow::ApprovalError::Unknown { .. } => Declined::Unknown,
+        workflow::ApprovalError::Store(error) => Declined::Failed(error.to_string()),
+        other => Declined::Conflict(other.to_string()),
+    }
+}
+
+/// What the control plane is told, and where it comes from.
+pub(super) fn sources(report: watch::Receiver<sync::Report>, rooms: Arc<workflow::Rooms>) -> sync::Sources {
+    let approvals = move |connection: &Connection, limit: usize| {
+        let mut pending = runs::approvals_pending(connection)?;
+        pending.truncate(limit);
+        for question in &mut pending {
+            // The ledger goes to the control plane too: what it may not keep as text must not leave as a proposal.
+            if rooms.keep(&question.workflow, &question.label) == Keep::Digest {
+                question.proposal = None;
+            }
+        }
+        Ok(pending)
+    };
+    sync::Sources { report, runs: Arc::new(runs::changed_since), approvals: Arc::new(approvals) }
+}
+
+/// Tells pages when to look again, and the control plane how the node is, about once a second.
+pub(super) fn changes(
+    view: &Arc<View>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+    report: watch::Sender<sync::Report>,
+) -> watch::Receiver<u64> {
+    let (sender, receiver) = watch::channel(0);
+    let (view, stop) = (Arc::clone(view), stop.clone());
+    tasks.spawn(async move {
+        while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
+            let looker = Arc::clone(&view);
+            let Ok(live) = tokio::task::spawn_blocking(move || looker.now()).await else { continue };
+            let now =
+                sync::Report { health: live.health, complaints: live.complaints.clone(), figures: live.figures() };
+            report.send_if_modified(|told| {
+                let changed = *told != now;
+                if changed {
+                    *told = now;
+                }
+                changed
+            });
+            sender.send_modify(|count| *count += 1);
+        }
+    });
+    receiver
+}
+
+/// What the OpenAI-compatible endpoint needs.
+pub(super) fn openai(
+    config: &Config,
+    inference: &Inference,
+    embedder: Arc<dyn models::embed::Embedder>,
+) -> anyhow::Result<axum::Router> {
+    let key = match &config.api.key_file {
+        None => None,
+        Some(file) => {
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("cannot read key_file {} of [api]", file.display()))?;
+            Some(text.trim().to_owned())
+        }
+    };
+    let handles = api::openai::Handles { models: inference.local_names(), chat: inference.as_chat(), embedder, key };
+    Ok(api::openai::router(handles))
+}
+
+/// Does what the control plane sends, until the channels close.
+pub(super) async fn follow(mut handles: sync::Handles, rollout: Arc<Rollout>, runner: Runner, inference: Inference) {
+    loop {
+        tokio::select! {
+            Some(desired) = handles.desired.recv() => {
+                let rollout = Arc::clone(&rollout);
+                // A trial takes seconds; people's answers must not wait for it.
+                tokio::spawn(async move {
+                    let outcome = rollout.apply(&desired.dir, desired.digest, desired.version).await;
+                    // A sync that no longer waits hears of it with the next status.
+                    drop(desired.answer.send(outcome));
+                });
+            }
+            Some(given) = handles.answers.recv() => {
+                let outcome = runner.decide_approval(answer(given.answer)).await.map_err(|error| error.to_string());
+                drop(given.done.send(outcome));
+            }
+            changed = handles.link.changed() => {
+                if changed.is_err() {
+                    return std::future::pending().await;
+                }
+                if handles.link.borrow().is_up() {
+                    inference.link_is_back();
+                    runner.nudge();
+                }
+            }
+        }
+    }
+}
+
+fn answer(given: v1::Answer) -> workflow::Answer {
+    workflow::Answer {
+        approval: given.approval,
+        shown: given.shown,
+        verdict: given.verdict,
+        by: given.by,
+        comment: given.comment,
+        place: "control plane".to_owned(),
+    }
+}

@@ -1,0 +1,250 @@
+//! The composition root: makes the rooms, joins them, keeps the bundle in force, and ends them in order.
+//!
+//! Nothing here needs the network or a right clock: what cannot be reached is tried again by the room that wants it.
+
+mod bridge;
+mod live;
+mod rollout;
+
+use std::{
+    fs::{File, OpenOptions},
+    net::SocketAddr,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, anyhow, bail};
+use models::embed::Embedder;
+use shared::ledger::entry::{Entry, Fact};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    action::Action,
+    api, clock,
+    config::Config,
+    inference::Inference,
+    memory::Memory,
+    pipeline,
+    store::Store,
+    sync,
+    workflow::{self, Runner},
+};
+
+/// The file in the data folder with the address that the local API is bound to.
+pub const ADDRESS_FILE: &str = "local-address";
+/// The file in the data folder with the token that the local API asks for; readable by the agent's user alone.
+pub const TOKEN_FILE: &str = "local-token";
+
+/// How long requests in flight may hold up the end of the process.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// Runs the agent until the process is told to stop.
+///
+/// # Errors
+/// When a room cannot start: the data folder cannot be written, another agent uses it, a port is taken, the site is
+/// broken and there is no bundle to go by.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let _lock = claim(&config.data_dir)?;
+    let store = Store::open(&config.store_path())?;
+    let started = clock::now();
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let fact = Fact::AgentStarted { version };
+    store
+        .write("record the start", move |tx| Ok(tx.append(&Entry { at: started, run: None, task: None, fact })?))
+        .await?;
+
+    let inference = Inference::new(config.targets.clone());
+    let embedder = embedder(&config)?;
+    let memory = Memory::open(store.clone(), Arc::clone(&embedder));
+    let force = rollout::at_start(&config, &store).await?;
+
+    // Findings wait for the runner, the runner's messages for the broker: so the pipeline starts first.
+    let (runner_is_here, runner_wanted) = watch::channel(None);
+    let settings = pipeline::Settings {
+        node: config.name.clone(),
+        data_dir: config.data_dir.clone(),
+        broker: config.broker.clone(),
+    };
+    let feeds = Arc::new(force.site.feeds.clone());
+    let pipeline =
+        pipeline::start(store.clone(), settings, feeds, Arc::new(bridge::ToRunner::new(runner_wanted))).await?;
+    let broker = shown(&config, &pipeline);
+    let action = Action::new(bridge::broker(&config, pipeline.connection()));
+    let policies = Arc::clone(&force.site.policies);
+    let performer = Arc::new(workflow::Rooms::new(
+        inference.clone(),
+        memory.clone(),
+        action,
+        policies,
+        config.jurisdiction.clone(),
+    ));
+    let runner = Runner::open(store.clone(), Arc::clone(&performer) as Arc<dyn workflow::Perform>).await?;
+    let rooms = rollout::Rooms {
+        config: config.clone(),
+        store: store.clone(),
+        runner: runner.clone(),
+        performer: Arc::clone(&performer),
+        memory,
+        pipeline: pipeline.control(),
+    };
+    let rollout = Arc::new(rollout::Rollout::begin(rooms, force).await?);
+    runner_is_here.send_replace(Some(runner.clone()));
+
+    let identity = sync::Identity::open(&config.data_dir, &config.name)?;
+    let (report, reported) = watch::channel(sync::Report::default());
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let options = sync::Options {
+        data: config.data_dir.clone(),
+        jurisdiction: config.jurisdiction.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started,
+    };
+    let handles =
+        sync::start(options, &identity, store.clone(), bridge::sources(reported, performer), stop.clone(), &tasks)?;
+
+    let view = Arc::new(live::View {
+        config: config.clone(),
+        store: store.clone(),
+        started,
+        broker: broker.clone(),
+        pipeline: pipeline.stats(),
+        link: handles.link.clone(),
+        control: identity.membership().map(|member| member.url.clone()),
+        in_force: rollout.state(),
+        inference: inference.clone(),
+        rates: std::sync::Mutex::new(None),
+    });
+    let token = api::Token::load_or_create(&config.data_dir.join(TOKEN_FILE)).context("cannot make the local token")?;
+    let more = bridge::openai(&config, &inference, embedder)?;
+    let changes = bridge::changes(&view, &tasks, &stop, report);
+    let router = api::router(bridge::handles(Arc::clone(&view), token, &runner, changes), more);
+    let address = serve(&config, router, &tasks, &stop).await?;
+
+    let bundle = rollout.state().borrow().shown();
+    tracing::info!(node = %config.name, api = %address, %broker, %bundle, "ready");
+    // Told to nobody when systemd did not start this process.
+    drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
+    tokio::select! {
+        () = bridge::follow(handles, rollout, runner.clone(), inference) => {}
+        signal = told_to_stop() => signal?,
+    }
+    tracing::info!("stopping");
+    drop(sd_notify::notify(&[sd_notify::NotifyState::Stopping]));
+    stop.cancel();
+    store.write("end a bundle's trial", |tx| Ok(sync::trial_ended(tx.connection())?)).await?;
+    pipeline.shutdown().await;
+    runner.close().await;
+    tasks.close();
+    // What still hangs on a dead link is not worth waiting for: nothing of it is lost.
+    drop(tokio::time::timeout(STOP_WITHIN, tasks.wait()).await);
+    Ok(())
+}
+
+/// Makes the data folder, for the agent's user alone.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make_data_folder(folder: &Path) -> anyhow::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("cannot make the data folder {}", folder.display()))
+}
+
+/// Two agents on one data folder would each be wrong about what the other did. The lock goes with the process.
+fn claim(folder: &Path) -> anyhow::Result<File> {
+    make_data_folder(folder)?;
+    let path = folder.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            bail!(
+                "another agent runs on the data folder {}: stop it first, or give this one its own `data_dir`",
+                folder.display()
+            )
+        }
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(anyhow::Error::new(error).context(format!("cannot lock {}", path.display())))
+        }
+    }
+}
+
+/// The embedder that the configuration names.
+fn embedder(config: &Config) -> anyhow::Result<Arc<dyn Embedder>> {
+    let Some(name) = config.models.embedder.as_deref().filter(|name| *name != "builtin") else {
+        return Ok(models::embed::default_embedder());
+    };
+    let known = models::catalog::Manifest::built_in();
+    let Some(model) = known.iter().find(|model| model.name == name) else {
+        let names: Vec<_> = known.iter().map(|model| model.name.as_str()).collect();
+        bail!("embedder {name:?} under [models] is not known: expected builtin, {}", names.join(", "));
+    };
+    let folder = config.models_dir().join(name);
+    let flaws = model.verify(&folder)?;
+    if let Some(flaw) = flaws.first() {
+        return Err(
+            anyhow!("{flaw}: run `edge-agent models pull {name}`").context(format!("the model {name} is refused"))
+        );
+    }
+    Ok(models::candle::minilm::load(&folder)?)
+}
+
+/// Where sensors connect.
+fn shown(config: &Config, pipeline: &pipeline::Running) -> String {
+    match (pipeline.address(), &config.broker.url) {
+        (Some(address), _) => {
+            let scheme = if config.broker.embedded.tls.is_some() { "mqtts" } else { "mqtt" };
+            format!("{scheme}://{address}")
+        }
+        (None, url) => url.clone().unwrap_or_default(),
+    }
+}
+
+/// Binds the local API, leaves its address in the data folder, and serves until `stop`.
+async fn serve(
+    config: &Config,
+    router: axum::Router,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> anyhow::Result<SocketAddr> {
+    let listen = config.api.listen;
+    let listener = TcpListener::bind(listen).await.with_context(|| {
+        format!("cannot listen on {listen}: if another program has the port, `listen` under [api] may name another, or 0 for a free one")
+    })?;
+    let address = listener.local_addr().context("cannot read the local address")?;
+    let path = config.data_dir.join(ADDRESS_FILE);
+    std::fs::write(&path, format!("{address}\n")).with_context(|| format!("cannot write {}", path.display()))?;
+    let stopped = stop.clone();
+    tasks.spawn(async move {
+        let served = axum::serve(listener, router).with_graceful_shutdown(async move { stopped.cancelled().await });
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the local API ended");
+        }
+    });
+    Ok(address)
+}
+
+/// Waits for SIGTERM or Ctrl-C.
+async fn told_to_stop() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot wait for Ctrl-C"),
+    }
+}

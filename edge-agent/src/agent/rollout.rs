@@ -1,0 +1,194 @@
+//! Bringing a bundle into force: read it whole, give each room its part, watch it for a while, keep it or go back.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, anyhow};
+use shared::{digest::Digest, problem::Problems, time::Timestamp};
+use tokio::sync::{Mutex, watch};
+
+use crate::{
+    clock,
+    config::Config,
+    feed::{
+        config::Feeds,
+        ingest::Control,
+        journal::{Totals, totals},
+    },
+    memory::{Memory, documents::Content},
+    site::Site,
+    store::Store,
+    sync,
+    workflow::{self, Runner},
+};
+
+/// How long a new bundle is watched before it is kept: several rounds of a plant's feeds. A node that loses its power
+/// meanwhile goes back at its next start.
+const TRIAL: Duration = Duration::from_secs(5);
+/// Misfits of a feed during the trial that condemn a bundle, if they outnumber what fits: one sensor may always babble.
+const MISFITS_MAX: i64 = 10;
+
+/// What the node works by just now, for pages and the control plane.
+#[derive(Debug, Clone, Default)]
+pub(super) struct InForce {
+    pub digest: Option<Digest>,
+    pub version: u64,
+    pub since: Timestamp,
+    pub feeds: Arc<Feeds>,
+    /// The folder on this machine, when the bundle did not come from the control plane.
+    pub local: bool,
+}
+
+impl InForce {
+    /// For a log line.
+    pub(super) fn shown(&self) -> String {
+        self.digest.map_or_else(|| "none".to_owned(), |digest| digest.short())
+    }
+}
+
+/// What was read, and which bundle of the control plane it is; none for the node's own site folder.
+pub(super) struct Force {
+    pub site: Site,
+    content: Content,
+    bundle: Option<(Digest, u64)>,
+}
+
+/// The rooms that get a part of each bundle.
+pub(super) struct Rooms {
+    pub config: Config,
+    pub store: Store,
+    pub runner: Runner,
+    pub performer: Arc<workflow::Rooms>,
+    pub memory: Memory,
+    pub pipeline: Control,
+}
+
+/// Keeps the bundle in force. One change at a time.
+pub(super) struct Rollout {
+    rooms: Rooms,
+    state: watch::Sender<InForce>,
+    one_at_a_time: Mutex<()>,
+}
+
+/// What to work by at start: the bundle that the control plane sent and that came up, or the one before when its files are
+/// no longer what they were, or the node's own site folder, or nothing yet.
+pub(super) async fn at_start(config: &Config, store: &Store) -> anyhow::Result<Force> {
+    let standing = store.read("read which bundle is in force", sync::standing).await?;
+    for applied in standing.applied.into_iter().chain(standing.previous) {
+        match verified(&config.data_dir, applied.digest).await {
+            Ok((site, content)) => {
+                return Ok(Force { site, content, bundle: Some((applied.digest, applied.version)) });
+            }
+            Err(reason) => tracing::error!(bundle = %applied.digest, reason, "the bundle on disk cannot be used"),
+        }
+    }
+    let Some(folder) = config.site.clone() else {
+        return Ok(Force { site: Site::empty(), content: Content::default(), bundle: None });
+    };
+    let (site, content) = read(folder).await.map_err(|problems| anyhow!("the site cannot be used:\n{problems}"))?;
+    Ok(Force { site, content, bundle: None })
+}
+
+async fn verified(data: &Path, digest: Digest) -> Result<(Site, Content), String> {
+    let data = data.to_owned();
+    let check = tokio::task::spawn_blocking(move || sync::verify_bundle(&data, digest));
+    let folder = check.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    read(folder).await.map_err(|problems| problems.to_string())
+}
+
+/// Reads a bundle's folder; nothing of the node changes.
+async fn read(folder: PathBuf) -> Result<(Site, Content), Problems> {
+    let work = move || Ok((Site::load(&folder)?, Content::read(&folder)?));
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(Problems(Vec::new())))
+}
+
+impl Rollout {
+    /// Gives each room its part of what `at_start` found.
+    pub(super) async fn begin(rooms: Rooms, force: Force) -> anyhow::Result<Self> {
+        let (state, _) = watch::channel(InForce::default());
+        let rollout = Self { rooms, state, one_at_a_time: Mutex::new(()) };
+        rollout.give(&force).await?;
+        Ok(rollout)
+    }
+
+    /// What is in force; changes with each bundle.
+    pub(super) fn state(&self) -> watch::Receiver<InForce> {
+        self.state.subscribe()
+    }
+
+    /// Brings a verified bundle on this disk into force, and answers when it has shown itself healthy.
+    ///
+    /// # Errors
+    /// Why it was not taken or not kept; what was in force before is again.
+    pub(super) async fn apply(&self, folder: &Path, digest: Digest, version: u64) -> Result<(), String> {
+        let _one = self.one_at_a_time.lock().await;
+        if self.state.borrow().digest == Some(digest) && !self.state.borrow().local {
+            return Ok(());
+        }
+        let (site, content) = read(folder.to_owned()).await.map_err(|problems| problems.to_string())?;
+        let told = |error: anyhow::Error| format!("{error:#}");
+        let before = self.totals().await?;
+        let given = self.give(&Force { site, content, bundle: Some((digest, version)) }).await.map_err(told);
+        let healthy = match given {
+            Ok(()) => self.watch(&before).await,
+            Err(reason) => Err(reason),
+        };
+        if let Err(reason) = healthy {
+            tracing::warn!(bundle = %digest, version, reason, "going back to what ran before");
+            let former = at_start(&self.rooms.config, &self.rooms.store).await.map_err(told)?;
+            self.give(&former).await.map_err(told)?;
+            return Err(reason);
+        }
+        tracing::info!(bundle = %digest, version, "bundle in force");
+        Ok(())
+    }
+
+    /// Each room takes its part. Runs that have begun keep the workflows that they began with.
+    async fn give(&self, force: &Force) -> anyhow::Result<()> {
+        let site = &force.site;
+        let (digest, version) = force.bundle.unwrap_or((site.digest, 0));
+        self.rooms.performer.set_policies(Arc::clone(&site.policies));
+        self.rooms.memory.set_content(force.content.clone());
+        self.rooms
+            .runner
+            .set_workflows(digest, site.workflows.clone())
+            .await
+            .context("cannot take the bundle's workflows")?;
+        let feeds = Arc::new(site.feeds.clone());
+        self.rooms.pipeline.change(Arc::clone(&feeds)).await.context("cannot take the bundle's feeds")?;
+        self.state.send_replace(InForce {
+            digest: (force.bundle.is_some() || !site.folder.as_os_str().is_empty()).then_some(digest),
+            version,
+            since: clock::now(),
+            feeds,
+            local: force.bundle.is_none(),
+        });
+        Ok(())
+    }
+
+    /// Whether the node is well under the new bundle: its documents can be indexed, and its feeds' messages fit.
+    async fn watch(&self, before: &[(String, Totals)]) -> Result<(), String> {
+        tokio::time::sleep(TRIAL).await;
+        if let Some(failed) = self.rooms.memory.status().borrow().failed.first() {
+            return Err(format!("not every document of the bundle can be indexed: {failed}"));
+        }
+        for (name, now) in self.totals().await? {
+            let earlier =
+                before.iter().find(|(other, _)| *other == name).map(|(_, totals)| *totals).unwrap_or_default();
+            let misfits = now.quarantined - earlier.quarantined;
+            let fits = now.journalled - earlier.journalled;
+            if misfits > MISFITS_MAX && misfits > fits {
+                let all = misfits + fits;
+                return Err(format!("under the bundle {misfits} of {all} messages of feed {name} did not fit it"));
+            }
+        }
+        Ok(())
+    }
+
+    async fn totals(&self) -> Result<Vec<(String, Totals)>, String> {
+        self.rooms.store.read("read the feeds' totals", totals).await.map_err(|error| error.to_string())
+    }
+}
