@@ -1,3 +1,5 @@
+//! What rules decide, and the words for what is wrong with them.
+
 use proptest::prelude::*;
 
 use super::*;

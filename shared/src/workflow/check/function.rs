@@ -48,7 +48,8 @@ impl Checker<'_> {
             return Ok(None);
         }
         let Some(function) = catalog::function(call.name()) else {
-            let known: Vec<&str> = catalog::functions().iter().map(|function| function.name).collect();
+            let performed = catalog::functions().iter().filter(|function| function.is_performed);
+            let known: Vec<&str> = performed.map(|function| function.name).collect();
             let uses = self.definition.uses.as_ref();
             let own: Vec<&str> =
                 uses.iter().flat_map(|uses| uses.functions.iter().flatten()).map(|(name, _)| name.as_str()).collect();

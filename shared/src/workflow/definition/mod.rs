@@ -10,6 +10,7 @@ mod fault;
 mod form;
 mod run;
 mod task;
+mod task_form;
 
 use std::collections::BTreeMap;
 

@@ -1,3 +1,5 @@
+//! What expressions give, what they are refused for, and how they are stopped.
+
 use proptest::prelude::*;
 use serde_json::json;
 
