@@ -19,7 +19,7 @@ pub struct Target {
 /// What answers.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Source {
-    Provider(Provider),
+    Provider(Box<Provider>),
     /// A chat model in a GGUF file, loaded when first asked.
     Gguf {
         file: PathBuf,
@@ -106,8 +106,8 @@ impl TryFrom<Raw> for Target {
     fn try_from(raw: Raw) -> Result<Self, String> {
         let (prefix, source) = match raw.kind {
             Kind::Gguf => ("local/", gguf(&raw)?),
-            Kind::OpenAi => ("cloud/", Source::Provider(provider(&raw, Protocol::OpenAi)?)),
-            Kind::Anthropic => ("cloud/", Source::Provider(provider(&raw, Protocol::Anthropic)?)),
+            Kind::OpenAi => ("cloud/", Source::Provider(Box::new(provider(&raw, Protocol::OpenAi)?))),
+            Kind::Anthropic => ("cloud/", Source::Provider(Box::new(provider(&raw, Protocol::Anthropic)?))),
         };
         if raw.name == EXTRACT {
             return Err(format!("name: {EXTRACT} is built in; choose another name under local/"));

@@ -289,7 +289,7 @@ impl Inference {
 
     fn provider(&self, name: &str) -> Option<&Provider> {
         self.inner.targets.iter().find(|target| target.name == name).and_then(|target| match &target.source {
-            Source::Provider(provider) => Some(provider),
+            Source::Provider(provider) => Some(provider.as_ref()),
             Source::Gguf { .. } => None,
         })
     }

@@ -14,7 +14,9 @@ use shared::policy::{Action, PolicySet, Request as PolicyRequest};
 use super::{ask::tests::call, *};
 
 /// What the server answers, one after another; the last for ever.
-type Script = Vec<(u16, Vec<(&'static str, &'static str)>, Vec<Result<String, ()>>)>;
+type Script = Vec<Said>;
+/// Status, headers and the pieces of the body; `Err` cuts the connection.
+type Said = (u16, Vec<(&'static str, &'static str)>, Vec<Result<String, ()>>);
 
 #[derive(Clone)]
 struct Server {
@@ -55,7 +57,7 @@ async fn serve(script: Script) -> (String, Server) {
 const SSE: (&str, &str) = ("content-type", "text/event-stream");
 
 /// A stream of chat completions that says this text in two pieces.
-fn says(text: &str) -> (u16, Vec<(&'static str, &'static str)>, Vec<Result<String, ()>>) {
+fn says(text: &str) -> Said {
     let (first, second) = text.split_at(text.len() / 2);
     let piece = |text: &str| format!("data: {}\n\n", json!({"choices": [{"index": 0, "delta": {"content": text}}]}));
     let end = json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]});

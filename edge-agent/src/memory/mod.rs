@@ -35,7 +35,7 @@ pub const EMBEDDER: &str = "local/embed";
 /// How long a search waits for an index that is being made for the first time, when the task sets no deadline.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 const TOP_K: usize = 4;
-const TOP_K_MAX: usize = 64;
+const TOP_K_MAX: usize = 100;
 /// Texts of one `embed`; a vector has some KB of JSON.
 const EMBED_TEXTS_MAX: usize = 256;
 /// A query or a text to embed or classify; the embedders read the first few hundred words alone.

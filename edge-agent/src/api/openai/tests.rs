@@ -1,1 +1,165 @@
+//! The endpoint over a real listener, with the built-in models behind it, and with OpenAI's own client when it is there.
 
+use serde_json::{Value, json};
+
+use super::*;
+
+/// Serves the built-in extractive model and embedder; a second "model" fails after it has said something.
+async fn serve(key: Option<&str>) -> String {
+    let extract = models::generate::extract();
+    let chat: Chat = Arc::new(move |name, request, mut on_text| {
+        let extract = Arc::clone(&extract);
+        Box::pin(async move {
+            let ask = move || -> Result<Answer, effect::Error> {
+                if name == "local/broken" {
+                    let _ = on_text("half an ");
+                    return Err(effect::Error::new(effect::kind::RUNTIME, "the model broke"));
+                }
+                let answer = extract.generate(&request, &mut *on_text);
+                answer.map_err(|error| effect::Error::new(effect::kind::VALIDATION, error.to_string()))
+            };
+            tokio::task::spawn_blocking(ask).await.expect("no panic")
+        })
+    });
+    let handles = Handles {
+        models: vec!["local/extract".to_owned(), "local/broken".to_owned()],
+        chat,
+        embedder: models::embed::default_embedder(),
+        key: key.map(str::to_owned),
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
+    tokio::spawn(async move { axum::serve(listener, router(handles)).await });
+    url
+}
+
+async fn ask(url: &str, path: &str, body: Value) -> (u16, String) {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let response = reqwest::Client::new().post(format!("{url}/{path}")).json(&body).send().await.expect("sent");
+    (response.status().as_u16(), response.text().await.expect("read"))
+}
+
+fn question() -> Value {
+    let passages = [models::generate::Passage {
+        text: "A blocked fan makes the motor hot.".to_owned(),
+        document: "press.md".to_owned(),
+        place: "Cooling".to_owned(),
+    }];
+    let messages = Request::ask("Why is the motor hot?").messages;
+    json!(models::generate::with_passages(&messages, &passages))
+}
+
+#[tokio::test]
+async fn an_answer_comes_whole_with_its_usage() {
+    let url = serve(None).await;
+    let (status, body) = ask(&url, "chat/completions", json!({"model": "local/extract", "messages": question()})).await;
+    let body: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!((status, &body["object"]), (200, &json!("chat.completion")), "{body}");
+    let text = body["choices"][0]["message"]["content"].as_str().expect("a text");
+    assert!(text.contains("fan") && text.contains("[1]"), "{text}");
+    assert_eq!(body["usage"]["total_tokens"].as_u64(), Some(body["usage"]["prompt_tokens"].as_u64().unwrap() + body["usage"]["completion_tokens"].as_u64().unwrap()));
+}
+
+#[tokio::test]
+async fn a_streamed_answer_is_the_same_in_pieces() {
+    let url = serve(None).await;
+    let whole = ask(&url, "chat/completions", json!({"model": "local/extract", "messages": question()})).await.1;
+    let whole: Value = serde_json::from_str(&whole).expect("JSON");
+    let body = json!({
+        "model": "local/extract", "messages": question(), "stream": true, "stream_options": {"include_usage": true}
+    });
+    let (status, stream) = ask(&url, "chat/completions", body).await;
+    assert_eq!(status, 200);
+    let events: Vec<&str> = stream.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+    assert_eq!(events.last(), Some(&"[DONE]"));
+    let events: Vec<Value> = events[..events.len() - 1].iter().map(|e| serde_json::from_str(e).expect("JSON")).collect();
+    let text: String = events.iter().filter_map(|event| event["choices"][0]["delta"]["content"].as_str()).collect();
+    assert_eq!(whole["choices"][0]["message"]["content"], text);
+    assert_eq!(events.last().expect("usage")["usage"], whole["usage"]);
+    assert!(events.iter().any(|event| event["choices"][0]["finish_reason"] == "stop"));
+}
+
+#[tokio::test]
+async fn an_answer_fits_the_schema_that_was_asked_for() {
+    let url = serve(None).await;
+    let schema = json!({
+        "type": "object", "required": ["cause", "action"],
+        "properties": {"cause": {"type": "string"}, "action": {"enum": ["stop the motor", "clean the fan"]}}
+    });
+    let format = json!({"type": "json_schema", "json_schema": {"name": "a", "schema": schema}});
+    let body = json!({"model": "local/extract", "messages": question(), "response_format": format});
+    let (_, body) = ask(&url, "chat/completions", body).await;
+    let body: Value = serde_json::from_str(&body).expect("JSON");
+    let answer: Value = serde_json::from_str(body["choices"][0]["message"]["content"].as_str().expect("a text")).expect("JSON");
+    assert!(jsonschema::is_valid(&schema, &answer), "{answer}");
+}
+
+#[tokio::test]
+async fn mistakes_are_told_in_openais_form() {
+    let url = serve(None).await;
+    let user = json!([{"role": "user", "content": "a"}]);
+    for (path, body, status, expected) in [
+        ("chat/completions", json!({"model": "gpt-9", "messages": user}), 404, "no chat model \"gpt-9\""),
+        ("chat/completions", json!({"model": "local/extract"}), 400, "missing field `messages`"),
+        ("chat/completions", json!({"model": "local/extract", "messages": []}), 400, "at least one by the user"),
+        ("chat/completions", json!({"model": "local/extract", "messages": user, "n": 2}), 400, "n: a local model"),
+        ("chat/completions", json!({"model": "local/broken", "messages": user}), 500, "the model broke"),
+        ("embeddings", json!({"model": "x", "input": []}), 400, "input: 0 texts"),
+        ("embeddings", json!({"model": "x", "input": [[1, 2]]}), 400, "a text or a list of texts"),
+    ] {
+        let (found, answer) = ask(&url, path, body.clone()).await;
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
+        assert_eq!(found, status, "{body}: {answer}");
+        assert!(answer["error"]["message"].as_str().is_some_and(|text| text.contains(expected)), "{body}: {answer}");
+    }
+    let body = json!({"model": "local/broken", "messages": user, "stream": true});
+    let (status, stream) = ask(&url, "chat/completions", body).await;
+    assert!(status == 200 && stream.contains("half an ") && stream.contains("\"error\"") && !stream.contains("[DONE]"));
+    let (status, _) = ask(&url, "chat/completions", json!({"model": "x".repeat(BODY_BYTES_MAX), "messages": []})).await;
+    assert_eq!(status, 413);
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_refused_everywhere() {
+    let url = serve(Some("secret")).await;
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let get = |key: &str| reqwest::Client::new().get(format!("{url}/models")).bearer_auth(key).send();
+    assert_eq!(get("secret").await.expect("sent").status(), 200);
+    assert_eq!(get("guess").await.expect("sent").status(), 401);
+    assert_eq!(ask(&url, "embeddings", json!({"model": "x", "input": "a"})).await.0, 401);
+}
+
+/// What an application does with OpenAI's Python client. It asks for embeddings in base64 unless told otherwise.
+const CLIENT: &str = r#"
+import os, openai
+client = openai.OpenAI(base_url=os.environ["URL"], api_key="secret", max_retries=0)
+names = [model.id for model in client.models.list()]
+assert "local/extract" in names, names
+messages = [{"role": "user", "content": "A blocked fan makes the motor hot. What makes the motor hot?"}]
+answer = client.chat.completions.create(model="local/extract", messages=messages, max_tokens=64)
+text = answer.choices[0].message.content
+assert text and answer.usage.total_tokens > 0, answer
+pieces = client.chat.completions.create(model="local/extract", messages=messages, stream=True)
+assert "".join(piece.choices[0].delta.content or "" for piece in pieces) == text
+vectors = client.embeddings.create(model="any", input=["a fan", "a pump"]).data
+assert len(vectors) == 2 and abs(sum(x * x for x in vectors[0].embedding) - 1) < 1e-3
+try:
+    client.chat.completions.create(model="none", messages=messages)
+    raise SystemExit("an unknown model was taken")
+except openai.NotFoundError as error:
+    assert error.code == "model_not_found", error
+print("fine")
+"#;
+
+#[tokio::test]
+async fn openais_own_client_is_content() {
+    let python = std::env::var("HOME").map(|home| format!("{home}/.cache/skerry/openai/bin/python")).unwrap_or_default();
+    if !std::path::Path::new(&python).exists() {
+        eprintln!("OpenAI's client is not installed; tests/run installs it");
+        return;
+    }
+    let url = serve(Some("secret")).await;
+    let run = move || std::process::Command::new(python).args(["-c", CLIENT]).env("URL", url).output().expect("python runs");
+    let output = tokio::task::spawn_blocking(run).await.expect("no panic");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
