@@ -152,7 +152,7 @@ impl Weights {
             Self::Extract => Ok(models::generate::extract()),
             Self::Gguf(file) => {
                 tracing::info!(file = %file.display(), "loading a chat model");
-                Err(models::Error::File { path: file.clone(), message: "this build loads no GGUF".to_owned() })
+                models::generate::load_gguf(file)
             }
         }
     }

@@ -32,6 +32,8 @@ use crate::store::Store;
 /// The embedder as policy and the ledger name it.
 pub const EMBEDDER: &str = "local/embed";
 
+/// Vectors that are put into a graph in one go: searches wait meanwhile, each vector takes a few milliseconds.
+const TEND_LEN: usize = 4;
 /// How long a search waits for an index that is being made for the first time, when the task sets no deadline.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 const TOP_K: usize = 4;
@@ -330,7 +332,7 @@ async fn keep_in_step(
     }
     loop {
         status.send_modify(|status| status.is_busy = documents.has_changed().unwrap_or(false));
-        if documents.changed().await.is_err() {
+        if !tend(&inner, &mut documents).await {
             return;
         }
         let wanted = Arc::clone(&documents.borrow_and_update());
@@ -348,6 +350,20 @@ async fn keep_in_step(
         }
         status.send_modify(|status| status.failed = failed);
     }
+}
+
+/// Waits for newer documents, and meanwhile lets the large indexes grow their graphs; false when the last handle is gone.
+async fn tend(inner: &Arc<Inner>, documents: &mut watch::Receiver<Arc<Vec<Document>>>) -> bool {
+    let mut has_work = true;
+    while has_work && !documents.has_changed().unwrap_or(true) {
+        let tending = Arc::clone(inner);
+        let step = tokio::task::spawn_blocking(move || {
+            let mut indexes = tending.indexes.write().expect("no thread panicked with the indexes");
+            indexes.values_mut().any(|vectors| vectors.tend(TEND_LEN))
+        });
+        has_work = step.await.unwrap_or(false);
+    }
+    documents.changed().await.is_ok()
 }
 
 /// Holds a permit against what the call is about to do.

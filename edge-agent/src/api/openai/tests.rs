@@ -57,7 +57,10 @@ async fn an_answer_comes_whole_with_its_usage() {
     assert_eq!((status, &body["object"]), (200, &json!("chat.completion")), "{body}");
     let text = body["choices"][0]["message"]["content"].as_str().expect("a text");
     assert!(text.contains("fan") && text.contains("[1]"), "{text}");
-    assert_eq!(body["usage"]["total_tokens"].as_u64(), Some(body["usage"]["prompt_tokens"].as_u64().unwrap() + body["usage"]["completion_tokens"].as_u64().unwrap()));
+    assert_eq!(
+        body["usage"]["total_tokens"].as_u64(),
+        Some(body["usage"]["prompt_tokens"].as_u64().unwrap() + body["usage"]["completion_tokens"].as_u64().unwrap())
+    );
 }
 
 #[tokio::test]
@@ -72,7 +75,8 @@ async fn a_streamed_answer_is_the_same_in_pieces() {
     assert_eq!(status, 200);
     let events: Vec<&str> = stream.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
     assert_eq!(events.last(), Some(&"[DONE]"));
-    let events: Vec<Value> = events[..events.len() - 1].iter().map(|e| serde_json::from_str(e).expect("JSON")).collect();
+    let events: Vec<Value> =
+        events[..events.len() - 1].iter().map(|e| serde_json::from_str(e).expect("JSON")).collect();
     let text: String = events.iter().filter_map(|event| event["choices"][0]["delta"]["content"].as_str()).collect();
     assert_eq!(whole["choices"][0]["message"]["content"], text);
     assert_eq!(events.last().expect("usage")["usage"], whole["usage"]);
@@ -90,7 +94,8 @@ async fn an_answer_fits_the_schema_that_was_asked_for() {
     let body = json!({"model": "local/extract", "messages": question(), "response_format": format});
     let (_, body) = ask(&url, "chat/completions", body).await;
     let body: Value = serde_json::from_str(&body).expect("JSON");
-    let answer: Value = serde_json::from_str(body["choices"][0]["message"]["content"].as_str().expect("a text")).expect("JSON");
+    let answer: Value =
+        serde_json::from_str(body["choices"][0]["message"]["content"].as_str().expect("a text")).expect("JSON");
     assert!(jsonschema::is_valid(&schema, &answer), "{answer}");
 }
 
@@ -153,13 +158,15 @@ print("fine")
 
 #[tokio::test]
 async fn openais_own_client_is_content() {
-    let python = std::env::var("HOME").map(|home| format!("{home}/.cache/skerry/openai/bin/python")).unwrap_or_default();
+    let python =
+        std::env::var("HOME").map(|home| format!("{home}/.cache/skerry/openai/bin/python")).unwrap_or_default();
     if !std::path::Path::new(&python).exists() {
         eprintln!("OpenAI's client is not installed; tests/run installs it");
         return;
     }
     let url = serve(Some("secret")).await;
-    let run = move || std::process::Command::new(python).args(["-c", CLIENT]).env("URL", url).output().expect("python runs");
+    let run =
+        move || std::process::Command::new(python).args(["-c", CLIENT]).env("URL", url).output().expect("python runs");
     let output = tokio::task::spawn_blocking(run).await.expect("no panic");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
