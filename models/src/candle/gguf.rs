@@ -43,6 +43,8 @@ struct Tensor {
     offset: u64,
 }
 
+type Header = (HashMap<String, Value>, HashMap<String, Tensor>);
+
 /// An open file whose header has been read.
 pub(crate) struct Gguf {
     path: PathBuf,
@@ -166,7 +168,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn header(&mut self) -> Result<(HashMap<String, Value>, HashMap<String, Tensor>), Error> {
+    fn header(&mut self) -> Result<Header, Error> {
         if &self.bytes::<4>()? != b"GGUF" {
             return Err(self.wrong("not a GGUF file: it does not begin with GGUF"));
         }

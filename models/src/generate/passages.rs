@@ -73,6 +73,6 @@ mod tests {
         assert_eq!(messages[0], system);
         assert_eq!(split_passages(&messages[1].content), Some((passages, user.content.clone())));
         assert_eq!(split_passages(&user.content), None);
-        assert_eq!(with_passages(&[user.clone()], &[]), [user]);
+        assert_eq!(with_passages(std::slice::from_ref(&user), &[]), [user]);
     }
 }

@@ -156,7 +156,7 @@ proptest! {
             }
         }
         prop_assert_eq!(index.len(), all.len());
-        let filter = |id: u64| id % modulus == 0;
+        let filter = |id: u64| id.is_multiple_of(modulus);
         let found: Vec<u64> = index.search(&pool[0], 5, &filter).unwrap().into_iter().map(|(id, _)| id).collect();
         let expected = nearest(&all, &pool[0], 5, &filter);
         // So few nodes are all linked: the graph is exact here too, but for vectors that are equal.

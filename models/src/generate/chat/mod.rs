@@ -111,6 +111,12 @@ impl Generator for Chat {
     }
 
     fn generate(&self, request: &Request, on_text: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<Answer, Error> {
+        if request.schema.is_some() {
+            return Err(Error::request(format!(
+                "{} cannot hold its answer to a schema: leave it out or ask another model",
+                self.name
+            )));
+        }
         let prompt = self.prompt(request)?;
         let mut session = self.decoder.session();
         let mut logits = self.decoder.forward(&mut session, &prompt)?;

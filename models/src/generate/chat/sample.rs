@@ -53,7 +53,7 @@ mod tests {
 
     fn shares(temperature: f32, top_p: f32) -> Vec<usize> {
         let mut sampler = Sampler::new(temperature, top_p, 7);
-        let mut counts = vec![0; 4];
+        let mut counts = [0; 4];
         for _ in 0..10_000 {
             // Probabilities 0.4, 0.3, 0.2, 0.1 at temperature 1.
             let logits = [0.4f32, 0.3, 0.2, 0.1].map(f32::ln);

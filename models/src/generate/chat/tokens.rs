@@ -28,11 +28,13 @@ const BYTE: i64 = 6;
 const ENDS: &[&str] =
     &["<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "</s>", "<|end|>", "<|eom_id|>"];
 
+/// What each token adds to a text.
+type Spelling = Vec<Box<[u8]>>;
+
 /// A vocabulary.
 pub(super) struct Tokens {
     coding: Coding,
-    /// What each token adds to a text.
-    bytes: Vec<Box<[u8]>>,
+    bytes: Spelling,
     /// Control tokens by their text, longest first.
     controls: Vec<(String, u32)>,
     ends: HashSet<u32>,
@@ -233,7 +235,7 @@ fn pattern(pre: &str) -> Option<&'static str> {
     })
 }
 
-fn sentence_piece(file: &Gguf, texts: &[String], types: &[i64]) -> Result<(Coding, Vec<Box<[u8]>>), Error> {
+fn sentence_piece(file: &Gguf, texts: &[String], types: &[i64]) -> Result<(Coding, Spelling), Error> {
     let scores = match file.value("tokenizer.ggml.scores") {
         Some(Value::Reals(scores)) if scores.len() == texts.len() => scores,
         _ => return Err(file.wrong("tokenizer.ggml.scores is not a list with one number for each token")),
