@@ -86,6 +86,21 @@ async fn a_changed_file_of_a_bundle_is_found() {
     assert!(error.contains("feeds.yaml is not what the manifest says"), "{error}");
 }
 
+#[tokio::test]
+async fn a_download_goes_on_where_it_ended_and_a_damaged_part_is_fetched_anew() {
+    let cloud = Cloud::start().await;
+    let mut node = Node::join("basel", &cloud).await;
+    let (good, bad) = ("a manual ".repeat(50_000), "another one ".repeat(50_000));
+    let parts = node.folder.path().join("bundles/parts");
+    std::fs::create_dir_all(&parts).expect("made");
+    let part = |text: &str| parts.join(Digest::of(text.as_bytes()).to_string().replace("sha256:", ""));
+    std::fs::write(part(&good), &good.as_bytes()[..200_000]).expect("written");
+    std::fs::write(part(&bad), vec![0; 200_000]).expect("written");
+    cloud.push(&[("feeds.yaml", "feeds: []\n"), ("documents/a.md", &good), ("documents/b.md", &bad)]).await;
+    let Desired { digest, dir, .. } = desired(&mut node).await;
+    assert_eq!(sync::verify_bundle(node.folder.path(), digest).expect("as signed"), dir);
+}
+
 fn question() -> PendingApproval {
     let proposal = json!({"stop": "press-1", "because": "bearing"});
     let at = edge_agent::clock::now();

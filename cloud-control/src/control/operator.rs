@@ -11,7 +11,6 @@ use shared::{
     digest::Digest,
     id::{ApprovalId, NodeName},
     ledger::entry::Verdict,
-    problem::Problems,
     wire::{token::JoinToken, v1::Answer},
 };
 
@@ -20,7 +19,7 @@ use crate::{
     clock,
     fleet::{Refused, Why, approval, bundle},
     store::{
-        actions, approvals,
+        self, actions, approvals,
         bundles::{self, Bundle},
         ledger,
         operators::{self, ADMIN, Operator},
@@ -143,7 +142,7 @@ impl Control {
     }
 
     async fn check_files(&self, files: &[File]) -> Result<(), Error> {
-        let mut problems = Vec::new();
+        let mut contents = Vec::new();
         for file in files {
             let Some(len) = self.blobs.len(file.digest).await else {
                 return Err(invalid("blob-missing", format!("{} has not been uploaded", file.path)));
@@ -151,14 +150,15 @@ impl Control {
             if len != file.bytes {
                 return Err(invalid("blob-size", format!("{} has {len} bytes, expected {}", file.path, file.bytes)));
             }
-            if len <= CHECKED_BYTES_MAX {
-                let content = self.blobs.read(file.digest).await?;
-                if let Err(Problems(found)) = bundle::check(file.path.as_str(), &content) {
-                    problems.extend(found);
-                }
-            }
+            // Documents are only looked at by name: no node reads them by a grammar.
+            let read = len <= CHECKED_BYTES_MAX && !file.path.as_str().ends_with(".md");
+            let content = if read { self.blobs.read(file.digest).await? } else { Vec::new() };
+            contents.push((file.path.to_string(), content));
         }
-        if problems.is_empty() { Ok(()) } else { Err(invalid("bundle", Problems(problems).to_string())) }
+        // Compiling policies and expressions takes a while.
+        let checked = tokio::task::spawn_blocking(move || bundle::check(&contents)).await;
+        let checked = checked.map_err(|_| store::Error::Closed { operation: "check a bundle" })?;
+        checked.map_err(|problems| invalid("bundle", problems.to_string()))
     }
 
     /// Lets a group go back to a bundle that was pushed before, with the operator's signed word for it.

@@ -149,38 +149,26 @@ impl Applier {
     /// Brings the files to the disk. The folder has its name only when it is whole.
     async fn fetch(&self, manifest: &Manifest, bytes: &[u8], applied: Option<Applied>) -> Result<PathBuf, Error> {
         let dir = bundle_dir(&self.data, manifest.digest());
-        if dir.is_dir() && differences(&dir, manifest)?.is_empty() {
-            return Ok(dir);
-        }
         let parts = self.data.join("bundles").join("parts");
-        let stage = dir.with_extension("stage");
-        for folder in [&parts, &stage] {
-            drop(fs::remove_dir_all(&stage));
-            fs::create_dir_all(folder).map_err(|source| file("make the folder", folder, source))?;
-        }
-        let here = applied.map(|applied| bundle_dir(&self.data, applied.digest));
-        let here = here.map(|dir| known_files(&dir)).unwrap_or_default();
+        fs::create_dir_all(&parts).map_err(|source| file("make the folder", &parts, source))?;
+        let before = applied.map(|applied| bundle_dir(&self.data, applied.digest));
+        let (looked, wanted) = (dir.clone(), manifest.clone());
+        let mut here = blocking(move || {
+            if looked.is_dir() && differences(&looked, &wanted)?.is_empty() {
+                return Ok(None);
+            }
+            Ok(Some(before.map(|dir| intact_files(&dir, &wanted)).unwrap_or_default()))
+        })
+        .await?;
+        let Some(here) = &mut here else { return Ok(dir) };
         for wanted in manifest.files() {
-            let to = stage.join(wanted.path.as_str());
-            let folder = to.parent().unwrap_or(&stage);
-            fs::create_dir_all(folder).map_err(|source| file("make the folder", folder, source))?;
-            let same = here.get(&wanted.digest).filter(|from| digest_of(from).ok() == Some(wanted.digest));
-            let from = match same {
-                Some(from) => from.clone(),
-                None => self.download(wanted, &parts).await?,
-            };
-            fs::copy(&from, &to)
-                .and_then(|_| fs::File::open(&to)?.sync_all())
-                .map_err(|source| file("write", &to, source))?;
+            if !here.contains_key(&wanted.digest) {
+                here.insert(wanted.digest, self.download(wanted, &parts).await?);
+            }
         }
-        let whole = || {
-            // The manifest lies beside the folder, which holds the bundle's files and nothing else.
-            fs::write(dir.with_extension("manifest"), bytes)?;
-            drop(fs::remove_dir_all(&dir));
-            fs::rename(&stage, &dir)?;
-            fs::File::open(self.data.join("bundles"))?.sync_all()
-        };
-        whole().map_err(|source| file("put in place", &dir, source))?;
+        let (here, manifest, bytes) = (std::mem::take(here), manifest.clone(), bytes.to_vec());
+        let to = dir.clone();
+        blocking(move || assemble(&to, &manifest, &bytes, &here)).await?;
         drop(fs::remove_dir_all(&parts));
         Ok(dir)
     }
@@ -217,7 +205,8 @@ impl Applier {
             }
             to.flush().await.map_err(failed)?;
         }
-        let found = digest_of(&part).map_err(|source| file("read", &part, source))?;
+        let at = part.clone();
+        let found = blocking(move || digest_of(&at).map_err(|source| file("read", &at, source))).await?;
         if found == wanted.digest {
             return Ok(part);
         }
@@ -251,11 +240,44 @@ fn differences(dir: &Path, manifest: &Manifest) -> Result<Vec<String>, Error> {
     Ok(manifest.differences(&found).iter().map(ToString::to_string).collect())
 }
 
-/// The files of a bundle that is on the disk, by digest, as its manifest says.
-fn known_files(dir: &Path) -> BTreeMap<Digest, PathBuf> {
+/// Runs what blocks the thread: hashing and copying of files that may be large.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or(Err(Error::Store(crate::store::Error::Closed { operation: "bring a bundle to the disk" })))
+}
+
+/// Puts the files together beside the folder and gives it its name when all of it is on the disk.
+fn assemble(dir: &Path, manifest: &Manifest, bytes: &[u8], here: &BTreeMap<Digest, PathBuf>) -> Result<(), Error> {
+    let stage = dir.with_extension("stage");
+    drop(fs::remove_dir_all(&stage));
+    for wanted in manifest.files() {
+        let (from, to) = (&here[&wanted.digest], stage.join(wanted.path.as_str()));
+        let copy = || {
+            fs::create_dir_all(to.parent().unwrap_or(&stage))?;
+            fs::copy(from, &to)?;
+            fs::File::open(&to)?.sync_all()
+        };
+        copy().map_err(|source| file("write", &to, source))?;
+    }
+    let name = || {
+        // The manifest lies beside the folder, which holds the bundle's files and nothing else.
+        fs::write(dir.with_extension("manifest"), bytes)?;
+        drop(fs::remove_dir_all(dir));
+        fs::rename(&stage, dir)?;
+        fs::File::open(dir.parent().unwrap_or(dir))?.sync_all()
+    };
+    name().map_err(|source| file("put in place", dir, source))
+}
+
+/// The files of a bundle on the disk that are wanted again and still are what they were, by digest.
+fn intact_files(dir: &Path, wanted: &Manifest) -> BTreeMap<Digest, PathBuf> {
     let manifest = fs::read(dir.with_extension("manifest")).ok().and_then(|bytes| Manifest::parse(&bytes).ok());
     let files = manifest.iter().flat_map(|manifest| manifest.files().to_vec());
-    files.map(|file| (file.digest, dir.join(file.path.as_str()))).collect()
+    let again = |digest: &Digest| wanted.files().iter().any(|file| file.digest == *digest);
+    files
+        .map(|file| (file.digest, dir.join(file.path.as_str())))
+        .filter(|(digest, path)| again(digest) && digest_of(path).ok() == Some(*digest))
+        .collect()
 }
 
 /// Every file below a folder, by its path with `/` between steps.

@@ -21,9 +21,10 @@ use crate::clock;
 
 const LEDGER_KEY: &str = "ledger.key";
 const MEMBERSHIP: &str = "membership.json";
+const ENROLLMENT_KEY: &str = "enrollment.key";
 
 /// What a node got when it enrolled, and its own TLS key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Membership {
     pub node: NodeName,
     /// `https://host:port` of the control plane.
@@ -35,6 +36,14 @@ pub struct Membership {
     pub certificate_pem: String,
     /// PKCS #8 in PEM. Never leaves this file.
     pub(super) key_pem: String,
+}
+
+impl std::fmt::Debug for Membership {
+    /// Without the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { node, url, group, .. } = self;
+        f.debug_struct("Membership").field("node", node).field("url", url).field("group", group).finish_non_exhaustive()
+    }
 }
 
 /// Who this node is.
@@ -103,6 +112,7 @@ impl Identity {
     pub(super) fn join(&mut self, membership: Membership) -> Result<(), Error> {
         let json = serde_json::to_vec_pretty(&membership).expect("a membership is plain data");
         write_secret(&self.membership_path(), &json)?;
+        drop(fs::remove_file(self.folder.join(ENROLLMENT_KEY)));
         self.membership = Some(membership);
         Ok(())
     }
@@ -110,7 +120,7 @@ impl Identity {
     /// The key of an enrolment that has not been answered yet. It is kept, so that an enrolment whose answer got lost is
     /// asked for again with the same key.
     pub(super) fn enrollment_key(&self) -> Result<rcgen::KeyPair, Error> {
-        let path = self.folder.join("enrollment.key");
+        let path = self.folder.join(ENROLLMENT_KEY);
         if !path.exists() {
             let key = rcgen::KeyPair::generate().map_err(Error::Key)?;
             write_secret(&path, key.serialize_pem().as_bytes())?;
