@@ -43,7 +43,18 @@ impl Inner {
                 Ok(loaded) => return loaded.map(Box::new),
                 Err(store::Error::Closed { .. }) => return None,
                 Err(error) => {
-                    tracing::error!(%run, error = chain(&error), "a run cannot be read");
+                    let why = chain(&error);
+                    tracing::error!(%run, error = why, "a run cannot be read");
+                    if is_unreadable(&error) {
+                        let now = clock::now();
+                        let give_up = || {
+                            let why = why.clone();
+                            move |tx: &mut store::Transaction<'_>| journal::give_up(tx, run, &why, now)
+                        };
+                        self.insist("give a run up", give_up).await;
+                        self.note_change();
+                        return None;
+                    }
                     tokio::time::sleep(STORE_PAUSE).await;
                 }
             }
@@ -56,21 +67,24 @@ impl Inner {
             Message::Begin(begun) => {
                 if let Some((input, label)) = loaded.beginning.take() {
                     self.step(run, loaded, Command::Start { input, label }, Vec::new()).await;
+                } else {
+                    self.ask_again(run, loaded, None).await;
                 }
                 // The pump may have gone on without us.
                 let _ = begun.send(());
             }
             Message::Outcome { ask, outcome } => self.outcome(run, loaded, ask, *outcome).await,
-            Message::AskAgain(only) => {
-                let again: Vec<_> =
-                    loaded.state.asked().filter(|(ask, _)| only.is_none_or(|only| only == *ask)).collect();
-                for (ask, call) in again {
-                    self.perform(run, ask, Arc::clone(call));
-                }
-                if loaded.state.has_more() {
-                    self.step(run, loaded, Command::Continue, Vec::new()).await;
-                }
-            }
+            Message::AskAgain(only) => self.ask_again(run, loaded, only).await,
+        }
+    }
+
+    /// Performs what is asked and not answered, and goes on with a step that was full.
+    async fn ask_again(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, only: Option<Ask>) {
+        for (ask, call) in loaded.state.asked().filter(|(ask, _)| only.is_none_or(|only| only == *ask)) {
+            self.perform(run, ask, Arc::clone(call));
+        }
+        if loaded.state.has_more() {
+            self.step(run, loaded, Command::Continue, Vec::new()).await;
         }
     }
 
@@ -125,10 +139,11 @@ impl Inner {
                 self.timers.set(Due::Run(run), loaded.state.wake_at());
                 continue;
             }
-            let (commit, more) = (self.commit_of(run, loaded, &step, std::mem::take(&mut entries), now), step.more);
-            let commit = Arc::new(commit);
+            let more = step.more;
+            let commit = Arc::new(self.commit_of(run, loaded, &step, entries.clone(), now));
             match self.write(&commit).await {
                 Some(Written::Done) => {
+                    entries.clear();
                     self.apply(run, loaded, step);
                     if more {
                         commands.push_front(Command::Continue);
@@ -287,6 +302,13 @@ impl Inner {
             }
         }
     }
+}
+
+/// Whether the store holds something that will not become readable by waiting.
+fn is_unreadable(error: &store::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, InvalidColumnType, QueryReturnedNoRows};
+    let store::Error::Sqlite { source, .. } = error else { return false };
+    matches!(source, FromSqlConversionFailure(..) | InvalidColumnType(..) | QueryReturnedNoRows)
 }
 
 /// An error and its sources in one line.

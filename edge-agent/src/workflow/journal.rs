@@ -1,6 +1,6 @@
 //! Where a run is written down: its beginning, its steps, what it asks of the world.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use edge_core::engine::{
     Ending, Phase, Record, State,
@@ -14,7 +14,7 @@ use shared::{
     event::Event,
     id::RunId,
     label::Label,
-    ledger::entry::{Entry, Fact, Verdict},
+    ledger::entry::{Content, Entry, Fact, Verdict},
     time::Timestamp,
     workflow::Workflow,
 };
@@ -285,6 +285,57 @@ pub(super) fn append(tx: &mut Transaction<'_>, entries: &[Entry]) -> Result<(), 
         tx.append(entry)?;
     }
     Ok(())
+}
+
+/// Ends a run that cannot be read, so that nobody waits for it: its records are of another version, or damaged.
+pub(super) fn give_up(tx: &mut Transaction<'_>, run: RunId, why: &str, now: Timestamp) -> Result<(), Error> {
+    let id = run.to_string();
+    let error = serde_json::json!({ "type": "https://skerry.io/errors/unreadable", "status": 500, "detail": why });
+    let connection = tx.connection();
+    connection.execute(
+        "UPDATE run SET status = 'faulted', error = ?2, wake_at = NULL, changed_at = ?3, ended_at = ?3 WHERE id = ?1",
+        params![id, error.to_string(), now.as_micros()],
+    )?;
+    connection.execute("DELETE FROM outbox WHERE run = ?1", [id])?;
+    let fact = Fact::RunEnded { status: "faulted".to_owned(), output: Content::digested(why) };
+    tx.append(&Entry { at: now, run: Some(run), task: None, fact })?;
+    Ok(())
+}
+
+/// Ended runs and findings are kept this long. The ledger keeps its entries of them.
+const KEPT: Duration = Duration::from_secs(90 * 24 * 3_600);
+
+/// And at most this many: a few hundred MB of ordinary runs.
+const KEPT_MAX: i64 = 100_000;
+
+/// Rows that go in one transaction, so that the others need not wait for long.
+const SWEPT_MAX: i64 = 500;
+
+/// Forgets some ended runs and findings that are old or too many; says how many.
+pub(super) fn sweep(connection: &Connection, now: Timestamp) -> rusqlite::Result<usize> {
+    let before = now.plus_micros(-i64::try_from(KEPT.as_micros()).unwrap_or(i64::MAX)).as_micros();
+    let runs = connection.execute(
+        "DELETE FROM run WHERE id IN (SELECT id FROM run WHERE ended_at IS NOT NULL AND (ended_at < ?1 OR ended_at < \
+         (SELECT ended_at FROM run WHERE ended_at IS NOT NULL ORDER BY ended_at DESC LIMIT 1 OFFSET ?2)) LIMIT ?3)",
+        params![before, KEPT_MAX, SWEPT_MAX],
+    )?;
+    connection.execute(
+        "DELETE FROM approval WHERE id IN (SELECT id FROM approval WHERE status <> 'pending' \
+         AND NOT EXISTS (SELECT 1 FROM run WHERE run.id = approval.run) LIMIT ?1)",
+        [SWEPT_MAX],
+    )?;
+    let findings = connection.execute(
+        "DELETE FROM finding WHERE (source, id) IN (SELECT source, id FROM finding WHERE at < ?1 OR at < \
+         (SELECT at FROM finding ORDER BY at DESC LIMIT 1 OFFSET ?2) LIMIT ?3)",
+        params![before, KEPT_MAX, SWEPT_MAX],
+    )?;
+    Ok(runs + findings)
+}
+
+/// How many runs are yet to begin, counted up to `enough`.
+pub(super) fn pending(connection: &Connection, enough: i64) -> rusqlite::Result<i64> {
+    let sql = "SELECT count(*) FROM (SELECT 1 FROM run WHERE status = 'pending' LIMIT ?1)";
+    connection.prepare_cached(sql)?.query_row([enough], |row| row.get(0))
 }
 
 /// Takes a finding, once. `true`: it is new.

@@ -9,20 +9,24 @@ use shared::{event::Event, id::RunId, label::Label, time::Timestamp};
 use tokio::sync::oneshot;
 
 use super::{
-    journal::{read_json, unreadable},
+    journal::{self, read_json, unreadable},
     runner::{Inner, Message},
     timers::Due,
 };
 use crate::{clock, store};
 
 /// Runs that begin together and so share their commits.
-const BEGIN_MAX: i64 = 128;
+const BEGIN_MAX: usize = 128;
 
 /// While more effects than this are under way, no run begins: what waits then waits on the disk.
 const IN_FLIGHT_MAX: usize = 512;
 
 /// Events handed out in one transaction.
 const EMITTED_MAX: i64 = 128;
+
+/// Between two looks for old runs, and between two pieces when there are some.
+const SWEEP_EVERY: Duration = Duration::from_secs(3_600);
+const SWEEP_NEXT: Duration = Duration::from_secs(10);
 
 /// Between two tries when the store cannot be read.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -34,7 +38,16 @@ impl Inner {
         for (due, at) in timers {
             self.timers.set(due, Some(at));
         }
+        self.timers.set(Due::Sweep, Some(clock::now().plus(SWEEP_NEXT)));
         Ok(runs)
+    }
+
+    /// Forgets ended runs and findings that are old or too many, a piece at a time.
+    async fn sweep(self: &Arc<Self>) {
+        let now = clock::now();
+        let swept = self.insist("forget old runs", || move |tx| Ok(journal::sweep(tx.connection(), now)?)).await;
+        let pause = if swept.is_some_and(|rows| rows > 0) { SWEEP_NEXT } else { SWEEP_EVERY };
+        self.timers.set(Due::Sweep, Some(now.plus(pause)));
     }
 
     /// Begins and takes up runs, and hands out events, for as long as the node runs.
@@ -64,17 +77,17 @@ impl Inner {
         if self.under_way() >= IN_FLIGHT_MAX {
             return Ok(false);
         }
-        while let Some(run) = interrupted.pop_front() {
-            self.send(run, Message::AskAgain(None));
-            if self.under_way() >= IN_FLIGHT_MAX {
-                return Ok(false);
-            }
+        // Those that were interrupted come first, each time as many as may begin together.
+        let many = interrupted.len().min(BEGIN_MAX);
+        let mut next: Vec<RunId> = interrupted.drain(..many).collect();
+        if next.is_empty() {
+            next = self.store.read("find the pending runs", pending_runs).await?;
+            next.retain(|run| !self.is_driven(*run));
         }
-        let pending = self.store.read("find the pending runs", pending_runs).await?;
         let mut begun = Vec::new();
-        for run in pending.iter().filter(|run| !self.is_driven(**run)) {
+        for run in next {
             let (done, wait) = oneshot::channel();
-            self.send(*run, Message::Begin(done));
+            self.send(run, Message::Begin(done));
             begun.push(wait);
         }
         let any = !begun.is_empty();
@@ -97,6 +110,10 @@ impl Inner {
         match due {
             Due::Run(run) => self.send(run, Message::Command(Command::Wake)),
             Due::Parked(run, ask) => self.send(run, Message::AskAgain(Some(ask))),
+            Due::Sweep => {
+                let inner = Arc::clone(self);
+                self.spawn(async move { inner.sweep().await });
+            }
             Due::Schedule(workflow) => {
                 let inner = Arc::clone(self);
                 self.spawn(async move { inner.start_scheduled(workflow, clock::now()).await });
@@ -142,7 +159,8 @@ fn open_runs(connection: &Connection) -> rusqlite::Result<Resumed> {
 fn pending_runs(connection: &Connection) -> rusqlite::Result<Vec<RunId>> {
     let mut statement =
         connection.prepare_cached("SELECT id FROM run WHERE status = 'pending' ORDER BY id LIMIT ?1")?;
-    let rows = statement.query_map([BEGIN_MAX], |row| run_id(row.get_ref(0)?.as_str()?))?;
+    let rows =
+        statement.query_map([i64::try_from(BEGIN_MAX).unwrap_or(i64::MAX)], |row| run_id(row.get_ref(0)?.as_str()?))?;
     rows.collect()
 }
 

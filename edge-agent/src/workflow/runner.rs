@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use edge_core::{
@@ -42,6 +43,13 @@ use crate::{clock, store::Store};
 
 /// Effects performed at the same time. More would only queue in the rooms, which have limits of their own.
 const PERFORMING_MAX: usize = 64;
+
+/// Runs that are written down and have not begun. Beyond it `deliver` waits, which holds back the feeds and with them the
+/// broker: hours of findings of a busy site.
+const PENDING_MAX: i64 = 10_000;
+
+/// A second look when nothing changed.
+const PENDING_PAUSE: Duration = Duration::from_secs(1);
 
 /// Idle runs kept in memory; others are read again when something happens to them.
 const IDLE_RUNS_MAX: usize = 512;
@@ -89,7 +97,7 @@ struct Slot {
 /// What comes into a run's inbox.
 pub(super) enum Message {
     Command(Command),
-    /// A pending run begins; the answer tells the pump that it has.
+    /// A pending run begins, an interrupted one is taken up; the answer tells the pump that this is done.
     Begin(oneshot::Sender<()>),
     Outcome {
         ask: Ask,
@@ -159,6 +167,14 @@ impl Runner {
     /// # Errors
     /// When they could not be kept; they may be delivered again.
     pub async fn deliver(&self, events: Vec<(Event, Label)>) -> Result<(), Error> {
+        loop {
+            let mut changes = self.changes();
+            let count = |c: &rusqlite::Connection| journal::pending(c, PENDING_MAX);
+            if self.inner.store.read("count the pending runs", count).await? < PENDING_MAX {
+                break;
+            }
+            drop(tokio::time::timeout(PENDING_PAUSE, changes.changed()).await);
+        }
         self.inner.take_events(events, Vec::new()).await?;
         Ok(())
     }
@@ -223,6 +239,8 @@ impl Runner {
         self.inner.stop.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
+        // Behind all that was handed to the store before.
+        drop(self.inner.store.write("close the runs", |_| Ok(())).await);
     }
 }
 

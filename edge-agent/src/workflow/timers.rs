@@ -22,6 +22,8 @@ pub(super) enum Due {
     Parked(RunId, Ask),
     /// A scheduled workflow starts.
     Schedule(String),
+    /// Old runs are to be forgotten.
+    Sweep,
 }
 
 #[derive(Default)]

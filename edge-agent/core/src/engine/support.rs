@@ -4,13 +4,10 @@
 use shared::{
     problem::{Problem, Problems},
     workflow::{
-        Workflow,
+        Workflow, catalog,
         definition::{Call, Definition, Item, Kind, Schedule, Task},
     },
 };
-
-/// The built-in functions, all of version 1.0.0 in the catalog `default`; `http` is the standard's own.
-pub const FUNCTIONS: &[&str] = &["approve", "classify", "embed", "http", "infer", "publish", "retrieve"];
 
 /// How deep functions of `use.functions` may call each other.
 pub const FUNCTION_DEPTH_MAX: usize = 16;
@@ -46,13 +43,15 @@ pub fn check(file: &str, workflow: &Workflow) -> Result<(), Problems> {
 /// # Errors
 /// What was expected, in one sentence.
 pub(super) fn function(call: &Call) -> Result<(), String> {
-    let known = FUNCTIONS.contains(&call.name());
-    if known && call.version().is_none_or(|v| v == "1.0.0") && call.catalog().is_none_or(|c| c == "default") {
+    let known = catalog::function(call.name()).is_some_and(|function| function.is_performed);
+    let fits = |asked: Option<&str>, known: &str| asked.is_none_or(|asked| asked == known);
+    if known && fits(call.version(), catalog::VERSION) && fits(call.catalog(), catalog::NAME) {
         return Ok(());
     }
-    let known = FUNCTIONS.join(", ");
+    let performed = catalog::functions().iter().filter(|function| function.is_performed).map(|function| function.name);
+    let (performed, version) = (performed.collect::<Vec<_>>().join(", "), catalog::VERSION);
     Err(format!(
-        "there is no function {:?}: expected one of {known} (version 1.0.0), or a name under `use.functions`",
+        "`{}` is not performed by this version: expected one of {performed} (version {version}), or a name under `use.functions`",
         call.function
     ))
 }

@@ -7,8 +7,10 @@ use shared::{id::RunId, label::Label, time::Timestamp, workflow::Workflow};
 
 use super::{effect::kind, *};
 
+mod conformance;
 mod faults;
 mod flows;
+mod restart;
 
 const T0: i64 = 1_700_000_000_000_000;
 

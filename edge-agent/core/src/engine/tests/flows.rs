@@ -7,12 +7,12 @@ fn do_set_and_then_pass_data_on() {
     check("do: [{ a: { set: { x: 1 } } }, { b: { set: { y: '${ .x + 1 }' } } }]", json!({}), json!({"y": 2}));
     check("do: [{ a: { do: [{ b: { set: { x: '${ .n }' } } }] } }]", json!({"n": 3}), json!({"x": 3}));
     check("do: [{ a: { set: '${ .list }' } }]", json!({"list": [1]}), json!([1]));
-    let jump = "do: [{ a: { set: { n: '${ (.n // 0) + 1 }' }, then: c } }, { b: { set: { n: 99 }, then: end } }, \
-                { c: { set: { n: '${ .n + 10 }' } } }]";
-    check(jump, json!({}), json!({"n": 11}));
+    let jump = "do: [{ a: { set: { n: '${ (.n // 0) + 1 }' }, then: c } }, { b: { set: { n: '${ .n + 100 }' }, then: end } }, \
+                { c: { set: { n: '${ .n + 10 }' }, then: b } }]";
+    check(jump, json!({}), json!({"n": 111}));
     check(
-        "do: [{ a: { do: [{ b: { set: { x: 1 }, then: exit } }, { c: { set: { x: 2 } } }] } }]",
-        json!({}),
+        "do: [{ a: { do: [{ b: { if: .go, set: { x: 1 }, then: exit } }, { c: { set: { x: 2 } } }] } }]",
+        json!({"go": true}),
         json!({"x": 1}),
     );
     check(
