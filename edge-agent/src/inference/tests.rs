@@ -66,10 +66,7 @@ fn says(text: &str) -> Said {
     (200, vec![SSE], events.into_iter().map(Ok).collect())
 }
 
-fn fails(
-    status: u16,
-    headers: Vec<(&'static str, &'static str)>,
-) -> (u16, Vec<(&'static str, &'static str)>, Vec<Result<String, ()>>) {
+fn fails(status: u16, headers: Vec<(&'static str, &'static str)>) -> Said {
     (status, headers, vec![Ok(json!({"error": {"message": "not now"}}).to_string())])
 }
 
