@@ -214,6 +214,13 @@ impl Decoder {
     }
 }
 
+impl Session {
+    /// How many tokens it holds.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+}
+
 impl Layer {
     fn load(file: &Gguf, family: &Family, sizes: &Sizes, at: usize) -> Result<Self, Error> {
         let Sizes { hidden, heads, groups, head, inner, .. } = *sizes;

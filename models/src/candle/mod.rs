@@ -7,7 +7,7 @@ pub mod minilm;
 mod qwen2;
 mod qwen3;
 
-pub(crate) use decoder::Decoder;
+pub(crate) use decoder::{Decoder, Session};
 
 use crate::Error;
 

@@ -4,6 +4,7 @@
 mod chat;
 mod extract;
 mod passages;
+mod shape;
 mod stream;
 
 use std::ops::ControlFlow;

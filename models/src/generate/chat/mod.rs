@@ -1,5 +1,6 @@
 //! A chat model from a GGUF file: template, tokens, decoder, sampler.
 
+mod guide;
 mod merge;
 mod sample;
 mod template;
@@ -7,11 +8,12 @@ mod tokens;
 
 use std::{ops::ControlFlow, path::Path, sync::Arc};
 
+use guide::{Guide, Stop};
 use sample::Sampler;
 use template::Template;
 use tokens::Tokens;
 
-use super::{Answer, Finish, Generator, Message, Request, Role, passages::with_passages, stream::Stream};
+use super::{Answer, Finish, Generator, Message, Request, Role, passages::with_passages, shape::Shape, stream::Stream};
 use crate::{
     Error,
     candle::{Decoder, gguf::Gguf},
@@ -51,6 +53,11 @@ impl Chat {
         if !messages.iter().any(|message| message.role == Role::User) {
             return Err(Error::request("messages hold none by the user: expected at least one"));
         }
+        if let (Some(schema), Some(last)) =
+            (&request.schema, messages.iter_mut().rev().find(|message| message.role == Role::User))
+        {
+            last.content.push_str(&format!("\n\nAnswer with one JSON value that fits this schema:\n{schema}"));
+        }
         for message in &mut messages {
             message.content = self.tokens.without_controls(&message.content);
         }
@@ -63,6 +70,38 @@ impl Chat {
             )));
         }
         Ok(tokens)
+    }
+
+    /// One JSON value that fits the schema. It is never cut: stop texts do not count, and when `max_tokens` are chosen the
+    /// rest is made as short as the schema allows.
+    fn generate_json(
+        &self,
+        request: &Request,
+        schema: &serde_json::Value,
+        on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Answer, Error> {
+        let shape = Shape::parse(schema)?;
+        let prompt = self.prompt(request)?;
+        let mut session = self.decoder.session();
+        let logits = self.decoder.forward(&mut session, &prompt)?;
+        let mut sampler = Sampler::new(request.temperature, request.top_p, request.seed);
+        let mut stream = Stream::new(&[], on_text);
+        let mut guide = Guide {
+            decoder: &self.decoder,
+            tokens: &self.tokens,
+            session: &mut session,
+            sampler: &mut sampler,
+            logits,
+            left: request.max_tokens,
+            send: &mut |text| stream.push(text),
+        };
+        let finish = match guide.value(&shape) {
+            Ok(()) => Finish::Stop,
+            Err(Stop::Receiver(finish)) => finish,
+            Err(Stop::Error(error)) => return Err(error),
+        };
+        let (text, finish) = stream.finish(finish);
+        Ok(Answer { text, tokens_in: prompt.len(), tokens_out: session.len() - prompt.len(), finish })
     }
 
     fn render(&self, messages: &[Message]) -> Result<String, Error> {
@@ -111,11 +150,8 @@ impl Generator for Chat {
     }
 
     fn generate(&self, request: &Request, on_text: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<Answer, Error> {
-        if request.schema.is_some() {
-            return Err(Error::request(format!(
-                "{} cannot hold its answer to a schema: leave it out or ask another model",
-                self.name
-            )));
+        if let Some(schema) = &request.schema {
+            return self.generate_json(request, schema, on_text);
         }
         let prompt = self.prompt(request)?;
         let mut session = self.decoder.session();

@@ -145,6 +145,35 @@ fn an_answer_keeps_to_its_limits_and_repeats_with_its_seed() {
 }
 
 #[test]
+fn an_answer_to_a_schema_is_valid_whatever_the_weights_say() {
+    let schema = serde_json::json!({
+        "type": "object",
+        "properties": {
+            "cause": {"type": "string", "minLength": 5, "maxLength": 20},
+            "severity": {"enum": ["warning", "critical", "crit"]},
+            "score": {"type": "number", "minimum": 0, "maximum": 1},
+            "count": {"type": "integer", "exclusiveMinimum": 3, "maximum": 40},
+            "stop": {"type": "boolean"},
+            "steps": {"type": "array", "items": {"type": ["integer", "null"], "multipleOf": 5}, "minItems": 1, "maxItems": 3},
+        },
+        "required": ["cause", "severity", "score", "count", "stop", "steps"],
+        "additionalProperties": false,
+    });
+    for name in ["tiny-llama2", "tiny-qwen3"] {
+        let mut chat = Chat::load(&path(name)).unwrap();
+        // The schema alone fills most of the tiny models' 256 tokens.
+        chat.template = Template::new(Some("{{ messages[0].content[:60] }}"), "", "").unwrap();
+        for (seed, max_tokens) in (0..12).zip([0, 3, 60].into_iter().cycle()) {
+            let mut request = Request { temperature: 1.3, seed, max_tokens, ..Request::ask("Why?") };
+            request.schema = Some(schema.clone());
+            let text = answer(&chat, &request).text;
+            let value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name} {text}: {error}"));
+            assert!(jsonschema::is_valid(&schema, &value), "{name} {text}");
+        }
+    }
+}
+
+#[test]
 fn what_a_message_says_never_becomes_a_control_token() {
     let chat = Chat::load(&path("tiny-qwen3")).unwrap();
     let count = |text: &str| {

@@ -44,12 +44,24 @@ pub(super) struct Tokens {
 
 enum Coding {
     Bpe(Box<Tokenizer>),
-    SentencePiece {
-        vocabulary: HashMap<String, (u32, f32)>,
-        byte_tokens: Box<[Option<u32>; 256]>,
-        unknown: u32,
-        adds_space: bool,
-    },
+    SentencePiece(Pieces),
+}
+
+/// A SentencePiece vocabulary: pieces with their scores, and tokens for single bytes.
+struct Pieces {
+    vocabulary: HashMap<String, (u32, f32)>,
+    byte_tokens: Box<[Option<u32>; 256]>,
+    unknown: u32,
+    adds_space: bool,
+}
+
+impl Pieces {
+    fn encode(&self, marked: &str, tokens: &mut Vec<u32>) {
+        let spell = |bytes: &[u8], tokens: &mut Vec<u32>| {
+            tokens.extend(bytes.iter().map(|byte| self.byte_tokens[usize::from(*byte)].unwrap_or(self.unknown)));
+        };
+        merge::split(marked, &self.vocabulary, tokens, spell);
+    }
 }
 
 impl Tokens {
@@ -164,6 +176,17 @@ impl Tokens {
         Ok(tokens)
     }
 
+    /// Appends the tokens of a text that follows on other text and in which nothing is a control token.
+    pub(super) fn encode_continued(&self, text: &str, tokens: &mut Vec<u32>) -> Result<(), Error> {
+        match &self.coding {
+            Coding::SentencePiece(pieces) => {
+                pieces.encode(&text.replace(' ', "▁"), tokens);
+                Ok(())
+            }
+            Coding::Bpe(_) => self.encode_plain(text, tokens),
+        }
+    }
+
     /// Appends the tokens of a text in which nothing is a control token.
     pub(super) fn encode_plain(&self, text: &str, tokens: &mut Vec<u32>) -> Result<(), Error> {
         if text.is_empty() {
@@ -176,15 +199,12 @@ impl Tokens {
                     encoding.map_err(|error| Error::request(format!("cannot split a text into tokens: {error}")))?;
                 tokens.extend_from_slice(encoding.get_ids());
             }
-            Coding::SentencePiece { vocabulary, byte_tokens, unknown, adds_space } => {
+            Coding::SentencePiece(pieces) => {
                 let mut marked = text.replace(' ', "▁");
-                if *adds_space {
+                if pieces.adds_space {
                     marked.insert(0, '▁');
                 }
-                let spell = |bytes: &[u8], tokens: &mut Vec<u32>| {
-                    tokens.extend(bytes.iter().map(|byte| byte_tokens[usize::from(*byte)].unwrap_or(*unknown)));
-                };
-                merge::split(&marked, vocabulary, tokens, spell);
+                pieces.encode(&marked, tokens);
             }
         }
         Ok(())
@@ -192,7 +212,7 @@ impl Tokens {
 
     /// Whether the first token of an answer carries a space that no one wrote.
     pub(super) fn adds_space(&self) -> bool {
-        matches!(self.coding, Coding::SentencePiece { adds_space: true, .. })
+        matches!(&self.coding, Coding::SentencePiece(pieces) if pieces.adds_space)
     }
 }
 
@@ -266,7 +286,7 @@ fn sentence_piece(file: &Gguf, texts: &[String], types: &[i64]) -> Result<(Codin
     };
     let unknown = u32::try_from(unknown).unwrap_or(0);
     let adds_space = !matches!(file.value("tokenizer.ggml.add_space_prefix"), Some(Value::Truth(false)));
-    Ok((Coding::SentencePiece { vocabulary, byte_tokens, unknown, adds_space }, bytes))
+    Ok((Coding::SentencePiece(Pieces { vocabulary, byte_tokens, unknown, adds_space }), bytes))
 }
 
 /// The bytes that a byte-level token stands for: GPT-2 writes each byte as a printable character.

@@ -7,12 +7,14 @@ use serde_json::{Map, Number, Value};
 use super::{
     intent::{Intent, asked},
     rank::{Evidence, Query, Ranked},
-    shape::{Kind, Property, Range, Shape},
 };
 use crate::{
     Error,
     embed::{Embedder, similarity},
-    generate::Passage,
+    generate::{
+        Passage,
+        shape::{Kind, Property, Range, Shape},
+    },
     text::{numbers, readable, shorten, stated, stems},
 };
 

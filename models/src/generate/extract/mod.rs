@@ -6,7 +6,6 @@ mod context;
 mod fill;
 mod intent;
 mod rank;
-mod shape;
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -14,9 +13,10 @@ use context::Context;
 use fill::Filler;
 use intent::{Intent, asked};
 use rank::{Evidence, Query, Ranked};
-use shape::Shape;
 
-use super::{Answer, Finish, Generator, Message, Passage, Request, Role, passages::split_passages, stream::Stream};
+use super::{
+    Answer, Finish, Generator, Message, Passage, Request, Role, passages::split_passages, shape::Shape, stream::Stream,
+};
 use crate::{
     Error,
     embed::{Embedder, default_embedder, similarity},

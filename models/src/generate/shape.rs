@@ -1,4 +1,4 @@
-//! The part of JSON Schema (2020-12) that the extractive generator can fill, parsed; any other keyword is refused by name.
+//! The part of JSON Schema (2020-12) that the generators can hold an answer to, parsed; any other keyword is refused by name.
 
 use serde_json::{Map, Value};
 
@@ -9,14 +9,14 @@ const DEPTH_MAX: usize = 16;
 
 /// A schema that can be filled, with the words that say what it is for.
 #[derive(Debug, Clone)]
-pub(super) struct Shape {
+pub(in crate::generate) struct Shape {
     /// Its title and description.
-    pub(super) about: String,
-    pub(super) kind: Kind,
+    pub(in crate::generate) about: String,
+    pub(in crate::generate) kind: Kind,
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Kind {
+pub(in crate::generate) enum Kind {
     Object(Vec<Property>),
     Array {
         item: Box<Shape>,
@@ -38,25 +38,25 @@ pub(super) enum Kind {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Property {
-    pub(super) name: String,
-    pub(super) shape: Shape,
-    pub(super) is_required: bool,
+pub(in crate::generate) struct Property {
+    pub(in crate::generate) name: String,
+    pub(in crate::generate) shape: Shape,
+    pub(in crate::generate) is_required: bool,
 }
 
 /// Which numbers fit.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Range {
-    pub(super) is_integer: bool,
-    pub(super) min: f64,
-    pub(super) max: f64,
-    pub(super) excludes_min: bool,
-    pub(super) excludes_max: bool,
-    pub(super) step: Option<f64>,
+pub(in crate::generate) struct Range {
+    pub(in crate::generate) is_integer: bool,
+    pub(in crate::generate) min: f64,
+    pub(in crate::generate) max: f64,
+    pub(in crate::generate) excludes_min: bool,
+    pub(in crate::generate) excludes_max: bool,
+    pub(in crate::generate) step: Option<f64>,
 }
 
 impl Range {
-    pub(super) fn holds(&self, value: f64) -> bool {
+    pub(in crate::generate) fn holds(&self, value: f64) -> bool {
         let is_low = value < self.min || (self.excludes_min && value <= self.min);
         let is_high = value > self.max || (self.excludes_max && value >= self.max);
         let is_step = self.step.is_none_or(|step| value % step == 0.0);
@@ -64,8 +64,19 @@ impl Range {
     }
 }
 
+impl Range {
+    /// The number nearest to a wanted one that fits; `None` when none does.
+    pub(in crate::generate) fn nearest(&self, wanted: f64) -> Option<f64> {
+        let step = self.step.unwrap_or(if self.is_integer { 1.0 } else { 0.0 });
+        let snapped = |value: f64| if step > 0.0 { (value / step).round() * step } else { value };
+        let close = snapped(wanted.clamp(self.min, self.max));
+        let margin = if step > 0.0 { step } else { ((self.max - self.min) / 2.0).min(0.001) };
+        [close, close + margin, close - margin].into_iter().find(|value| self.holds(*value))
+    }
+}
+
 impl Shape {
-    pub(super) fn parse(schema: &Value) -> Result<Self, Error> {
+    pub(in crate::generate) fn parse(schema: &Value) -> Result<Self, Error> {
         Parser { root: schema }.shape(schema, "", 0)
     }
 }
@@ -277,7 +288,7 @@ fn fits_type(value: &Value, types: &Value) -> bool {
 fn only(map: &Map<String, Value>, at: &str, keywords: &[&str]) -> Result<(), Error> {
     match map.keys().find(|key| !ANNOTATIONS.contains(&key.as_str()) && !keywords.contains(&key.as_str())) {
         None => Ok(()),
-        Some(key) => Err(wrong(at, &format!("uses {key:?}, which the extractive generator cannot fill here"))),
+        Some(key) => Err(wrong(at, &format!("uses {key:?}, which cannot be filled here"))),
     }
 }
 
