@@ -41,15 +41,19 @@ enum Part {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
+async fn main() -> ExitCode {
     // TLS wants one provider of cryptography for the process; nobody chose before.
     drop(rustls::crypto::ring::default_provider().install_default());
     let cli = Cli::parse();
-    match &cli.part {
+    let done = match &cli.part {
         Some(Part::Plant(options)) => plant::run::run(options).await.map(|()| ExitCode::SUCCESS),
         Some(Part::Content(options)) => content::run(options).map(|()| ExitCode::SUCCESS),
         None => demo(&cli).await,
-    }
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }
 
 async fn demo(cli: &Cli) -> anyhow::Result<ExitCode> {

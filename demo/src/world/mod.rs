@@ -145,14 +145,18 @@ impl ControlPlane {
     async fn start(folder: &Path, binaries: &Binaries) -> anyhow::Result<Self> {
         let data = folder.join("control");
         let mut command = Command::new(&binaries.cloud_control);
-        command.arg("serve").arg("--data").arg(&data);
+        command.arg("serve").arg("--data-dir").arg(&data);
         command.args(["--listen", "127.0.0.1:0", "--console", "127.0.0.1:0", "--host", "127.0.0.1", "--json"]);
         let (mut process, pipes) = Process::start("cloud-control", command, &folder.join("control.log"))?;
         let mut lines = BufReader::new(pipes.output).lines();
         let line = tokio::time::timeout(START_LIMIT, lines.next_line())
             .await
             .context("the control plane does not start")??;
-        process.check()?;
+        if line.is_none() {
+            // It has closed its output, so it ends; its log says why.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            process.check()?;
+        }
         let ready: Value = serde_json::from_str(&line.context("the control plane said nothing")?)?;
         // What it prints later is of no use, but a full pipe would stop it.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
