@@ -5,6 +5,7 @@ use std::{path::Path, process::ExitCode};
 
 use rusqlite::Connection;
 use serde::Serialize;
+use shared::digest::Digest;
 
 use super::{Context, Failure, ledger, local::Local, output};
 use crate::{config::Config, feed::journal, site::Site, store};
@@ -231,8 +232,18 @@ fn embedder(config: &Config) -> Check {
 fn agent(config: &Config) -> (Check, bool) {
     match Local::find(config).and_then(|local| local.get("/api/v1/status")) {
         Ok(status) => {
-            let text = |key: &str| status[key].as_str().unwrap_or("-").to_owned();
-            (Check::ok("agent", format!("runs; bundle {}, link {}", text("bundle"), text("link"))), true)
+            let bundle = status["bundle"]["digest"].as_str().and_then(|digest| digest.parse::<Digest>().ok());
+            let bundle = bundle.map_or_else(|| "none".to_owned(), |digest| digest.short());
+            let link = status["link"]["state"].as_str().unwrap_or("unknown");
+            let complaints: Vec<_> =
+                status["complaints"].as_array().into_iter().flatten().filter_map(|c| c.as_str()).collect();
+            let found = format!("runs; bundle {bundle}, link {link}");
+            if complaints.is_empty() {
+                (Check::ok("agent", found), true)
+            } else {
+                let advice = "work goes on with what is in reach; what is parked is done when the rest is back";
+                (Check::warning("agent", format!("{found}\n{}", complaints.join("\n")), advice), true)
+            }
         }
         Err(Failure::NotRunning { .. }) => {
             (Check::warning("agent", "does not run", "start it with `edge-agent run`"), false)
