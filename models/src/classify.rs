@@ -103,3 +103,44 @@ impl Cases {
 pub fn nearest(embedder: &dyn Embedder, cases: &[Case], text: &str, k: usize) -> Result<Classification, Error> {
     Cases::new(embedder, cases.to_vec())?.nearest(embedder, text, k)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embed::default_embedder;
+
+    fn cases(cases: &[(&str, &str)]) -> Vec<Case> {
+        cases.iter().map(|(text, label)| Case { text: (*text).to_owned(), label: (*label).to_owned() }).collect()
+    }
+
+    #[test]
+    fn the_label_of_the_nearest_cases_wins_and_they_are_shown() {
+        let cases = cases(&[
+            ("The bearing of the fan vibrates", "bearing"),
+            ("Pump bearing is hot and loud", "bearing"),
+            ("Oil leaks from the gearbox seal", "leak"),
+            ("There is a puddle of oil under the press", "leak"),
+            ("The display of the panel stays dark", "electrical"),
+        ]);
+        let found = nearest(&*default_embedder(), &cases, "strong vibration at the motor bearing", 3).unwrap();
+        assert_eq!(found.label, "bearing");
+        assert!(found.score > 0.5 && found.score <= 1.0, "{}", found.score);
+        assert_eq!(found.neighbours.len(), 3);
+        assert!(found.neighbours.windows(2).all(|pair| pair[0].similarity >= pair[1].similarity));
+    }
+
+    #[test]
+    fn a_text_that_is_like_no_case_gets_a_label_with_score_zero() {
+        let found = nearest(&*default_embedder(), &cases(&[("hot oil", "a"), ("cold oil", "b")]), "", 2).unwrap();
+        assert_eq!((found.label.as_str(), found.score), ("a", 0.0));
+    }
+
+    #[test]
+    fn no_cases_and_no_neighbours_are_refused() {
+        let embedder = default_embedder();
+        assert!(nearest(&*embedder, &[], "x", 1).unwrap_err().to_string().contains("without cases"));
+        assert!(
+            nearest(&*embedder, &cases(&[("a", "b")]), "x", 0).unwrap_err().to_string().contains("k of at least 1")
+        );
+    }
+}
