@@ -27,6 +27,7 @@ use crate::{
 
 mod approvals;
 mod restarts;
+mod rooms;
 mod starts;
 
 /// Nothing here takes longer on a machine that works.

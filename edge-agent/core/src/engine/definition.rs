@@ -22,10 +22,9 @@ pub(super) fn list<'a>(definition: &'a Definition, pointer: &str) -> Result<&'a 
 /// When there is no such task.
 pub(super) fn task<'a>(definition: &'a Definition, pointer: &str) -> Result<&'a Task, Error> {
     let find = || {
-        if let Some(name) = pointer.strip_prefix(FUNCTIONS).and_then(|rest| rest.strip_prefix('/')) {
-            if !name.contains('/') {
-                return definition.function(&unescape(name));
-            }
+        let function = pointer.strip_prefix(FUNCTIONS).and_then(|rest| rest.strip_prefix('/'));
+        if let Some(name) = function.filter(|name| !name.contains('/')) {
+            return definition.function(&unescape(name));
         }
         let (rest, _name) = pointer.rsplit_once('/')?;
         let (list, index) = rest.rsplit_once('/')?;

@@ -16,7 +16,7 @@ use super::{
     definition,
     effect::{Error, kind},
     record::FrameId,
-    state::State,
+    state::{Body, State},
 };
 
 /// Where an expression stands, and so what its variables are.
@@ -123,10 +123,10 @@ impl<'a> Scope<'a> {
             return Some(value);
         }
         for (_, frame) in self.state.ancestors(self.frame?) {
-            if let super::state::Body::List(list) = &frame.body {
-                if let Some(value) = find(&list.variables) {
-                    return Some(value);
-                }
+            if let Body::List(list) = &frame.body
+                && let Some(value) = find(&list.variables)
+            {
+                return Some(value);
             }
             if frame.definition == definition::FUNCTIONS {
                 return None;

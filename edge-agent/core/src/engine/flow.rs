@@ -64,13 +64,13 @@ pub(super) fn prepare(turn: &mut Turn, frame: FrameId) -> Result<bool, Error> {
     let common = &task.common;
     let scope = Scope::before_input(&turn.state, frame);
     let raw = &turn.state.task(frame).raw_input;
-    if let Some(condition) = &common.condition {
-        if !scope.condition(condition, raw)? {
-            let list = turn.state.list_of(frame);
-            turn.record(Record::TaskSkipped { frame, at: turn.now });
-            turn.advance(list);
-            return Ok(false);
-        }
+    if let Some(condition) = &common.condition
+        && !scope.condition(condition, raw)?
+    {
+        let list = turn.state.list_of(frame);
+        turn.record(Record::TaskSkipped { frame, at: turn.now });
+        turn.advance(list);
+        return Ok(false);
     }
     if let Some(schema) = common.input.as_ref().and_then(|input| input.schema.as_ref()) {
         validate(&turn.state, schema, "the input", raw)?;

@@ -112,3 +112,40 @@ async fn a_run_restarted_at_every_moment_ends_as_an_undisturbed_one() {
     assert_eq!((node.facts("route-chosen").await, node.facts("run-ended").await), (5, 1));
     assert_eq!(node.facts("task-ended").await, 12);
 }
+
+#[tokio::test]
+async fn a_run_that_cannot_be_read_is_given_up_and_the_others_go_on() {
+    let node = Node::new(&["do: [{ w: { wait: PT0.1S } }, { s: { set: { ok: true } } }]"]).await;
+    let (damaged, sound) = (node.start(json!({})).await, node.start(json!({})).await);
+    node.until_status(damaged, "waiting").await;
+    let damage = move |c: &rusqlite::Connection| {
+        c.execute("UPDATE run_step SET records = '[{}]' WHERE run = ?1", [damaged.to_string()]).unwrap();
+    };
+    let node = node.reopen_with(damage).await;
+    assert_eq!(node.output(sound).await, json!({"ok": true}));
+    let summary = node.until_status(damaged, "faulted").await;
+    assert!(summary.note.is_some_and(|note| note.contains("load a run")));
+}
+
+#[tokio::test]
+async fn old_runs_are_forgotten_and_open_ones_are_not() {
+    let node =
+        Node::new(&["do: [{ a: { if: .wait, call: approve, with: { role: r, title: t, proposal: 1 } } }]"]).await;
+    let (old, new, open) =
+        (node.start(json!({})).await, node.start(json!({})).await, node.start(json!({"wait": 1})).await);
+    node.output(old).await;
+    node.output(new).await;
+    node.until_status(open, "waiting").await;
+    let swept = move |tx: &mut crate::store::Transaction<'_>| {
+        let sql = "UPDATE run SET ended_at = 1 WHERE id = ?1";
+        tx.connection().execute(sql, [old.to_string()])?;
+        Ok(super::super::journal::sweep(tx.connection(), clock::now())?)
+    };
+    assert_eq!(node.store.write("forget old runs", swept).await.unwrap(), 1);
+    let left = node.until(|c| Some(runs::list(c, &runs::Filter::default()).unwrap())).await;
+    let mut left: Vec<_> = left.into_iter().map(|summary| summary.run).collect();
+    left.sort();
+    let mut expected = vec![new, open];
+    expected.sort();
+    assert_eq!(left, expected);
+}

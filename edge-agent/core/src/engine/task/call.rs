@@ -84,10 +84,10 @@ fn complete_http(turn: &Turn, call: &Call, input: &Value, arguments: &mut Map<St
             if let (Some(Value::String(template)), Some(uri)) = (written.get("uri"), endpoint.get_mut("uri")) {
                 *uri = expand(template, uri, input)?;
             }
-            if let Some(authentication) = endpoint.get_mut("authentication") {
-                if let Some(Value::String(name)) = authentication.get("use") {
-                    *authentication = named_authentication(turn, name, input)?;
-                }
+            if let Some(authentication) = endpoint.get_mut("authentication")
+                && let Some(Value::String(name)) = authentication.get("use")
+            {
+                *authentication = named_authentication(turn, name, input)?;
             }
         }
         _ => {}

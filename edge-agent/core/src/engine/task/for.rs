@@ -47,11 +47,12 @@ fn turn_to(turn: &mut Turn, frame: FrameId, each: &For, index: u32, data: Arc<Va
     let item_name = each.each.item.as_deref().unwrap_or("item");
     let index_name = each.each.index.as_deref().unwrap_or("index");
     let variables = vec![(item_name.to_owned(), Arc::new(item)), (index_name.to_owned(), Arc::new(json!(index)))];
-    if let Some(condition) = &each.condition {
-        if !Scope::within_task(&turn.state, frame).with_variables(&variables).condition(condition, &data)? {
-            turn.end(frame, data, None);
-            return Ok(());
-        }
+    let scope = Scope::within_task(&turn.state, frame).with_variables(&variables);
+    if let Some(condition) = &each.condition
+        && !scope.condition(condition, &data)?
+    {
+        turn.end(frame, data, None);
+        return Ok(());
     }
     turn.record(Record::LoopTurned { frame, index });
     let opening = Opening::within(turn, frame, "do", data);

@@ -1,0 +1,86 @@
+//! The node's own rooms behind the runner: policy is asked before anything is done, and its answer is remembered.
+
+use shared::policy::PolicySet;
+
+use super::*;
+use crate::{action, inference::Inference, memory::Memory};
+
+async fn node(rules: PolicySet, body: &str) -> (tempfile::TempDir, Store, Runner) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&path(&dir)).unwrap();
+    let memory = Memory::open(store.clone(), models::embed::default_embedder());
+    // Nobody listens there: what is not permitted must not even try.
+    let broker =
+        action::Broker { host: "127.0.0.1".to_owned(), port: 1, login: None, tls: None, client_id: "test".to_owned() };
+    let rooms =
+        Rooms::new(Inference::new(Vec::new()), memory, action::Action::new(broker), Arc::new(rules), "CH".to_owned());
+    let runner = Runner::open(store.clone(), Arc::new(rooms)).await.unwrap();
+    runner.set_workflows(Digest::of(b"bundle"), vec![workflow(0, body)]).await.unwrap();
+    (dir, store, runner)
+}
+
+async fn ended(store: &Store, runner: &Runner, run: RunId) -> runs::RunDetail {
+    let mut changes = runner.changes();
+    let wait = async {
+        loop {
+            changes.borrow_and_update();
+            let detail = store.read("look", move |c| runs::detail(c, run)).await.unwrap().unwrap();
+            if detail.summary.ended.is_some() {
+                return detail;
+            }
+            drop(tokio::time::timeout(Duration::from_millis(50), changes.changed()).await);
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.expect("the run ends")
+}
+
+async fn decisions(store: &Store) -> Vec<(String, bool)> {
+    let read = |c: &rusqlite::Connection| {
+        let mut all = c.prepare("SELECT body FROM ledger WHERE fact = 'policy-decided' ORDER BY seq")?;
+        let rows = all.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
+        rows.collect::<Result<Vec<_>, _>>()
+    };
+    let bodies = store.read("look", read).await.unwrap();
+    let read = |body: Vec<u8>| {
+        let value: Value = serde_json::from_slice(&body).unwrap();
+        (value["resource"].as_str().unwrap().to_owned(), value["allowed"].as_bool().unwrap())
+    };
+    bodies.into_iter().map(read).collect()
+}
+
+#[tokio::test]
+async fn a_denied_action_is_recorded_and_not_performed() {
+    let rules = "@id(\"no-alarms\") forbid (principal, action == Action::\"publish\", resource);";
+    let rules = PolicySet::parse(&[("p.cedar".to_owned(), rules.to_owned())]).unwrap();
+    let body = "do: [{ t: { call: publish, with: { topic: alarms/a, payload: { on: true } } } }]";
+    let (_dir, store, runner) = node(rules, body).await;
+    let run = runner.start("test/w0", json!({}), Label::default()).await.unwrap();
+    let detail = ended(&store, &runner, run).await;
+    assert_eq!(detail.summary.status, "faulted");
+    let error = detail.error.unwrap();
+    assert_eq!(error["status"], 403);
+    assert!(error["detail"].as_str().unwrap().contains("no-alarms"), "{error}");
+    assert_eq!(decisions(&store).await, [("alarms/a".to_owned(), false)]);
+}
+
+#[tokio::test]
+async fn a_permitted_inference_is_answered_on_the_node() {
+    let body = "do: [{ ask: { call: infer, with: { prompt: 'What is worn?', model: local/extract, \
+        passages: [{ text: 'Noise at 120 Hz means that the bearing is worn.', document: manual, place: '1' }] } } }]";
+    let (_dir, store, runner) = node(PolicySet::allow_all(), body).await;
+    let run = runner.start("test/w0", json!({}), Label::default()).await.unwrap();
+    let detail = ended(&store, &runner, run).await;
+    assert_eq!(detail.summary.status, "completed", "{:?}", detail.error);
+    assert!(detail.output.unwrap()["text"].as_str().unwrap().contains("bearing is worn"));
+    assert_eq!(decisions(&store).await, [("local/extract".to_owned(), true)]);
+}
+
+#[tokio::test]
+async fn wrong_arguments_are_named() {
+    let body = "do: [{ ask: { call: infer, with: { prompt: p, maxTokens: '${ .p }' } } }]";
+    let (_dir, store, runner) = node(PolicySet::allow_all(), body).await;
+    let run = runner.start("test/w0", json!({"p": "many"}), Label::default()).await.unwrap();
+    let error = ended(&store, &runner, run).await.error.unwrap();
+    assert!(error["type"].as_str().unwrap().ends_with("/validation"), "{error}");
+    assert_eq!(error["instance"], "/do/0/ask");
+}
