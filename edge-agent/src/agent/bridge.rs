@@ -162,8 +162,10 @@ pub(super) fn openai(
     Ok(api::openai::router(handles))
 }
 
-/// Does what the control plane sends, until the channels close.
+/// Does what the control plane sends, and asks again what is parked when a target or the link is back.
 pub(super) async fn follow(mut handles: sync::Handles, rollout: Arc<Rollout>, runner: Runner, inference: Inference) {
+    let mut back = inference.back();
+    let mut linked = true;
     loop {
         tokio::select! {
             Some(desired) = handles.desired.recv() => {
@@ -176,19 +178,34 @@ pub(super) async fn follow(mut handles: sync::Handles, rollout: Arc<Rollout>, ru
                 });
             }
             Some(given) = handles.answers.recv() => {
-                let outcome = runner.decide_approval(answer(given.answer)).await.map_err(|error| error.to_string());
+                let outcome = decide(&runner, given.answer).await;
                 drop(given.done.send(outcome));
             }
-            changed = handles.link.changed() => {
-                if changed.is_err() {
-                    return std::future::pending().await;
-                }
-                if handles.link.borrow().is_up() {
+            changed = handles.link.changed(), if linked => {
+                // The sender is gone when the node was never enrolled.
+                linked = changed.is_ok();
+                if linked && handles.link.borrow().is_up() {
                     inference.link_is_back();
                     runner.nudge();
                 }
             }
+            // `inference` holds the sender.
+            Ok(()) = back.changed() => runner.nudge(),
         }
+    }
+}
+
+/// Gives a person's answer from the control plane to the runner. An answer that is sent again, because its outcome was
+/// lost on the way, is as good as the first.
+async fn decide(runner: &Runner, given: v1::Answer) -> Result<(), String> {
+    let (by, verdict) = (given.by.clone(), given.verdict);
+    match runner.decide_approval(answer(given)).await {
+        Err(workflow::ApprovalError::AlreadyDecided { by: before, status, .. })
+            if before == by && serde_json::to_value(verdict).is_ok_and(|verdict| verdict == status) =>
+        {
+            Ok(())
+        }
+        other => other.map_err(|error| error.to_string()),
     }
 }
 
