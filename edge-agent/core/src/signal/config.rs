@@ -348,9 +348,9 @@ impl RawDetector {
         Ok(Method::Seasonal(Seasonal {
             season,
             slots,
-            threshold: within("threshold", self.threshold.take().unwrap_or(6.0), 0.1, 1e9)?,
+            threshold: within("threshold", self.threshold.take().unwrap_or(5.0), 0.1, 1e9)?,
             warm_up: self.warm_up.take().unwrap_or(Span(season.0.saturating_mul(2))),
-            smooth: smooth(self.smooth.take(), 6)?,
+            smooth: smooth(self.smooth.take(), 3)?,
             floor: within("floor", self.floor.take().unwrap_or(0.0), 0.0, f64::MAX)?,
         }))
     }

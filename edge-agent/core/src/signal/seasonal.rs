@@ -1,9 +1,9 @@
 //! Learns what is normal at each time of a season, such as a day, and tells what is far from it.
 //!
-//! The season is cut into slots; each has a level, the clipped mean of its visits, which follows slowly. What a value is
-//! expected to be lies on the line between the levels of the neighbouring slots. The residuals' mean over a few values is
-//! measured in units of its own usual size, learned the same way. Clipping (Huber, 1964) keeps an anomaly from becoming
-//! the new normal before someone has seen it; a change that stays is learned over several seasons.
+//! The season is cut into slots; each has a level, the clipped mean of its visits, which follows slowly, and all share a
+//! drift, which follows within a season. A value is expected between the levels of its slot and the two beside it. How
+//! far outside it is, over the mean of a few values, is measured in units of the residuals' usual size. Clipping (Huber,
+//! 1964) keeps an anomaly from becoming the new normal before someone has seen it; a change that stays is learned.
 
 use std::collections::VecDeque;
 
@@ -15,6 +15,9 @@ use super::{bits, config::Seasonal, detect::Verdict};
 const VISITS_REMEMBERED: f64 = 6.0;
 /// Residuals beyond so many usual sizes teach no more than this much.
 const CLIP: f64 = 3.0;
+/// Over how many seasons the usual size, and the drift of all levels, are forgotten.
+const SIZE_SEASONS: f64 = 10.0;
+const DRIFT_SEASONS: f64 = 1.0;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Memory {
@@ -27,9 +30,11 @@ pub(super) struct Memory {
     visiting: Option<(usize, f64, f64)>,
     first_at: Option<i64>,
     last_at: Option<i64>,
-    /// The usual size of the smoothed residual, and how many values it was learned from.
+    /// The usual size of a residual, and how many values it was learned from.
     size: f64,
     learned: f64,
+    /// By how much all slots lie higher than they used to, of late.
+    drift: f64,
     #[serde(with = "bits")]
     recent: VecDeque<f64>,
 }
@@ -45,6 +50,7 @@ impl Memory {
             last_at: None,
             size: 0.0,
             learned: 0.0,
+            drift: 0.0,
             recent: VecDeque::new(),
         }
     }
@@ -61,7 +67,7 @@ impl Memory {
         let reach = CLIP * self.size;
         // Before the level is known there is nothing to clip to.
         let taught = match expected {
-            Some(expected) if warm && reach > 0.0 => value.clamp(expected - reach, expected + reach),
+            Some((low, high)) if warm && reach > 0.0 => value.clamp(low - reach, high + reach),
             _ => value,
         };
         self.visit(at, taught);
@@ -69,35 +75,41 @@ impl Memory {
         verdict
     }
 
-    /// The residual against its usual size; learns that size.
-    fn weigh(&mut self, seasonal: &Seasonal, at: i64, value: f64, expected: f64, warm: bool) -> Option<Verdict> {
-        self.recent.push_back(value - expected);
+    /// How far the value is outside what is expected, against the usual size; learns that size.
+    fn weigh(&mut self, seasonal: &Seasonal, at: i64, value: f64, expected: (f64, f64), warm: bool) -> Option<Verdict> {
+        let (low, high) = (expected.0 + self.drift, expected.1 + self.drift);
+        let outside = if value > high { value - high } else { (value - low).min(0.0) };
+        self.recent.push_back(outside);
         while self.recent.len() > seasonal.smooth {
             self.recent.pop_front();
         }
         #[expect(clippy::cast_precision_loss, reason = "at most 64 values")]
         let residual = self.recent.iter().sum::<f64>() / self.recent.len() as f64;
-        let scale = (1.2533 * self.size).max(seasonal.floor).max(expected.abs() * 1e-4).max(1e-9);
+        let scale = (1.2533 * self.size).max(seasonal.floor).max(low.abs().max(high.abs()) * 1e-4).max(1e-9);
         let score = residual / scale;
-        self.learn_size(at, residual.abs());
+        self.learn(at, value - self.levels[self.place(at).0]);
         let reach = seasonal.threshold * scale;
         warm.then(|| Verdict {
             anomalous: score.abs() >= seasonal.threshold,
             kind: if score < 0.0 { "low" } else { "high" },
             score: score.abs(),
-            low: Some(expected - reach),
-            high: Some(expected + reach),
+            low: Some(low - reach),
+            high: Some(high + reach),
         })
     }
 
-    fn learn_size(&mut self, at: i64, size: f64) {
+    /// Learns from a residual, clipped: at first as a plain mean, later forgetting by the clock, however fast readings come.
+    fn learn(&mut self, at: i64, residual: f64) {
         self.learned += 1.0;
         #[expect(clippy::cast_precision_loss, reason = "a weight")]
         let elapsed = at.saturating_sub(self.last_at.unwrap_or(at)).max(0) as f64 / self.season as f64;
-        // At first the plain mean, later one that forgets over about three seasons, however fast readings come.
-        let weight = (1.0 / self.learned).max((elapsed / 3.0).min(0.05));
+        let weight = |seasons: f64| (1.0 / self.learned).max((elapsed / seasons).min(0.05));
+        let (for_size, for_drift) = (weight(SIZE_SEASONS), weight(DRIFT_SEASONS));
+        let size = (residual - self.drift).abs();
         let taught = if self.learned > 50.0 { size.min(CLIP * self.size.max(f64::MIN_POSITIVE)) } else { size };
-        self.size += weight * (taught - self.size);
+        self.size += for_size * (taught - self.size);
+        let reach = CLIP * self.size;
+        self.drift += for_drift * (residual - self.drift).clamp(-reach, reach);
     }
 
     fn place(&self, at: i64) -> (usize, f64) {
@@ -113,17 +125,17 @@ impl Memory {
         (slot, position - slot as f64)
     }
 
-    /// The level at this time, on the line between the middles of two slots; `None` before the slot was visited.
-    fn expected(&self, at: i64) -> Option<f64> {
-        let (slot, within) = self.place(at);
+    /// Between which levels the value is expected: those of its slot and of the two beside it, so that what happens a
+    /// little earlier or later than usual is no anomaly. `None` before the slot was visited.
+    fn expected(&self, at: i64) -> Option<(f64, f64)> {
+        let (slot, _) = self.place(at);
         if self.visits[slot] == 0.0 {
             return None;
         }
         let slots = self.levels.len();
-        let (neighbour, share) =
-            if within < 0.5 { ((slot + slots - 1) % slots, 0.5 - within) } else { ((slot + 1) % slots, within - 0.5) };
-        let level = self.levels[slot];
-        Some(if self.visits[neighbour] == 0.0 { level } else { level + share * (self.levels[neighbour] - level) })
+        let beside = [(slot + slots - 1) % slots, slot, (slot + 1) % slots];
+        let known = beside.into_iter().filter(|slot| self.visits[*slot] > 0.0).map(|slot| self.levels[slot]);
+        Some(known.fold((f64::MAX, f64::MIN), |(low, high), level| (low.min(level), high.max(level))))
     }
 
     /// Adds a value to the visit of its slot; when the slot changes, the visit's mean teaches the level it left.

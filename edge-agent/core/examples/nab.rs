@@ -1,0 +1,136 @@
+//! Scores the detectors on the Numenta Anomaly Benchmark (github.com/numenta/NAB, standard profile), each with one
+//! configuration for all files: `cargo run --release -p edge-core --example nab -- <folder with labels.json> [file]`.
+//! With the name of a file, its findings are listed instead.
+
+use std::{collections::BTreeMap, path::Path};
+
+use edge_core::signal::{Outcome, Series, Signal};
+use serde::Deserialize;
+use shared::time::Timestamp;
+
+#[derive(Deserialize)]
+struct Labels {
+    windows: Vec<[String; 2]>,
+}
+
+struct File {
+    name: String,
+    rows: Vec<(Timestamp, f64)>,
+    windows: Vec<(Timestamp, Timestamp)>,
+}
+
+/// The detectors as the benchmark runs them, with `THRESHOLD` in the place of the threshold.
+const DETECTORS: &[(&str, &str)] = &[
+    ("robust (24 h of 5 min)", r#"[{"name":"a","kind":"robust","length":288,"smooth":1,"threshold":THRESHOLD,"coolDown":"12h"}]"#),
+    ("robust, smoothed", r#"[{"name":"a","kind":"robust","length":1000,"smooth":6,"threshold":THRESHOLD,"coolDown":"12h"}]"#),
+    ("seasonal (day)", r#"[{"name":"a","kind":"seasonal","slots":96,"smooth":3,"threshold":THRESHOLD,"warmUp":"2d","coolDown":"12h"}]"#),
+    (
+        "seasonal and robust",
+        r#"[{"name":"a","kind":"seasonal","slots":96,"smooth":3,"threshold":THRESHOLD,"warmUp":"2d","coolDown":"12h"},
+            {"name":"b","kind":"robust","length":1000,"smooth":6,"threshold":THRESHOLD,"coolDown":"12h"}]"#,
+    ),
+];
+
+const THRESHOLDS: [f64; 14] = [2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 15.0, 20.0, 30.0, 50.0];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let folder = arguments.next().ok_or("say where the benchmark's files are")?;
+    let only = arguments.next();
+    let files = load(Path::new(&folder))?;
+    for (name, detectors) in DETECTORS {
+        if let Some(only) = &only {
+            let threshold: f64 = arguments.next().map_or(Ok(6.0), |text| text.parse())?;
+            for file in files.iter().filter(|file| file.name.contains(only.as_str())) {
+                println!("{name} on {}: {:?}", file.name, file.windows);
+                detections(&signal(detectors, threshold)?, file).iter().for_each(|row| println!("  {} {}", file.rows[*row].0, file.rows[*row].1));
+            }
+            continue;
+        }
+        let mut best = (f64::MIN, 0.0);
+        let mut line = format!("{name:24}");
+        for threshold in THRESHOLDS {
+            let signal = signal(detectors, threshold)?;
+            let score = total(files.iter().map(|file| (score(file, &detections(&signal, file)), file.windows.len())));
+            line.push_str(&format!(" {threshold}:{score:.1}"));
+            if score > best.0 {
+                best = (score, threshold);
+            }
+        }
+        println!("{line}  best {:.1} at {}", best.0, best.1);
+        let signal = signal(detectors, best.1)?;
+        let mut folders: BTreeMap<&str, Vec<(f64, usize)>> = BTreeMap::new();
+        for file in &files {
+            let folder = file.name.split('/').next().unwrap_or_default();
+            folders.entry(folder).or_default().push((score(file, &detections(&signal, file)), file.windows.len()));
+        }
+        for (folder, scores) in folders {
+            println!("    {folder:24} {:.2} of {} windows", scores.iter().map(|s| s.0).sum::<f64>(), scores.iter().map(|s| s.1).sum::<usize>());
+        }
+    }
+    Ok(())
+}
+
+fn signal(detectors: &str, threshold: f64) -> Result<Signal, serde_json::Error> {
+    let detectors = serde_json::from_str(&detectors.replace("THRESHOLD", &threshold.to_string()))?;
+    Ok(Signal { window: None, detectors })
+}
+
+fn detections(signal: &Signal, file: &File) -> Vec<usize> {
+    let mut series = Series::new(signal, "value");
+    let mut outcome = Outcome::default();
+    let mut found = Vec::new();
+    for (row, (at, value)) in file.rows.iter().enumerate() {
+        series.take(signal, *at, *value, &mut outcome);
+        if !outcome.findings.is_empty() {
+            found.push(row);
+            outcome.findings.clear();
+        }
+    }
+    found
+}
+
+/// The standard profile: a window counts once by its earliest detection, one outside costs up to 0.11, a missed window 1.
+#[expect(clippy::cast_precision_loss, reason = "a few thousand rows")]
+fn score(file: &File, found: &[usize]) -> f64 {
+    let probation = (file.rows.len() * 15 / 100).min(750);
+    let place = |at: Timestamp| file.rows.partition_point(|(then, _)| *then < at);
+    let windows: Vec<(usize, usize)> = file.windows.iter().map(|(from, to)| (place(*from), place(to.plus_micros(1)) - 1)).collect();
+    let sigmoid = |y: f64| if y > 3.0 { -1.0 } else { 2.0 / (1.0 + (5.0 * y).exp()) - 1.0 };
+    let mut caught = vec![None; windows.len()];
+    let mut score = 0.0;
+    for row in found.iter().copied().filter(|row| *row >= probation) {
+        if let Some(window) = windows.iter().position(|(from, to)| (*from..=*to).contains(&row)) {
+            let (from, to) = windows[window];
+            let y = -((to - row + 1) as f64) / (to - from + 1) as f64;
+            caught[window].get_or_insert(sigmoid(y) / sigmoid(-1.0));
+        } else {
+            let before = windows.iter().rfind(|(_, to)| *to < row);
+            score += 0.11 * before.map_or(-1.0, |(from, to)| sigmoid((row - to) as f64 / (to - from).max(1) as f64));
+        }
+    }
+    score + caught.into_iter().map(|caught| caught.unwrap_or(-1.0)).sum::<f64>()
+}
+
+/// 0 for no detections at all, 100 for a perfect detector.
+#[expect(clippy::cast_precision_loss, reason = "a few windows")]
+fn total(scores: impl Iterator<Item = (f64, usize)>) -> f64 {
+    let (score, windows) = scores.fold((0.0, 0), |sum, (score, windows)| (sum.0 + score, sum.1 + windows));
+    100.0 * (score + windows as f64) / (2.0 * windows as f64)
+}
+
+fn load(folder: &Path) -> Result<Vec<File>, Box<dyn std::error::Error>> {
+    let labels: BTreeMap<String, Labels> = serde_json::from_slice(&std::fs::read(folder.join("labels.json"))?)?;
+    let instant = |text: &str| format!("{}Z", text.replacen(' ', "T", 1)).parse::<Timestamp>();
+    let mut files = Vec::new();
+    for (name, labels) in labels {
+        let mut rows = Vec::new();
+        for line in std::fs::read_to_string(folder.join(&name))?.lines().skip(1) {
+            let (at, value) = line.split_once(',').ok_or("two columns")?;
+            rows.push((instant(at)?, value.parse()?));
+        }
+        let windows = labels.windows.iter().map(|[from, to]| Ok((instant(from)?, instant(to)?)));
+        files.push(File { name, rows, windows: windows.collect::<Result<_, shared::time::ParseError>>()? });
+    }
+    Ok(files)
+}
