@@ -4,4 +4,5 @@ pub mod engine;
 pub mod reading;
 pub mod route;
 pub mod signal;
+pub mod text;
 pub mod trigger;

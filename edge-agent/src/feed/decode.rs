@@ -1,7 +1,7 @@
 //! From a message to readings: where each part comes from, and what is wrong if it is not there. A message that does not
 //! fit is data, not an error of the program: it is quarantined with the reason given here.
 
-use std::{collections::HashSet, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use edge_core::reading::Reading;
 use serde::{
@@ -11,17 +11,17 @@ use serde::{
 use serde_json::Value;
 use shared::time::Timestamp;
 
-use super::config::Feed;
+pub use super::place::Names;
+use super::{
+    config::Feed,
+    place::{NAME_LEN_MAX, Path, Source, Time},
+};
 
 /// The largest payload that is decoded; what is larger is quarantined. Sensors send a few hundred bytes.
 pub const PAYLOAD_LEN_MAX: usize = 256 << 10;
-/// The longest device or channel name; keeps a row of the journal and a series' key small.
-const NAME_LEN_MAX: usize = 200;
 const UNIT_LEN_MAX: usize = 32;
 /// Channels that one message can carry.
 const CHANNELS_MAX: usize = 256;
-/// Names kept for reuse; beyond it the set begins anew, which costs allocations but loses nothing.
-const NAMES_KEPT_MAX: usize = 16_384;
 
 /// Where the parts of a reading are in a message.
 #[derive(Debug, Clone, Deserialize)]
@@ -39,42 +39,6 @@ pub struct Decode {
 enum Channel {
     From(Source),
     Named(Arc<str>),
-}
-
-/// A part of the payload, a level of the topic, or always the same.
-#[derive(Debug, Clone)]
-enum Source {
-    Payload(Path),
-    Topic(usize),
-    Constant(Arc<str>),
-}
-
-/// A place in a JSON value.
-#[derive(Debug, Clone)]
-struct Path {
-    text: String,
-    steps: Vec<String>,
-}
-
-#[derive(Debug, Clone)]
-struct Time {
-    from: Source,
-    format: TimeFormat,
-    /// Appended to a time without zone, such as `+01:00` or `Z`.
-    offset: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-enum TimeFormat {
-    #[default]
-    #[serde(rename = "rfc3339")]
-    Rfc3339,
-    #[serde(rename = "epoch-s")]
-    EpochSeconds,
-    #[serde(rename = "epoch-ms")]
-    EpochMillis,
-    #[serde(rename = "YYYY-MM-DD hh:mm:ss")]
-    Civil,
 }
 
 /// What a message says.
@@ -197,263 +161,6 @@ pub(super) fn identity(feed: &Feed, topic: &str, payload: &[u8]) -> (Option<Stri
     (id, decode.time.as_ref().is_some_and(|time| time.read(topic, &value).is_ok()))
 }
 
-/// Names seen lately, so that a million readings of one device share one text.
-#[derive(Debug, Default)]
-pub struct Names(HashSet<Arc<str>>);
-
-impl Names {
-    fn share(&mut self, name: &str) -> Arc<str> {
-        if let Some(known) = self.0.get(name) {
-            return Arc::clone(known);
-        }
-        if self.0.len() >= NAMES_KEPT_MAX {
-            self.0.clear();
-        }
-        let name: Arc<str> = name.into();
-        self.0.insert(Arc::clone(&name));
-        name
-    }
-}
-
-impl Source {
-    fn text<'a>(
-        &'a self,
-        what: &'static str,
-        topic: &'a str,
-        payload: &'a Value,
-    ) -> Result<std::borrow::Cow<'a, str>, Misfit> {
-        match self {
-            Self::Constant(text) => Ok((&**text).into()),
-            Self::Topic(level) => match topic.split('/').nth(*level) {
-                Some(text) => Ok(text.into()),
-                None => Err(Misfit::Missing { what, place: format!("topic[{level}]") }),
-            },
-            Self::Payload(path) => match path.find(payload) {
-                None | Some(Value::Null) => Err(Misfit::Missing { what, place: path.text.clone() }),
-                Some(Value::String(text)) => Ok(text.as_str().into()),
-                Some(Value::Number(number)) => Ok(number.to_string().into()),
-                Some(other) => Err(path.bad(what, other, "a text or a number")),
-            },
-        }
-    }
-
-    fn name(
-        &self,
-        what: &'static str,
-        topic: &str,
-        payload: &Value,
-        len_max: usize,
-        names: &mut Names,
-    ) -> Result<Arc<str>, Misfit> {
-        if let Self::Constant(text) = self {
-            return Ok(Arc::clone(text));
-        }
-        let text = self.text(what, topic, payload)?;
-        if text.is_empty() || text.len() > len_max {
-            let found = format!("a text of {} bytes", text.len());
-            return Err(Misfit::Bad {
-                what,
-                place: self.to_string(),
-                found,
-                expected: "a short text that is not empty",
-            });
-        }
-        Ok(names.share(&text))
-    }
-}
-
-impl Time {
-    fn read(&self, topic: &str, payload: &Value) -> Result<Timestamp, Misfit> {
-        let text = self.from.text("time", topic, payload)?;
-        let parsed = match self.format {
-            TimeFormat::Rfc3339 => text.parse().ok(),
-            TimeFormat::EpochSeconds => epoch(&text, 1e6),
-            TimeFormat::EpochMillis => epoch(&text, 1e3),
-            TimeFormat::Civil => format!("{}{}", text.replacen(' ', "T", 1), self.offset).parse().ok(),
-        };
-        parsed.ok_or_else(|| {
-            let expected = match self.format {
-                TimeFormat::Rfc3339 => "an RFC 3339 time such as 2026-11-21T08:30:00Z",
-                TimeFormat::EpochSeconds => "seconds since 1970",
-                TimeFormat::EpochMillis => "milliseconds since 1970",
-                TimeFormat::Civil => "a time such as 2026-11-21 08:30:00",
-            };
-            let found: String = text.chars().take(80).collect();
-            Misfit::Bad { what: "time", place: self.from.to_string(), found: format!("{found:?}"), expected }
-        })
-    }
-}
-
-/// A count of seconds or milliseconds as an instant between the years 1 and 9999.
-fn epoch(text: &str, micros_each: f64) -> Option<Timestamp> {
-    let micros = match text.parse::<i64>() {
-        // The unit is 1e3 or 1e6: exact as an integer.
-        #[expect(clippy::cast_possible_truncation, reason = "1e3 and 1e6 are whole")]
-        Ok(whole) => whole.checked_mul(micros_each as i64)?,
-        Err(_) => {
-            let micros = (text.parse::<f64>().ok()? * micros_each).round();
-            if !(micros.abs() < 9e17) {
-                return None;
-            }
-            #[expect(clippy::cast_possible_truncation, reason = "checked to lie within the range")]
-            {
-                micros as i64
-            }
-        }
-    };
-    (-62_135_596_800_000_000..=253_402_300_799_000_000).contains(&micros).then(|| Timestamp::from_micros(micros))
-}
-
-impl Path {
-    fn find<'a>(&self, payload: &'a Value) -> Option<&'a Value> {
-        self.steps.iter().try_fold(payload, |value, step| match value {
-            Value::Object(map) => map.get(step),
-            Value::Array(items) => items.get(step.parse::<usize>().ok()?),
-            _ => None,
-        })
-    }
-
-    fn number(&self, what: &'static str, payload: &Value) -> Result<f64, Misfit> {
-        let value = match self.find(payload) {
-            None | Some(Value::Null) => return Err(Misfit::Missing { what, place: self.text.clone() }),
-            Some(Value::Bool(on)) => Some(f64::from(u8::from(*on))),
-            Some(Value::Number(number)) => number.as_f64(),
-            Some(_) => None,
-        };
-        match value {
-            // Adding zero turns -0 into 0, which SQLite would do on the way through the journal.
-            Some(number) if number.is_finite() => Ok(number + 0.0),
-            _ => Err(self.bad(what, self.find(payload).unwrap_or(&Value::Null), "a number")),
-        }
-    }
-
-    fn bad(&self, what: &'static str, found: &Value, expected: &'static str) -> Misfit {
-        let found: String = found.to_string().chars().take(80).collect();
-        Misfit::Bad { what, place: self.text.clone(), found, expected }
-    }
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Payload(path) => f.write_str(&path.text),
-            Self::Topic(level) => write!(f, "topic[{level}]"),
-            Self::Constant(text) => write!(f, "constant {text:?}"),
-        }
-    }
-}
-
-impl std::str::FromStr for Path {
-    type Err = String;
-
-    /// A JSON pointer (RFC 6901) or the dotted subset of JSONPath: `/a/0/b`, `$.a[0].b`, `$`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let expected = || {
-            format!(
-                "{text:?} is not a place in a message: expected a JSON pointer such as /value, a path such as $.data.value, topic[1], or {{constant: text}}"
-            )
-        };
-        let steps = if let Some(pointer) = text.strip_prefix('/') {
-            pointer.split('/').map(|step| step.replace("~1", "/").replace("~0", "~")).collect()
-        } else if let Some(path) = text.strip_prefix('$') {
-            let dotted = path.replace('[', ".").replace(']', "");
-            match dotted.strip_prefix('.') {
-                Some(rest) => rest.split('.').map(str::to_owned).collect::<Vec<_>>(),
-                None if dotted.is_empty() => Vec::new(),
-                None => return Err(expected()),
-            }
-        } else {
-            return Err(expected());
-        };
-        if text.starts_with('$') && steps.iter().any(String::is_empty) {
-            return Err(expected());
-        }
-        Ok(Self { text: text.to_owned(), steps })
-    }
-}
-
-impl std::str::FromStr for Source {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let level = text.strip_prefix("topic[").and_then(|rest| rest.strip_suffix(']'));
-        match level.map(str::parse::<u16>) {
-            Some(Ok(level)) => Ok(Self::Topic(usize::from(level))),
-            Some(Err(_)) => {
-                Err(format!("{text:?}: expected the number of a topic level, counted from 0, such as topic[1]"))
-            }
-            None => text.parse().map(Self::Payload),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Source {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Place;
-        impl<'de> Visitor<'de> for Place {
-            type Value = Source;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("/pointer, $.path, topic[1] or {constant: text}")
-            }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Source, E> {
-                text.parse().map_err(E::custom)
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Source, A::Error> {
-                let Some((key, text)) = map.next_entry::<String, String>()? else {
-                    return Err(A::Error::custom("expected {constant: text}"));
-                };
-                if key != "constant" || map.next_key::<String>()?.is_some() {
-                    return Err(A::Error::custom(format!("unknown key `{key}`: expected {{constant: text}}")));
-                }
-                if text.is_empty() || text.len() > NAME_LEN_MAX {
-                    return Err(A::Error::custom("a constant must have 1 to 200 bytes"));
-                }
-                Ok(Source::Constant(text.into()))
-            }
-        }
-        deserializer.deserialize_any(Place)
-    }
-}
-
-impl<'de> Deserialize<'de> for Path {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
-}
-
-impl<'de> Deserialize<'de> for Time {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Full {
-            from: Source,
-            #[serde(default)]
-            format: TimeFormat,
-            offset: Option<String>,
-        }
-        struct Place;
-        impl<'de> Visitor<'de> for Place {
-            type Value = Time;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a place with an RFC 3339 time, or {from, format, offset}")
-            }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Time, E> {
-                let from = text.parse().map_err(E::custom)?;
-                Ok(Time { from, format: TimeFormat::Rfc3339, offset: "Z".to_owned() })
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Time, A::Error> {
-                let full = Full::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
-                let offset = full.offset.unwrap_or_else(|| "Z".to_owned());
-                if format!("2000-01-01T00:00:00{offset}").parse::<Timestamp>().is_err() {
-                    return Err(A::Error::custom(format!("`offset` {offset:?} must be Z or such as +01:00")));
-                }
-                Ok(Time { from: full.from, format: full.format, offset })
-            }
-        }
-        deserializer.deserialize_any(Place)
-    }
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawDecode {
@@ -527,5 +234,66 @@ impl TryFrom<RawDecode> for Decode {
             (None, Some(channel)) => vec![(Channel::From(channel), "/value".parse()?)],
         };
         Ok(Self { device: raw.device, values, time: raw.time, unit: raw.unit, id: raw.id })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::config::Feeds;
+
+    fn decoded(decode: &str, more: &str, payload: &str) -> Result<Vec<(String, String, f64, String)>, String> {
+        let yaml = format!("feeds:\n  - name: t\n    topic: plant/+/#\n    decode: {decode}\n{more}");
+        let feeds = Feeds::parse("feeds.yaml", &yaml).expect("a feed");
+        let received = Timestamp::from_millis(0);
+        let decoded = super::decode(&feeds.list()[0], "plant/press-1/temp", payload.as_bytes(), received, &mut Names::default());
+        let decoded = decoded.map_err(|misfit| misfit.to_string())?;
+        let reading = |reading: Reading| (reading.device.to_string(), reading.channel.to_string(), reading.value, reading.at.to_string());
+        Ok(decoded.readings.into_iter().map(reading).collect())
+    }
+
+    fn one(device: &str, channel: &str, value: f64, at: &str) -> Result<Vec<(String, String, f64, String)>, String> {
+        Ok(vec![(device.to_owned(), channel.to_owned(), value, at.to_owned())])
+    }
+
+    #[test]
+    fn each_part_comes_from_where_the_feed_says() {
+        let simple = "{device: 'topic[1]', channel: 'topic[2]'}";
+        assert_eq!(decoded(simple, "", r#"{"value":1.5}"#), one("press-1", "temp", 1.5, "1970-01-01T00:00:00Z"));
+        let paths = "{device: '$.meta.id', channel: {constant: flow}, value: '$.data[1]', time: {from: /ts, format: epoch-s}}";
+        let payload = r#"{"meta":{"id":7},"data":[1,2.5],"ts":1767225600.5}"#;
+        assert_eq!(decoded(paths, "", payload), one("7", "flow", 2.5, "2026-01-01T00:00:00.5Z"));
+        let civil = "{device: /d, channel: /c, value: /v, time: {from: /t, format: 'YYYY-MM-DD hh:mm:ss', offset: '+01:00'}}";
+        let payload = r#"{"d":"a","c":"b","v":-0.0,"t":"2026-01-01 01:00:00"}"#;
+        assert_eq!(decoded(civil, "", payload), one("a", "b", 0.0, "2026-01-01T00:00:00Z"));
+        let whole = "{device: 'topic[1]', channel: {constant: x}, value: $}";
+        assert_eq!(decoded(whole, "", "21"), one("press-1", "x", 21.0, "1970-01-01T00:00:00Z"));
+    }
+
+    #[test]
+    fn a_message_with_several_channels_gives_those_it_has() {
+        let several = "{device: 'topic[1]', value: {temperature: /t, pressure: /p}}";
+        let channels = |payload: &str| decoded(several, "", payload).map(|all| all.into_iter().map(|r| (r.1, r.2)).collect::<Vec<_>>());
+        assert_eq!(channels(r#"{"t":1,"p":2}"#), Ok(vec![("temperature".to_owned(), 1.0), ("pressure".to_owned(), 2.0)]));
+        assert_eq!(channels(r#"{"p":2}"#), Ok(vec![("pressure".to_owned(), 2.0)]));
+        assert_eq!(channels("{}"), Err("missing field: no value at /t, /p".to_owned()));
+    }
+
+    #[test]
+    fn a_misfit_says_why() {
+        let decode = "{device: 'topic[1]', channel: 'topic[2]', time: /t}";
+        let schema = "    schema: {type: object, properties: {value: {maximum: 10}}}\n";
+        for (payload, told) in [
+            ("nonsense", "not JSON: "),
+            (r#"{"value":11,"t":"2026-01-01T00:00:00Z"}"#, "schema: 11 is greater than the maximum of 10 at \"/value\""),
+            (r#"{"value":1}"#, "missing field: no time at /t"),
+            (r#"{"value":"1","t":"2026-01-01T00:00:00Z"}"#, "bad field: value at /value is \"1\", expected a number"),
+            (r#"{"value":1,"t":"today"}"#, "bad field: time at /t is \"today\", expected an RFC 3339 time"),
+        ] {
+            let misfit = decoded(decode, schema, payload).expect_err("a misfit");
+            assert!(misfit.starts_with(told), "{payload}: {misfit}");
+        }
+        let large = format!("\"{}\"", "x".repeat(PAYLOAD_LEN_MAX));
+        assert!(decoded(decode, "", &large).expect_err("too large").starts_with("oversized: 262146 bytes"));
     }
 }

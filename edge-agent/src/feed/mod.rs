@@ -10,5 +10,9 @@ mod gate;
 pub mod ingest;
 pub mod journal;
 pub mod mqtt;
+mod place;
 pub mod replay;
 pub mod topic;
+
+#[cfg(test)]
+mod tests;

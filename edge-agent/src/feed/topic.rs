@@ -1,26 +1,33 @@
 //! MQTT topics and topic filters (MQTT 5.0, 4.7).
 
-use serde::Deserialize;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer};
 
 /// A topic filter, checked: `+` and `#` stand alone in their level, `#` only last.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Filter {
     text: String,
     /// The filter without the prefix of a shared subscription.
     levels: Vec<String>,
 }
 
-impl TryFrom<String> for Filter {
-    type Error = String;
+impl<'de> Deserialize<'de> for Filter {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        edge_core::text::parsed(deserializer)
+    }
+}
 
-    fn try_from(text: String) -> Result<Self, String> {
+impl FromStr for Filter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
         let expected = |why: &str| Err(format!("{text:?} is not a topic filter: {why}"));
         if text.is_empty() || text.len() > 1_000 || text.contains('\0') {
             return expected("expected 1 to 1000 characters, such as plant/+/temperature");
         }
         let bare = match text.strip_prefix("$share/") {
-            None => text.as_str(),
+            None => text,
             Some(rest) => match rest.split_once('/') {
                 Some((group, filter)) if !group.is_empty() && !filter.is_empty() && !group.contains(['+', '#']) => {
                     filter
@@ -37,7 +44,7 @@ impl TryFrom<String> for Filter {
                 return expected("`#` may only be the last level");
             }
         }
-        Ok(Self { levels, text })
+        Ok(Self { levels, text: text.to_owned() })
     }
 }
 
@@ -84,7 +91,7 @@ mod tests {
     use super::*;
 
     fn filter(text: &str) -> Filter {
-        text.to_owned().try_into().expect("a filter")
+        text.parse().expect("a filter")
     }
 
     #[test]
@@ -112,7 +119,7 @@ mod tests {
     #[test]
     fn a_filter_with_a_misplaced_wildcard_is_refused() {
         for text in ["", "a/#/b", "a/b+", "a#", "$share/g", "$share//a"] {
-            assert!(Filter::try_from(text.to_owned()).is_err(), "{text}");
+            assert!(text.parse::<Filter>().is_err(), "{text}");
         }
     }
 }

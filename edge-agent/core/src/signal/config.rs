@@ -1,8 +1,8 @@
 //! What a feed's windows and detectors are told to do, checked at the door.
 
-use std::{fmt, str::FromStr};
-
 use serde::{Deserialize, Serialize};
+
+pub use super::span::Span;
 
 /// Steps in one sliding window. More would make closing a window dearer than all that it is made of.
 const PANES_MAX: i64 = 1_000;
@@ -10,81 +10,6 @@ const PANES_MAX: i64 = 1_000;
 const LENGTH_MAX: usize = 1_024;
 /// Slots of a season: one a minute of a day.
 const SLOTS_MAX: usize = 1_440;
-
-/// A span of time above zero, written `250ms`, `30s`, `5m`, `1h` or `7d`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Span(i64);
-
-impl Span {
-    /// The span in microseconds.
-    #[must_use]
-    pub const fn as_micros(self) -> i64 {
-        self.0
-    }
-
-    /// A span of whole seconds; at least one.
-    #[must_use]
-    pub const fn from_secs(secs: u32) -> Self {
-        Self(if secs == 0 { 1 } else { secs as i64 } * 1_000_000)
-    }
-}
-
-impl FromStr for Span {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let expected = || {
-            format!(
-                "{text:?} is not a span of time: expected a whole number and a unit, such as 250ms, 30s, 5m, 1h or 7d"
-            )
-        };
-        let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(expected)?;
-        let unit = match &text[digits..] {
-            "ms" => 1_000,
-            "s" => 1_000_000,
-            "m" => 60_000_000,
-            "h" => 3_600_000_000,
-            "d" => 86_400_000_000,
-            _ => return Err(expected()),
-        };
-        let count: i64 = text[..digits].parse().map_err(|_| expected())?;
-        // Ten years: longer is a slip of the pen.
-        match count.checked_mul(unit) {
-            Some(micros) if (1..=3_653 * 86_400_000_000).contains(&micros) => Ok(Self(micros)),
-            _ => Err(expected()),
-        }
-    }
-}
-
-impl TryFrom<String> for Span {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Span> for String {
-    fn from(span: Span) -> Self {
-        span.to_string()
-    }
-}
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (count, unit) = [(86_400_000_000, "d"), (3_600_000_000, "h"), (60_000_000, "m"), (1_000_000, "s")]
-            .into_iter()
-            .find(|(micros, _)| self.0 % micros == 0)
-            .map_or((self.0 / 1_000, "ms"), |(micros, unit)| (self.0 / micros, unit));
-        write!(f, "{count}{unit}")
-    }
-}
-
-impl fmt::Debug for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
 
 /// How readings are gathered: event-time windows of `size` that begin every `step` (tumbling: `step` = `size`), aligned
 /// to 1970-01-01T00:00:00Z. A window closes when a reading comes that lies `lateness` past its end.
@@ -407,5 +332,38 @@ fn within(name: &str, value: f64, low: f64, high: f64) -> Result<f64, String> {
         Ok(value)
     } else {
         Err(format!("`{name}` {value} is out of range: expected a number from {low} to {high}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(json: &str) -> String {
+        serde_json::from_str::<Detector>(json).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn a_detector_says_what_is_wrong_with_it() {
+        for (json, told) in [
+            (r#"{"name":"a","kind":"limits"}"#, "limits need `low` or `high`"),
+            (r#"{"name":"a","kind":"limits","low":5,"high":5}"#, "must lie below"),
+            (r#"{"name":"a","kind":"limits","high":5,"slots":3}"#, "`slots` does not belong to this kind"),
+            (r#"{"name":"a","kind":"robust","length":4}"#, "`length` must be 8 to 1024"),
+            (r#"{"name":"a","kind":"rate","rise":1}"#, "a rate needs `per`"),
+            (r#"{"name":"a","kind":"flatline","hold":"soon"}"#, "is not a span of time"),
+            (r#"{"name":"a","kind":"limits","high":5,"hihg":3}"#, "unknown field `hihg`"),
+            (r#"{"name":"a","kind":"guess"}"#, "unknown variant `guess`"),
+        ] {
+            assert!(wrong(json).contains(told), "{json}: {}", wrong(json));
+        }
+    }
+
+    #[test]
+    fn a_window_says_what_is_wrong_with_it() {
+        let wrong = |json: &str| serde_json::from_str::<Window>(json).expect_err("refused").to_string();
+        assert!(wrong(r#"{"kind":"sliding","size":"1h"}"#).contains("needs a `step`"));
+        assert!(wrong(r#"{"kind":"sliding","size":"1h","step":"7m"}"#).contains("must divide `size`"));
+        assert!(wrong(r#"{"kind":"tumbling","size":"1h","step":"7m"}"#).contains("has no `step`"));
     }
 }

@@ -10,6 +10,7 @@ mod rate;
 mod robust;
 mod seasonal;
 mod series;
+mod span;
 mod window;
 
 pub use detect::Verdict;
