@@ -47,7 +47,10 @@ struct Watch {
 }
 
 impl Deliver for Watch {
-    fn deliver(&self, events: Vec<(Event, Label)>) -> BoxFuture<'_, Result<(), Box<dyn std::error::Error + Send + Sync>>> {
+    fn deliver(
+        &self,
+        events: Vec<(Event, Label)>,
+    ) -> BoxFuture<'_, Result<(), Box<dyn std::error::Error + Send + Sync>>> {
         let now = nanos(self.start);
         let mut seen = self.seen.lock().expect("no panic");
         for (event, _) in &events {
@@ -67,7 +70,9 @@ fn nanos(since: Instant) -> u64 {
 fn payload(seq: usize) -> String {
     let (device, value) = (seq % 50, if seq % 100 == 99 { 1000 } else { 20 + seq * 7919 % 13 });
     let ts = EPOCH_MS + i64::try_from(seq).expect("small");
-    let mut text = format!(r#"{{"device":"dev-{device:03}","seq":{seq},"ts":{ts},"value":{value}.25,"unit":"celsius","site":"plant-01/line-3","quality":"good","pad":""#);
+    let mut text = format!(
+        r#"{{"device":"dev-{device:03}","seq":{seq},"ts":{ts},"value":{value}.25,"unit":"celsius","site":"plant-01/line-3","quality":"good","pad":""#
+    );
     while text.len() < 198 {
         text.push('x');
     }
@@ -76,7 +81,8 @@ fn payload(seq: usize) -> String {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let number = |index: usize, default: usize| arguments.get(index).and_then(|text| text.parse().ok()).unwrap_or(default);
+    let number =
+        |index: usize, default: usize| arguments.get(index).and_then(|text| text.parse().ok()).unwrap_or(default);
     let (count, rate) = match arguments.first().map(String::as_str) {
         Some("throughput") => (number(1, 100_000), None),
         Some("rate") => (number(1, 5_000) * number(2, 20), Some(number(1, 5_000))),
@@ -129,7 +135,8 @@ fn publish(connection: &Connection, count: usize, rate: Option<usize>, watch: &A
     });
     let payloads: Vec<String> = (0..count).map(payload).collect();
     let begin = nanos(watch.start) + 50_000_000;
-    let due: Vec<u64> = (0..count).map(|seq| begin + rate.map_or(0, |rate| seq as u64 * 1_000_000_000 / rate as u64)).collect();
+    let due: Vec<u64> =
+        (0..count).map(|seq| begin + rate.map_or(0, |rate| seq as u64 * 1_000_000_000 / rate as u64)).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         for (seq, payload) in payloads.into_iter().enumerate() {
@@ -137,7 +144,10 @@ fn publish(connection: &Connection, count: usize, rate: Option<usize>, watch: &A
             if due[seq] > now {
                 std::thread::sleep(Duration::from_nanos(due[seq] - now));
             }
-            client.publish(format!("bench/dev-{:03}", seq % 50), QoS::AtLeastOnce, false, payload).await.expect("published");
+            client
+                .publish(format!("bench/dev-{:03}", seq % 50), QoS::AtLeastOnce, false, payload)
+                .await
+                .expect("published");
         }
     });
     poller.join().expect("all acknowledged");
@@ -145,7 +155,12 @@ fn publish(connection: &Connection, count: usize, rate: Option<usize>, watch: &A
     due
 }
 
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "figures for people")]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "figures for people"
+)]
 fn report(watch: &Watch, due: &[u64], count: usize, rate: Option<usize>) {
     let seconds = watch.last.load(Ordering::Relaxed).saturating_sub(due[0]) as f64 / 1e9;
     println!("findings: {} of {}", watch.count.load(Ordering::Relaxed), count / 100);
@@ -163,8 +178,17 @@ fn report(watch: &Watch, due: &[u64], count: usize, rate: Option<usize>) {
         .map(|(seq, at)| at.saturating_sub(due[*seq]))
         .collect();
     latencies.sort_unstable();
-    let at = |share: f64| latencies.get((latencies.len().saturating_sub(1) as f64 * share) as usize).map_or(f64::NAN, |n| *n as f64 / 1e6);
-    println!("latency ms: p50 {:.2} p90 {:.2} p99 {:.2} max {:.2} of {}", at(0.5), at(0.9), at(0.99), at(1.0), latencies.len());
+    let at = |share: f64| {
+        latencies.get((latencies.len().saturating_sub(1) as f64 * share) as usize).map_or(f64::NAN, |n| *n as f64 / 1e6)
+    };
+    println!(
+        "latency ms: p50 {:.2} p90 {:.2} p99 {:.2} max {:.2} of {}",
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(1.0),
+        latencies.len()
+    );
 }
 
 fn memory_mb() -> u64 {

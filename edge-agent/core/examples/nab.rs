@@ -21,9 +21,18 @@ struct File {
 
 /// The detectors as the benchmark runs them, with `THRESHOLD` in the place of the threshold.
 const DETECTORS: &[(&str, &str)] = &[
-    ("robust (24 h of 5 min)", r#"[{"name":"a","kind":"robust","length":288,"smooth":1,"threshold":THRESHOLD,"coolDown":"12h"}]"#),
-    ("robust, smoothed", r#"[{"name":"a","kind":"robust","length":1000,"smooth":6,"threshold":THRESHOLD,"coolDown":"12h"}]"#),
-    ("seasonal (day)", r#"[{"name":"a","kind":"seasonal","slots":96,"smooth":3,"threshold":THRESHOLD,"warmUp":"2d","coolDown":"12h"}]"#),
+    (
+        "robust (24 h of 5 min)",
+        r#"[{"name":"a","kind":"robust","length":288,"smooth":1,"threshold":THRESHOLD,"coolDown":"12h"}]"#,
+    ),
+    (
+        "robust, smoothed",
+        r#"[{"name":"a","kind":"robust","length":1000,"smooth":6,"threshold":THRESHOLD,"coolDown":"12h"}]"#,
+    ),
+    (
+        "seasonal (day)",
+        r#"[{"name":"a","kind":"seasonal","slots":96,"smooth":3,"threshold":THRESHOLD,"warmUp":"2d","coolDown":"12h"}]"#,
+    ),
     (
         "seasonal and robust",
         r#"[{"name":"a","kind":"seasonal","slots":96,"smooth":3,"threshold":THRESHOLD,"warmUp":"2d","coolDown":"12h"},
@@ -43,7 +52,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let threshold: f64 = arguments.next().map_or(Ok(6.0), |text| text.parse())?;
             for file in files.iter().filter(|file| file.name.contains(only.as_str())) {
                 println!("{name} on {}: {:?}", file.name, file.windows);
-                detections(&signal(detectors, threshold)?, file).iter().for_each(|row| println!("  {} {}", file.rows[*row].0, file.rows[*row].1));
+                detections(&signal(detectors, threshold)?, file)
+                    .iter()
+                    .for_each(|row| println!("  {} {}", file.rows[*row].0, file.rows[*row].1));
             }
             continue;
         }
@@ -65,7 +76,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             folders.entry(folder).or_default().push((score(file, &detections(&signal, file)), file.windows.len()));
         }
         for (folder, scores) in folders {
-            println!("    {folder:24} {:.2} of {} windows", scores.iter().map(|s| s.0).sum::<f64>(), scores.iter().map(|s| s.1).sum::<usize>());
+            println!(
+                "    {folder:24} {:.2} of {} windows",
+                scores.iter().map(|s| s.0).sum::<f64>(),
+                scores.iter().map(|s| s.1).sum::<usize>()
+            );
         }
     }
     Ok(())
@@ -95,7 +110,8 @@ fn detections(signal: &Signal, file: &File) -> Vec<usize> {
 fn score(file: &File, found: &[usize]) -> f64 {
     let probation = (file.rows.len() * 15 / 100).min(750);
     let place = |at: Timestamp| file.rows.partition_point(|(then, _)| *then < at);
-    let windows: Vec<(usize, usize)> = file.windows.iter().map(|(from, to)| (place(*from), place(to.plus_micros(1)) - 1)).collect();
+    let windows: Vec<(usize, usize)> =
+        file.windows.iter().map(|(from, to)| (place(*from), place(to.plus_micros(1)) - 1)).collect();
     let sigmoid = |y: f64| if y > 3.0 { -1.0 } else { 2.0 / (1.0 + (5.0 * y).exp()) - 1.0 };
     let mut caught = vec![None; windows.len()];
     let mut score = 0.0;

@@ -312,14 +312,30 @@ mod tests {
         for (old, new, told) in [
             ("topic: plant", "topik: plant", "feeds.yaml:3:5: feeds[0]: unknown field `topik`"),
             ("plant/+/temperature", "plant/#/temperature", "feeds.yaml:3:12: feeds[0].topic: "),
-            ("device: topic[1]", "device: level 1", "feeds.yaml:5:15: feeds[0].decode.device: \"level 1\" is not a place in a message"),
-            ("channel: topic[2]", "channel: topic[7]", "feed `t`: `decode` takes a topic level that no topic of the filter has"),
+            (
+                "device: topic[1]",
+                "device: level 1",
+                "feeds.yaml:5:15: feeds[0].decode.device: \"level 1\" is not a place in a message",
+            ),
+            (
+                "channel: topic[2]",
+                "channel: topic[7]",
+                "feed `t`: `decode` takes a topic level that no topic of the filter has",
+            ),
             ("      channel: topic[2]\n", "", "missing field `channel`"),
             ("name: t\n", "name: t\n    qos: 2\n", "feed `t`: `qos` must be 0 or 1"),
             ("name: t\n", "name: t\n    schema: {type: nonsense}\n", "`schema` is not a JSON schema"),
             ("name: t\n", "name: t\n    label: {class: secret}\n", "unknown variant `secret`"),
-            ("name: t\n", "name: t\n    detectors: [{name: a, kind: limits}]\n", "detector `a`: limits need `low` or `high`"),
-            ("name: t\n", "name: t\n    detectors: [{name: a, kind: limits, of: mean, high: 1}]\n", "the feed needs a `window`"),
+            (
+                "name: t\n",
+                "name: t\n    detectors: [{name: a, kind: limits}]\n",
+                "detector `a`: limits need `low` or `high`",
+            ),
+            (
+                "name: t\n",
+                "name: t\n    detectors: [{name: a, kind: limits, of: mean, high: 1}]\n",
+                "the feed needs a `window`",
+            ),
         ] {
             let error = wrong(&GOOD.replacen(old, new, 1));
             assert!(error.starts_with("feeds.yaml:") && error.contains(told), "{new}: {error}");

@@ -246,9 +246,12 @@ mod tests {
         let yaml = format!("feeds:\n  - name: t\n    topic: plant/+/#\n    decode: {decode}\n{more}");
         let feeds = Feeds::parse("feeds.yaml", &yaml).expect("a feed");
         let received = Timestamp::from_millis(0);
-        let decoded = super::decode(&feeds.list()[0], "plant/press-1/temp", payload.as_bytes(), received, &mut Names::default());
+        let decoded =
+            super::decode(&feeds.list()[0], "plant/press-1/temp", payload.as_bytes(), received, &mut Names::default());
         let decoded = decoded.map_err(|misfit| misfit.to_string())?;
-        let reading = |reading: Reading| (reading.device.to_string(), reading.channel.to_string(), reading.value, reading.at.to_string());
+        let reading = |reading: Reading| {
+            (reading.device.to_string(), reading.channel.to_string(), reading.value, reading.at.to_string())
+        };
         Ok(decoded.readings.into_iter().map(reading).collect())
     }
 
@@ -260,10 +263,12 @@ mod tests {
     fn each_part_comes_from_where_the_feed_says() {
         let simple = "{device: 'topic[1]', channel: 'topic[2]'}";
         assert_eq!(decoded(simple, "", r#"{"value":1.5}"#), one("press-1", "temp", 1.5, "1970-01-01T00:00:00Z"));
-        let paths = "{device: '$.meta.id', channel: {constant: flow}, value: '$.data[1]', time: {from: /ts, format: epoch-s}}";
+        let paths =
+            "{device: '$.meta.id', channel: {constant: flow}, value: '$.data[1]', time: {from: /ts, format: epoch-s}}";
         let payload = r#"{"meta":{"id":7},"data":[1,2.5],"ts":1767225600.5}"#;
         assert_eq!(decoded(paths, "", payload), one("7", "flow", 2.5, "2026-01-01T00:00:00.5Z"));
-        let civil = "{device: /d, channel: /c, value: /v, time: {from: /t, format: 'YYYY-MM-DD hh:mm:ss', offset: '+01:00'}}";
+        let civil =
+            "{device: /d, channel: /c, value: /v, time: {from: /t, format: 'YYYY-MM-DD hh:mm:ss', offset: '+01:00'}}";
         let payload = r#"{"d":"a","c":"b","v":-0.0,"t":"2026-01-01 01:00:00"}"#;
         assert_eq!(decoded(civil, "", payload), one("a", "b", 0.0, "2026-01-01T00:00:00Z"));
         let whole = "{device: 'topic[1]', channel: {constant: x}, value: $}";
@@ -273,8 +278,13 @@ mod tests {
     #[test]
     fn a_message_with_several_channels_gives_those_it_has() {
         let several = "{device: 'topic[1]', value: {temperature: /t, pressure: /p}}";
-        let channels = |payload: &str| decoded(several, "", payload).map(|all| all.into_iter().map(|r| (r.1, r.2)).collect::<Vec<_>>());
-        assert_eq!(channels(r#"{"t":1,"p":2}"#), Ok(vec![("temperature".to_owned(), 1.0), ("pressure".to_owned(), 2.0)]));
+        let channels = |payload: &str| {
+            decoded(several, "", payload).map(|all| all.into_iter().map(|r| (r.1, r.2)).collect::<Vec<_>>())
+        };
+        assert_eq!(
+            channels(r#"{"t":1,"p":2}"#),
+            Ok(vec![("temperature".to_owned(), 1.0), ("pressure".to_owned(), 2.0)])
+        );
         assert_eq!(channels(r#"{"p":2}"#), Ok(vec![("pressure".to_owned(), 2.0)]));
         assert_eq!(channels("{}"), Err("missing field: no value at /t, /p".to_owned()));
     }
@@ -285,7 +295,10 @@ mod tests {
         let schema = "    schema: {type: object, properties: {value: {maximum: 10}}}\n";
         for (payload, told) in [
             ("nonsense", "not JSON: "),
-            (r#"{"value":11,"t":"2026-01-01T00:00:00Z"}"#, "schema: 11 is greater than the maximum of 10 at \"/value\""),
+            (
+                r#"{"value":11,"t":"2026-01-01T00:00:00Z"}"#,
+                "schema: 11 is greater than the maximum of 10 at \"/value\"",
+            ),
             (r#"{"value":1}"#, "missing field: no time at /t"),
             (r#"{"value":"1","t":"2026-01-01T00:00:00Z"}"#, "bad field: value at /value is \"1\", expected a number"),
             (r#"{"value":1,"t":"today"}"#, "bad field: time at /t is \"today\", expected an RFC 3339 time"),

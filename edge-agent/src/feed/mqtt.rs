@@ -107,7 +107,7 @@ impl Link {
 impl Acknowledge for Link {
     fn taken(&self, tickets: &[u64]) {
         let epoch = self.epoch();
-        if *epoch % 2 == 0 {
+        if epoch.is_multiple_of(2) {
             return;
         }
         for ticket in tickets.iter().filter(|ticket| **ticket >> 16 == *epoch) {

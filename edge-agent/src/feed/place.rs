@@ -147,7 +147,7 @@ fn epoch(text: &str, micros_each: f64) -> Option<Timestamp> {
         Ok(whole) => whole.checked_mul(micros_each as i64)?,
         Err(_) => {
             let micros = (text.parse::<f64>().ok()? * micros_each).round();
-            if !(micros.abs() < 9e17) {
+            if micros.is_nan() || micros.abs() >= 9e17 {
                 return None;
             }
             #[expect(clippy::cast_possible_truncation, reason = "checked to lie within the range")]

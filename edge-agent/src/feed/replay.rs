@@ -206,7 +206,7 @@ impl Player<'_> {
     ) -> Option<Duration> {
         while unnumbered.len() + numbered < usize::from(IN_FLIGHT_MAX) {
             let row = self.again.front().copied().unwrap_or(self.next);
-            let Some(wait) = self.rows.get(row).map(|row| self.wait(row)) else { return None };
+            let wait = self.rows.get(row).map(|row| self.wait(row))?;
             if !wait.is_zero() {
                 return Some(wait);
             }

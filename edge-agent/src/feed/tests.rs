@@ -95,7 +95,9 @@ async fn a_message_that_comes_again_is_counted_once_before_and_after_a_restart()
     let dir = tempfile::tempdir().expect("a directory");
     let receipts = Arc::new(Receipts::default());
     let named = |dup, id: u32| message("named/a", &format!(r#"{{"id":{id},"value":1}}"#), dup, 1, &receipts);
-    let timed = |second: u32| message("timed/a", &format!(r#"{{"t":"2026-01-01T00:00:0{second}Z","value":1}}"#), false, 2, &receipts);
+    let timed = |second: u32| {
+        message("timed/a", &format!(r#"{{"t":"2026-01-01T00:00:0{second}Z","value":1}}"#), false, 2, &receipts)
+    };
     let plain = |dup, packet_id| message("plain/a", r#"{"value":1}"#, dup, packet_id, &receipts);
     let misfit = |dup, packet_id| message("plain/a", "nonsense", dup, packet_id, &receipts);
     let bench = Bench::open(dir.path());
@@ -103,7 +105,9 @@ async fn a_message_that_comes_again_is_counted_once_before_and_after_a_restart()
         bench.door.bring(message).await.expect("open");
     }
     // A value that is the same as before is a new reading, unless its sender says that it is not.
-    for message in [plain(false, 3), plain(false, 3), plain(true, 3), plain(true, 4), misfit(false, 5), misfit(false, 6)] {
+    for message in
+        [plain(false, 3), plain(false, 3), plain(true, 3), plain(true, 4), misfit(false, 5), misfit(false, 6)]
+    {
         bench.door.bring(message).await.expect("open");
     }
     bench.close().await;
@@ -135,7 +139,11 @@ async fn the_quarantine_is_bounded_and_what_goes_is_counted() {
     let totals = bench.totals("plain").await;
     let (rows, bytes): (i64, i64) = bench
         .store
-        .read("count", |c| c.query_row("SELECT count(*), sum(length(payload)) FROM quarantine", [], |row| Ok((row.get(0)?, row.get(1)?))))
+        .read("count", |c| {
+            c.query_row("SELECT count(*), sum(length(payload)) FROM quarantine", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+        })
         .await
         .expect("counted");
     assert_eq!(totals.quarantined, 10_120);
@@ -165,7 +173,9 @@ async fn on_a_full_disk_nothing_is_acknowledged_and_it_goes_on_when_there_is_roo
     }
     let full = async || {
         let stuffed = bench.store.write("stuff", |tx| {
-            Ok(tx.connection().execute("INSERT INTO quarantine VALUES (-1, 'f', 't', 'r', 0, 0, 0, zeroblob(100000))", [])?)
+            Ok(tx
+                .connection()
+                .execute("INSERT INTO quarantine VALUES (-1, 'f', 't', 'r', 0, 0, 0, zeroblob(100000))", [])?)
         });
         stuffed.await.is_err_and(|error| error.is_full())
     };
@@ -187,14 +197,24 @@ async fn what_no_one_waits_for_is_dropped_when_there_is_no_room_and_the_ledger_s
     for n in 0..9_000 {
         let payload = format!(r#"{{"value":{n}}}"#).into();
         let (topic, sender) = ("plain/a".to_owned(), "s".into());
-        door.offer(Incoming { topic, payload, received: clock::now(), dup: false, sender, packet_id: 0, receipt: None });
+        door.offer(Incoming {
+            topic,
+            payload,
+            received: clock::now(),
+            dup: false,
+            sender,
+            packet_id: 0,
+            receipt: None,
+        });
     }
     drop((door, control));
     tokio::join!(ingest.run(), drain(passed));
     let totals = store.read("read totals", journal::totals).await.expect("totals");
     assert_eq!((totals[0].1.journalled, totals[0].1.shed), (8_192, 808));
     let entry: String = store
-        .read("read the ledger", |c| c.query_row("SELECT CAST(body AS TEXT) FROM ledger WHERE fact = 'shed'", [], |row| row.get(0)))
+        .read("read the ledger", |c| {
+            c.query_row("SELECT CAST(body AS TEXT) FROM ledger WHERE fact = 'shed'", [], |row| row.get(0))
+        })
         .await
         .expect("an entry");
     assert!(entry.contains(r#""count":808"#), "{entry}");
@@ -228,9 +248,8 @@ async fn publish(connection: &Connection, topic: &str, payload: &str, retain: bo
     let (client, mut events) = AsyncClient::new(connection.options_v5("publisher"), 10);
     client.publish(topic, QoS::AtLeastOnce, retain, payload.to_owned()).await.expect("a request");
     loop {
-        match events.poll().await.map_err(|error| error.to_string())? {
-            Event::Incoming(Packet::PubAck(_)) => return Ok(()),
-            _ => {}
+        if let Event::Incoming(Packet::PubAck(_)) = events.poll().await.map_err(|error| error.to_string())? {
+            return Ok(());
         }
     }
 }

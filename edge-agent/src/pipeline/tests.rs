@@ -145,8 +145,11 @@ fn totals(dir: &Path) -> Totals {
         .unwrap_or_default()
 }
 
+/// Events by id; series with their state; the journal's times and values.
+type Found = (Vec<String>, Vec<(String, String)>, Vec<(i64, f64)>);
+
 /// All that must be the same however often the node was killed.
-fn result(dir: &Path) -> (Vec<String>, Vec<(String, String)>, Vec<(i64, f64)>) {
+fn result(dir: &Path) -> Found {
     look(dir, |sqlite| {
         let events = sqlite
             .prepare("SELECT body FROM delivered ORDER BY id")?
@@ -187,7 +190,7 @@ fn accounted(dir: &Path, rows: u64, misfits: u64) {
     assert_eq!(totals.received, totals.journalled + totals.quarantined + totals.duplicate, "{totals:?}");
 }
 
-async fn undisturbed(dir: &Path, rows: u64, seed: u64) -> (Vec<String>, Vec<(String, String)>, Vec<(i64, f64)>) {
+async fn undisturbed(dir: &Path, rows: u64, seed: u64) -> Found {
     let (file, misfits) = recording(dir, rows, seed);
     let running = begin(dir, embedded(0)).await;
     let published = replay(&file, "plant/press-1/temperature", Speed::Max, running.connection(), |_, _| {}).await;

@@ -237,7 +237,9 @@ impl RawDetector {
         let hysteresis = within("hysteresis", self.hysteresis.take().unwrap_or(0.0), 0.0, f64::MAX)?;
         match (low, high) {
             (None, None) => return Err("limits need `low` or `high`".to_owned()),
-            (Some(low), Some(high)) if !(low + 2.0 * hysteresis < high) => {
+            (Some(low), Some(high))
+                if (low + 2.0 * hysteresis).partial_cmp(&high) != Some(std::cmp::Ordering::Less) =>
+            {
                 return Err(format!("`low` {low} must lie below `high` {high} by more than twice the hysteresis"));
             }
             _ => {}
