@@ -21,6 +21,8 @@ use crate::clock;
 const RECEIVE_MAX: u16 = 4_096;
 /// Requests that may wait for the connection: an acknowledgement for each packet id, and some subscriptions.
 const REQUESTS_MAX: usize = 70_000;
+/// Nothing is published here; the library sets aside some hundred bytes for each message that could be under way.
+const PUBLISHED_MAX: u16 = 8;
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
@@ -75,6 +77,7 @@ fn open(connection: &Connection, client_id: &str, session_expiry_s: u32) -> (Req
             options.set_clean_start(false);
             options.set_session_expiry_interval(Some(session_expiry_s));
             options.set_receive_maximum(Some(RECEIVE_MAX));
+            options.set_outgoing_inflight_upper_limit(PUBLISHED_MAX);
             options.set_manual_acks(true);
             let (client, events) = v5::AsyncClient::new(options, REQUESTS_MAX);
             (Requests::V5(client), Events::V5(Box::new(events)))
@@ -82,6 +85,7 @@ fn open(connection: &Connection, client_id: &str, session_expiry_s: u32) -> (Req
         Protocol::V4 => {
             let mut options = connection.options_v4(client_id);
             options.set_clean_session(false);
+            options.set_inflight(PUBLISHED_MAX);
             options.set_manual_acks(true);
             let (client, mut events) = rumqttc::AsyncClient::new(options, REQUESTS_MAX);
             events.set_network_options(super::connection::network());
