@@ -102,7 +102,7 @@ fn form(question: &Approval, visitor: &Visitor) -> Markup {
         form method="post" action=(format!("/approvals/{id}")) {
             input type="hidden" name="form" value=(visitor.form);
             input type="hidden" name="shown" value=(question.question.shown);
-            label for=(format!("comment-{id}")) { "Comment (kept in the ledger)" }
+            label for=(format!("comment-{id}")) { "Comment" }
             input #(format!("comment-{id}")) name="comment" maxlength="1000";
             div.buttons {
                 button.yes name="verdict" value="approved" { "Approve as " (visitor.operator.name) }

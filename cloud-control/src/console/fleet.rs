@@ -43,12 +43,10 @@ pub(super) async fn show(State(console): Shared, Extension(visitor): Extension<V
         div #questions data-live { @for question in &open { (questions::card(question, &visitor, true)) } }
         section.sheet { header { h2 { "Nodes" } }
             div #nodes data-live { (table(&console, &all)) } }
-        div.two {
-            section.sheet { header { h2 { "Newest runs" } a.end href="/runs" { "All runs" } }
-                div #runs data-live { (run_pages::table(&newest)) } }
-            section.sheet { header { h2 { "Bundles" } p { "signed here, applied whole or not at all" } }
-                div #groups data-live { (rollouts(&all, &groups.0, &groups.1)) } }
-        }
+        section.sheet { header { h2 { "Newest runs" } a.end href="/runs" { "All runs" } }
+            div #runs data-live { (run_pages::table(&newest)) } }
+        section.sheet { header { h2 { "Bundles" } p { "signed here, applied whole or not at all" } }
+            div #groups data-live { (rollouts(&all, &groups.0, &groups.1)) } }
     };
     parts::page(&console, &visitor, "/", "Fleet", body).await
 }
@@ -88,7 +86,7 @@ fn tiles(console: &Console, all: &[Node], open: &[Approval]) -> Markup {
 }
 
 fn tile(name: &str, value: &str, note: &str) -> Markup {
-    html! { div.tile { dt { (name) } dd { (value) } dd.note { (note) } } }
+    html! { div.tile { dt { (name) } dd { (value) } dd.aside { (note) } } }
 }
 
 fn table(console: &Console, all: &[Node]) -> Markup {

@@ -59,13 +59,11 @@ pub(super) async fn show(
             (questions::card(question, &visitor, true))
         } }
         section.sheet { header { h2 { "Particulars" } } div.pad #facts data-live { (facts(&node)) } }
-        div.two {
-            section.sheet { header { h2 { "Runs" } a.end href=(format!("/runs?node={name}")) { "All runs" } }
-                div #runs data-live { (run_pages::table(&newest)) } }
-            section.sheet { header { h2 { "End of its ledger" } a.end href=(format!("/audit/{name}")) { "Verify" } }
-                ol.steps #ledger data-live { @for entry in &entries { (parts::step(entry, false)) } }
-                @if entries.is_empty() { p.empty { "No entry has come yet." } } }
-        }
+        section.sheet { header { h2 { "Runs" } a.end href=(format!("/runs?node={name}")) { "All runs" } }
+            div #runs data-live { (run_pages::table(&newest)) } }
+        section.sheet { header { h2 { "End of its ledger" } a.end href=(format!("/audit/{name}")) { "Verify" } }
+            ol.steps #ledger data-live { @for entry in &entries { (parts::step(entry, false)) } }
+            @if entries.is_empty() { p.empty { "No entry has come yet." } } }
     };
     Ok(parts::page(&console, &visitor, "/", name.as_str(), body).await?.into_response())
 }
@@ -86,8 +84,13 @@ fn sentence(console: &Console, node: &Node) -> Markup {
 fn figures(node: &Node) -> Markup {
     let figures = node.status.iter().flat_map(|status| &status.figures);
     html! { @for (name, value) in figures {
-        div.tile { dt { (name.replace('_', " ")) } dd { (if name.ends_with("_count") { words::count(*value) } else { words::number(*value) }) } }
+        div.tile { dt { (figure_name(name)) } dd { (if name.ends_with("_count") { words::count(*value) } else { words::number(*value) }) } }
     } }
+}
+
+/// `readings_count` as `readings`, `readings_per_second` as `readings a second`.
+fn figure_name(name: &str) -> String {
+    name.trim_end_matches("_count").replace("_per_second", " a second").replace('_', " ")
 }
 
 fn facts(node: &Node) -> Markup {

@@ -83,6 +83,7 @@ impl View {
             broker: self.broker.clone(),
             feeds: self.feeds(&in_force, &counted.unwrap_or_default(), &snapshot),
             findings: snapshot.recent.iter().rev().map(finding).collect(),
+            findings_count: snapshot.findings,
             targets,
         }
     }
@@ -142,7 +143,6 @@ impl View {
                 quarantined: count(totals.quarantined),
                 duplicates: count(totals.duplicate),
                 shed: count(totals.shed),
-                findings: 0,
                 per_second: rates.get(&feed.name).copied().unwrap_or_default(),
                 series,
                 latency: latency.map(Latency::cumulative).unwrap_or_default(),

@@ -20,8 +20,10 @@ pub struct Live {
     /// Where sensors connect, such as `mqtt://127.0.0.1:1883`.
     pub broker: String,
     pub feeds: Vec<Feed>,
-    /// The newest first.
+    /// The newest first; the last hundred or so.
     pub findings: Vec<Finding>,
+    /// All since the agent started.
+    pub findings_count: u64,
     /// Where an inference can run.
     pub targets: Vec<Target>,
 }
@@ -55,7 +57,6 @@ pub struct Feed {
     pub quarantined: u64,
     pub duplicates: u64,
     pub shed: u64,
-    pub findings: u64,
     pub per_second: f64,
     pub series: Vec<Series>,
     /// From a reading's own time to the detector: upper bounds in seconds with the count of readings up to each, the last
@@ -115,7 +116,7 @@ impl Live {
             ("readings_per_second".to_owned(), sum(|feed| feed.per_second)),
             ("readings_count".to_owned(), sum(|feed| feed.readings as f64)),
             ("quarantined_count".to_owned(), sum(|feed| feed.quarantined as f64)),
-            ("findings_count".to_owned(), sum(|feed| feed.findings as f64)),
+            ("findings_count".to_owned(), self.findings_count as f64),
             ("devices_count".to_owned(), self.devices() as f64),
         ])
     }

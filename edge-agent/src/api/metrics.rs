@@ -26,13 +26,12 @@ pub(super) async fn show(State(server): Shared) -> Response {
 
 fn text(live: &Live, ledger: u64, runs: &[(String, u64)]) -> String {
     let mut out = String::new();
-    let counters: [(&str, &str, fn(&Feed) -> u64); 6] = [
+    let counters: [(&str, &str, fn(&Feed) -> u64); 5] = [
         ("messages", "Messages received from the broker.", |feed| feed.messages),
         ("readings", "Readings in the journal.", |feed| feed.readings),
         ("quarantined", "Messages that did not fit their feed.", |feed| feed.quarantined),
         ("duplicates", "Redeliveries that were already in the journal.", |feed| feed.duplicates),
         ("shed", "Messages dropped under load; each is recorded in the ledger.", |feed| feed.shed),
-        ("findings", "Findings of the feed's detectors.", |feed| feed.findings),
     ];
     for (name, help, of) in counters {
         family(&mut out, &format!("skerry_feed_{name}_total"), "counter", help);
@@ -41,6 +40,8 @@ fn text(live: &Live, ledger: u64, runs: &[(String, u64)]) -> String {
         }
     }
     latency(&mut out, &live.feeds);
+    family(&mut out, "skerry_findings_total", "counter", "Findings of all detectors since the agent started.");
+    line(&mut out, "skerry_findings_total", &[], live.findings_count as f64);
     let gauges = [
         (
             "skerry_link_up",
@@ -117,6 +118,7 @@ mod tests {
             broker: String::new(),
             feeds: vec![feed],
             findings: Vec::new(),
+            findings_count: 4,
             targets: Vec::new(),
         };
         let text = text(&live, 7, &[("waiting".to_owned(), 2)]);
@@ -127,6 +129,7 @@ mod tests {
             "skerry_start_time_seconds 1.5\n",
             "skerry_runs{status=\"waiting\"} 2\n",
             "skerry_link_up 0\n",
+            "skerry_findings_total 4\n",
         ] {
             assert!(text.contains(expected), "{expected:?} is missing in\n{text}");
         }

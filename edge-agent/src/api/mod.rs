@@ -7,6 +7,7 @@ pub mod live;
 mod metrics;
 pub mod openai;
 mod page;
+mod trend;
 
 use std::sync::Arc;
 
@@ -77,11 +78,12 @@ type Shared = State<Arc<Server>>;
 struct Server {
     handles: Handles,
     sessions: auth::Sessions,
+    trends: trend::Trends,
 }
 
 /// The routes of this room. `more` are further routes on the same port, such as the OpenAI-compatible endpoint.
 pub fn router(handles: Handles, more: Router) -> Router {
-    let server = Arc::new(Server { handles, sessions: auth::Sessions::default() });
+    let server = Arc::new(Server { handles, sessions: auth::Sessions::default(), trends: trend::Trends::default() });
     let guarded = Router::new()
         .nest("/api/v1", admin::routes())
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&server), auth::require_token));

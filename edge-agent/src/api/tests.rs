@@ -30,6 +30,7 @@ fn live(health: Health) -> Live {
         broker: "mqtt://127.0.0.1:1883".to_owned(),
         feeds: Vec::new(),
         findings: Vec::new(),
+        findings_count: 0,
         targets: Vec::new(),
     }
 }

@@ -62,6 +62,23 @@ pub fn minute(at: Timestamp) -> String {
     text.get(..16).unwrap_or(&text).replace('T', " ")
 }
 
+/// Day and second in UTC.
+#[must_use]
+pub fn second(at: Timestamp) -> String {
+    let text = at.to_string();
+    text.get(..19).unwrap_or(&text).replace('T', " ")
+}
+
+/// A unit as people write it.
+#[must_use]
+pub fn unit(unit: &str) -> &str {
+    match unit {
+        "degC" | "Cel" => "°C",
+        "m3/h" => "m³/h",
+        other => other,
+    }
+}
+
 /// A measured value with as many digits as say something.
 #[must_use]
 pub fn number(value: f64) -> String {

@@ -107,7 +107,7 @@ fn form(question: &PendingApproval, session: &Session) -> Markup {
             div.fields {
                 div { label for=(format!("by-{id}")) { "Your name" }
                     input #(format!("by-{id}")) name="by" autocomplete="name" maxlength="120" required; }
-                div { label for=(format!("comment-{id}")) { "Comment (kept in the ledger)" }
+                div { label for=(format!("comment-{id}")) { "Comment" }
                     input #(format!("comment-{id}")) name="comment" maxlength="1000"; }
             }
             div.buttons {

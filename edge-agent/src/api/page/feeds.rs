@@ -11,7 +11,8 @@ use crate::api::{Shared, auth::Session, live::Feed};
 const SERIES_SHOWN: usize = 200;
 
 pub(super) async fn show(State(server): Shared, Extension(session): Extension<Session>) -> Result<Markup, Unreadable> {
-    let live = (server.handles.live)();
+    let mut live = (server.handles.live)();
+    server.trends.look(&mut live);
     let body = html! {
         h1 { "Feeds" }
         p.lead { "Every reading is in the journal before its sender is told that it arrived. What does not fit its feed is quarantined and counted." }
@@ -28,7 +29,7 @@ fn one(feed: &Feed) -> Markup {
     html! {
         div.pad { span.soft {
             (words::number(feed.per_second)) " readings a second · " (words::count(feed.messages as f64)) " messages · "
-            (words::count(feed.readings as f64)) " readings kept · " (feed.findings) " findings "
+            (words::count(feed.readings as f64)) " readings kept "
             @if feed.quarantined > 0 { (parts::pill("wait", &format!("{} quarantined", feed.quarantined))) " " }
             @if feed.shed > 0 { (parts::pill("bad", &format!("{} shed", feed.shed))) }
         } }
@@ -38,9 +39,9 @@ fn one(feed: &Feed) -> Markup {
                 tbody { @for series in feed.series.iter().take(SERIES_SHOWN) { tr {
                     td { (series.device) @if series.anomalous { " " (parts::pill("bad", "unusual")) } }
                     td { (series.channel) }
-                    td.n { (words::number(series.value)) " " span.faint { (series.unit) } }
+                    td.n { (words::number(series.value)) " " span.faint { (words::unit(&series.unit)) } }
                     td { (PreEscaped(words::spark(&series.trend, if series.anomalous { "spark hot" } else { "spark" }))) }
-                    td.t { time datetime=(series.at) { (series.at.to_string().replace('T', " ").replace('Z', "")) } }
+                    td.t { time datetime=(series.at) { (words::second(series.at)) } }
                 } } }
             } }
             @if feed.series.len() > SERIES_SHOWN { p.empty { "and " (feed.series.len() - SERIES_SHOWN) " more" } }

@@ -51,7 +51,7 @@ pub(super) fn table(rows: &[RunSummary]) -> Markup {
     html! {
         @if rows.is_empty() { p.empty { "No workflow has run yet." } } @else {
             div.scroll { table {
-                thead { tr { th { "Workflow" } th { "About" } th { "Status" } th { "Started" } } }
+                thead { tr { th { "Workflow" } th { "About" } th { "Status" } th { "Changed" } } }
                 tbody { @for run in rows { tr {
                     td { a href=(format!("/runs/{}", run.run)) { (run.workflow) } }
                     td { (run.subject.as_deref().unwrap_or("")) }

@@ -77,7 +77,7 @@ fn sentence(live: &Live) -> Markup {
 }
 
 fn tile(name: &str, value: &str, note: &str) -> Markup {
-    html! { div.tile { dt { (name) } dd { (value) } dd.note { (note) } } }
+    html! { div.tile { dt { (name) } dd { (value) } dd.aside { (note) } } }
 }
 
 fn findings(live: &Live) -> Markup {
@@ -88,7 +88,7 @@ fn findings(live: &Live) -> Markup {
                 tbody { @for finding in live.findings.iter().take(FINDINGS_SHOWN) { tr {
                     td { (finding.device) }
                     td { (finding.channel) }
-                    td.n { (words::number(finding.value)) " " span.faint { (finding.unit) } }
+                    td.n { (words::number(finding.value)) " " span.faint { (words::unit(&finding.unit)) } }
                     td { (parts::pill(if finding.severity == "critical" { "bad" } else { "wait" }, &finding.detector)) }
                     td.t { (parts::when(finding.at)) }
                 } } }
