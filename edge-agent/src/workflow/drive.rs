@@ -80,8 +80,12 @@ impl Inner {
 
     /// Performs what is asked and not answered, and goes on with a step that was full.
     async fn ask_again(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, only: Option<Ask>) {
-        for (ask, call) in loaded.state.asked().filter(|(ask, _)| only.is_none_or(|only| only == *ask)) {
-            self.perform(run, ask, Arc::clone(call));
+        for (ask, call) in loaded.state.asked() {
+            // What is parked comes when its time has come.
+            let is_wanted = only.map_or_else(|| !self.timers.is_set(&Due::Parked(run, ask)), |only| only == ask);
+            if is_wanted {
+                self.perform(run, ask, Arc::clone(call));
+            }
         }
         if loaded.state.has_more() {
             self.step(run, loaded, Command::Continue, Vec::new()).await;

@@ -53,6 +53,11 @@ impl Timers {
         self.changed.notify_one();
     }
 
+    /// Whether a time is set for this.
+    pub fn is_set(&self, due: &Due) -> bool {
+        self.set.lock().expect("no thread panicked with the timers").at.contains_key(due)
+    }
+
     /// Everything of one kind, with its time taken away.
     pub fn take(&self, wanted: impl Fn(&Due) -> bool) -> Vec<Due> {
         let mut set = self.set.lock().expect("no thread panicked with the timers");
