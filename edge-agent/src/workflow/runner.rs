@@ -244,15 +244,6 @@ impl Runner {
     }
 }
 
-impl crate::pipeline::Deliver for Runner {
-    fn deliver(
-        &self,
-        events: Vec<(Event, Label)>,
-    ) -> futures::future::BoxFuture<'_, Result<(), Box<dyn std::error::Error + Send + Sync>>> {
-        Box::pin(async move { Ok(Runner::deliver(self, events).await?) })
-    }
-}
-
 impl Inner {
     /// Runs a task until the runner is closed.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {

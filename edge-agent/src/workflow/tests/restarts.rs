@@ -139,7 +139,7 @@ async fn old_runs_are_forgotten_and_open_ones_are_not() {
     let swept = move |tx: &mut crate::store::Transaction<'_>| {
         let sql = "UPDATE run SET ended_at = 1 WHERE id = ?1";
         tx.connection().execute(sql, [old.to_string()])?;
-        Ok(super::super::journal::sweep(tx.connection(), clock::now())?)
+        Ok(journal::sweep(tx.connection(), clock::now())?)
     };
     assert_eq!(node.store.write("forget old runs", swept).await.unwrap(), 1);
     let left = node.until(|c| Some(runs::list(c, &runs::Filter::default()).unwrap())).await;
