@@ -13,6 +13,9 @@ use super::{
     live::{Feed, Link, Live},
 };
 
+/// A feed's counter.
+type Count = fn(&Feed) -> u64;
+
 pub(super) async fn show(State(server): Shared) -> Response {
     let live = (server.handles.live)();
     let ledger = *server.handles.store.ledger_size().borrow();
@@ -26,7 +29,7 @@ pub(super) async fn show(State(server): Shared) -> Response {
 
 fn text(live: &Live, ledger: u64, runs: &[(String, u64)]) -> String {
     let mut out = String::new();
-    let counters: [(&str, &str, fn(&Feed) -> u64); 5] = [
+    let counters: [(&str, &str, Count); 5] = [
         ("messages", "Messages received from the broker.", |feed| feed.messages),
         ("readings", "Readings in the journal.", |feed| feed.readings),
         ("quarantined", "Messages that did not fit their feed.", |feed| feed.quarantined),
