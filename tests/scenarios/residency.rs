@@ -81,7 +81,7 @@ async fn summary(ward: &Client, number: u32) -> Value {
 async fn waiting(clinic: &Agent) {
     wait::until("a run to wait for the link", BOUND, async || {
         let runs = clinic.json(&["runs"]).await;
-        runs.as_array()?.iter().any(|run| run["status"] == "waiting" || run["status"] == "parked").then_some(())
+        runs.as_array()?.iter().any(|run| run["status"] == "waiting").then_some(())
     })
     .await;
 }
