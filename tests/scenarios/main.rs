@@ -2,6 +2,7 @@
 
 mod approval;
 mod demo;
+mod fleet;
 mod full_disk;
 mod harness_itself;
 mod openai_client;
