@@ -16,7 +16,8 @@ use tests::{
 const DEVICES: usize = 40;
 /// Publishers of a flood: enough that none of them is what is measured.
 const PUBLISHERS: usize = 4;
-const READINGS: &str = "skerry_feed_readings_total";
+/// Readings that the detectors have seen since the process started.
+const READINGS: &str = "skerry_feed_latency_seconds_count";
 const LATENCY: &str = "skerry_feed_latency_seconds_bucket";
 
 /// What a steady rate did.

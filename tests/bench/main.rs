@@ -41,7 +41,7 @@ async fn main() {
     figures.add("size of the stripped binary", "MB", bytes as f64 / 1e6);
     for _ in 0..options.runs {
         let folder = tempfile::tempdir().expect("a folder");
-        let site = tests::agent::site("bench", folder.path());
+        let site = tests::agent::site("tests/scenarios/sites/bench", folder.path());
         measure(&options, &mut figures, folder.path(), &site).await;
     }
     if options.json {

@@ -84,7 +84,7 @@ impl Agent {
     /// # Panics
     /// When it is not in time, or ends.
     pub async fn answers(&mut self) {
-        let url = self.url("/healthz");
+        let url = self.url("/health");
         let client = net::http();
         let process = self.process.as_mut().expect("the agent was started");
         wait::until(&format!("{} to be healthy", self.name), BOUND, async || {
@@ -175,14 +175,14 @@ impl Agent {
     }
 }
 
-/// Copies a site of `tests/scenarios/sites` so that a scenario may change it.
+/// Copies a site, such as `tests/scenarios/sites/line`, into a folder so that a scenario may change it.
 ///
 /// # Panics
 /// When it cannot be copied.
 #[must_use]
-pub fn site(name: &str, folder: &Path) -> PathBuf {
-    let to = folder.join(format!("site-{name}"));
-    copy(&binaries::checkout().join("tests/scenarios/sites").join(name), &to);
+pub fn site(path: &str, folder: &Path) -> PathBuf {
+    let to = folder.join("site");
+    copy(&binaries::checkout().join(path), &to);
     to
 }
 

@@ -76,7 +76,7 @@ async fn a_question_that_nobody_answers_expires_and_the_workflow_goes_its_own_wa
 }
 
 async fn line(folder: &std::path::Path) -> (Agent, Client) {
-    let mut agent = Agent::new(folder, &Setup::new("line", &site("line", folder)));
+    let mut agent = Agent::new(folder, &Setup::new("line", &site("tests/scenarios/sites/line", folder)));
     agent.start().await;
     let plant = Client::connect("plant", agent.mqtt).await;
     plant.subscribe("commands/#").await;

@@ -21,7 +21,7 @@ async fn a_node_joins_runs_what_it_is_given_asks_a_person_and_proves_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let control = Control::start(folder.path(), "control").await;
     let mut node = joined(&control, folder.path(), "north").await;
-    let bundle = site("line", folder.path());
+    let bundle = site("tests/scenarios/sites/line", folder.path());
     push(&control, &bundle).await.ok();
 
     let plant = Client::connect("plant", node.mqtt).await;
@@ -49,7 +49,7 @@ async fn a_broken_bundle_is_left_behind_and_the_one_before_goes_on() {
     let folder = tempfile::tempdir().expect("a folder");
     let control = Control::start(folder.path(), "control").await;
     let mut node = joined(&control, folder.path(), "north").await;
-    let bundle = site("line", folder.path());
+    let bundle = site("tests/scenarios/sites/line", folder.path());
     push(&control, &bundle).await.ok();
     let good = applied(&control).await;
 
@@ -73,7 +73,7 @@ async fn what_happened_with_the_link_cut_is_there_when_it_is_back_without_a_gap(
     let folder = tempfile::tempdir().expect("a folder");
     let mut control = Control::start(folder.path(), "control").await;
     let mut node = joined(&control, folder.path(), "north").await;
-    push(&control, &site("line", folder.path())).await.ok();
+    push(&control, &site("tests/scenarios/sites/line", folder.path())).await.ok();
 
     control.kill();
     let plant = Client::connect("plant", node.mqtt).await;

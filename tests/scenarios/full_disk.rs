@@ -27,7 +27,7 @@ async fn a_full_disk_stops_acknowledgements_and_loses_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let disk = SmallDisk::mount(&folder.path().join("disk"), 12);
     let broker = Mosquitto::start(folder.path()).await;
-    let site = site("bench", folder.path());
+    let site = site("tests/scenarios/sites/bench", folder.path());
     let setup = Setup { broker: Some(broker.port), data: Some(&disk.path), ..Setup::new("small", &site) };
     let mut agent = Agent::new(folder.path(), &setup);
     agent.start().await;
@@ -58,7 +58,7 @@ async fn an_agent_on_a_full_disk_goes_on_by_itself_when_there_is_room() {
     let folder = tempfile::tempdir().expect("a folder");
     let disk = SmallDisk::mount(&folder.path().join("disk"), 12);
     let broker = Mosquitto::start(folder.path()).await;
-    let site = site("bench", folder.path());
+    let site = site("tests/scenarios/sites/bench", folder.path());
     let setup = Setup { broker: Some(broker.port), data: Some(&disk.path), ..Setup::new("small", &site) };
     let mut agent = Agent::new(folder.path(), &setup);
     agent.start().await;

@@ -66,7 +66,10 @@ fn clinic_and_cloud(folder: &Path) -> (Agent, Agent) {
         "[[targets]]\nname = \"cloud/large\"\nkind = \"openai\"\nurl = \"{}\"\nmodel = \"local/extract\"\njurisdiction = \"US\"\nprovider = \"skerry\"\n",
         cloud.url("/v1")
     );
-    let clinic = Agent::new(folder, &Setup { more: &targets, ..Setup::new("clinic", &site("clinic", folder)) });
+    let clinic = Agent::new(
+        folder,
+        &Setup { more: &targets, ..Setup::new("clinic", &site("tests/scenarios/sites/clinic", folder)) },
+    );
     (clinic, cloud)
 }
 
