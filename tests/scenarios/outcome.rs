@@ -39,7 +39,9 @@ impl Outcome {
         let runs = agent.json(&["runs", "--limit", "1000"]).await;
         Self {
             accounts,
-            runs: counted(list(&runs).iter().map(|run| format!("{} {} {}", run["run"], run["workflow"], run["status"]))),
+            runs: counted(
+                list(&runs).iter().map(|run| format!("{} {} {}", run["run"], run["workflow"], run["status"])),
+            ),
             ledger: counted(entries.iter().filter_map(comparable)),
         }
     }

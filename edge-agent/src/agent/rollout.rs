@@ -52,7 +52,7 @@ impl InForce {
 /// What was read, and which bundle of the control plane it is; none for the node's own site folder.
 pub(super) struct Force {
     pub site: Site,
-    content: Content,
+    pub content: Content,
     bundle: Option<(Digest, u64)>,
 }
 
@@ -106,11 +106,13 @@ async fn read(folder: PathBuf) -> Result<(Site, Content), Problems> {
 }
 
 impl Rollout {
-    /// Gives each room its part of what `at_start` found.
+    /// Gives each room its part of what `at_start` found. The pipeline began with its feeds: asking it for a change now
+    /// would wait for findings of before a kill, which wait for the runner, which is let to them after this.
     pub(super) async fn begin(rooms: Rooms, force: Force) -> anyhow::Result<Self> {
         let (state, _) = watch::channel(InForce::default());
         let rollout = Self { rooms, state, one_at_a_time: Mutex::new(()) };
-        rollout.give(&force).await?;
+        rollout.give_rules(&force).await?;
+        rollout.tell(&force);
         Ok(rollout)
     }
 
@@ -148,25 +150,36 @@ impl Rollout {
 
     /// Each room takes its part. Runs that have begun keep the workflows that they began with.
     async fn give(&self, force: &Force) -> anyhow::Result<()> {
+        self.give_rules(force).await?;
+        let feeds = Arc::new(force.site.feeds.clone());
+        self.rooms.pipeline.change(feeds).await.context("cannot take the bundle's feeds")?;
+        self.tell(force);
+        Ok(())
+    }
+
+    /// All but the feeds.
+    async fn give_rules(&self, force: &Force) -> anyhow::Result<()> {
         let site = &force.site;
-        let (digest, version) = force.bundle.unwrap_or((site.digest, 0));
+        let digest = force.bundle.map_or(site.digest, |(digest, _)| digest);
         self.rooms.performer.set_policies(Arc::clone(&site.policies));
         self.rooms.memory.set_content(force.content.clone());
         self.rooms
             .runner
             .set_workflows(digest, site.workflows.clone())
             .await
-            .context("cannot take the bundle's workflows")?;
-        let feeds = Arc::new(site.feeds.clone());
-        self.rooms.pipeline.change(Arc::clone(&feeds)).await.context("cannot take the bundle's feeds")?;
+            .context("cannot take the bundle's workflows")
+    }
+
+    fn tell(&self, force: &Force) {
+        let site = &force.site;
+        let (digest, version) = force.bundle.unwrap_or((site.digest, 0));
         self.state.send_replace(InForce {
             digest: (force.bundle.is_some() || !site.folder.as_os_str().is_empty()).then_some(digest),
             version,
             since: clock::now(),
-            feeds,
+            feeds: Arc::new(site.feeds.clone()),
             local: force.bundle.is_none(),
         });
-        Ok(())
     }
 
     /// Whether the node is well under the new bundle: its documents can be indexed, and its feeds' messages fit.
