@@ -49,7 +49,7 @@ async fn a_rejection_on_the_command_line_ends_the_run_without_the_command() {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut agent, plant) = line(folder.path()).await;
     shake(&plant, "pump-2").await;
-    let id = question(&agent).await["id"].as_str().expect("an id").to_owned();
+    let id = question(&agent).await["approval"].as_str().expect("an id").to_owned();
     let table = agent.cli(&["approve"]).await.ok();
     assert!(table.contains(&id) && table.contains("Stop pump-2?"), "{table}");
     agent.cli(&["approve", &id, "--no", "--as", "Jon Frei", "--comment", "needed until six"]).await.ok();
@@ -94,7 +94,7 @@ async fn question(agent: &Agent) -> Value {
 }
 
 async fn post(agent: &Agent, question: &Value, answer: &Value) -> (u16, Value) {
-    let path = format!("/api/v1/approvals/{}", question["id"].as_str().expect("an id"));
+    let path = format!("/api/v1/approvals/{}", question["approval"].as_str().expect("an id"));
     let request = net::http().post(agent.url(&path)).bearer_auth(agent.token()).json(answer);
     let said = request.send().await.expect("the agent answers");
     (said.status().as_u16(), said.json().await.unwrap_or(Value::Null))

@@ -28,7 +28,7 @@ async fn a_node_joins_runs_what_it_is_given_asks_a_person_and_proves_it() {
     plant.subscribe("commands/#").await;
     shake(&plant, "pump-1").await;
     let question = question(&control).await;
-    let (id, shown) = (text(&question, "id"), text(&question, "shown"));
+    let (id, shown) = (text(&question, "approval"), text(&question, "shown"));
     control.cli(&["approvals", "decide", &id, "--approve", "--shown", &shown]).await.ok();
     plant.receives("the command", BOUND, |topic, _| topic == "commands/pump-1").await;
 
@@ -80,7 +80,7 @@ async fn what_happened_with_the_link_cut_is_there_when_it_is_back_without_a_gap(
     plant.subscribe("commands/#").await;
     shake(&plant, "pump-3").await;
     let waiting = wait::until("a question", BOUND, async || node.json(&["approve"]).await.as_array()?.first().cloned());
-    let id = text(&waiting.await, "id");
+    let id = text(&waiting.await, "approval");
     node.cli(&["approve", &id, "--yes", "--as", "Mia Keller"]).await.ok();
     plant.receives("the command", BOUND, |topic, _| topic == "commands/pump-3").await;
     node.kill();
@@ -135,12 +135,12 @@ async fn push(control: &Control, bundle: &Path) -> tests::process::Said {
 async fn applied(control: &Control) -> String {
     let nodes = control.json(&["nodes", "list"]).await;
     let node = &nodes.as_array().expect("a list of nodes")[0];
-    node["applied"].as_str().unwrap_or_else(|| panic!("no bundle applied: {node}")).to_owned()
+    node["status"]["applied"]["digest"].as_str().unwrap_or_else(|| panic!("no bundle applied: {node}")).to_owned()
 }
 
 async fn question(control: &Control) -> Value {
     wait::until("a question to reach the control plane", BOUND, async || {
-        control.json(&["approvals", "list"]).await.as_array()?.first().cloned()
+        Some(control.json(&["approvals", "list"]).await.as_array()?.first()?["question"].clone())
     })
     .await
 }

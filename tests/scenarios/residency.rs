@@ -22,8 +22,8 @@ async fn a_restricted_record_stays_in_the_country_and_another_goes_to_the_cloud(
     let ward = Client::connect("ward", clinic.mqtt).await;
     ward.subscribe("summaries/#").await;
 
-    ward.publish("records/patients", record(1, "Frau Meier, 71, was found on the floor of room 12.")).await;
-    ward.publish("records/machines", record(2, "The pump of bed 4 reports a blocked line.")).await;
+    ward.publish("records/patients", record(1, false, "Frau Meier, 71, was found on the floor of room 12.")).await;
+    ward.publish("records/machines", record(2, false, "The pump of bed 4 reports a blocked line.")).await;
     assert_eq!(summary(&ward, 1).await["target"], "local/extract");
     assert_eq!(summary(&ward, 2).await["target"], "cloud/large");
 
@@ -47,7 +47,7 @@ async fn with_the_link_cut_what_may_go_out_waits_even_over_a_kill_and_goes_on_wh
     clinic.start().await;
     let ward = Client::connect("ward", clinic.mqtt).await;
     ward.subscribe("summaries/#").await;
-    ward.publish("records/machines", record(3, "The door of the cold store stands open.")).await;
+    ward.publish("records/machines", record(3, true, "The door of the cold store stands open.")).await;
     waiting(&clinic).await;
 
     clinic.kill();
@@ -73,8 +73,10 @@ fn clinic_and_cloud(folder: &Path) -> (Agent, Agent) {
     (clinic, cloud)
 }
 
-fn record(number: u32, text: &str) -> Vec<u8> {
-    json!({ "ward": "b2", "number": number, "at": "2026-11-21T08:30:00Z", "text": text }).to_string().into_bytes()
+fn record(number: u32, escalate: bool, text: &str) -> Vec<u8> {
+    json!({ "ward": "b2", "number": number, "at": "2026-11-21T08:30:00Z", "escalate": escalate, "text": text })
+        .to_string()
+        .into_bytes()
 }
 
 async fn summary(ward: &Client, number: u32) -> Value {
