@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use edge_core::engine::support;
 use shared::{
     bundle::{manifest, path::BundlePath},
     digest::Digest,
@@ -82,7 +83,12 @@ impl Site {
         let mut workflows = Vec::new();
         for (text, path) in &workflow_texts {
             match Workflow::parse(path, text) {
-                Ok(workflow) => workflows.push(Arc::new(workflow)),
+                Ok(workflow) => {
+                    if let Err(found) = support::check(path, &workflow) {
+                        take(found);
+                    }
+                    workflows.push(Arc::new(workflow));
+                }
                 Err(found) => take(found),
             }
         }

@@ -20,8 +20,10 @@ impl Binaries {
         let own = env::current_exe().context("cannot find the demo's own executable")?;
         let folder = own.parent().context("an executable lies in a folder")?;
         if let Some(cargo) = env::var_os("CARGO") {
+            // The workspace's default members, as `cargo demo` itself builds them: another choice of packages would choose
+            // other features, and compile the dependencies a second time.
             let mut build = Command::new(cargo);
-            build.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "-p", "edge-agent", "-p", "cloud-control"]);
+            build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).arg("build");
             if folder.file_name().is_some_and(|name| name == "release") {
                 build.arg("--release");
             }

@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::Subcommand;
+use edge_core::engine::support;
 use shared::workflow::Workflow;
 
 use super::Failure;
@@ -24,7 +25,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     for path in files {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
-        match Workflow::parse(&name, &text) {
+        let read = Workflow::parse(&name, &text);
+        match read.and_then(|workflow| support::check(&name, &workflow).map(|()| workflow)) {
             Ok(workflow) => println!("{name}: good: {}", workflow.definition().qualified_name()),
             Err(problems) => {
                 broken += 1;
