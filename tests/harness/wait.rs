@@ -43,8 +43,3 @@ pub async fn settled<T: PartialEq + std::fmt::Debug>(
     }
     last
 }
-
-/// One pause between two tries of something that will be tried again.
-pub async fn a_moment() {
-    tokio::time::sleep(PAUSE).await;
-}

@@ -31,6 +31,7 @@ const SHARED: Rooms = &[
     ("label", &[]),
     ("problem", &[]),
     ("event", &["time"]),
+    ("look", &["time", "label", "ledger"]),
     ("ledger", &["id", "time", "digest", "label"]),
     ("policy", &["digest", "label", "problem"]),
     ("workflow", &["id", "time", "digest", "label", "problem", "event"]),
@@ -39,8 +40,9 @@ const SHARED: Rooms = &[
 ];
 
 const EDGE_CORE: Rooms = &[
+    ("text", &[]),
     ("reading", &[]),
-    ("signal", &["reading"]),
+    ("signal", &["reading", "text"]),
     ("trigger", &["reading", "signal", "engine"]),
     ("engine", &[]),
     ("route", &[]),
@@ -73,10 +75,11 @@ const CLOUD_CONTROL: Rooms = &[
     ("keys", &["clock"]),
     ("store", &["clock"]),
     ("fleet", &["store", "clock", "keys"]),
-    ("api", &["control", "fleet", "store"]),
-    ("console", &["control", "fleet", "store"]),
+    ("api", &["control", "fleet", "store", "keys"]),
+    ("console", &["control", "fleet", "store", "clock"]),
     ("config", &[]),
     ("control", ALL),
+    ("serve", ALL),
     ("cli", ALL),
     ("main", ALL),
 ];

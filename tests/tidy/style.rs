@@ -8,8 +8,8 @@ use crate::{
 /// Past 400 lines a file is looked at for its second idea; past this it does not pass.
 const FILE_LINES_MAX: usize = 500;
 
-/// The one place where tests wait: it polls with a bound.
-const WAITING: &str = "tests/harness/wait.rs";
+/// Where a pause between two looks has its bound: so many lines before it, and after it.
+const BOUND_NEAR: (usize, usize) = (12, 4);
 
 /// Every file of Rust in the checkout, matched line by line against a pattern over its code.
 fn matches(pattern: &str, part: impl Fn(&str, &str) -> Option<usize>) -> Vec<String> {
@@ -58,11 +58,21 @@ fn no_test_is_switched_off_without_a_reason() {
 
 #[test]
 fn no_test_sleeps() {
-    let sleeps: Vec<_> = matches(r"\bsleep(?:_until|_ms)?\s*\(", tests_start)
-        .into_iter()
-        .filter(|found| !found.starts_with(&format!("{WAITING}:")))
-        .collect();
-    check("a test sleeps; wait for what it needs, with a bound:", &sleeps);
+    let sleep = regex::Regex::new(r"\bsleep(?:_until|_ms)?\s*\(").expect("a valid pattern");
+    let mut sleeps = Vec::new();
+    for file in files("", &[".rs"]) {
+        let code = code_of(&file.text);
+        let Some(start) = tests_start(&file.path, &code) else { continue };
+        let lines: Vec<_> = code.lines().collect();
+        for hit in sleep.find_iter(&code[start..]) {
+            let line = line_of(&code, start + hit.start());
+            let near = line.saturating_sub(BOUND_NEAR.0)..(line + BOUND_NEAR.1).min(lines.len());
+            if !lines[near].iter().any(|line| line.contains("elapsed()") || line.contains("timeout(")) {
+                sleeps.push(format!("{}:{line}", file.path));
+            }
+        }
+    }
+    check("a test sleeps; look again and again for what it needs, with a bound:", &sleeps);
 }
 
 #[test]

@@ -1,3 +1,5 @@
+//! What the pages show, to whom, and that they stay live.
+
 use axum::{
     body::Body,
     http::{Request, StatusCode},

@@ -1,3 +1,5 @@
+//! Who may ask, what is answered, and how a refusal reads.
+
 use std::sync::Mutex;
 
 use axum::{body::Body, http::Request, response::Response};

@@ -1,3 +1,5 @@
+//! Group commit, its failures, and what a reader sees.
+
 use rusqlite::params;
 use shared::{
     ledger::entry::{Entry, Fact},

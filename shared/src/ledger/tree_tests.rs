@@ -1,3 +1,5 @@
+//! The tree against its own definition, written naively, and against other people's proofs.
+
 use proptest::prelude::*;
 
 use super::*;
