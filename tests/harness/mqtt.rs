@@ -18,7 +18,9 @@ const INFLIGHT_MAX: u16 = 100;
 #[derive(Default)]
 struct Seen {
     connected: bool,
-    subscribed: bool,
+    filters: Vec<String>,
+    /// How many of the filters the broker has said yes to since it accepted this connection.
+    subscribed: usize,
     /// Packet ids sent and not acknowledged.
     open: BTreeSet<u16>,
     sent: usize,
@@ -44,12 +46,9 @@ impl Client {
         options.set_max_packet_size(4 << 20, 4 << 20);
         let (client, events) = AsyncClient::new(options, usize::from(INFLIGHT_MAX));
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let task = tokio::spawn(poll(events, Arc::clone(&seen)));
+        let task = tokio::spawn(poll(events, client.clone(), Arc::clone(&seen)));
         let this = Self { client, seen, task };
-        wait::until("the broker to accept", Duration::from_secs(10), async || {
-            this.look(|seen| seen.connected.then_some(()))
-        })
-        .await;
+        this.ready().await;
         this
     }
 
@@ -88,9 +87,15 @@ impl Client {
     /// # Panics
     /// When it has not within ten seconds.
     pub async fn subscribe(&self, filter: &str) {
+        self.seen.lock().expect("no test thread panicked while it looked").filters.push(filter.to_owned());
         self.client.subscribe(filter, QoS::AtLeastOnce).await.expect("the client runs");
-        wait::until("the subscription", Duration::from_secs(10), async || {
-            self.look(|seen| seen.subscribed.then_some(()))
+        self.ready().await;
+    }
+
+    /// Waits until it is connected, again after the broker was away, and every subscription stands.
+    pub async fn ready(&self) {
+        wait::until("the broker to accept", Duration::from_secs(10), async || {
+            self.look(|seen| (seen.connected && seen.subscribed >= seen.filters.len()).then_some(()))
         })
         .await;
     }
@@ -123,32 +128,37 @@ impl Drop for Client {
     }
 }
 
-async fn poll(mut events: EventLoop, seen: Arc<Mutex<Seen>>) {
+async fn poll(mut events: EventLoop, client: AsyncClient, seen: Arc<Mutex<Seen>>) {
     let mut again = tokio::time::interval(Duration::from_millis(50));
     loop {
-        let event = events.poll().await;
+        let Ok(event) = events.poll().await else {
+            // The broker is away; the event loop connects again when polled.
+            seen.lock().expect("no test thread panicked while it looked").connected = false;
+            again.tick().await;
+            continue;
+        };
         let mut seen = seen.lock().expect("no test thread panicked while it looked");
         match event {
-            Ok(Event::Incoming(Packet::ConnAck(_))) => seen.connected = true,
-            Ok(Event::Incoming(Packet::SubAck(_))) => seen.subscribed = true,
-            Ok(Event::Incoming(Packet::PubAck(ack))) => {
+            Event::Incoming(Packet::ConnAck(_)) => {
+                (seen.connected, seen.subscribed) = (true, 0);
+                for filter in &seen.filters {
+                    client.try_subscribe(filter, QoS::AtLeastOnce).expect("the client has room for its subscriptions");
+                }
+            }
+            Event::Incoming(Packet::SubAck(_)) => seen.subscribed += 1,
+            Event::Incoming(Packet::PubAck(ack)) => {
                 if seen.open.remove(&ack.pkid) {
                     seen.acknowledged += 1;
                 }
             }
-            Ok(Event::Incoming(Packet::Publish(message))) => {
+            Event::Incoming(Packet::Publish(message)) => {
                 seen.received.push((message.topic, message.payload.to_vec()));
             }
-            Ok(Event::Outgoing(Outgoing::Publish(id))) => {
+            Event::Outgoing(Outgoing::Publish(id)) => {
                 seen.open.insert(id);
                 seen.sent += 1;
             }
-            Ok(_) => {}
-            Err(_) => {
-                drop(seen);
-                // The broker is away; the event loop connects again when polled.
-                again.tick().await;
-            }
+            _ => {}
         }
     }
 }

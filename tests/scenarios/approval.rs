@@ -30,6 +30,7 @@ async fn an_approval_by_the_local_api_acts_once_and_is_bound_to_what_was_shown()
     // The question outlives a kill.
     agent.kill();
     agent.start().await;
+    plant.ready().await;
     let (status, _) = post(&agent, &question, &answer(&question["shown"])).await;
     assert_eq!(status, 200);
     let command = plant.receives("the command", BOUND, |topic, _| topic == "commands/pump-1").await;

@@ -150,7 +150,7 @@ async fn verified(control: &Control, node: &Agent) {
     let size = node.json(&["ledger", "verify"]).await["size"].as_u64().expect("the ledger has a size");
     wait::until(&format!("{size} entries to be archived and verified"), BOUND, async || {
         let said = control.cli(&["audit", "verify", &node.name, "--json"]).await;
-        let archived = said.printed()["size"].as_u64().unwrap_or(0);
+        let archived = said.printed()[0]["entries"].as_u64().unwrap_or(0);
         (said.code() == 0 && archived >= size).then_some(())
     })
     .await;

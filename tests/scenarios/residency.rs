@@ -53,6 +53,7 @@ async fn with_the_link_cut_what_may_go_out_waits_even_over_a_kill_and_goes_on_wh
     clinic.kill();
     clinic.start().await;
     waiting(&clinic).await;
+    ward.ready().await;
     cloud.start().await;
     let summary = summary(&ward, 3).await;
     assert_eq!(summary["target"], "cloud/large");
@@ -86,7 +87,7 @@ async fn summary(ward: &Client, number: u32) -> Value {
 async fn waiting(clinic: &Agent) {
     wait::until("a run to wait for the link", BOUND, async || {
         let runs = clinic.json(&["runs"]).await;
-        runs.as_array()?.iter().any(|run| run["status"] == "waiting").then_some(())
+        runs.as_array()?.iter().any(|run| run["status"] == "parked").then_some(())
     })
     .await;
 }

@@ -69,10 +69,10 @@ fn list(local: &Local, context: &Context) -> Result<ExitCode, Failure> {
         .flatten()
         .map(|one| {
             vec![
-                text(one, "id"),
+                text(one, "approval"),
                 text(one, "role"),
                 text(one, "title"),
-                text(one, "requestedAt"),
+                text(one, "asked"),
                 text(one, "deadline"),
             ]
         })
