@@ -147,9 +147,7 @@ async fn poll(mut events: EventLoop, client: AsyncClient, seen: Arc<Mutex<Seen>>
             }
             Event::Incoming(Packet::SubAck(_)) => seen.subscribed += 1,
             Event::Incoming(Packet::PubAck(ack)) => {
-                if seen.open.remove(&ack.pkid) {
-                    seen.acknowledged += 1;
-                }
+                seen.acknowledged += usize::from(seen.open.remove(&ack.pkid));
             }
             Event::Incoming(Packet::Publish(message)) => {
                 seen.received.push((message.topic, message.payload.to_vec()));

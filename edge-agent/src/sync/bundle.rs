@@ -2,7 +2,7 @@
 //! all. What the disk holds is checked against the signed manifest.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map},
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -162,8 +162,8 @@ impl Applier {
         .await?;
         let Some(here) = &mut here else { return Ok(dir) };
         for wanted in manifest.files() {
-            if !here.contains_key(&wanted.digest) {
-                here.insert(wanted.digest, self.download(wanted, &parts).await?);
+            if let btree_map::Entry::Vacant(place) = here.entry(wanted.digest) {
+                place.insert(self.download(wanted, &parts).await?);
             }
         }
         let (here, manifest, bytes) = (std::mem::take(here), manifest.clone(), bytes.to_vec());
