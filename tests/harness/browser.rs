@@ -12,6 +12,9 @@ use axum::{
 
 use crate::{net, process};
 
+/// A live connection keeps a page loading for ever; this ends it.
+const LOOK: &str = "--timeout=3000";
+
 /// What the browser made of a page.
 pub struct Page {
     /// The document after its script ran.
@@ -45,10 +48,9 @@ pub async fn look(url: &str, cookie: Option<&str>, folder: &Path) -> Page {
     let proxy = Proxy::start(url, cookie).await;
     let picture = folder.join("page.png");
     let url = proxy.url.as_str();
-    // A live connection keeps a page loading for ever; the budget ends it.
-    let dom = chromium(folder, &["--virtual-time-budget=3000", "--dump-dom", url]).await;
+    let dom = chromium(folder, &[LOOK, "--dump-dom", url]).await;
     let shot = format!("--screenshot={}", picture.display());
-    chromium(folder, &["--virtual-time-budget=3000", "--window-size=1280,900", "--hide-scrollbars", &shot, url]).await;
+    chromium(folder, &[LOOK, "--window-size=1280,900", "--hide-scrollbars", &shot, url]).await;
     let picture = std::fs::read(&picture).expect("the browser wrote its picture");
     Page { dom, picture }
 }

@@ -87,9 +87,9 @@ fn comparable(entry: &Value) -> Option<String> {
     for differing in ["at", "duration_ms", "seq", "position"] {
         fields.remove(differing);
     }
-    // A route tells how fast each target was of late.
-    let measured = regex::Regex::new(r"answers in about \d+ ms").expect("a valid pattern");
-    Some(measured.replace_all(&entry.to_string(), "answers soon").into_owned())
+    // A route tells how fast each target was of late, once that is known.
+    let measured = regex::Regex::new(r", answers in about \d+ ms").expect("a valid pattern");
+    Some(measured.replace_all(&entry.to_string(), "").into_owned())
 }
 
 fn counted(items: impl Iterator<Item = String>) -> BTreeMap<String, usize> {

@@ -121,9 +121,9 @@ async fn list_approvals(State(server): Shared) -> Result<Json<Vec<PendingApprova
     Ok(Json(server.handles.store.read("list the open questions", runs::approvals_pending).await?))
 }
 
-async fn one_approval(State(server): Shared, Path(id): Path<ApprovalId>) -> Result<Json<PendingApproval>, Problem> {
-    let open = server.handles.store.read("list the open questions", runs::approvals_pending).await?;
-    open.into_iter().find(|question| question.approval == id).map(Json).ok_or_else(|| Problem::unknown("question"))
+async fn one_approval(State(server): Shared, Path(id): Path<ApprovalId>) -> Result<Json<runs::ApprovalView>, Problem> {
+    let known = server.handles.store.read("look for a question", move |c| runs::approval(c, id)).await?;
+    known.map(Json).ok_or_else(|| Problem::unknown("question"))
 }
 
 #[derive(Deserialize)]
