@@ -44,6 +44,8 @@ pub fn folder() -> &'static Path {
 pub fn command(name: &str) -> Command {
     let mut command = Command::new(folder().join(name));
     command.env("RUST_BACKTRACE", "1").env("NO_COLOR", "1");
+    // Under cargo the demo builds what it starts; here that has been done.
+    command.env_remove("CARGO");
     for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("SKERRY_") || key.ends_with("_API_KEY")) {
         command.env_remove(key);
     }
