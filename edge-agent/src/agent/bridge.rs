@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use edge_core::engine::effect::Keep;
 use futures::future::BoxFuture;
 use rusqlite::Connection;
-use shared::{event::Event, label::Label, wire::v1};
+use shared::{event::Event, id::RunId, label::Label, time::Timestamp, wire::v1};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -102,6 +102,17 @@ fn declined(error: workflow::ApprovalError) -> Declined {
 
 /// What the control plane is told, and where it comes from.
 pub(super) fn sources(report: watch::Receiver<sync::Report>, rooms: Arc<workflow::Rooms>) -> sync::Sources {
+    let keeper = Arc::clone(&rooms);
+    let changed = move |connection: &Connection, since: (Timestamp, Option<RunId>), limit: usize| {
+        let mut changed = runs::changed_since(connection, since, limit)?;
+        for run in changed.iter_mut().filter(|run| run.status == "faulted") {
+            // What a run died of may quote its data.
+            if keeper.keep(&run.workflow, &run.label) == Keep::Digest {
+                run.note = Some("why it failed may not leave the node".to_owned());
+            }
+        }
+        Ok(changed)
+    };
     let approvals = move |connection: &Connection, limit: usize| {
         let mut pending = runs::approvals_pending(connection)?;
         pending.truncate(limit);
@@ -109,11 +120,12 @@ pub(super) fn sources(report: watch::Receiver<sync::Report>, rooms: Arc<workflow
             // The ledger goes to the control plane too: what it may not keep as text must not leave as a proposal.
             if rooms.keep(&question.workflow, &question.label) == Keep::Digest {
                 question.proposal = None;
+                "a question that may not leave the node".clone_into(&mut question.title);
             }
         }
         Ok(pending)
     };
-    sync::Sources { report, runs: Arc::new(runs::changed_since), approvals: Arc::new(approvals) }
+    sync::Sources { report, runs: Arc::new(changed), approvals: Arc::new(approvals) }
 }
 
 /// Tells pages when to look again, and the control plane how the node is, about once a second.

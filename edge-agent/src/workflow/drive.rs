@@ -9,10 +9,11 @@ use std::{
 
 use edge_core::engine::{
     Command, Effect, Phase, Record, Rejection, Step,
-    effect::{Ask, Call, Completion, Failure, kind},
+    effect::{Ask, Call, Completion, Failure, Keep, kind},
 };
 use futures::FutureExt as _;
 use shared::{
+    digest::Digest,
     event::Event,
     id::RunId,
     label::Label,
@@ -114,7 +115,12 @@ impl Inner {
             }
             (Err(Failure { error, mut facts, .. }), call) => {
                 let function = call.map(|call| call.function.clone()).unwrap_or_default();
-                let detail = error.detail.as_deref().unwrap_or_default();
+                let detail = error.detail.clone().unwrap_or_default();
+                // It may quote what was sent or came back.
+                let detail = match self.performer.keep(&loaded.origin.workflow, loaded.state.label()) {
+                    Keep::Text => detail,
+                    Keep::Digest => Digest::of(detail.as_bytes()).to_string(),
+                };
                 facts.push(Fact::EffectFailed { function, error: format!("{} {detail}", error.kind) });
                 self.step(run, loaded, Command::Fail { ask, error }, entries(facts)).await;
             }
