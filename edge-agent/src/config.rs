@@ -120,6 +120,13 @@ impl Config {
                 format!("{code:?} is no jurisdiction: expected two capital letters such as CH, or EU"),
             ));
         }
+        if !config.api.listen.ip().is_loopback() && config.api.key_file.is_none() {
+            let listen = config.api.listen;
+            let message = format!(
+                "{listen} is open to others: expected `key_file` with the key that the OpenAI-compatible endpoint asks for, or a loopback address"
+            );
+            return Err(field(file, "api.listen", message));
+        }
         let mut names = std::collections::BTreeSet::new();
         for target in &config.targets {
             if !names.insert(target.name.as_str()) {
@@ -203,5 +210,7 @@ mod tests {
         let unknown = message("name = \"a\"\njurisdiction = \"CH\"\ncolour = 1\n");
         assert!(unknown.contains("agent.toml:3:1") && unknown.contains("colour"), "{unknown}");
         assert!(message("name = \"a\"\njurisdiction = \"Swiss\"\n").contains("two capital letters"));
+        let open = message("name = \"a\"\njurisdiction = \"CH\"\napi = { listen = \"0.0.0.0:8686\" }\n");
+        assert!(open.contains("api.listen") && open.contains("key_file"), "{open}");
     }
 }
