@@ -111,7 +111,7 @@ impl Control {
     /// # Errors
     /// When the folder cannot be used.
     pub async fn open(data: &Path, url: String) -> Result<Opened, Error> {
-        std::fs::create_dir_all(data)
+        make_private(data)
             .map_err(|source| Error::Io { operation: format!("make the data folder {}", data.display()), source })?;
         let keys = Keys::open(&data.join("keys"))?;
         let blobs = Blobs::open(&data.join("blobs"))?;
@@ -202,6 +202,15 @@ impl Control {
     fn wake(&self, wake: Wake) {
         drop(self.wakes.send(wake));
     }
+}
+
+/// Makes a folder for this user alone: what nodes tell of their runs and questions lies in it.
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
 }
 
 fn absent(code: &'static str, message: impl Into<String>) -> Error {
