@@ -113,7 +113,7 @@ pub fn config(keys: &Keys, names: &[String]) -> Result<ServerConfig, Error> {
         .map_err(|error| failed(&error))?;
     let (chain, key) = keys.server(names)?;
     let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| failed(&error))?
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)

@@ -125,7 +125,7 @@ fn http(ca: &str) -> Result<reqwest::Client, String> {
     let ca = CertificateDer::from_pem_slice(ca.as_bytes()).map_err(|error| error.to_string())?;
     roots.add(ca).map_err(|error| error.to_string())?;
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots)
         .with_no_client_auth();
