@@ -268,7 +268,8 @@ fn broker(config: &Config, running: bool) -> Check {
         };
     };
     let place = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest).trim_end_matches('/').to_owned();
-    let place = if place.contains(':') { place } else { format!("{place}:1883") };
+    let port = if url.starts_with("mqtts") || url.starts_with("ssl") { 8883 } else { 1883 };
+    let place = if place.contains(':') { place } else { format!("{place}:{port}") };
     let reached = std::net::ToSocketAddrs::to_socket_addrs(place.as_str()).map_err(|error| error.to_string()).and_then(
         |mut addresses| {
             let address = addresses.next().ok_or("the name has no address")?;
