@@ -25,7 +25,7 @@ use crate::{
         broker::Broker,
         config::{self, Feeds},
         connection::{self, Connection},
-        ingest::{self, Control, Ingest},
+        ingest::{Control, Ingest},
         mqtt::Client,
     },
     store::{self, Store},
@@ -132,15 +132,6 @@ impl Running {
     #[must_use]
     pub const fn connection(&self) -> &Connection {
         &self.connection
-    }
-
-    /// Goes over to other feeds. What came before is finished under the old ones; windows and detectors whose
-    /// configuration did not change go on.
-    ///
-    /// # Errors
-    /// When the pipeline has ended.
-    pub async fn set_feeds(&self, feeds: Arc<Feeds>) -> Result<(), ingest::Closed> {
-        self.control.change(feeds).await
     }
 
     /// What changes the feeds. The journal stays open while one of these is held.

@@ -32,19 +32,14 @@ pub struct Site {
 
 impl Site {
     /// No feed, no workflow, the default policy: what a node works by before it was given anything.
-    ///
-    /// # Panics
-    /// Never: the default policy is part of this program and tested.
     #[must_use]
     pub fn empty() -> Self {
-        let default = [("the default policy".to_owned(), PolicySet::DEFAULT.to_owned())];
-        let policies = PolicySet::parse(&default).expect("the default policy is good");
         Self {
             digest: Digest::of(b""),
             folder: PathBuf::new(),
             feeds: Feeds::default(),
             workflows: Vec::new(),
-            policies: Arc::new(policies),
+            policies: Arc::new(PolicySet::default_rules()),
         }
     }
 
@@ -93,7 +88,7 @@ impl Site {
             }
         }
         let policies = if policy_texts.is_empty() {
-            PolicySet::parse(&[("the default policy".to_owned(), PolicySet::DEFAULT.to_owned())])
+            Ok(PolicySet::default_rules())
         } else {
             PolicySet::parse(&policy_texts)
         };
