@@ -66,17 +66,7 @@ impl PolicySet {
     /// The rules of [`Self::DEFAULT`].
     #[must_use]
     pub fn default_rules() -> Self {
-        Self::built_in("default.cedar", Self::DEFAULT)
-    }
-
-    /// A set that permits everything, for tests of what comes after a permit.
-    #[must_use]
-    pub fn allow_all() -> Self {
-        Self::built_in("allow-all.cedar", "@id(\"allow-all\") permit (principal, action, resource);")
-    }
-
-    fn built_in(file: &str, text: &str) -> Self {
-        match Self::parse(&[(file.to_owned(), text.to_owned())]) {
+        match Self::parse(&[("default.cedar".to_owned(), Self::DEFAULT.to_owned())]) {
             Ok(set) => set,
             Err(problems) => unreachable!("the built-in rules are valid: {problems}"),
         }

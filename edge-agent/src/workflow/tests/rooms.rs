@@ -67,7 +67,7 @@ async fn a_denied_action_is_recorded_and_not_performed() {
 async fn a_permitted_inference_is_answered_on_the_node() {
     let body = "do: [{ ask: { call: infer, with: { prompt: 'What is worn?', model: local/extract, \
         passages: [{ text: 'Noise at 120 Hz means that the bearing is worn.', document: manual, place: '1' }] } } }]";
-    let (_dir, store, runner) = node(PolicySet::allow_all(), body).await;
+    let (_dir, store, runner) = node(PolicySet::default_rules(), body).await;
     let run = runner.start("test/w0", json!({}), Label::default()).await.unwrap();
     let detail = ended(&store, &runner, run).await;
     assert_eq!(detail.summary.status, "completed", "{:?}", detail.error);
@@ -78,7 +78,7 @@ async fn a_permitted_inference_is_answered_on_the_node() {
 #[tokio::test]
 async fn wrong_arguments_are_named() {
     let body = "do: [{ ask: { call: infer, with: { prompt: p, maxTokens: '${ .p }' } } }]";
-    let (_dir, store, runner) = node(PolicySet::allow_all(), body).await;
+    let (_dir, store, runner) = node(PolicySet::default_rules(), body).await;
     let run = runner.start("test/w0", json!({"p": "many"}), Label::default()).await.unwrap();
     let error = ended(&store, &runner, run).await.error.unwrap();
     assert!(error["type"].as_str().unwrap().ends_with("/validation"), "{error}");
