@@ -87,11 +87,8 @@ impl Site {
                 Err(found) => take(found),
             }
         }
-        let policies = if policy_texts.is_empty() {
-            Ok(PolicySet::default_rules())
-        } else {
-            PolicySet::parse(&policy_texts)
-        };
+        let policies =
+            if policy_texts.is_empty() { Ok(PolicySet::default_rules()) } else { PolicySet::parse(&policy_texts) };
         let policies = policies.map_err(&mut take).ok();
         let twins = twins(&workflows, &workflow_texts);
         problems.extend(twins);

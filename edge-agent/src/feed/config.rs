@@ -10,7 +10,7 @@ use edge_core::signal::{
 use serde::Deserialize;
 use serde_json::Value;
 use shared::{
-    label::Label,
+    label::{DataClass, Label},
     problem::{Problem, Problems},
 };
 
@@ -83,13 +83,18 @@ struct RawFeed {
     qos: u8,
     decode: Decode,
     schema: Option<Value>,
-    #[serde(default)]
+    #[serde(default = "internal")]
     label: Label,
     window: Option<Window>,
     #[serde(default)]
     detectors: Vec<Detector>,
     #[serde(default)]
     events: Events,
+}
+
+/// What nobody labelled is not for everybody: readings stay inside as documents without a label do.
+fn internal() -> Label {
+    Label { class: DataClass::Internal, ..Label::default() }
 }
 
 const fn at_least_once() -> u8 {
