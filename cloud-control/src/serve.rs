@@ -1,8 +1,9 @@
 //! The composition root: ports, control plane, console, shutdown.
 
 use std::{
+    fs::{File, OpenOptions, TryLockError},
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -37,6 +38,8 @@ pub struct Running {
     pub console: Option<SocketAddr>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// Held until it has ended.
+    _claim: File,
 }
 
 impl Running {
@@ -54,6 +57,7 @@ impl Running {
 /// When the folder cannot be used or a port cannot be had.
 pub async fn start(options: Options) -> Result<Running, Error> {
     let Options { data, listen, console, host, names } = options;
+    let claim = claim(&data)?;
     let (listener, address) = bind(listen).await?;
     let console = match console {
         Some(address) if !address.ip().is_loopback() => {
@@ -91,7 +95,27 @@ pub async fn start(options: Options) -> Result<Running, Error> {
         });
         address
     });
-    Ok(Running { control, admin_secret, console, stop, tasks })
+    Ok(Running { control, admin_secret, console, stop, tasks, _claim: claim })
+}
+
+/// Two control planes on one folder would send nodes and operators to whichever began last. The lock goes with the process.
+fn claim(data: &Path) -> Result<File, Error> {
+    let failed = |operation: &str, source| Error::Io { operation: format!("{operation} {}", data.display()), source };
+    std::fs::create_dir_all(data).map_err(|source| failed("make the data folder", source))?;
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(data.join("lock"))
+        .map_err(|source| failed("open the lock in", source))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let message = "another control plane runs on it: stop it first, or name another --data-dir";
+            Err(failed("use the data folder", std::io::Error::other(message)))
+        }
+        Err(TryLockError::Error(source)) => Err(failed("lock the data folder", source)),
+    }
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
