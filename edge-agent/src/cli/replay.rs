@@ -22,7 +22,7 @@ pub(super) struct Args {
     #[arg(value_name = "FILE.csv")]
     file: PathBuf,
     /// The topic to publish to.
-    #[arg(long, value_name = "TOPIC")]
+    #[arg(long, value_name = "TOPIC", value_parser = topic)]
     topic: String,
     /// `max`, `realtime`, or so many times as fast as it was recorded, such as `60x`.
     #[arg(long, default_value = "max", value_name = "SPEED")]
@@ -30,6 +30,14 @@ pub(super) struct Args {
     /// The broker, such as mqtt://127.0.0.1:1883; without it that of the node's configuration.
     #[arg(long, value_name = "URL")]
     broker: Option<String>,
+}
+
+/// A topic to publish to, not a filter: the client would refuse it again and again.
+fn topic(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(['+', '#', '\0']) {
+        return Err(format!("{text:?} is no topic to publish to: expected one without + and #"));
+    }
+    Ok(text.to_owned())
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
