@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
+use shared::{digest::Digest, id::ApprovalId};
 
 use super::{Context, Failure, local::Local, output};
 
@@ -16,7 +17,7 @@ Examples:
 pub(super) struct Args {
     /// The approval; without it, all that wait are listed.
     #[arg(value_name = "ID")]
-    id: Option<String>,
+    id: Option<ApprovalId>,
     /// Approve what is proposed.
     #[arg(long, requires_all = ["id", "by"], conflicts_with = "no")]
     yes: bool,
@@ -31,17 +32,17 @@ pub(super) struct Args {
     comment: Option<String>,
     /// The digest of what you saw; without it the proposal as it stands is shown and answered.
     #[arg(long, value_name = "DIGEST")]
-    shown: Option<String>,
+    shown: Option<Digest>,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
     let local = Local::find(&context.config()?)?;
-    let Some(id) = &args.id else { return list(&local, context) };
+    let Some(id) = args.id else { return list(&local, context) };
     let approval = local.get(&format!("/api/v1/approvals/{id}"))?;
     if !args.yes && !args.no {
         return show(&approval, context);
     }
-    let shown = args.shown.clone().map_or_else(|| approval["shown"].clone(), Value::String);
+    let shown = args.shown.map_or_else(|| approval["shown"].clone(), |shown| json!(shown));
     if !context.json {
         show(&approval, context)?;
     }

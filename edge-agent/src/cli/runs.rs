@@ -9,6 +9,8 @@ use shared::{id::RunId, wire::v1::RunSummary};
 use super::{Context, Failure, output};
 use crate::store::{self, runs};
 
+const STATUSES: [&str; 7] = ["pending", "running", "waiting", "parked", "completed", "faulted", "cancelled"];
+
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -19,8 +21,8 @@ pub(super) struct Args {
     /// One run; without it the newest are listed.
     #[arg(value_name = "RUN")]
     run: Option<String>,
-    /// Only runs in this status: pending, running, waiting, parked, completed, faulted, cancelled.
-    #[arg(long, value_name = "STATUS")]
+    /// Only runs in this status.
+    #[arg(long, value_name = "STATUS", value_parser = STATUSES)]
     status: Option<String>,
     /// Only runs of this workflow, `namespace/name`.
     #[arg(long, value_name = "WORKFLOW")]
