@@ -133,7 +133,13 @@ fn examine(args: &Args, context: &Context) -> Report {
                 }
             }
         }
-        Err(_) => checks.push(Check::warning("store", "there is none yet", "it is made at the first `edge-agent run`")),
+        Err(_) if !config.store_path().exists() => {
+            checks.push(Check::warning("store", "there is none yet", "it is made at the first `edge-agent run`"));
+        }
+        Err(error) => {
+            let reason = format!("{:#}", anyhow::Error::new(error));
+            checks.push(Check::broken("store", reason, "restore the data folder from a backup"));
+        }
     }
     Report { checks, feeds }
 }
