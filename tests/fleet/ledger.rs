@@ -166,6 +166,13 @@ async fn a_fork_is_refused_with_the_nodes_own_signature_as_evidence() {
 }
 
 #[tokio::test]
+async fn a_fork_of_the_same_length_is_seen_before_it_grows() {
+    let cloud = Cloud::start().await;
+    let _node = with_history(&cloud, &["a", "forged", "c"]).await;
+    assert_eq!(alarm(&cloud).await.kind, "fork");
+}
+
+#[tokio::test]
 async fn a_ledger_that_lost_entries_is_refused() {
     let cloud = Cloud::start().await;
     let _node = with_history(&cloud, &["a"]).await;

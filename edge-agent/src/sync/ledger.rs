@@ -1,6 +1,9 @@
 //! The ledger's signed heads, and shipping what lies past the control plane's cursor.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use rusqlite::{Connection, params};
 use shared::{
@@ -64,6 +67,9 @@ pub(super) struct Shipper {
     signer: Signer,
     node: NodeName,
     witness: VerifierKey,
+    /// Whether the control plane has taken a head of this process. Until then as many entries as it has may be other
+    /// entries: the store may have been put back from a copy.
+    proven: AtomicBool,
 }
 
 /// One request's worth of the ledger.
@@ -75,16 +81,28 @@ struct Batch {
 
 impl Shipper {
     pub(super) fn new(client: Client, store: Store, signer: Signer, member: &Membership) -> Self {
-        Self { client, store, signer, node: member.node.clone(), witness: member.witness_key.clone() }
+        Self {
+            client,
+            store,
+            signer,
+            node: member.node.clone(),
+            witness: member.witness_key.clone(),
+            proven: AtomicBool::new(false),
+        }
     }
 
     /// Ships all that the control plane does not have. Answers the cursor in the end.
     pub(super) async fn ship(&self, mut cursor: LedgerCursor) -> Result<LedgerCursor, Error> {
-        while cursor.halted.is_none() && cursor.next != *self.store.ledger_size().borrow() {
+        let settled = |cursor: &LedgerCursor| {
+            let size = *self.store.ledger_size().borrow();
+            cursor.next == size && (size == 0 || self.proven.load(Ordering::Relaxed))
+        };
+        while cursor.halted.is_none() && !settled(&cursor) {
             let Batch { request, tail } = self.batch(cursor.next).await?;
             let answer: LedgerAnswer = self.client.post("ship the ledger", LEDGER_PATH, &request, ANSWER_MAX).await?;
             if answer.cursor.halted.is_none() && answer.cursor.next == tail.size() {
                 answer.head.cosigned_by(&self.witness)?;
+                self.proven.store(true, Ordering::Relaxed);
                 let head = answer.head;
                 self.store
                     .write("note how far the ledger was shipped", move |tx| {
