@@ -8,7 +8,7 @@ mod world;
 use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
-use story::{Screen, Story};
+use story::{Pace, Screen, Story};
 use tokio::signal::unix::{SignalKind, signal};
 use world::{World, binaries::Binaries};
 
@@ -27,9 +27,22 @@ struct Cli {
     /// Give a person this many seconds to answer in the console before the demo answers.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     person: u64,
+    /// A scene stands for at least this many seconds; by default 20 at a terminal, else 0.
+    #[arg(long, value_name = "SECONDS")]
+    pace: Option<u64>,
     /// Where stores and logs go; a folder that does not exist yet. Without it they are gone afterwards.
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
+}
+
+/// With six scenes, the story takes about two minutes.
+const READING_SECONDS: u64 = 20;
+
+impl Cli {
+    fn pace(&self) -> Pace {
+        let scene = self.pace.unwrap_or_else(|| if std::io::stdout().is_terminal() { READING_SECONDS } else { 0 });
+        Pace { scene: Duration::from_secs(scene), person: Duration::from_secs(self.person) }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -83,7 +96,7 @@ async fn demo(cli: &Cli) -> anyhow::Result<ExitCode> {
         () = &mut asked_to_end => return Ok(ExitCode::from(130)),
     };
     offer(&screen, &started);
-    let mut story = Story::new(started, screen, Duration::from_secs(cli.person));
+    let mut story = Story::new(started, screen, cli.pace());
     let told = tokio::select! {
         told = story.tell() => Some(told),
         () = &mut asked_to_end => None,

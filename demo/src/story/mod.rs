@@ -18,13 +18,21 @@ pub struct Story {
     pub world: World,
     screen: Screen,
     missing: Vec<String>,
+    pace: Pace,
+}
+
+/// How fast the story is told.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// The least time from one scene's title to the next: what it takes to read the scene and to look at the pages.
+    pub scene: Duration,
     /// How long a person may answer first, before the demo answers.
-    patience: Duration,
+    pub person: Duration,
 }
 
 impl Story {
-    pub fn new(world: World, screen: Screen, patience: Duration) -> Self {
-        Self { world, screen, missing: Vec::new(), patience }
+    pub fn new(world: World, screen: Screen, pace: Pace) -> Self {
+        Self { world, screen, missing: Vec::new(), pace }
     }
 
     /// Tells it all. What was expected and not seen is the answer; none of it is told again.
@@ -32,14 +40,22 @@ impl Story {
     /// # Errors
     /// When a program ended by itself, so that going on makes no sense.
     pub async fn tell(&mut self) -> anyhow::Result<Vec<String>> {
-        self.fleet_joins().await?;
-        self.normal_running().await?;
-        self.fault_is_found_and_acted_upon().await?;
-        self.records_stay_or_go().await?;
-        self.uplink_is_cut().await?;
+        self.paced(Self::fleet_joins).await?;
+        self.paced(Self::normal_running).await?;
+        self.paced(Self::fault_is_found_and_acted_upon).await?;
+        self.paced(Self::records_stay_or_go).await?;
+        self.paced(Self::uplink_is_cut).await?;
         self.link_is_back().await?;
         self.command_arrived_once();
         Ok(std::mem::take(&mut self.missing))
+    }
+
+    /// Tells a scene, and lets it stand for as long as it takes to read.
+    async fn paced(&mut self, scene: impl AsyncFnOnce(&mut Self) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let next = tokio::time::Instant::now() + self.pace.scene;
+        scene(self).await?;
+        tokio::time::sleep_until(next).await;
+        self.world.check()
     }
 
     /// Looks until something is there, and says what was seen. `None`, and remembered, when it is not there within `limit`.

@@ -136,14 +136,14 @@ impl Story {
     /// Approves as the demo's operator, unless a person was quicker.
     async fn answer_at_the_console(&mut self, question: &Value) -> anyhow::Result<()> {
         let id = text(&question["approval"]).to_owned();
-        if !self.patience.is_zero() {
+        if !self.pace.person.is_zero() {
             self.screen.say(&format!(
                 "Your turn: answer at {}/approvals. The demo answers in {} s.",
                 self.world.control.console,
-                self.patience.as_secs()
+                self.pace.person.as_secs()
             ));
             let waiting = self.screen.waiting("waiting for you");
-            let deadline = tokio::time::Instant::now() + self.patience;
+            let deadline = tokio::time::Instant::now() + self.pace.person;
             while tokio::time::Instant::now() < deadline {
                 let open = self.world.control.operator.get("/approvals").await?;
                 if !open.as_array().into_iter().flatten().any(|one| one["question"]["approval"] == *id) {
