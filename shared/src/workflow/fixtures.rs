@@ -54,10 +54,9 @@ fn the_public_examples_pass_the_check() {
 fn our_own_designs_pass_but_for_what_comes_later() {
     let Some(documents) = documents("design/examples") else { return };
     for (name, text) in documents {
-        let problems = super::Workflow::parse(&name, &text).unwrap_err().0;
+        let problems = super::Workflow::parse(&name, &text).err().map(|problems| problems.0).unwrap_or_default();
         for problem in problems {
-            let later = ["there is no function `", "`embed`: "];
-            assert!(later.iter().any(|start| problem.message.starts_with(start)), "{problem}");
+            assert!(problem.message.starts_with("`embed`: "), "{problem}");
         }
     }
 }

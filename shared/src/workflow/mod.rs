@@ -7,9 +7,12 @@ pub mod expression;
 #[cfg(test)]
 mod fixtures;
 pub mod schedule;
+pub mod secret;
 mod source;
 
 use std::sync::Arc;
+
+use serde_json::Value;
 
 use crate::{
     digest::Digest,
@@ -68,6 +71,13 @@ impl Workflow {
     pub const fn digest(&self) -> Digest {
         self.digest
     }
+
+    /// A problem with what stands at this JSON pointer, with its place in the text; `file` is what it calls the text.
+    #[must_use]
+    pub fn problem(&self, file: &str, pointer: &str, message: impl Into<String>) -> Problem {
+        let path: Vec<String> = pointer.split('/').skip(1).map(unescape).collect();
+        problem_at(file, &self.text, &path, Side::Key, message.into())
+    }
 }
 
 /// Reads the text into types: everything that the language's schema forbids is found here.
@@ -81,6 +91,10 @@ fn read_definition(file: &str, yaml: &str) -> Result<Definition, Problems> {
         let message = "expected a workflow: an object with `document` and `do`".to_owned();
         return Err(one(problem_at(file, yaml, &[], Side::Value, message)));
     }
+    if let Some(path) = marked(&value) {
+        let message = "this text has characters that are reserved (U+10FFF8, U+10FFF9): expected none".to_owned();
+        return Err(one(problem_at(file, yaml, &path, Side::Key, message)));
+    }
     let definition: Definition =
         source::decode(&value).map_err(|(path, side, message)| one(problem_at(file, yaml, &path, side, message)))?;
     // What the types did not keep was there in vain: a `null`, or a list that serde took for an object.
@@ -88,12 +102,30 @@ fn read_definition(file: &str, yaml: &str) -> Result<Definition, Problems> {
     if let Some(path) = source::first_difference(&value, &written) {
         let pointer: String = path.iter().map(|segment| format!("/{}", escape(segment))).collect();
         let message = match value.pointer(&pointer) {
-            Some(serde_json::Value::Null) => "`null` is not allowed here: leave the key out".to_owned(),
+            Some(Value::Null) => "`null` is not allowed here: leave the key out".to_owned(),
             _ => "expected an object".to_owned(),
         };
         return Err(one(problem_at(file, yaml, &path, Side::Key, message)));
     }
     Ok(definition)
+}
+
+/// The path of the first text that looks like a reference to a secret.
+fn marked(value: &Value) -> Option<Vec<String>> {
+    let below = |step: String, value: &Value| Some([vec![step], marked(value)?].concat());
+    match value {
+        Value::String(text) => secret::is_marked(text).then(Vec::new),
+        Value::Array(items) => items.iter().enumerate().find_map(|(index, item)| below(index.to_string(), item)),
+        Value::Object(map) => map.iter().find_map(|(key, value)| {
+            if secret::is_marked(key) { Some(vec![key.clone()]) } else { below(key.clone(), value) }
+        }),
+        _ => None,
+    }
+}
+
+/// The name that a segment of a JSON pointer stands for.
+fn unescape(segment: &str) -> String {
+    segment.replace("~1", "/").replace("~0", "~")
 }
 
 /// A segment of a JSON pointer (RFC 6901).

@@ -11,6 +11,7 @@ use shared::{
     label::Label,
     ledger::entry::{Content, Fact},
     time::Timestamp,
+    workflow::secret,
 };
 
 /// Names one effect for ever: the run and the task's place with iterations, such as `01J...:/do/2/each#3/do/0/ask`.
@@ -49,8 +50,11 @@ pub struct Call {
     pub task: String,
     /// `namespace/name:version` of the workflow.
     pub workflow: String,
-    /// The built-in function without version and catalog: `infer`, `embed`, `classify`, `retrieve`, `approve`, `publish`, `http`.
+    /// The built-in function without version and catalog (`infer`, `http`, `openapi`, ..), or what a `run` task runs:
+    /// `shell`, `script`, `container`, `workflow`.
     pub function: String,
+    /// The arguments, evaluated. Secrets stand in them as references: `shared::workflow::secret::resolve` puts values in
+    /// their place, in the moment of performing and nowhere else.
     pub input: Value,
     /// The join of the labels of all that flowed into the run so far.
     pub label: Label,
@@ -138,8 +142,8 @@ pub mod kind {
     /// The types that the DSL names.
     pub const STANDARD: &[(&str, u16)] =
         &[CONFIGURATION, VALIDATION, EXPRESSION, AUTHENTICATION, AUTHORIZATION, TIMEOUT, COMMUNICATION, RUNTIME];
-    /// Not one of the DSL's: a run outgrew what it may hold, see `engine::limit`.
-    pub const LIMIT: (&str, u16) = ("https://skerry.io/errors/limit", 413);
+    /// A run outgrew what it may hold or do, see `engine::limit`: the DSL's type for it, with a status of its own.
+    pub const LIMIT: (&str, u16) = ("https://serverlessworkflow.io/spec/1.0.0/errors/runtime", 413);
     pub const RUNTIME: (&str, u16) = ("https://serverlessworkflow.io/spec/1.0.0/errors/runtime", 500);
 }
 
@@ -148,6 +152,23 @@ impl Error {
     pub fn new(kind: (&str, u16), detail: impl Into<String>) -> Self {
         let title = kind.0.rsplit('/').next().map(str::to_owned);
         Self { kind: kind.0.to_owned(), status: kind.1, title, detail: Some(detail.into()), instance: None }
+    }
+
+    /// The error of a call, which may quote what came from outside: it refers to no secret.
+    #[must_use]
+    pub fn harmless(self) -> Self {
+        let text = |text: String| match secret::neutralised(Value::String(text)) {
+            Value::String(text) => text,
+            _ => String::new(),
+        };
+        let Self { kind, status, title, detail, instance } = self;
+        Self {
+            kind: text(kind),
+            status,
+            title: title.map(text),
+            detail: detail.map(text),
+            instance: instance.map(text),
+        }
     }
 
     /// The error as expressions see it.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use shared::{
     time::Timestamp,
     workflow::{
-        definition::{Duration, Schema, SchemaSource},
+        definition::{Definition, Duration, Schema, SchemaSource},
         expression::{EvaluateError, Expressions},
     },
 };
@@ -84,6 +84,15 @@ impl<'a> Scope<'a> {
         self.expressions().transform(value, dot, &|name| self.variable(name)).map_err(failed)
     }
 
+    /// The names of the variables that an expression needs.
+    pub fn needed(&self, text: &str) -> Result<Vec<String>, Error> {
+        self.expressions().variables(text).map_err(failed)
+    }
+
+    pub fn definition(&self) -> &Definition {
+        self.state.workflow.definition()
+    }
+
     fn expressions(&self) -> &Expressions {
         self.state.workflow.expressions()
     }
@@ -97,7 +106,8 @@ impl<'a> Scope<'a> {
         Duration::span_of(&value).map_err(|error| Error::new(kind::EXPRESSION, error.to_string()))
     }
 
-    fn variable(&self, name: &str) -> Option<Value> {
+    /// What a variable is here; `None` when there is none of this name. Those of secrets are the expressions' own.
+    pub fn variable(&self, name: &str) -> Option<Value> {
         match name {
             "context" => Some(Value::clone(&self.state.context)),
             "input" if self.has_input => self.frame.map(|frame| Value::clone(&self.state.task(frame).input)),

@@ -16,12 +16,16 @@ pub mod support;
 mod task;
 mod turn;
 
-use shared::time::Timestamp;
+use std::sync::Arc;
+
+use serde_json::Value;
+use shared::{label::Label, time::Timestamp, workflow::secret};
 
 pub use command::{Command, Rejection};
 pub use effect::Effect;
 pub use record::{Ending, Record};
 pub use state::{Phase, State};
+pub use task::run::WORKFLOW as RUN_WORKFLOW;
 
 /// What a decision gives: what to remember, then what to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,17 +49,18 @@ pub fn decide(state: &State, command: Command, now: Timestamp) -> Result<Step, R
     let mut turn = turn::Turn::new(state.clone(), now);
     match command {
         Command::Start { .. } if *state.phase() == Phase::Running => return Err(Rejection::AlreadyStarted),
-        Command::Start { input, label } => turn.begin(input, label),
+        Command::Start { input, label } => turn.begin(harmless(input), label),
         Command::Complete { ask, output, label } => {
             let task = turn.answered(ask, label).ok_or(Rejection::NotAsked(ask))?;
+            let output = secret::neutralised(output);
             match limit::check("the output of the call", &output) {
-                Ok(()) => turn.end(task, output.into(), None),
+                Ok(()) => task::answered(&mut turn, task, output),
                 Err(error) => turn.fail(task, error),
             }
         }
         Command::Fail { ask, error } => {
-            let task = turn.answered(ask, shared::label::Label::default()).ok_or(Rejection::NotAsked(ask))?;
-            turn.fail(task, error);
+            let task = turn.answered(ask, Label::default()).ok_or(Rejection::NotAsked(ask))?;
+            turn.fail(task, error.harmless());
         }
         Command::Wake => turn.wake(),
         Command::Continue => turn.go_on(),
@@ -63,6 +68,11 @@ pub fn decide(state: &State, command: Command, now: Timestamp) -> Result<Step, R
     }
     turn.run();
     Ok(turn.step(state))
+}
+
+/// What comes from outside refers to no secret.
+fn harmless(value: Arc<Value>) -> Arc<Value> {
+    if secret::any_marked(&value) { Arc::new(secret::neutralised(Value::clone(&value))) } else { value }
 }
 
 #[cfg(test)]

@@ -22,8 +22,8 @@ pub fn check(file: &str, workflow: &Workflow) -> Result<(), Problems> {
     if let Some(schedule) = &definition.schedule {
         found.extend(check_schedule(schedule));
     }
-    for extension in definition.extensions() {
-        let field = format!("/use/extensions/{}", extension.name);
+    for (index, extension) in definition.extensions().enumerate() {
+        let field = format!("/use/extensions/{index}/{}", extension.name);
         found.push((field, "extensions are not supported by this version of the engine".to_owned()));
     }
     let functions = definition.uses.iter().flat_map(|uses| uses.functions.iter().flatten());
@@ -34,8 +34,10 @@ pub fn check(file: &str, workflow: &Workflow) -> Result<(), Problems> {
     if found.is_empty() {
         return Ok(());
     }
-    let problem = |(field, message)| Problem { file: file.to_owned(), line: None, column: None, field, message };
-    Err(Problems(found.into_iter().map(problem).collect()))
+    let problem = |(field, message): (String, String)| workflow.problem(file, &field, message);
+    let mut problems: Vec<Problem> = found.into_iter().map(problem).collect();
+    problems.sort_by_key(|problem| (problem.line, problem.column));
+    Err(Problems(problems))
 }
 
 /// Whether a call that no function of `use.functions` takes is one of a built-in function.
@@ -81,7 +83,7 @@ fn check_list(definition: &Definition, pointer: &str, tasks: &[Item<Task>], foun
 
 fn check_task(definition: &Definition, pointer: &str, task: &Task, found: &mut Found) {
     match &task.kind {
-        Kind::Listen(_) | Kind::Run(_) => {
+        Kind::Listen(_) => {
             let message = format!("`{}` is not supported by this version of the engine", task.kind.key());
             found.push((pointer.to_owned(), message));
         }
@@ -96,6 +98,12 @@ fn check_task(definition: &Definition, pointer: &str, task: &Task, found: &mut F
             let handlers = attempt.catch.tasks.as_deref().unwrap_or_default();
             check_list(definition, &format!("{pointer}/catch/do"), handlers, found);
         }
-        Kind::Call(_) | Kind::Emit(_) | Kind::Raise(_) | Kind::Set(_) | Kind::Switch(_) | Kind::Wait(_) => {}
+        Kind::Call(_)
+        | Kind::Emit(_)
+        | Kind::Raise(_)
+        | Kind::Run(_)
+        | Kind::Set(_)
+        | Kind::Switch(_)
+        | Kind::Wait(_) => {}
     }
 }

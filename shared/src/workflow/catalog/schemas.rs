@@ -10,23 +10,138 @@ pub(super) type Entry = (&'static str, bool, &'static [&'static str], Value, Val
 pub(super) fn all() -> Vec<Entry> {
     vec![
         a2a(),
+        agent(),
         approve(),
         asyncapi(),
         classify(),
         embed(),
         grpc(),
+        guard(),
         http(),
         infer(),
         mcp(),
         openapi(),
         publish(),
+        query(),
+        remember(),
+        rerank(),
         retrieve(),
+        upsert(),
     ]
 }
 
 /// An object with these properties and no others.
 fn object(required: &[&str], properties: Value) -> Value {
     json!({"type": "object", "required": required, "additionalProperties": false, "properties": properties})
+}
+
+fn agent() -> Entry {
+    let tool = object(
+        &[],
+        json!({
+            "function": {"type": "string"}, "mcp": {"type": "object"}, "workflow": {"type": "string"},
+            "name": {"type": "string"}, "description": {"type": "string"}, "with": {"type": "object"},
+        }),
+    );
+    let limits = object(
+        &[],
+        json!({
+            "turns": {"type": "integer", "minimum": 1, "maximum": 256},
+            "tokens": {"type": "integer", "minimum": 1},
+            "costUsd": {"type": "number", "minimum": 0},
+            "time": {"type": "string", "format": "duration"},
+        }),
+    );
+    let input = object(
+        &["name", "goal"],
+        json!({
+            "name": {"type": "string", "minLength": 1},
+            "owner": {"type": "string"},
+            "goal": {"type": "string"},
+            "input": {},
+            "instructions": {"type": "string"},
+            "model": {"type": ["string", "array"], "items": {"type": "string"}},
+            "tools": {"type": "array", "items": {"anyOf": [{"type": "string"}, tool]}, "maxItems": 64},
+            "limits": limits,
+            "schema": {"type": ["object", "boolean"]},
+            "offline": {"enum": ["refuse", "local", "degrade", "park"]},
+        }),
+    );
+    let output = json!({"type": "object", "required": ["output", "turns", "ended"], "properties": {
+        "output": {}, "turns": {"type": "integer"}, "ended": {"type": "string"}, "usage": {"type": "object"},
+    }});
+    ("agent", false, &[], input, output)
+}
+
+fn guard() -> Entry {
+    let input = object(
+        &["content"],
+        json!({
+            "content": {},
+            "policy": {"type": "string"},
+            "checks": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+            "sources": {"type": "array", "items": passage()},
+        }),
+    );
+    let finding = json!({"type": "object", "required": ["check"], "properties": {"check": {"type": "string"}}});
+    let output = json!({"type": "object", "required": ["allowed", "content", "findings"], "properties": {
+        "allowed": {"type": "boolean"}, "content": {}, "findings": {"type": "array", "items": finding},
+    }});
+    ("guard", false, &[], input, output)
+}
+
+fn query() -> Entry {
+    let input = object(
+        &["collection"],
+        json!({
+            "collection": {"type": "string", "minLength": 1},
+            "where": {"type": "object"},
+            "orderBy": {"type": "string"},
+            "descending": {"type": "boolean"},
+            "limit": {"type": "integer", "minimum": 1, "maximum": 10_000},
+        }),
+    );
+    let rows = json!({"type": "array", "items": {"type": "object"}});
+    ("query", false, &[], input, object(&["rows"], json!({"rows": rows})))
+}
+
+fn upsert() -> Entry {
+    let input = object(
+        &["collection", "key", "rows"],
+        json!({
+            "collection": {"type": "string", "minLength": 1},
+            "key": {"type": "string", "minLength": 1},
+            "rows": {"type": ["string", "array"], "items": {"type": "object"}, "maxItems": 10_000},
+        }),
+    );
+    ("upsert", false, &[], input, object(&["written"], json!({"written": {"type": "integer"}})))
+}
+
+fn remember() -> Entry {
+    let input = object(
+        &["text"],
+        json!({
+            "text": {"type": "string", "minLength": 1},
+            "index": {"type": "string"},
+            "id": {"type": "string"},
+            "metadata": {"type": "object"},
+            "keepFor": {"type": "string", "format": "duration"},
+        }),
+    );
+    ("remember", false, &[], input, object(&["id"], json!({"id": {"type": "string"}})))
+}
+
+fn rerank() -> Entry {
+    let input = object(
+        &["query", "passages"],
+        json!({
+            "query": {"type": "string"},
+            "passages": {"type": ["string", "array"], "items": passage(), "maxItems": 256},
+            "topK": {"type": "integer", "minimum": 1, "maximum": 100},
+        }),
+    );
+    let output = object(&["passages"], json!({"passages": {"type": "array", "items": passage()}}));
+    ("rerank", false, &[], input, output)
 }
 
 fn approve() -> Entry {
@@ -189,7 +304,7 @@ fn openapi() -> Entry {
             "redirect": {"type": "boolean"},
         }),
     );
-    ("openapi", false, &[], input, json!({}))
+    ("openapi", true, &[], input, json!({}))
 }
 
 fn grpc() -> Entry {
@@ -206,7 +321,7 @@ fn grpc() -> Entry {
         &["proto", "service", "method"],
         json!({"proto": resource(), "service": service, "method": {"type": "string"}, "arguments": {"type": "object"}}),
     );
-    ("grpc", false, &[], input, json!({}))
+    ("grpc", true, &[], input, json!({}))
 }
 
 fn asyncapi() -> Entry {
@@ -247,7 +362,7 @@ fn asyncapi() -> Entry {
             "authentication": {"type": "object"},
         }),
     );
-    ("asyncapi", false, &["message", "subscription"], input, json!({}))
+    ("asyncapi", true, &["message", "subscription"], input, json!({}))
 }
 
 fn mcp() -> Entry {
@@ -268,7 +383,7 @@ fn mcp() -> Entry {
         "transport": {"type": "object"},
         "client": {"type": "object", "required": ["name", "version"]},
     }});
-    ("mcp", false, &[], input, json!({}))
+    ("mcp", true, &[], input, json!({}))
 }
 
 fn a2a() -> Entry {

@@ -164,11 +164,10 @@ impl Checker<'_> {
                 }
             });
         }
-        let secrets = uses.secrets.as_deref().unwrap_or_default();
         for (name, authentication) in uses.authentications.iter().flatten() {
             self.at(&["authentications", name], |checker| {
                 checker.part(authentication, TASK);
-                checker.secret(authentication, secrets);
+                checker.secret(authentication, checker.definition.secrets());
             });
         }
     }

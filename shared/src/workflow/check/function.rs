@@ -18,10 +18,7 @@ impl Checker<'_> {
             let of_loop = [name("item").unwrap_or("item"), name("at").unwrap_or("index")];
             let known = if foreach.is_some() { &of_loop[..] } else { &[] };
             self.knowing(known, |checker| checker.at(&["with"], |checker| checker.part(with, TASK)));
-            if let Some(Value::String(name)) = with.get("endpoint").and_then(|e| e.pointer("/authentication/use")) {
-                let named = crate::workflow::definition::Authentication::Named(name.clone());
-                self.at(&["with", "endpoint", "authentication"], |checker| checker.authentication(&named));
-            }
+            self.at(&["with"], |checker| checker.authentications(&Value::Object(with.clone())));
         }
         if self.definition.function(&call.function).is_some() {
             return;

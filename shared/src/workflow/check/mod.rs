@@ -10,7 +10,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    definition::{Authentication, Definition, Duration, Export, ExternalResource, Input, Output, Schema, SchemaSource},
+    definition::{
+        self, Authentication, Definition, Duration, Export, ExternalResource, Input, Output, Schema, SchemaSource,
+    },
     expression::{self, Expressions},
     source::Side,
 };
@@ -86,11 +88,17 @@ impl Checker<'_> {
         if expression::body(text).is_none() && text.contains("${") {
             return self.wrong(MIXED);
         }
-        let needed: Vec<String> = match self.expressions.add(text) {
-            Ok(compiled) => compiled.variables().map(str::to_owned).collect(),
+        let (needed, secrets): (Vec<String>, Vec<String>) = match self.expressions.add(text) {
+            Ok(compiled) => {
+                (compiled.variables().map(str::to_owned).collect(), compiled.secrets().map(str::to_owned).collect())
+            }
             Err(error) if text.matches("${").count() > 1 => return self.wrong(format!("{MIXED} ({error})")),
             Err(error) => return self.wrong(format!("the expression does not compile: {error}")),
         };
+        let declared = self.definition.secrets();
+        for secret in secrets.iter().filter(|secret| !declared.contains(secret)) {
+            self.wrong(undefined("secret", secret, "use.secrets", declared));
+        }
         for name in needed {
             if site.contains(&name.as_str()) || self.variables.contains(&name) {
                 continue;
@@ -193,15 +201,31 @@ impl Checker<'_> {
 
     fn resource(&mut self, resource: &ExternalResource, site: Site) {
         self.part(resource, site);
-        if let super::definition::Endpoint::Configured(endpoint) = &resource.endpoint
+        if let definition::Endpoint::Configured(endpoint) = &resource.endpoint
             && let Some(authentication) = &endpoint.authentication
         {
             self.at(&["endpoint", "authentication"], |checker| checker.authentication(authentication));
         }
     }
 
-    /// A named authentication must exist.
+    /// Where an address or arguments have an `authentication`, at any depth that the language has one: what it names must
+    /// exist.
+    fn authentications(&mut self, value: &Value) {
+        let Value::Object(map) = value else { return };
+        for (key, value) in map {
+            if key == "authentication" {
+                if let Ok(authentication) = serde_json::from_value::<Authentication>(value.clone()) {
+                    self.at(&[key], |checker| checker.authentication(&authentication));
+                }
+            } else if definition::AUTHENTICATED.contains(&key.as_str()) {
+                self.at(&[key], |checker| checker.authentications(value));
+            }
+        }
+    }
+
+    /// A named authentication must exist, and a secret that one takes its values from.
     fn authentication(&mut self, authentication: &Authentication) {
+        self.secret(authentication, self.definition.secrets());
         let Authentication::Named(name) = authentication else { return };
         let uses = self.definition.uses.as_ref();
         let known: Vec<&String> =

@@ -1,9 +1,14 @@
 //! Tasks: the expressions of each kind, and the names that it refers to.
 
+use serde_json::Value;
+
 use super::{AFTER_TASK, BEFORE_TASK, Checker, Site, TASK, undefined};
-use crate::workflow::definition::{
-    Authentication, Catch, Collection, Common, For, Foreach, Item, Kind, Process, Reference, RetryPolicy, Run, Task,
-    Timeout, Try,
+use crate::workflow::{
+    definition::{
+        Authentication, Catch, Collection, Common, For, Foreach, Item, Kind, Reference, RetryPolicy, Run, Task,
+        Timeout, Try,
+    },
+    expression,
 };
 
 /// What variables are called that have no name in the document.
@@ -46,7 +51,7 @@ impl Checker<'_> {
             }),
             Kind::Run(run) => self.at(&["run"], |checker| checker.run(run)),
             Kind::Set(value) => self.at(&["set"], |checker| match value {
-                serde_json::Value::String(text) => checker.expression(text, TASK),
+                Value::String(text) => checker.expression(text, TASK),
                 object => checker.template(object, TASK),
             }),
             Kind::Switch(cases) => {
@@ -179,27 +184,22 @@ impl Checker<'_> {
     }
 
     fn run(&mut self, run: &Run) {
-        match &run.process {
-            Process::Workflow(subflow) => self.at(&["workflow", "input"], |checker| {
-                checker.part(&subflow.input, TASK);
-            }),
-            // `${ }` inside a program's text is the shell's own business.
-            Process::Shell(shell) => self.at(&["shell"], |checker| {
-                let mut around = shell.clone();
-                around.command = String::new();
-                checker.part(&around, TASK);
-            }),
-            Process::Script(script) => self.at(&["script"], |checker| {
-                let mut around = script.clone();
-                around.code = None;
-                checker.part(&around, TASK);
-            }),
-            Process::Container(container) => self.at(&["container"], |checker| {
-                let mut around = container.clone();
-                around.command = None;
-                checker.part(&around, TASK);
-            }),
-        }
+        let (key, process) = run.process.parts();
+        self.at(&[key], |checker| {
+            let Value::Object(parts) = process else { return };
+            checker.authentications(&Value::Object(parts.clone()));
+            for (part, value) in &parts {
+                match value {
+                    // `${ }` inside a program's text is the program's own business.
+                    Value::String(text) if matches!(part.as_str(), "command" | "code") => {
+                        if expression::body(text).is_some_and(|body| !body.contains("${")) {
+                            checker.at(&[part], |checker| checker.expression(text, TASK));
+                        }
+                    }
+                    value => checker.at(&[part], |checker| checker.template(value, TASK)),
+                }
+            }
+        });
     }
 
     /// A secret that an authentication takes its values from must be declared.

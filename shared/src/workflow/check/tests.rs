@@ -229,7 +229,7 @@ fn a_name_under_use_that_is_not_there() {
 
 #[test]
 fn a_function_that_is_not_there() {
-    let known = "approve, classify, embed, http, infer, publish, retrieve";
+    let known = "approve, asyncapi, classify, embed, grpc, http, infer, mcp, openapi, publish, retrieve";
     assert_eq!(
         problems("do:\n  - a: { call: infr }\n"),
         format!("3:16: /do/0/a/call: there is no function `infr`: expected one of {known}")
@@ -311,4 +311,23 @@ fn a_schema_that_is_none() {
 fn everything_wrong_is_told_at_once_up_to_a_limit() {
     let tasks: String = (0..80).map(|n| format!("  - t{n}: {{ if: nope, wait: PT1S }}\n")).collect();
     assert_eq!(problems(&format!("do:\n{tasks}")).lines().count(), 50);
+}
+
+#[test]
+fn a_secret_that_is_not_declared_and_one_that_is_used_as_a_value() {
+    let task = "do:\n  - a: { set: { x: '${ \"Bearer \" + $secrets.api.key }' } }\n";
+    assert_eq!(problems(task), "3:20: /do/0/a/set/x: secret `api` is not defined: `use.secrets` has none");
+    assert_eq!(problems(&format!("use: {{ secrets: [ api ] }}\n{task}")), "");
+    let whole = "use: { secrets: [ api ] }\ndo:\n  - a: { set: { x: '${ $secrets | tojson }' } }\n";
+    assert!(
+        problems(whole)
+            .starts_with("4:20: /do/0/a/set/x: the expression does not compile: `$secrets` is not a value of its own")
+    );
+    let call = "use: { secrets: [ api ] }\ndo:\n  - a: { call: mcp, with: { method: tools/list, transport: { http: { endpoint: { uri: 'http://h', \
+                authentication: { bearer: { use: other } } } } } } }\n";
+    assert_eq!(
+        problems(call),
+        "4:132: /do/0/a/with/transport/http/endpoint/authentication/bearer/use: secret `other` is not defined: `use.secrets` has api"
+    );
+    assert!(problems("do:\n  - a: { set: { x: \"\\U0010FFF8api\\U0010FFF9\" } }\n").contains("reserved"));
 }

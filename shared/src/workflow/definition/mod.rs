@@ -33,6 +33,10 @@ pub use task::{
     Case, Collection, Common, Emit, EmitEvent, For, Foreach, Fork, Kind, Listen, Loop, Raise, Task, Tasks, Then, Try,
 };
 
+/// The keys under which the arguments of a call have an address, and so perhaps an `authentication`, or another such key.
+pub const AUTHENTICATED: &[&str] =
+    &["document", "endpoint", "http", "proto", "server", "service", "source", "transport", "agentCard"];
+
 /// A whole workflow document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -188,6 +192,12 @@ impl Definition {
     #[must_use]
     pub fn timeout<'a>(&'a self, timeout: &'a Reference<Timeout>) -> Option<&'a Timeout> {
         timeout.resolve(|name| self.uses.as_ref()?.timeouts.as_ref()?.get(name))
+    }
+
+    /// The names of the secrets that the workflow may refer to.
+    #[must_use]
+    pub fn secrets(&self) -> &[String] {
+        self.uses.as_ref().and_then(|uses| uses.secrets.as_deref()).unwrap_or_default()
     }
 
     /// The extensions in the order they are written.

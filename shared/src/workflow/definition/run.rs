@@ -24,6 +24,20 @@ pub enum Process {
     Workflow(Subflow),
 }
 
+impl Process {
+    /// The key that names the kind of process, and what is written under it.
+    #[must_use]
+    pub fn parts(&self) -> (&'static str, Value) {
+        let (key, value) = match self {
+            Self::Container(container) => ("container", serde_json::to_value(container)),
+            Self::Script(script) => ("script", serde_json::to_value(script)),
+            Self::Shell(shell) => ("shell", serde_json::to_value(shell)),
+            Self::Workflow(subflow) => ("workflow", serde_json::to_value(subflow)),
+        };
+        (key, value.unwrap_or_default())
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Returns {

@@ -1,9 +1,36 @@
 //! JSON into jaq's values and back.
 
+use std::{cell::RefCell, collections::BTreeSet};
+
 use jaq_json::{Num, Val};
 use serde_json::{Map, Number, Value};
 
-use super::metered::spend_whole;
+use super::{super::secret, metered::spend_whole};
+
+thread_local! {
+    /// The references to secrets in what was converted for the evaluation that this thread is at.
+    static REFERENCES: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
+}
+
+/// An evaluation begins.
+pub(super) fn forget_references() {
+    REFERENCES.with_borrow_mut(|known| {
+        if !known.is_empty() {
+            known.clear()
+        }
+    });
+}
+
+/// The references to secrets that the evaluation was given.
+pub(super) fn known_references() -> BTreeSet<String> {
+    REFERENCES.with_borrow(Clone::clone)
+}
+
+fn note_references(text: &str) {
+    if secret::is_marked(text) {
+        REFERENCES.with_borrow_mut(|known| known.extend(secret::references(text).map(str::to_owned)));
+    }
+}
 
 /// What fits into a database row and an event; a result beyond it is a mistake.
 const RESULT_BYTES_MAX: usize = 4 << 20;
@@ -22,7 +49,10 @@ pub(super) fn from_json(value: &Value) -> Val {
         } else {
             Num::Float(number.as_f64().unwrap_or(f64::NAN))
         }),
-        Value::String(text) => Val::utf8_str(text.clone().into_bytes()),
+        Value::String(text) => {
+            note_references(text);
+            Val::utf8_str(text.clone().into_bytes())
+        }
         Value::Array(items) => items.iter().map(from_json).collect(),
         Value::Object(map) => Val::obj(
             map.iter().map(|(key, value)| (Val::utf8_str(key.clone().into_bytes()), from_json(value))).collect(),

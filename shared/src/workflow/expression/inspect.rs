@@ -26,6 +26,12 @@ pub enum Forbidden {
     Endless { name: &'static str, expected: &'static str },
     #[error("brackets are nested more than {BRACKETS_MAX} deep")]
     Nesting,
+    #[error(
+        "`$secrets` is not a value of its own: expected `$secrets.NAME` or `$secrets.NAME.KEY`, with names as they are written"
+    )]
+    Secrets,
+    #[error("`$secrets.{name}` is used whole and by key: expected one of the two in one expression")]
+    SecretTwice { name: String },
 }
 
 /// What the engine must know of an expression.
@@ -34,6 +40,8 @@ pub(super) struct Inspected<'s> {
     /// The variables that it does not bind itself, with the `$`, each once.
     pub variables: Vec<&'s str>,
     pub loops: bool,
+    /// The secrets that it refers to, each with the key inside it.
+    pub secrets: Vec<(&'s str, Option<&'s str>)>,
 }
 
 /// Reads the text.
@@ -87,7 +95,24 @@ pub(super) fn syntax(text: &str, expected: &str, rest: &str) -> CompileError {
 pub(super) fn inspect<'s>(term: &Term<&'s str>) -> Result<Inspected<'s>, Forbidden> {
     let mut walk = Walk { found: Inspected::default(), bound: Vec::new(), functions: Vec::new(), bounded: 0 };
     walk.term(term)?;
+    let secrets = &walk.found.secrets;
+    let whole = |name: &str| secrets.iter().any(|(other, key)| *other == name && key.is_none());
+    if let Some((name, _)) = secrets.iter().find(|(name, key)| key.is_some() && whole(name)) {
+        return Err(Forbidden::SecretTwice { name: (*name).to_owned() });
+    }
     Ok(walk.found)
+}
+
+/// The variable that holds the secrets.
+pub(super) const SECRETS: &str = "$secrets";
+
+/// The name that a step of a path is, if it stands there as it is.
+fn plain<'s>(part: &Part<Term<&'s str>>) -> Option<&'s str> {
+    let Part::Index(Term::Str(None, parts)) = part else { return None };
+    match parts.as_slice() {
+        [StrPart::Str(name)] if !name.is_empty() && !name.contains('.') => Some(name),
+        _ => None,
+    }
 }
 
 struct Walk<'s> {
@@ -140,6 +165,7 @@ impl<'s> Walk<'s> {
             }
             Term::Def(definitions, inner) => self.definitions(definitions, inner),
             Term::Call(name, arguments) => self.call(name, arguments),
+            Term::Var(name) if *name == SECRETS && !self.bound.contains(name) => Err(Forbidden::Secrets),
             Term::Var(name) => {
                 if !self.bound.contains(name) && !self.found.variables.contains(name) {
                     self.found.variables.push(name);
@@ -147,10 +173,30 @@ impl<'s> Walk<'s> {
                 Ok(())
             }
             Term::Path(inner, path) => {
-                self.term(inner)?;
+                match &**inner {
+                    Term::Var(name) if *name == SECRETS && !self.bound.contains(name) => self.secret(path)?,
+                    inner => self.term(inner)?,
+                }
                 self.path(path)
             }
         }
+    }
+
+    /// `$secrets.name` or `$secrets.name.key`: which secrets a workflow uses must be known before it runs.
+    fn secret(&mut self, path: &Path<Term<&'s str>>) -> Result<(), Forbidden> {
+        let found = match path.0.as_slice() {
+            [(name, _)] => plain(name).map(|name| (name, None)),
+            [(name, _), (key, _)] => plain(name).zip(plain(key)).map(|(name, key)| (name, Some(key))),
+            _ => None,
+        };
+        let found = found.ok_or(Forbidden::Secrets)?;
+        if !self.found.variables.contains(&SECRETS) {
+            self.found.variables.push(SECRETS);
+        }
+        if !self.found.secrets.contains(&found) {
+            self.found.secrets.push(found);
+        }
+        Ok(())
     }
 
     fn path(&mut self, path: &Path<Term<&'s str>>) -> Result<(), Forbidden> {

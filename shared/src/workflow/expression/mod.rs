@@ -9,6 +9,7 @@ mod metered;
 mod template;
 
 use std::{
+    collections::BTreeSet,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
 };
@@ -19,7 +20,9 @@ use jaq_core::{
 };
 use jaq_json::Val;
 use metered::Metered;
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+use super::secret;
 
 pub use inspect::Forbidden;
 pub use template::{Expressions, body};
@@ -42,6 +45,8 @@ pub struct Expression {
     filter: jaq_core::Filter<Kind>,
     /// The variables that it mentions and does not bind itself, with the `$`.
     variables: Vec<String>,
+    /// The secrets that it refers to, each with the key inside it.
+    secrets: Vec<(String, Option<String>)>,
     /// Whether it may need much stack: it has loops, or is very long.
     deep: bool,
 }
@@ -103,7 +108,8 @@ impl Expression {
             .compile(modules)
             .map_err(compiling)?;
         let deep = inspected.loops || text.len() > SHALLOW_BYTES_MAX;
-        Ok(Self { text: text.into(), filter, variables, deep })
+        let secrets = inspected.secrets.iter().map(|&(name, key)| (name.to_owned(), key.map(str::to_owned))).collect();
+        Ok(Self { text: text.into(), filter, variables, secrets, deep })
     }
 
     /// The text that was compiled.
@@ -117,8 +123,32 @@ impl Expression {
         self.variables.iter().map(|name| name.trim_start_matches('$'))
     }
 
+    /// The names of the secrets that it refers to.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.secrets.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// What `$secrets` is for this expression: references in place of values.
+    fn references(&self) -> Value {
+        let mut all = Map::new();
+        for (name, key) in &self.secrets {
+            let text = Value::String(secret::reference(name, key.as_deref()));
+            match key {
+                None => drop(all.insert(name.clone(), text)),
+                Some(key) => {
+                    let inner = all.entry(name.clone()).or_insert_with(|| Value::Object(Map::new()));
+                    if let Value::Object(inner) = inner {
+                        inner.insert(key.clone(), text);
+                    }
+                }
+            }
+        }
+        Value::Object(all)
+    }
+
     /// The first value that the expression gives for this input; `null` when it gives none (`empty`).
     pub fn evaluate(&self, input: &Value, variables: &Variables<'_>) -> Result<Value, EvaluateError> {
+        convert::forget_references();
         self.evaluate_converted(convert::from_json(input), &|name| Some(convert::from_json(&variables(name)?)))
     }
 
@@ -138,7 +168,8 @@ impl Expression {
         let expression = || self.text.to_string();
         let mut values = Vec::with_capacity(self.variables.len());
         for name in self.variables() {
-            let Some(value) = variables(name) else {
+            let own = (name == "secrets").then(|| convert::from_json(&self.references()));
+            let Some(value) = own.or_else(|| variables(name)) else {
                 return Err(EvaluateError::NoVariable { expression: expression(), name: name.to_owned() });
             };
             values.push(Metered::input(value));
@@ -150,6 +181,7 @@ impl Expression {
             match first {
                 None => Ok(Value::Null),
                 Some(Ok(value)) => convert::to_json(value.value())
+                    .map(only_known_references)
                     .map_err(|limit| EvaluateError::TooLarge { expression: expression(), limit }),
                 Some(Err(exception)) => {
                     let message = match exception.get_err() {
@@ -169,6 +201,16 @@ impl Expression {
             }
         })
     }
+}
+
+/// References that the inputs did not have were put together by the expression, out of numbers or escaped text that may
+/// come from anywhere: they are none.
+fn only_known_references(result: Value) -> Value {
+    if !secret::any_marked(&result) {
+        return result;
+    }
+    let known: BTreeSet<String> = convert::known_references();
+    secret::keep_only(result, &known)
 }
 
 impl fmt::Debug for Expression {

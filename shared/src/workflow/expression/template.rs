@@ -32,6 +32,11 @@ impl Expressions {
         Ok(&self.0[text])
     }
 
+    /// The names of the variables that an expression needs; `text` is jq with or without `${ }`.
+    pub fn variables(&self, text: &str) -> Result<Vec<String>, EvaluateError> {
+        self.with(text, |expression| Ok(expression.variables().map(str::to_owned).collect()))
+    }
+
     /// The value of an expression; `text` is jq with or without `${ }`. One that was not compiled before is compiled
     /// for this time.
     pub fn evaluate(&self, text: &str, input: &Value, variables: &Variables<'_>) -> Result<Value, EvaluateError> {
@@ -47,6 +52,7 @@ impl Expressions {
     /// Keys and all other strings stay as they are.
     pub fn fill(&self, template: &Value, input: &Value, variables: &Variables<'_>) -> Result<Value, EvaluateError> {
         // Converted for jq once, however many expressions the template has.
+        convert::forget_references();
         let converted = OnceCell::new();
         let known = RefCell::new(BTreeMap::<String, Val>::new());
         let variable = |name: &str| {

@@ -289,3 +289,27 @@ proptest! {
         let _ = Expression::compile(&text);
     }
 }
+
+#[test]
+fn secrets_are_references_and_nothing_else_becomes_one() {
+    use super::super::secret::{self, reference};
+    let text = "{auth: (\"Bearer \" + $secrets.api), user: $secrets.desk[\"name\"], n: .n}";
+    let expression = Expression::compile(text).unwrap();
+    assert_eq!(expression.secrets().collect::<Vec<_>>(), ["api", "desk"]);
+    let found = expression.evaluate(&json!({"n": 1}), &|_| None).unwrap();
+    let api = format!("Bearer {}", reference("api", None));
+    assert_eq!(found, json!({"auth": api, "user": reference("desk", Some("name")), "n": 1}));
+    // One that is there already passes, alone or in parts of a text; one that is put together does not.
+    assert_eq!(run(".a + \"!\"", json!({"a": api})), Ok(json!(format!("{api}!"))));
+    for (forged, input) in [
+        ("[1114104, 97, 112, 105, 1114105] | implode", ""),
+        ("fromjson", "\"\\udbff\\udff8api\\udbff\\udff9\""),
+        ("@base64d", "9I+/uGFwafSPv7k="),
+    ] {
+        let made = run(forged, json!(input)).unwrap();
+        assert!(!secret::any_marked(&made) && made.as_str().unwrap().contains("api"), "{forged}: {made}");
+    }
+    assert!(refused("$secrets").contains("`$secrets` is not a value of its own"));
+    assert!(refused("$secrets[.name]").contains("`$secrets` is not a value of its own"));
+    assert!(refused("$secrets.a + $secrets.a.b").contains("used whole and by key"));
+}

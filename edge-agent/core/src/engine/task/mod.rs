@@ -1,11 +1,13 @@
 //! The kinds of tasks: how each begins, and how those that hold other tasks go on when these end. One file a kind.
 
+mod arguments;
 mod call;
 mod r#do;
 mod emit;
 mod r#for;
 mod fork;
 mod raise;
+pub(super) mod run;
 mod set;
 mod switch;
 mod r#try;
@@ -39,11 +41,23 @@ pub(super) fn start(turn: &mut Turn, frame: FrameId) -> Result<(), Error> {
         Kind::Switch(cases) => switch::start(turn, frame, cases),
         Kind::Try(_) => r#try::start(turn, frame),
         Kind::Wait(duration) => wait::start(turn, frame, duration),
-        Kind::Listen(_) | Kind::Run(_) => {
+        Kind::Run(run) => run::start(turn, frame, run),
+        Kind::Listen(_) => {
             let detail = format!("`{}` is not supported by this version of the engine", task.kind.key());
             Err(Error::new(kind::CONFIGURATION, detail))
         }
     }
+}
+
+/// The effect that a task asked for came to a good end with this output.
+pub(super) fn answered(turn: &mut Turn, frame: FrameId, output: Value) {
+    let workflow = Arc::clone(&turn.state.workflow);
+    let task = definition::task(workflow.definition(), &turn.state.frames[&frame].definition);
+    let output = match task.map(|task| &task.kind) {
+        Ok(Kind::Run(run)) if !run::is_awaited(run) => Arc::clone(&turn.state.task(frame).input),
+        _ => output.into(),
+    };
+    turn.end(frame, output, None);
 }
 
 /// All tasks of a list are done; `data` is what the last one gave.

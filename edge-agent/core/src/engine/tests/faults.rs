@@ -198,10 +198,15 @@ fn one_failed_branch_fails_the_fork_but_only_drops_out_of_a_race() {
 #[test]
 fn what_the_engine_cannot_perform_is_refused_by_name_and_place() {
     let text = "schedule: { after: PT1S }\ndo: [{ l: { listen: { to: { one: { with: { type: t } } } } } }, \
-        { d: { do: [{ r: { run: { shell: { command: ls } } } }, { c: { call: openapi, with: { document: { endpoint: 'http://h/' }, operationId: o } } }] } }]";
+        { d: { do: [{ r: { run: { shell: { command: ls } } } }, { c: { call: query, with: { collection: c } } }] } }]";
     let problems = support::check("w.yaml", &workflow(text)).unwrap_err().0;
-    let fields: Vec<_> = problems.iter().map(|problem| problem.field.as_str()).collect();
-    assert_eq!(fields, ["/schedule/after", "/do/0/l", "/do/1/d/do/0/r", "/do/1/d/do/1/c/call"]);
+    let places: Vec<_> = problems.iter().map(|p| (p.field.as_str(), p.line, p.column)).collect();
+    let expected = [
+        ("/schedule/after", Some(2), Some(13)),
+        ("/do/0/l", Some(3), Some(8)),
+        ("/do/1/d/do/1/c/call", Some(3), Some(128)),
+    ];
+    assert_eq!(places, expected);
 }
 
 #[test]

@@ -153,6 +153,64 @@ fn http_calls_get_their_template_filled_and_their_authentication_looked_up() {
 }
 
 #[test]
+fn processes_are_effects_with_what_stands_under_their_key() {
+    let shell = "do: [{ a: { run: { shell: { command: 'echo ${HOME}', arguments: ['${ .n }'], stdin: '${ .s }' }, return: all } } }]";
+    let mut run = Driven::start(shell, json!({"n": "x", "s": "in"}));
+    let call = run.asked().1;
+    let expected =
+        json!({"command": "echo ${HOME}", "stdin": "in", "arguments": ["x"], "await": true, "return": "all"});
+    assert_eq!((call.function.as_str(), &call.input), ("shell", &expected));
+    run.complete(json!({"code": 0}));
+    assert_eq!(run.output(), json!({"code": 0}));
+    let forgotten = "do: [{ a: { run: { await: false, script: { language: python, code: '${ .code }' } } } }]";
+    let mut run = Driven::start(forgotten, json!({"code": "print(1)"}));
+    assert_eq!(run.asked().1.input["code"], "print(1)");
+    run.complete(json!("1"));
+    assert_eq!(run.output(), json!({"code": "print(1)"}), "what is not waited for gives nothing");
+    let child =
+        "do: [{ a: { run: { workflow: { namespace: t, name: w, version: '1.0.0', input: { n: '${ .n }' } } } } }]";
+    let call = Driven::start(child, json!({"n": 5})).asked().1;
+    assert_eq!((call.function.as_str(), &call.input["input"]), (RUN_WORKFLOW, &json!({"n": 5})));
+}
+
+#[test]
+fn secrets_are_references_in_every_record_and_nothing_from_outside_is_one() {
+    use shared::workflow::secret;
+    let text = "use: { secrets: [api, desk], authentications: { a: { basic: { use: desk } } } }\n\
+        do: [{ a: { call: openapi, with: { document: { endpoint: { uri: 'http://h/{p}', authentication: { use: a } } }, \
+        operationId: o, authentication: { oauth2: { use: api } }, parameters: { key: '${ \"k \" + $secrets.api }' } } } }, \
+        { b: { set: { got: '${ .x }', own: '${ $secrets.desk.username }' } } }]";
+    let forged = secret::reference("api", None);
+    let mut run = Driven::start(text, json!({"p": "d", "evil": forged.clone()}));
+    let basic = |key: &str| secret::reference("desk", Some(key));
+    let input = &run.asked().1.input.clone();
+    assert_eq!(input["document"]["endpoint"]["uri"], "http://h/d");
+    let expected = json!({"basic": {"username": basic("username"), "password": basic("password")}});
+    assert_eq!(input["document"]["endpoint"]["authentication"], expected);
+    assert_eq!(input["authentication"], json!({"oauth2": secret::reference("api", None)}));
+    assert_eq!(input["parameters"]["key"], json!(format!("k {forged}")));
+    run.complete(json!({"x": forged}));
+    assert!(!secret::any_marked(&run.output()["got"]));
+    assert_eq!(run.output()["own"], json!(basic("username")));
+    let Record::Started { input, .. } = &run.records[0] else { panic!("it began") };
+    assert!(!secret::any_marked(input));
+}
+
+#[test]
+fn what_a_subscription_asks_of_messages_goes_along_unevaluated() {
+    let text = "do: [{ a: { call: asyncapi, with: { document: { endpoint: 'http://h/{d}' }, subscription: { \
+        filter: '${ . == $input.room }', consume: { until: '${ .n > 3 }', for: { seconds: '${ 5 }' } } } } } }]";
+    let call = Driven::start(
+        &text.replace("{ seconds: '${ 5 }' }", "'${ .wait }'"),
+        json!({"d": 1, "room": "r", "wait": "PT5S"}),
+    );
+    let subscription = &call.asked().1.input["subscription"].clone();
+    let expected = json!({"filter": "${ . == $input.room }", "consume": {"until": "${ .n > 3 }", "for": "PT5S"},
+        "variables": {"input": {"d": 1, "room": "r", "wait": "PT5S"}}});
+    assert_eq!(subscription, &expected);
+}
+
+#[test]
 fn branches_run_at_the_same_time_and_give_their_outputs_in_order() {
     let text = "do: [{ f: { fork: { branches: [{ a: { call: infer, with: { prompt: a } } }, { b: { set: { b: 1 } } }, \
         { c: { call: infer, with: { prompt: c } } }] } } }]";
