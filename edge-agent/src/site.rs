@@ -6,7 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use edge_core::engine::support;
+use edge_core::{
+    feed::Feeds,
+    site::{self, Kind, Rules},
+};
 use shared::{
     bundle::{manifest, path::BundlePath},
     digest::Digest,
@@ -14,11 +17,6 @@ use shared::{
     problem::{Problem, Problems},
     workflow::Workflow,
 };
-
-use crate::feed::config::Feeds;
-
-/// Text files of a bundle (feeds, workflows, policies) are read whole; none that a person wrote comes near this.
-const TEXT_BYTES_MAX: u64 = 4 << 20;
 
 /// A bundle that was found good.
 pub struct Site {
@@ -48,73 +46,35 @@ impl Site {
     /// # Errors
     /// Every mistake in every file.
     pub fn load(folder: &Path) -> Result<Self, Problems> {
-        let mut problems = Vec::new();
         let files = list(folder)?;
         let digest = local_digest(folder, &files)?;
-        let mut read = |path: &str| match read_text(folder, path) {
-            Ok(text) => Some(text),
-            Err(problem) => {
-                problems.push(problem);
-                None
-            }
-        };
-        let feeds_text = files.contains_key("feeds.yaml").then(|| read("feeds.yaml")).flatten();
-        let texts_in = |prefix: &str, suffix: &str| {
-            let (prefix, suffix) = (prefix.to_owned(), suffix.to_owned());
-            files
-                .keys()
-                .filter(move |path| path.starts_with(&prefix) && path.ends_with(&suffix))
-                .cloned()
-                .collect::<Vec<_>>()
-        };
-        let workflow_texts: Vec<_> =
-            texts_in("workflows/", ".yaml").into_iter().filter_map(|path| Some((read(&path)?, path))).collect();
-        let policy_texts: Vec<_> =
-            texts_in("policies/", ".cedar").into_iter().filter_map(|path| Some((path.clone(), read(&path)?))).collect();
-
-        let mut take = |found: Problems| problems.extend(found.0);
-        let feeds =
-            feeds_text.map_or(Ok(Feeds::default()), |text| Feeds::parse("feeds.yaml", &text)).map_err(&mut take).ok();
-        let mut workflows = Vec::new();
-        for (text, path) in &workflow_texts {
-            match Workflow::parse(path, text) {
-                Ok(workflow) => {
-                    if let Err(found) = support::check(path, &workflow) {
-                        take(found);
-                    }
-                    workflows.push(Arc::new(workflow));
+        let (mut texts, mut problems) = (Vec::new(), Vec::new());
+        for (path, bytes) in &files {
+            let kind = match Kind::of(path) {
+                Ok(kind @ (Kind::Feeds | Kind::Workflow | Kind::Policy)) => kind,
+                Err(problem) if path.starts_with("workflows/") || path.starts_with("policies/") => {
+                    problems.push(problem);
+                    continue;
                 }
-                Err(found) => take(found),
+                // Documents and cases are read by the memory; what lies elsewhere is nobody's.
+                _ => continue,
+            };
+            let read = kind.admit(path, *bytes).and_then(|()| read_text(folder, path));
+            match read {
+                Ok(text) => texts.push((path.clone(), text)),
+                Err(problem) => problems.push(problem),
             }
         }
-        let policies =
-            if policy_texts.is_empty() { Ok(PolicySet::default_rules()) } else { PolicySet::parse(&policy_texts) };
-        let policies = policies.map_err(&mut take).ok();
-        let twins = twins(&workflows, &workflow_texts);
-        problems.extend(twins);
-        match (feeds, policies) {
-            (Some(feeds), Some(policies)) if problems.is_empty() => {
-                Ok(Self { digest, folder: folder.to_owned(), feeds, workflows, policies: Arc::new(policies) })
+        let rules = Rules::read(&texts);
+        problems.extend(rules.as_ref().err().into_iter().flat_map(|found| found.0.clone()));
+        match rules {
+            Ok(Rules { feeds, workflows, policies }) if problems.is_empty() => {
+                let policies = Arc::new(policies.unwrap_or_else(PolicySet::default_rules));
+                Ok(Self { digest, folder: folder.to_owned(), feeds, workflows, policies })
             }
             _ => Err(Problems(problems)),
         }
     }
-}
-
-/// Two workflows of one name: which of them an event starts would be chance.
-fn twins(workflows: &[Arc<Workflow>], texts: &[(String, String)]) -> Vec<Problem> {
-    let mut seen = BTreeMap::new();
-    let mut found = Vec::new();
-    for (workflow, (_, path)) in workflows.iter().zip(texts) {
-        let name = workflow.definition().qualified_name();
-        if let Some(first) = seen.insert(name.clone(), path) {
-            let message = format!(
-                "a second workflow is called {name} (the first is in {first}): expected one of each namespace and name"
-            );
-            found.push(problem(path, "document.name", message));
-        }
-    }
-    found
 }
 
 /// Every file of the folder with its size: relative path with `/`, links not followed, names that begin with a dot left out.
@@ -167,13 +127,9 @@ fn local_digest(folder: &Path, files: &BTreeMap<String, u64>) -> Result<Digest, 
 }
 
 fn read_text(folder: &Path, path: &str) -> Result<String, Problem> {
-    let full = folder.join(path);
-    let refuse = |message: String| problem(path, "", message);
-    let bytes = std::fs::metadata(&full).map_err(|error| refuse(format!("cannot be read: {error}")))?.len();
-    if bytes > TEXT_BYTES_MAX {
-        return Err(refuse(format!("has {bytes} bytes; expected at most {TEXT_BYTES_MAX}")));
-    }
-    std::fs::read_to_string(&full).map_err(|error| refuse(format!("cannot be read as UTF-8 text: {error}")))
+    let content =
+        std::fs::read(folder.join(path)).map_err(|error| problem(path, "", format!("cannot be read: {error}")))?;
+    site::text(path, &content).map(str::to_owned)
 }
 
 fn problem(file: &str, field: &str, message: String) -> Problem {

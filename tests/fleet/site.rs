@@ -77,7 +77,8 @@ impl Cloud {
             self.control().blobs().put(digest, futures::stream::iter([chunk])).await.expect("a blob");
             list.push(File { path: path.parse().expect("a path"), digest, bytes: content.len() as u64 });
         }
-        let request = PushRequest { name: "plant".to_owned(), group: "plant".to_owned(), files: list };
+        let request =
+            PushRequest { name: "plant".to_owned(), group: "plant".to_owned(), create_group: true, files: list };
         self.control().push(&self.admin, request).await.expect("pushed")
     }
 }

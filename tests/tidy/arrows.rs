@@ -16,7 +16,7 @@ const CRATES: &[(&str, &str, &[&str])] = &[
     ("models", "models", &["shared"]),
     ("edge-core", "edge-agent/core", &["shared"]),
     ("edge-agent", "edge-agent", &["edge-core", "models", "shared"]),
-    ("cloud-control", "cloud-control", &["shared"]),
+    ("cloud-control", "cloud-control", &["shared", "edge-core"]),
     ("demo", "demo", &["shared", "models", "edge-core", "edge-agent", "cloud-control"]),
     ("tests", "tests", &["shared", "models", "edge-core", "edge-agent", "cloud-control", "demo"]),
 ];
@@ -43,7 +43,9 @@ const EDGE_CORE: Rooms = &[
     ("text", &[]),
     ("reading", &[]),
     ("signal", &["reading", "text"]),
+    ("feed", &["reading", "signal", "text"]),
     ("trigger", &["reading", "signal", "engine"]),
+    ("site", &["feed", "engine"]),
     ("engine", &[]),
     ("route", &[]),
     ("guard", &[]),

@@ -36,11 +36,14 @@ pub(super) enum Bundle {
     /// Upload a folder (feeds.yaml, workflows/, policies/, documents/, cases/), sign it, and make it what a group runs.
     ///
     /// Only files that the control plane does not have are sent. Hidden files (.git and the like) are left out. Every
-    /// mistake that is found is printed with file and line, and then nothing is changed.
+    /// mistake that a node would find in them is printed with file, line and what was expected, and then nothing is changed.
     Push {
         folder: PathBuf,
         #[arg(long)]
         group: String,
+        /// Make the group if there is none of the name. Without it an unknown group is refused: most likely it is misspelt.
+        #[arg(long)]
+        create_group: bool,
         /// The bundle's name; by default the folder's.
         #[arg(long)]
         name: Option<String>,
@@ -72,7 +75,7 @@ pub(super) enum Bundle {
 impl Bundle {
     pub(super) async fn run(self, form: Form) -> Result<(), Failure> {
         let (client, pushed, wait) = match self {
-            Self::Push { folder, group, name, wait, connection } => {
+            Self::Push { folder, group, create_group, name, wait, connection } => {
                 let client = Client::new(&connection)?;
                 let name = name.unwrap_or_else(|| {
                     let name = folder
@@ -84,7 +87,7 @@ impl Bundle {
                 let files = files_below(&folder)?;
                 upload(&client, &files).await?;
                 let files = files.into_iter().map(|(file, _)| file).collect();
-                let pushed: Pushed = client.post("/bundles", &PushRequest { name, group, files }).await?;
+                let pushed: Pushed = client.post("/bundles", &PushRequest { name, group, create_group, files }).await?;
                 (client, pushed, wait)
             }
             Self::Rollback { group, to, wait, connection } => {

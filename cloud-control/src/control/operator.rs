@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use edge_core::site::Check;
 use serde::{Deserialize, Serialize};
 use shared::{
     bundle::{
@@ -17,7 +18,7 @@ use shared::{
 use super::{Change, Control, Error, Wake, absent, invalid};
 use crate::{
     clock,
-    fleet::{Refused, Why, approval, bundle},
+    fleet::{Refused, Why, approval},
     store::{
         self, actions, approvals,
         bundles::{self, Bundle},
@@ -29,8 +30,6 @@ use crate::{
 
 /// A token that is good for longer than this is a standing door.
 const TOKEN_VALID_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
-/// Files above this length are no text that could be checked.
-const CHECKED_BYTES_MAX: u64 = 4 << 20;
 
 /// A bundle whose files are here already.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,6 +38,9 @@ pub struct PushRequest {
     pub name: String,
     /// The group that shall run it from now on.
     pub group: String,
+    /// Make the group if there is none of the name; otherwise an unknown one is taken for a slip of the pen.
+    #[serde(default)]
+    pub create_group: bool,
     pub files: Vec<File>,
 }
 
@@ -102,8 +104,12 @@ impl Control {
     /// When a file is missing or wrong, or the operator may not.
     pub async fn push(&self, by: &Operator, request: PushRequest) -> Result<Pushed, Error> {
         admin(by)?;
-        let PushRequest { name, group, files } = request;
+        let PushRequest { name, group, create_group, files } = request;
         check_name("group", &group)?;
+        let known = self.read("list the groups", bundles::groups).await?;
+        if !create_group && !known.iter().any(|known| known.name == group) {
+            return Err(unknown_group(&group, &known));
+        }
         self.check_files(&files).await?;
         // A trial without a version finds every mistake before the transaction.
         Manifest::new(&name, 1, files.clone()).map_err(|error| invalid("bundle", error.to_string()))?;
@@ -142,7 +148,7 @@ impl Control {
     }
 
     async fn check_files(&self, files: &[File]) -> Result<(), Error> {
-        let mut contents = Vec::new();
+        let mut check = Check::default();
         for file in files {
             let Some(len) = self.blobs.len(file.digest).await else {
                 return Err(invalid("blob-missing", format!("{} has not been uploaded", file.path)));
@@ -150,13 +156,12 @@ impl Control {
             if len != file.bytes {
                 return Err(invalid("blob-size", format!("{} has {len} bytes, expected {}", file.path, file.bytes)));
             }
-            // Documents are only looked at by name: no node reads them by a grammar.
-            let read = len <= CHECKED_BYTES_MAX && !file.path.as_str().ends_with(".md");
-            let content = if read { self.blobs.read(file.digest).await? } else { Vec::new() };
-            contents.push((file.path.to_string(), content));
+            if check.admit(file.path.as_str(), file.bytes) {
+                check.look(file.path.as_str(), &self.blobs.read(file.digest).await?);
+            }
         }
         // Compiling policies and expressions takes a while.
-        let checked = tokio::task::spawn_blocking(move || bundle::check(&contents)).await;
+        let checked = tokio::task::spawn_blocking(move || check.finish()).await;
         let checked = checked.map_err(|_| store::Error::Closed { operation: "check a bundle" })?;
         checked.map_err(|problems| invalid("bundle", problems.to_string()))
     }
@@ -175,8 +180,9 @@ impl Control {
                 let Some(bundle) = bundles::get(c, to)? else {
                     return Ok(Err(absent("bundle-unknown", format!("there is no bundle {to}"))));
                 };
-                if !bundles::groups(c)?.iter().any(|known| known.name == group) {
-                    return Ok(Err(absent("group-unknown", format!("there is no group {group}"))));
+                let known = bundles::groups(c)?;
+                if !known.iter().any(|known| known.name == group) {
+                    return Ok(Err(unknown_group(&group, &known)));
                 }
                 let note = match floor::sign_rollback(to, bundles::newest_version(c)?, &signer) {
                     Ok(note) => note,
@@ -308,6 +314,16 @@ fn admin(by: &Operator) -> Result<(), Error> {
     }
     let message = format!("{} may answer questions, but only an administrator may do this", by.name);
     Err(Refused::new(Why::Forbidden, "not-admin", message).into())
+}
+
+fn unknown_group(group: &str, known: &[bundles::Group]) -> Error {
+    let names: Vec<&str> = known.iter().map(|group| group.name.as_str()).collect();
+    let known =
+        if names.is_empty() { "there is none yet".to_owned() } else { format!("there is {}", names.join(", ")) };
+    let message = format!(
+        "there is no group {group}: {known}. To make it: bundle push --create-group, or token create --group {group}"
+    );
+    absent("group-unknown", message)
 }
 
 /// Names of groups and operators: the form of a node's name, and long enough to be told apart.

@@ -1,7 +1,6 @@
 //! Decisions about the fleet. Pure: they take what is known and answer what shall be; `control` fetches and does.
 
 pub mod approval;
-pub mod bundle;
 pub mod enrollment;
 pub mod rollout;
 

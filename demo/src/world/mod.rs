@@ -190,7 +190,7 @@ async fn start_node(
     let bundle = folder.join(format!("{site}-bundle"));
     content::assemble(site, &bundle)?;
     let mut push = control.command(folder, binaries);
-    push.args(["bundle", "push"]).arg(&bundle).args(["--group", site, "--name", site]);
+    push.args(["bundle", "push"]).arg(&bundle).args(["--group", site, "--create-group", "--name", site]);
     process::output(push).await.with_context(|| format!("cannot push the bundle of {site}"))?;
 
     let mut create = control.command(folder, binaries);

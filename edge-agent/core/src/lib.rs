@@ -1,8 +1,10 @@
 //! The pure decisions of a node. No clock, no await, no randomness: all of that comes in as data.
 
 pub mod engine;
+pub mod feed;
 pub mod reading;
 pub mod route;
 pub mod signal;
+pub mod site;
 pub mod text;
 pub mod trigger;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use edge_core::feed::decode::{self, Names};
 use shared::{
     ledger::entry::{Entry, Fact},
     time::Timestamp,
@@ -15,7 +16,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     config::{Events, Feed, Feeds},
-    decode::{self, Names},
     journal::{Batch, Quarantined, Recent, Row, Totals, key},
 };
 use crate::{

@@ -5,14 +5,11 @@
 pub mod broker;
 pub mod config;
 pub mod connection;
-pub mod decode;
 mod gate;
 pub mod ingest;
 pub mod journal;
 pub mod mqtt;
-mod place;
 pub mod replay;
-pub mod topic;
 
 #[cfg(test)]
 mod tests;

@@ -6,22 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use edge_core::site::{self, DEPTH_MAX, DOCUMENTS_MAX, Kind, LABEL_FILE};
 use models::classify::Case;
 use shared::{
     digest::Digest,
     label::{DataClass, Label},
     problem::{Problem, Problems},
 };
-
-/// A document larger than this is refused: it would be a database dump, not a text for people.
-const DOCUMENT_BYTES_MAX: u64 = 8 << 20;
-/// Documents of one bundle.
-const DOCUMENTS_MAX: usize = 20_000;
-/// Folders below one another; a loop of links ends here.
-const DEPTH_MAX: usize = 16;
-/// Cases of one set: each is compared with every text that is classified.
-const CASES_MAX: usize = 20_000;
-const LABEL_FILE: &str = "label.yaml";
 
 /// One document on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +49,7 @@ impl Content {
                     Walk { index: &name, root: &index, found: &mut content.documents, problems: &mut problems };
                 walk.folder(&index, &label, false, 0);
             } else if !name.starts_with('.') {
-                problems.push(problem(&file, None, "a document stands in the folder of its index: documents/<index>/"));
+                problems.extend(Kind::of(&file).err());
             }
         }
         if content.documents.len() > DOCUMENTS_MAX {
@@ -67,47 +58,32 @@ impl Content {
         }
         for path in entries(&bundle.join("cases"), "cases", &mut problems) {
             let file = format!("cases/{}", name_of(&path));
-            match path.extension().and_then(|extension| extension.to_str()) {
-                Some("jsonl") => match std::fs::read_to_string(&path) {
-                    Ok(text) => match parse_cases(&file, &text) {
-                        Ok(cases) => {
-                            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                            content.cases.insert(name, cases);
-                        }
-                        Err(mut wrong) => problems.append(&mut wrong.0),
-                    },
-                    Err(error) => problems.push(problem(&file, None, &format!("cannot be read: {error}"))),
-                },
-                _ => problems.push(problem(&file, None, "not a set of cases; expected <name>.jsonl")),
+            if name_of(&path).starts_with('.') {
+                continue;
+            }
+            match cases(&file, &path) {
+                Ok(cases) => {
+                    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                    content.cases.insert(name, cases);
+                }
+                Err(mut wrong) => problems.append(&mut wrong.0),
             }
         }
         if problems.is_empty() { Ok(content) } else { Err(Problems(problems)) }
     }
 }
 
-/// Reads a set of labelled cases, one `{"text", "label"}` a line.
-///
-/// # Errors
-/// Each line that is not one.
-pub fn parse_cases(file: &str, text: &str) -> Result<Vec<Case>, Problems> {
-    let mut cases = Vec::new();
-    let mut problems = Vec::new();
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        match serde_json::from_str(line) {
-            Ok(case) => cases.push(case),
-            Err(error) => {
-                let number = u32::try_from(index + 1).ok();
-                problems.push(problem(file, number, &format!("{error}; expected {{\"text\": .., \"label\": ..}}")));
-            }
-        }
-    }
-    if cases.is_empty() && problems.is_empty() {
-        problems.push(problem(file, None, "no case; expected at least one line"));
-    }
-    if cases.len() > CASES_MAX {
-        problems.push(problem(file, None, &format!("{} cases; at most {CASES_MAX}", cases.len())));
-    }
-    if problems.is_empty() { Ok(cases) } else { Err(Problems(problems)) }
+/// Reads a file of a bundle, as long and as well formed as its kind may be.
+fn read(file: &str, path: &Path) -> Result<String, Problem> {
+    let unreadable = |error: std::io::Error| problem(file, None, &format!("cannot be read: {error}"));
+    Kind::of(file)?.admit(file, path.metadata().map_err(unreadable)?.len())?;
+    let content = std::fs::read(path).map_err(unreadable)?;
+    site::text(file, &content).map(str::to_owned)
+}
+
+fn cases(file: &str, path: &Path) -> Result<Vec<Case>, Problems> {
+    let text = read(file, path).map_err(|problem| Problems(vec![problem]))?;
+    site::cases(file, &text)
 }
 
 struct Walk<'a> {
@@ -147,44 +123,26 @@ impl Walk<'_> {
 
     fn label(&mut self, folder: &Path) -> Option<Label> {
         let path = folder.join(LABEL_FILE);
-        let text = std::fs::read_to_string(&path).ok()?;
-        match serde_yaml_ng::from_str(&text) {
-            Ok(label) => Some(label),
-            Err(error) => {
-                let line = error.location().and_then(|location| u32::try_from(location.line()).ok());
-                let message = format!("{error}; expected class, origins and personal");
-                self.problems.push(problem(&self.relative(&path), line, &message));
-                None
-            }
+        if !path.exists() {
+            return None;
         }
+        let file = self.relative(&path);
+        let label = read(&file, &path).and_then(|text| site::label(&file, &text));
+        label.map_err(|problem| self.problems.push(problem)).ok()
     }
 
     fn document(&mut self, path: &Path, label: &Label) {
-        let file = self.relative(path);
-        let is_text = matches!(path.extension().and_then(|e| e.to_str()), Some("md" | "txt"));
-        if !is_text {
-            self.problems.push(problem(&file, None, "not a document; expected .md or .txt"));
-            return;
-        }
-        let size = path.metadata().map_or(0, |metadata| metadata.len());
-        if size > DOCUMENT_BYTES_MAX {
-            let message = format!("{size} bytes; a document has at most {DOCUMENT_BYTES_MAX}");
-            self.problems.push(problem(&file, None, &message));
-            return;
-        }
-        match std::fs::read(path) {
-            Ok(bytes) if std::str::from_utf8(&bytes).is_err() => {
-                self.problems.push(problem(&file, None, "not UTF-8 text"));
-            }
-            Ok(bytes) => self.found.push(Document {
-                index: self.index.to_owned(),
-                path: relative(self.root, path),
-                file: path.to_owned(),
-                digest: Digest::of(&bytes),
-                label: label.clone(),
-            }),
-            Err(error) => self.problems.push(problem(&file, None, &format!("cannot be read: {error}"))),
-        }
+        let text = match read(&self.relative(path), path) {
+            Ok(text) => text,
+            Err(problem) => return self.problems.push(problem),
+        };
+        self.found.push(Document {
+            index: self.index.to_owned(),
+            path: relative(self.root, path),
+            file: path.to_owned(),
+            digest: Digest::of(text.as_bytes()),
+            label: label.clone(),
+        });
     }
 
     fn relative(&self, path: &Path) -> String {
@@ -273,9 +231,9 @@ mod tests {
         ]);
         let problems = Content::read(dir.path()).expect_err("mistakes").to_string();
         for expected in [
-            "documents/loose.md: a document stands in the folder",
-            "documents/manuals/scan.pdf: not a document",
-            "documents/manuals/latin.txt: not UTF-8",
+            "documents/loose.md: stands beside the indexes",
+            "documents/manuals/scan.pdf: is no document",
+            "documents/manuals/latin.txt:1: is not UTF-8",
             "documents/manuals/label.yaml:",
             "cases/cause.jsonl:2: unknown field `txt`",
         ] {

@@ -272,7 +272,7 @@ impl<'de> Deserialize<'de> for Source {
 
 impl<'de> Deserialize<'de> for Path {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        edge_core::text::parsed(deserializer)
+        crate::text::parsed(deserializer)
     }
 }
 

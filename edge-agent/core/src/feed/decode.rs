@@ -3,7 +3,6 @@
 
 use std::{fmt, sync::Arc};
 
-use edge_core::reading::Reading;
 use serde::{
     Deserialize, Deserializer,
     de::{Error as _, MapAccess, Visitor},
@@ -13,9 +12,10 @@ use shared::time::Timestamp;
 
 pub use super::place::Names;
 use super::{
-    config::Feed,
+    Feed,
     place::{NAME_LEN_MAX, Path, Source, Time},
 };
+use crate::reading::Reading;
 
 /// The largest payload that is decoded; what is larger is quarantined. Sensors send a few hundred bytes.
 pub const PAYLOAD_LEN_MAX: usize = 256 << 10;
@@ -150,7 +150,8 @@ pub fn decode(
 }
 
 /// Whether a message that does not fit still says which one it is: its own id, and whether it says its time.
-pub(super) fn identity(feed: &Feed, topic: &str, payload: &[u8]) -> (Option<String>, bool) {
+#[must_use]
+pub fn identity(feed: &Feed, topic: &str, payload: &[u8]) -> (Option<String>, bool) {
     if payload.len() > PAYLOAD_LEN_MAX {
         return (None, false);
     }
@@ -240,7 +241,7 @@ impl TryFrom<RawDecode> for Decode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::feed::config::Feeds;
+    use crate::feed::Feeds;
 
     fn decoded(decode: &str, more: &str, payload: &str) -> Result<Vec<(String, String, f64, String)>, String> {
         let yaml = format!("feeds:\n  - name: t\n    topic: plant/+/#\n    decode: {decode}\n{more}");

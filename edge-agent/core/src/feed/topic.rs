@@ -14,7 +14,7 @@ pub struct Filter {
 
 impl<'de> Deserialize<'de> for Filter {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        edge_core::text::parsed(deserializer)
+        crate::text::parsed(deserializer)
     }
 }
 

@@ -1,0 +1,334 @@
+//! What a bundle must hold to be taken. A node asks here before it changes anything, and the control plane before it signs,
+//! so that what every node would refuse is refused at the push. What only a node can know (whether a model, broker or index
+//! is there) is not asked.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, de::DeserializeOwned};
+use shared::{
+    label::Label,
+    policy::PolicySet,
+    problem::{Problem, Problems},
+    workflow::Workflow,
+};
+
+use crate::{engine::support, feed::Feeds};
+
+/// Files that a person wrote (feeds, workflows, policies, labels, cases) are read whole; none comes near this.
+pub const TEXT_BYTES_MAX: u64 = 4 << 20;
+/// A document larger than this is refused: it would be a database dump, not a text for people.
+pub const DOCUMENT_BYTES_MAX: u64 = 8 << 20;
+/// Documents of one bundle.
+pub const DOCUMENTS_MAX: usize = 20_000;
+/// Folders below one another; a loop of links ends here.
+pub const DEPTH_MAX: usize = 16;
+/// Cases of one set: each is compared with every text that is classified.
+const CASES_MAX: usize = 20_000;
+/// Mistakes told of one file; who made more made the same again.
+const TOLD_MAX: usize = 20;
+
+/// The file of a documents' folder that says what they carry.
+pub const LABEL_FILE: &str = "label.yaml";
+
+/// What a file of a bundle is, by its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Feeds,
+    Workflow,
+    Policy,
+    Document,
+    Label,
+    Cases,
+}
+
+impl Kind {
+    /// What the file at this path is.
+    ///
+    /// # Errors
+    /// When nothing reads a file there.
+    pub fn of(path: &str) -> Result<Self, Problem> {
+        let steps: Vec<&str> = path.split('/').collect();
+        let extension = path.rsplit_once('.').map_or("", |(_, extension)| extension);
+        let refuse = |message: &str| Err(problem(path, None, message));
+        match (steps.as_slice(), extension) {
+            (["feeds.yaml"], _) => Ok(Self::Feeds),
+            (["workflows", ..], "yaml") => Ok(Self::Workflow),
+            (["workflows", ..], _) => refuse("is no workflow: expected a file that ends with .yaml"),
+            (["policies", ..], "cedar") => Ok(Self::Policy),
+            (["policies", ..], _) => refuse("is no policy: expected a file that ends with .cedar"),
+            (["cases", _], "jsonl") => Ok(Self::Cases),
+            (["cases", ..], _) => refuse("is no set of cases: expected cases/<name>.jsonl"),
+            (["documents", _], _) => refuse("stands beside the indexes: expected documents/<index>/"),
+            (["documents", .., LABEL_FILE], _) => Ok(Self::Label),
+            (["documents", folders @ ..], _) if folders.len() > DEPTH_MAX + 2 => {
+                refuse("stands too deep: expected at most 16 folders below its index")
+            }
+            (["documents", ..], "md" | "txt") => Ok(Self::Document),
+            (["documents", ..], _) => refuse("is no document: expected a file that ends with .md or .txt"),
+            _ => refuse("is not part of a bundle: expected feeds.yaml, workflows/, policies/, documents/ or cases/"),
+        }
+    }
+
+    /// How long such a file may be, in bytes.
+    #[must_use]
+    pub const fn bytes_max(self) -> u64 {
+        if matches!(self, Self::Document) { DOCUMENT_BYTES_MAX } else { TEXT_BYTES_MAX }
+    }
+
+    /// Whether a file of so many bytes is short enough.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn admit(self, path: &str, bytes: u64) -> Result<(), Problem> {
+        let most = self.bytes_max();
+        if bytes <= most {
+            return Ok(());
+        }
+        Err(problem(path, None, &format!("has {bytes} bytes: expected at most {most}")))
+    }
+}
+
+/// What a node does by.
+#[derive(Debug, Default)]
+pub struct Rules {
+    pub feeds: Feeds,
+    pub workflows: Vec<Arc<Workflow>>,
+    /// `None` when the bundle brings no policy.
+    pub policies: Option<PolicySet>,
+}
+
+impl Rules {
+    /// Reads feeds, workflows and policies, by path; files of other kinds are left aside.
+    ///
+    /// # Errors
+    /// Every mistake in every file.
+    pub fn read(texts: &[(String, String)]) -> Result<Self, Problems> {
+        let (mut rules, mut problems) = (Self::default(), Vec::new());
+        let (mut policies, mut named) = (Vec::new(), BTreeMap::new());
+        for (path, text) in texts {
+            let read = match Kind::of(path) {
+                Ok(Kind::Feeds) => Feeds::parse(path, text).map(|feeds| rules.feeds = feeds),
+                Ok(Kind::Workflow) => workflow(path, text, &mut named).map(|workflow| rules.workflows.push(workflow)),
+                Ok(Kind::Policy) => {
+                    policies.push((path.clone(), text.clone()));
+                    Ok(())
+                }
+                _ => Ok(()),
+            };
+            problems.extend(read.err().into_iter().flat_map(|found| found.0));
+        }
+        if !policies.is_empty() {
+            // Rules are read together: their names must differ over all files.
+            match PolicySet::parse(&policies) {
+                Ok(set) => rules.policies = Some(set),
+                Err(found) => problems.extend(found.0),
+            }
+        }
+        if problems.is_empty() { Ok(rules) } else { Err(Problems(problems)) }
+    }
+}
+
+/// One workflow that this engine performs, and whose name no other has: which of two an event starts would be chance.
+fn workflow(path: &str, text: &str, named: &mut BTreeMap<String, String>) -> Result<Arc<Workflow>, Problems> {
+    let workflow = Workflow::parse(path, text)?;
+    support::check(path, &workflow)?;
+    let name = workflow.definition().qualified_name();
+    if let Some(first) = named.insert(name.clone(), path.to_owned()) {
+        let message = format!(
+            "a second workflow is called {name} (the first is in {first}): expected one of each namespace and name"
+        );
+        let field = "document.name".to_owned();
+        return Err(Problems(vec![Problem { field, ..problem(path, None, &message) }]));
+    }
+    Ok(Arc::new(workflow))
+}
+
+/// A file's bytes as text.
+///
+/// # Errors
+/// When they are not UTF-8, with the line.
+pub fn text<'a>(path: &str, content: &'a [u8]) -> Result<&'a str, Problem> {
+    std::str::from_utf8(content).map_err(|error| {
+        let line = content[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+        problem(path, u32::try_from(line).ok(), "is not UTF-8 text")
+    })
+}
+
+/// What a folder of documents carries.
+///
+/// # Errors
+/// When it is not a label.
+pub fn label(path: &str, text: &str) -> Result<Label, Problem> {
+    serde_yaml_ng::from_str(text).map_err(|error| {
+        let line = error.location().and_then(|location| u32::try_from(location.line()).ok());
+        problem(path, line, &format!("{error}; expected class, origins and personal"))
+    })
+}
+
+/// A set of labelled cases, one `{"text", "label"}` a line; `T` is the form that the caller wants them in.
+///
+/// # Errors
+/// Each line that is not one.
+pub fn cases<T: DeserializeOwned>(path: &str, text: &str) -> Result<Vec<T>, Problems> {
+    let (mut cases, mut problems) = (Vec::new(), Vec::new());
+    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
+        match serde_json::from_str(line) {
+            Ok(case) => cases.push(case),
+            Err(error) if problems.len() < TOLD_MAX => {
+                problems.push(problem(
+                    path,
+                    Some(number),
+                    &format!("{error}; expected {{\"text\": .., \"label\": ..}}"),
+                ));
+            }
+            Err(_) => {}
+        }
+    }
+    if cases.is_empty() && problems.is_empty() {
+        problems.push(problem(path, None, "holds no case: expected at least one line"));
+    }
+    if cases.len() > CASES_MAX {
+        problems.push(problem(path, None, &format!("has {} cases: expected at most {CASES_MAX}", cases.len())));
+    }
+    if problems.is_empty() { Ok(cases) } else { Err(Problems(problems)) }
+}
+
+/// Checks a bundle file by file, so that only one document needs to be in memory.
+#[derive(Debug, Default)]
+pub struct Check {
+    texts: Vec<(String, String)>,
+    documents: usize,
+    problems: Vec<Problem>,
+}
+
+impl Check {
+    /// Whether the content of a file of this path and length has to be looked at; if it cannot be part of a bundle, that is
+    /// noted.
+    pub fn admit(&mut self, path: &str, bytes: u64) -> bool {
+        let admitted = Kind::of(path).and_then(|kind| kind.admit(path, bytes));
+        admitted.map_err(|problem| self.problems.push(problem)).is_ok()
+    }
+
+    /// Looks at the content of an admitted file.
+    pub fn look(&mut self, path: &str, content: &[u8]) {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Case {
+            #[serde(rename = "text")]
+            _text: String,
+            #[serde(rename = "label")]
+            _label: String,
+        }
+        let text = match text(path, content) {
+            Ok(text) => text,
+            Err(problem) => return self.problems.push(problem),
+        };
+        match Kind::of(path) {
+            Ok(Kind::Feeds | Kind::Workflow | Kind::Policy) => self.texts.push((path.to_owned(), text.to_owned())),
+            Ok(Kind::Document) => self.documents += 1,
+            Ok(Kind::Label) => self.problems.extend(label(path, text).err()),
+            Ok(Kind::Cases) => {
+                let found = cases::<Case>(path, text).err();
+                self.problems.extend(found.into_iter().flat_map(|found| found.0));
+            }
+            Err(problem) => self.problems.push(problem),
+        }
+    }
+
+    /// Whether the bundle is good. Compiling policies and expressions takes a while.
+    ///
+    /// # Errors
+    /// Every mistake that was found, by file.
+    pub fn finish(mut self) -> Result<(), Problems> {
+        if let Err(Problems(found)) = Rules::read(&self.texts) {
+            self.problems.extend(found);
+        }
+        if self.documents > DOCUMENTS_MAX {
+            let message = format!("holds {} documents: expected at most {DOCUMENTS_MAX}", self.documents);
+            self.problems.push(problem("documents", None, &message));
+        }
+        self.problems.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
+        if self.problems.is_empty() { Ok(()) } else { Err(Problems(self.problems)) }
+    }
+}
+
+fn problem(file: &str, line: Option<u32>, message: &str) -> Problem {
+    Problem { file: file.to_owned(), line, column: None, field: String::new(), message: message.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(files: &[(&str, &[u8])]) -> String {
+        let mut check = Check::default();
+        for (path, content) in files {
+            if check.admit(path, content.len() as u64) {
+                check.look(path, content);
+            }
+        }
+        check.finish().map_or_else(|problems| problems.to_string(), |()| "good".to_owned())
+    }
+
+    const FEED: &str =
+        "feeds:\n  - name: t\n    topic: a/+\n    decode: { device: 'topic[1]', channel: { constant: c } }\n";
+    const WORKFLOW: &str =
+        "document: { dsl: '1.0.3', namespace: plant, name: a, version: '1.0.0' }\ndo:\n  - one: { set: { x: 1 } }\n";
+
+    #[test]
+    fn a_broken_file_is_named_with_line_field_and_what_was_expected() {
+        let unknown = FEED.replace("topic:", "topik:");
+        let detector = format!("{FEED}    detectors: [{{ name: d, kind: limits }}]\n");
+        let call = WORKFLOW.replace("set: { x: 1 }", "call: publsh");
+        for (path, content, told) in [
+            ("feeds.yaml", FEED.as_bytes(), "good"),
+            ("documents/manuals/press.md", b"# Press", "good"),
+            ("documents/manuals/a/label.yaml", b"class: internal\n", "good"),
+            ("workflows/a.yaml", WORKFLOW.as_bytes(), "good"),
+            ("feeds.yaml", unknown.as_bytes(), "feeds.yaml:3:5: feeds[0]: unknown field `topik`, expected one of"),
+            ("feeds.yaml", detector.as_bytes(), "detector `d`: limits need `low` or `high`"),
+            ("feeds.yaml", b"a: 1\nb: [", "feeds.yaml:"),
+            ("feeds.yaml", b"a: 1\n\xff", "feeds.yaml:2: is not UTF-8 text"),
+            (
+                "workflows/a.yaml",
+                call.as_bytes(),
+                "workflows/a.yaml:3:18: /do/0/one/call: there is no function `publsh`: expected one of",
+            ),
+            ("workflows/a.yaml", b"do: nothing", "workflows/a.yaml:"),
+            ("workflows/a.yml", b"x", "workflows/a.yml: is no workflow: expected a file that ends with .yaml"),
+            ("policies/a.cedar", b"permit (principal", "policies/a.cedar:1"),
+            ("notes.txt", b"x", "notes.txt: is not part of a bundle: expected feeds.yaml,"),
+            ("documents/loose.md", b"x", "documents/loose.md: stands beside the indexes: expected documents/<index>/"),
+            ("documents/m/scan.pdf", b"x", "documents/m/scan.pdf: is no document: expected a file that ends with .md"),
+            ("documents/m/latin.txt", b"a\n\xe4", "documents/m/latin.txt:2: is not UTF-8 text"),
+            ("documents/m/label.yaml", b"class: secret", "documents/m/label.yaml:1"),
+            ("cases/c.jsonl", b"{\"text\":\"a\",\"label\":\"b\"}\n{}", "cases/c.jsonl:2: missing field `text`"),
+            ("cases/c.jsonl", b"\n", "cases/c.jsonl: holds no case"),
+        ] {
+            let found = said(&[(path, content)]);
+            assert!(found.contains(told), "{path}: expected {told:?}, said {found:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused_before_it_is_read() {
+        for (path, bytes, told) in [
+            (
+                "documents/m/a.md",
+                DOCUMENT_BYTES_MAX + 1,
+                "documents/m/a.md: has 8388609 bytes: expected at most 8388608",
+            ),
+            ("feeds.yaml", TEXT_BYTES_MAX + 1, "feeds.yaml: has 4194305 bytes: expected at most 4194304"),
+        ] {
+            let mut check = Check::default();
+            assert!(!check.admit(path, bytes));
+            assert_eq!(check.finish().expect_err("refused").to_string(), told);
+        }
+    }
+
+    #[test]
+    fn two_workflows_of_one_name_are_refused() {
+        let told = said(&[("workflows/a.yaml", WORKFLOW.as_bytes()), ("workflows/b.yaml", WORKFLOW.as_bytes())]);
+        assert!(told.contains("workflows/b.yaml: document.name: a second workflow is called plant/a"), "{told}");
+    }
+}
