@@ -5,7 +5,7 @@ use std::time::Duration;
 use cloud_control::{
     control::RollBackRequest,
     fleet::rollout::{Stage, stage},
-    store::{approvals, nodes, runs},
+    store::{approvals, bundles, nodes, runs},
 };
 use edge_agent::sync::{self, Desired};
 use serde_json::json;
@@ -17,7 +17,7 @@ use shared::{
     wire::v1::{PendingApproval, RunSummary},
 };
 
-use crate::site::{Cloud, Node, name, until};
+use crate::site::{Cloud, NewGroup, Node, name, until};
 
 async fn desired(node: &mut Node) -> Desired {
     let next = node.handles.desired.recv();
@@ -44,7 +44,7 @@ async fn a_pushed_bundle_is_applied_reported_and_rolled_back_when_it_fails() {
     answer.send(Ok(())).expect("waited for");
     until("the node runs it", async || (stage_of(&cloud, "basel").await == Stage::Current).then_some(())).await;
 
-    let second = cloud.push(&[("feeds.yaml", "feeds: [bad]\n"), ("documents/manuals/press.md", &long)]).await;
+    let second = cloud.push(&[("feeds.yaml", "feeds: [] # newer\n"), ("documents/manuals/press.md", &long)]).await;
     let bad = desired(&mut node).await;
     assert_eq!((bad.digest, bad.version), (second.digest, 2));
     bad.answer.send(Err("feeds.yaml:1: expected a feed".to_owned())).expect("waited for");
@@ -75,6 +75,26 @@ async fn a_pushed_bundle_is_applied_reported_and_rolled_back_when_it_fails() {
     assert_eq!(standing.floor.expect("a floor").version, third.version, "the floor stays");
 }
 
+async fn refused(cloud: &Cloud, group: &str, path: &str, content: &str) -> String {
+    let pushed = cloud.try_push(group, NewGroup::Refused, &[(path, content)]).await;
+    pushed.expect_err("refused").refusal().message
+}
+
+#[tokio::test]
+async fn what_every_node_would_refuse_is_not_signed() {
+    let cloud = Cloud::start().await;
+    let feed = "feeds:\n  - name: t\n    topic: a/+\n    decode: { device: 'topic[1]', channel: { constant: c } }\n";
+    cloud.push(&[("feeds.yaml", feed)]).await;
+    let told = refused(&cloud, "plant", "feeds.yaml", &feed.replace("topic:", "topik:")).await;
+    assert!(told.starts_with("feeds.yaml:3:5: feeds[0]: unknown field `topik`, expected one of"), "{told}");
+    let told = refused(&cloud, "plant", "documents/m/a.md", &"x".repeat((8 << 20) + 1)).await;
+    assert_eq!(told, "documents/m/a.md: has 8388609 bytes: expected at most 8388608");
+    let told = refused(&cloud, "plnat", "feeds.yaml", feed).await;
+    assert!(told.starts_with("there is no group plnat: there is plant."), "{told}");
+    let bundles = cloud.control().read("look", bundles::list).await.expect("readable");
+    assert_eq!(bundles.len(), 1, "nothing of it was kept");
+}
+
 #[tokio::test]
 async fn a_changed_file_of_a_bundle_is_found() {
     let cloud = Cloud::start().await;
@@ -96,7 +116,9 @@ async fn a_download_goes_on_where_it_ended_and_a_damaged_part_is_fetched_anew() 
     let part = |text: &str| parts.join(Digest::of(text.as_bytes()).to_string().replace("sha256:", ""));
     std::fs::write(part(&good), &good.as_bytes()[..200_000]).expect("written");
     std::fs::write(part(&bad), vec![0; 200_000]).expect("written");
-    cloud.push(&[("feeds.yaml", "feeds: []\n"), ("documents/a.md", &good), ("documents/b.md", &bad)]).await;
+    cloud
+        .push(&[("feeds.yaml", "feeds: []\n"), ("documents/manuals/a.md", &good), ("documents/manuals/b.md", &bad)])
+        .await;
     let Desired { digest, dir, .. } = desired(&mut node).await;
     assert_eq!(sync::verify_bundle(node.folder.path(), digest).expect("as signed"), dir);
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use cloud_control::{
     Control,
-    control::{PushRequest, Pushed},
+    control::{self, PushRequest, Pushed},
     serve::{Options, Running, start},
     store::operators::Operator,
 };
@@ -70,6 +70,11 @@ impl Cloud {
 
     /// Pushes a bundle of these files to the group of every node here.
     pub async fn push(&self, files: &[(&str, &str)]) -> Pushed {
+        self.try_push("plant", NewGroup::Made, files).await.expect("pushed")
+    }
+
+    /// Pushes a bundle that may be refused.
+    pub async fn try_push(&self, group: &str, new: NewGroup, files: &[(&str, &str)]) -> Result<Pushed, control::Error> {
         let mut list = Vec::new();
         for (path, content) in files {
             let digest = Digest::of(content.as_bytes());
@@ -77,10 +82,16 @@ impl Cloud {
             self.control().blobs().put(digest, futures::stream::iter([chunk])).await.expect("a blob");
             list.push(File { path: path.parse().expect("a path"), digest, bytes: content.len() as u64 });
         }
-        let request =
-            PushRequest { name: "plant".to_owned(), group: "plant".to_owned(), create_group: true, files: list };
-        self.control().push(&self.admin, request).await.expect("pushed")
+        let create_group = matches!(new, NewGroup::Made);
+        let request = PushRequest { name: "plant".to_owned(), group: group.to_owned(), create_group, files: list };
+        self.control().push(&self.admin, request).await
     }
+}
+
+/// What becomes of a push to a group that is not there.
+pub enum NewGroup {
+    Made,
+    Refused,
 }
 
 pub struct Node {

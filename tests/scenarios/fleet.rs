@@ -14,7 +14,7 @@ use tests::{
     wait,
 };
 
-const BOUND: Duration = Duration::from_secs(90);
+pub(super) const BOUND: Duration = Duration::from_secs(90);
 
 #[tokio::test]
 async fn a_node_joins_runs_what_it_is_given_asks_a_person_and_proves_it() {
@@ -120,25 +120,25 @@ async fn refused(agent: &Agent, token: &str, why: &str) {
 }
 
 /// A node that has joined the group `plant` and runs, with nothing to do yet.
-async fn joined(control: &Control, folder: &Path, name: &str) -> Agent {
+pub(super) async fn joined(control: &Control, folder: &Path, name: &str) -> Agent {
     let mut agent = Agent::new(folder, &Setup { site: None, ..Setup::new(name, folder) });
     agent.cli(&["enroll", &control.token("plant").await]).await.ok();
     agent.start().await;
     agent
 }
 
-async fn push(control: &Control, bundle: &Path) -> tests::process::Said {
+pub(super) async fn push(control: &Control, bundle: &Path) -> tests::process::Said {
     control.cli(&["bundle", "push", &bundle.display().to_string(), "--group", "plant", "--wait", "60s"]).await
 }
 
 /// The digest of the bundle that the one node reports to run.
-async fn applied(control: &Control) -> String {
+pub(super) async fn applied(control: &Control) -> String {
     let nodes = control.json(&["nodes", "list"]).await;
     let node = &nodes.as_array().expect("a list of nodes")[0];
     node["status"]["applied"]["digest"].as_str().unwrap_or_else(|| panic!("no bundle applied: {node}")).to_owned()
 }
 
-async fn question(control: &Control) -> Value {
+pub(super) async fn question(control: &Control) -> Value {
     wait::until("a question to reach the control plane", BOUND, async || {
         Some(control.json(&["approvals", "list"]).await.as_array()?.first()?["question"].clone())
     })
@@ -146,7 +146,7 @@ async fn question(control: &Control) -> Value {
 }
 
 /// Waits until the archive has all that the node has, and both agree on the head.
-async fn verified(control: &Control, node: &Agent) {
+pub(super) async fn verified(control: &Control, node: &Agent) {
     let size = node.json(&["ledger", "verify"]).await["size"].as_u64().expect("the ledger has a size");
     wait::until(&format!("{size} entries to be archived and verified"), BOUND, async || {
         let said = control.cli(&["audit", "verify", &node.name, "--json"]).await;
@@ -160,7 +160,7 @@ fn text(value: &Value, key: &str) -> String {
     value[key].as_str().unwrap_or_else(|| panic!("no {key} in {value}")).to_owned()
 }
 
-async fn shake(plant: &Client, pump: &str) {
+pub(super) async fn shake(plant: &Client, pump: &str) {
     let reading = json!({ "rms": 9.3, "at": "2026-11-21T08:30:00Z" }).to_string();
     plant.publish(&format!("line/{pump}/vibration"), reading).await;
 }

@@ -1,6 +1,7 @@
 //! The product as its users run it: real processes, real brokers, a real browser. One file per scenario.
 
 mod approval;
+mod audit;
 mod demo;
 mod fleet;
 mod full_disk;
@@ -9,3 +10,4 @@ mod openai_client;
 mod outcome;
 mod real_input;
 mod residency;
+mod trial;

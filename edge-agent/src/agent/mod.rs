@@ -5,6 +5,7 @@
 mod bridge;
 mod live;
 mod rollout;
+mod trial;
 
 use std::{
     fs::{File, OpenOptions},

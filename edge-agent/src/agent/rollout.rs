@@ -3,33 +3,23 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use anyhow::{Context as _, anyhow};
 use shared::{digest::Digest, problem::Problems, time::Timestamp};
 use tokio::sync::{Mutex, watch};
 
+use super::trial::{self, Counts, Limits};
 use crate::{
     clock,
     config::Config,
-    feed::{
-        config::Feeds,
-        ingest::Control,
-        journal::{Totals, totals},
-    },
+    feed::{config::Feeds, ingest::Control, journal::totals},
     memory::{Memory, documents::Content},
     site::Site,
     store::Store,
     sync,
     workflow::{self, Runner},
 };
-
-/// How long a new bundle is watched before it is kept: several rounds of a plant's feeds. A node that loses its power
-/// meanwhile goes back at its next start.
-const TRIAL: Duration = Duration::from_secs(5);
-/// Misfits of a feed during the trial that condemn a bundle, if they outnumber what fits: one sensor may always babble.
-const MISFITS_MAX: i64 = 10;
 
 /// What the node works by just now, for pages and the control plane.
 #[derive(Debug, Clone, Default)]
@@ -132,10 +122,10 @@ impl Rollout {
         }
         let (site, content) = read(folder.to_owned()).await.map_err(|problems| problems.to_string())?;
         let told = |error: anyhow::Error| format!("{error:#}");
-        let before = self.totals().await?;
+        tracing::info!(bundle = %digest, version, "a bundle is on trial");
         let given = self.give(&Force { site, content, bundle: Some((digest, version)) }).await.map_err(told);
         let healthy = match given {
-            Ok(()) => self.watch(&before).await,
+            Ok(()) => self.watch().await,
             Err(reason) => Err(reason),
         };
         if let Err(reason) = healthy {
@@ -182,26 +172,13 @@ impl Rollout {
         });
     }
 
-    /// Whether the node is well under the new bundle: its documents can be indexed, and its feeds' messages fit.
-    async fn watch(&self, before: &[(String, Totals)]) -> Result<(), String> {
-        tokio::time::sleep(TRIAL).await;
-        if let Some(failed) = self.rooms.memory.status().borrow().failed.first() {
-            return Err(format!("not every document of the bundle can be indexed: {failed}"));
-        }
-        for (name, now) in self.totals().await? {
-            let earlier =
-                before.iter().find(|(other, _)| *other == name).map(|(_, totals)| *totals).unwrap_or_default();
-            let misfits = now.quarantined - earlier.quarantined;
-            let fits = now.journalled - earlier.journalled;
-            if misfits > MISFITS_MAX && misfits > fits {
-                let all = misfits + fits;
-                return Err(format!("under the bundle {misfits} of {all} messages of feed {name} did not fit it"));
-            }
-        }
-        Ok(())
+    /// Whether the node is well under the bundle that all rooms have just taken their part of.
+    async fn watch(&self) -> Result<(), String> {
+        let before = self.totals().await?;
+        trial::watch(Limits::STANDARD, &before, self.rooms.memory.status(), || self.totals()).await
     }
 
-    async fn totals(&self) -> Result<Vec<(String, Totals)>, String> {
+    async fn totals(&self) -> Result<Counts, String> {
         self.rooms.store.read("read the feeds' totals", totals).await.map_err(|error| error.to_string())
     }
 }
