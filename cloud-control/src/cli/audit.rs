@@ -9,7 +9,11 @@ use std::{
 
 use clap::Subcommand;
 use serde::Serialize;
-use shared::{id::NodeName, ledger::verify};
+use serde_json::json;
+use shared::{
+    id::NodeName,
+    ledger::{note::VerifierKey, verify},
+};
 
 use super::{
     Connection, Failure, Form,
@@ -21,6 +25,10 @@ use crate::{
     control::Verification,
     store::ledger::{Alarm, Archived},
 };
+
+/// What follows the node's name in an export: its entries, one a line, and its signed head with the keys.
+const ENTRIES: &str = ".jsonl";
+const HEAD: &str = ".head.json";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Audit {
@@ -54,7 +62,18 @@ pub(super) enum Audit {
         connection: Connection,
     },
     /// Check exported ledgers without any server, trusting nothing but the two public keys. Exit code 5 if one does not hold.
-    Check { folder: PathBuf },
+    ///
+    /// The keys lie beside the entries. Who does not trust the one who handed them over gives keys got by another way: the
+    /// node's (`edge-agent ledger key`) and the control plane's.
+    Check {
+        folder: PathBuf,
+        /// The node's public key; the heads must be signed with it.
+        #[arg(long, value_name = "KEY")]
+        ledger_key: Option<VerifierKey>,
+        /// The control plane's public key; the heads must be countersigned with it.
+        #[arg(long, value_name = "KEY")]
+        witness_key: Option<VerifierKey>,
+    },
     /// List forks, gaps and tampering, as they were met.
     Alarms {
         #[command(flatten)]
@@ -91,8 +110,10 @@ impl Audit {
                 Ok(())
             }
             Self::Verify { node, connection } => verify(&Client::new(&connection)?, node, form).await,
-            Self::Export { node, folder, connection } => export(&Client::new(&connection)?, &node, &folder).await,
-            Self::Check { folder } => check(&folder, form),
+            Self::Export { node, folder, connection } => export(&Client::new(&connection)?, &node, &folder, form).await,
+            Self::Check { folder, ledger_key, witness_key } => {
+                check(&folder, &Trusted { ledger_key, witness_key }, form)
+            }
             Self::Alarms { connection } => {
                 let alarms: Vec<Alarm> = Client::new(&connection)?.get("/audit/alarms").await?;
                 show(form, &alarms, || {
@@ -152,11 +173,11 @@ async fn verify(client: &Client, node: Option<NodeName>, form: Form) -> Result<(
     faulty.map_or(Ok(()), |found| Err(Failure::Wanting(format!("the ledger of {} is not as it must be", found.node))))
 }
 
-async fn export(client: &Client, node: &NodeName, folder: &Path) -> Result<(), Failure> {
+async fn export(client: &Client, node: &NodeName, folder: &Path, form: Form) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::Failed(format!("cannot write to {}: {error}", folder.display()));
     let head: ExportHead = client.get(&format!("/audit/{node}/head")).await?;
     fs::create_dir_all(folder).map_err(failed)?;
-    let mut file = BufWriter::new(fs::File::create(folder.join(format!("{node}.jsonl"))).map_err(failed)?);
+    let mut file = BufWriter::new(fs::File::create(folder.join(format!("{node}{ENTRIES}"))).map_err(failed)?);
     let mut next = 0;
     // What arrives meanwhile is behind the head that was asked for, and left for the next export.
     while next < head.size {
@@ -174,24 +195,43 @@ async fn export(client: &Client, node: &NodeName, folder: &Path) -> Result<(), F
     }
     file.into_inner().map_err(|error| failed(error.into_error()))?.sync_all().map_err(failed)?;
     let json = serde_json::to_string_pretty(&head).expect("plain data");
-    fs::write(folder.join(format!("{node}.head.json")), json).map_err(failed)?;
-    println!(
-        "{} entries of {node}; check them anywhere with: cloud-control audit check {}",
-        head.size,
-        folder.display()
-    );
+    fs::write(folder.join(format!("{node}{HEAD}")), json).map_err(failed)?;
+    match form {
+        Form::Json => println!("{}", json!({"node": node, "entries": head.size, "folder": folder})),
+        Form::Table => {
+            let entries = head.size;
+            println!(
+                "{entries} entries of {node}; check them anywhere: cloud-control audit check {}",
+                folder.display()
+            );
+        }
+    }
     Ok(())
 }
 
-fn check(folder: &Path, form: Form) -> Result<(), Failure> {
-    let failed = |error: &dyn std::fmt::Display| Failure::Failed(format!("cannot read {}: {error}", folder.display()));
-    let mut all = Vec::new();
-    for item in fs::read_dir(folder).map_err(|error| failed(&error))?.flatten() {
-        if item.file_name().to_string_lossy().ends_with(".head.json") {
-            let text = fs::read_to_string(item.path()).map_err(|error| failed(&error))?;
-            let head: ExportHead = serde_json::from_str(&text).map_err(|error| failed(&error))?;
-            all.push(check_one(folder, &head).map_err(|error| failed(&error))?);
+/// Keys that the auditor has by another way than the export.
+struct Trusted {
+    ledger_key: Option<VerifierKey>,
+    witness_key: Option<VerifierKey>,
+}
+
+fn check(folder: &Path, trusted: &Trusted, form: Form) -> Result<(), Failure> {
+    let failed = |path: &Path, error: &dyn std::fmt::Display| {
+        Failure::Failed(format!("cannot read {}: {error}", path.display()))
+    };
+    let (mut all, mut ledgers) = (Vec::new(), Vec::new());
+    for item in fs::read_dir(folder).map_err(|error| failed(folder, &error))?.flatten() {
+        let (path, name) = (item.path(), item.file_name().to_string_lossy().into_owned());
+        if name.ends_with(HEAD) {
+            let text = fs::read_to_string(&path).map_err(|error| failed(&path, &error))?;
+            let head: ExportHead = serde_json::from_str(&text).map_err(|error| failed(&path, &error))?;
+            all.push(check_one(folder, &head, trusted).map_err(|error| failed(&path, &error))?);
+        } else if let Some(node) = name.strip_suffix(ENTRIES) {
+            ledgers.push(node.to_owned());
         }
+    }
+    if let Some(alone) = ledgers.iter().find(|node| !all.iter().any(|checked| checked.node.as_str() == *node)) {
+        return Err(Failure::Wanting(format!("the entries of {alone} are there without their head ({alone}{HEAD})")));
     }
     if all.is_empty() {
         return Err(Failure::Failed(format!("there is no exported ledger in {}", folder.display())));
@@ -209,8 +249,10 @@ fn check(folder: &Path, form: Form) -> Result<(), Failure> {
     faulty.map_or(Ok(()), |found| Err(Failure::Wanting(format!("the ledger of {} is not as it must be", found.node))))
 }
 
-fn check_one(folder: &Path, head: &ExportHead) -> std::io::Result<Checked> {
-    let file = BufReader::new(fs::File::open(folder.join(format!("{}.jsonl", head.node)))?);
+fn check_one(folder: &Path, head: &ExportHead, trusted: &Trusted) -> std::io::Result<Checked> {
+    let file = BufReader::new(fs::File::open(folder.join(format!("{}{ENTRIES}", head.node)))?);
+    let ledger_key = trusted.ledger_key.as_ref().unwrap_or(&head.ledger_key);
+    let witness_key = trusted.witness_key.as_ref().unwrap_or(&head.witness_key);
     let (mut entries, mut failed) = (0, None);
     let lines = file.split(b'\n').map_while(|line| line.map_err(|error| failed = Some(error)).ok());
     let rows = (0..).zip(lines).map(|(seq, body)| {
@@ -218,18 +260,17 @@ fn check_one(folder: &Path, head: &ExportHead) -> std::io::Result<Checked> {
         (seq, Cow::Owned(body))
     });
     let fault = match &head.head {
-        None => None,
+        None => Some("there is no signed head: nothing can be proven".to_owned()),
         Some(note) => {
-            let held = verify::recompute(rows, note, &head.node, &head.ledger_key).map_err(|fault| fault.to_string());
-            let signed = || {
-                note.cosigned_by(&head.witness_key).map_err(|error| format!("the head is not countersigned: {error}"))
-            };
+            let held = verify::recompute(rows, note, &head.node, ledger_key).map_err(|fault| fault.to_string());
+            let signed =
+                || note.cosigned_by(witness_key).map_err(|error| format!("the head is not countersigned: {error}"));
             held.and_then(|_| signed()).err()
         }
     };
     if let Some(error) = failed {
         return Err(error);
     }
-    let (ledger_key, witness_key) = (head.ledger_key.to_string(), head.witness_key.to_string());
+    let (ledger_key, witness_key) = (ledger_key.to_string(), witness_key.to_string());
     Ok(Checked { node: head.node.clone(), entries, ledger_key, witness_key, fault })
 }

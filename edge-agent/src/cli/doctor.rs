@@ -7,8 +7,8 @@ use rusqlite::Connection;
 use serde::Serialize;
 use shared::digest::Digest;
 
-use super::{Context, Failure, ledger, local::Local, output};
-use crate::{config::Config, feed::journal, site::Site, store};
+use super::{Context, Failure, local::Local, output};
+use crate::{config::Config, feed::journal, site::Site, store, sync};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -123,6 +123,7 @@ fn examine(args: &Args, context: &Context) -> Report {
     match store::open_read_only(&config.store_path()) {
         Ok(connection) => {
             checks.push(ledger_check(&connection, args.deep));
+            checks.extend(ledger_halt(&connection, &config));
             match accounts(&connection) {
                 Ok(found) => {
                     checks.push(accounting(&found));
@@ -298,7 +299,7 @@ fn enrolment(config: &Config) -> Check {
     if !config.data_dir.join("identity").exists() {
         return Check::ok("fleet", "not enrolled: this node works by itself");
     }
-    match crate::sync::Identity::open(&config.data_dir, &config.name) {
+    match sync::Identity::open(&config.data_dir, &config.name) {
         Ok(identity) => match identity.membership() {
             Some(member) => Check::ok("fleet", format!("enrolled at {} in group {}", member.url, member.group)),
             None => Check::ok("fleet", "not enrolled: this node works by itself"),
@@ -313,9 +314,11 @@ fn enrolment(config: &Config) -> Check {
 
 fn ledger_check(connection: &Connection, deep: bool) -> Check {
     if deep {
-        return match ledger::recompute(connection) {
+        return match sync::ledger::verify(connection) {
             Ok(Ok(tail)) => Check::ok("ledger", format!("{} entries, tree computed again, no gap", tail.size())),
-            Ok(Err(fault)) => Check::broken("ledger", fault, "keep a copy of the data folder for the auditor"),
+            Ok(Err(fault)) => {
+                Check::broken("ledger", fault.to_string(), "keep a copy of the data folder for the auditor")
+            }
             Err(error) => Check::broken("ledger", error.to_string(), "restore the data folder from a backup"),
         };
     }
@@ -334,6 +337,16 @@ fn ledger_check(connection: &Connection, deep: bool) -> Check {
         ),
         Err(error) => Check::broken("ledger", error.to_string(), "restore the data folder from a backup"),
     }
+}
+
+/// A ledger that the control plane no longer takes, because it contradicts what it has.
+fn ledger_halt(connection: &Connection, config: &Config) -> Option<Check> {
+    let complaint = sync::standing(connection).ok()?.complaint()?;
+    let advice = format!(
+        "keep a copy of the data folder for the auditor; the operator looks into it with `cloud-control audit alarms` and lets it go on with `audit resume {}`",
+        config.name
+    );
+    Some(Check::broken("archive", complaint, advice))
 }
 
 fn accounts(connection: &Connection) -> rusqlite::Result<Vec<Account>> {

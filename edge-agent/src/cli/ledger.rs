@@ -6,10 +6,9 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::{Value, json};
-use shared::ledger::tree::{Hash, Tail};
 
 use super::{Context, Failure, output};
-use crate::store;
+use crate::sync;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Args {
@@ -35,11 +34,12 @@ pub(super) enum Args {
     },
     /// Compute the tree again from the entries and compare it with the head that the node keeps.
     Verify,
+    /// Print the public key that this node signs its ledger with, for `cloud-control audit check --ledger-key`.
+    Key,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
-    let config = context.config()?;
-    let connection = store::open_read_only(&config.store_path()).context("cannot read the ledger")?;
+    let connection = context.store()?;
     match args {
         Args::List { run, fact, from, limit } => list(
             &connection,
@@ -48,6 +48,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
         ),
         Args::Show { seq } => show(&connection, *seq),
         Args::Verify => verify(&connection, context),
+        Args::Key => key(context),
     }
 }
 
@@ -125,12 +126,24 @@ fn show(connection: &Connection, seq: u64) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn key(context: &Context) -> Result<ExitCode, Failure> {
+    let config = context.config()?;
+    let identity = sync::Identity::open(&config.data_dir, &config.name).map_err(anyhow::Error::new)?;
+    let key = identity.ledger_key().public().to_string();
+    if context.json {
+        output::json(&json!({ "key": key }))?
+    } else {
+        println!("{key}")
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 fn verify(connection: &Connection, context: &Context) -> Result<ExitCode, Failure> {
-    let outcome = recompute(connection).context("cannot read the ledger")?;
+    let outcome = sync::ledger::verify(connection).context("cannot read the ledger")?;
     if context.json {
         output::json(&match &outcome {
             Ok(tail) => json!({ "ok": true, "size": tail.size(), "root": tail.root().to_string() }),
-            Err(fault) => json!({ "ok": false, "fault": fault }),
+            Err(fault) => json!({ "ok": false, "fault": fault.to_string() }),
         })?;
     } else {
         match &outcome {
@@ -139,34 +152,4 @@ fn verify(connection: &Connection, context: &Context) -> Result<ExitCode, Failur
         }
     }
     Ok(if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// The tree of the entries on disk, or why they are not what the head says. One read transaction: a running agent may
-/// append meanwhile.
-pub(super) fn recompute(connection: &Connection) -> rusqlite::Result<Result<Tail, String>> {
-    let transaction = connection.unchecked_transaction()?;
-    let mut tail = Tail::default();
-    let mut statement = transaction.prepare("SELECT seq, body FROM ledger ORDER BY seq")?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let seq: i64 = row.get(0)?;
-        if u64::try_from(seq) != Ok(tail.size()) {
-            return Ok(Err(format!("entry {} is missing, the next is {seq}", tail.size())));
-        }
-        tail.push(Hash::leaf(row.get_ref(1)?.as_blob().unwrap_or_default()));
-    }
-    let (size, roots): (i64, Vec<u8>) =
-        transaction.query_row("SELECT size, roots FROM ledger_tail", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let kept = Tail::from_bytes(u64::try_from(size).unwrap_or(0), &roots);
-    Ok(match kept {
-        Some(kept) if kept == tail => Ok(tail),
-        Some(kept) => Err(format!(
-            "the entries make a tree of {} with root {}, the node's head says {} with root {}",
-            tail.size(),
-            tail.root(),
-            kept.size(),
-            kept.root()
-        )),
-        None => Err("the node's head cannot be read".to_owned()),
-    })
 }

@@ -17,8 +17,9 @@ mod workflow;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use rusqlite::Connection;
 
-use crate::config::Config;
+use crate::{config::Config, store};
 
 /// The edge agent: sensor feeds in, decisions and actions out, with or without the link to the cloud.
 #[derive(Debug, Parser)]
@@ -104,6 +105,19 @@ struct Context {
 impl Context {
     fn config(&self) -> Result<Config, Failure> {
         Config::load(&self.config_path).map_err(|problems| Failure::Input(problems.to_string()))
+    }
+
+    /// What the agent has stored, to read; it may be running.
+    fn store(&self) -> Result<Connection, Failure> {
+        let path = self.config()?.store_path();
+        if !path.exists() {
+            let message = format!(
+                "there is no data yet: {} is made when the agent first runs (start it with `edge-agent run`)",
+                path.display()
+            );
+            return Err(Failure::NotFound(message));
+        }
+        Ok(store::open_read_only(&path).map_err(anyhow::Error::new)?)
     }
 }
 

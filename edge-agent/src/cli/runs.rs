@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use shared::{id::RunId, wire::v1::RunSummary};
 
 use super::{Context, Failure, output};
-use crate::store::{self, runs};
+use crate::store::runs;
 
 const STATUSES: [&str; 7] = ["pending", "running", "waiting", "parked", "completed", "faulted", "cancelled"];
 
@@ -33,8 +33,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
-    let config = context.config()?;
-    let connection = store::open_read_only(&config.store_path()).context("cannot read the runs")?;
+    let connection = context.store()?;
     match &args.run {
         Some(run) => show(&connection, run, context),
         None => list(&connection, args, context),

@@ -1,5 +1,7 @@
 //! Whether a run of entries is what a signed head says it is, and if not, in which way.
 
+use std::borrow::Cow;
+
 use crate::{
     id::NodeName,
     ledger::{
@@ -25,7 +27,7 @@ pub enum Fault {
     Fork { former: u64, now: u64 },
     #[error("the head speaks of {size} entries, the run ends at {end}")]
     Length { end: u64, size: u64 },
-    #[error("tampered: the entries {from} to {to} are not those that the signed head is over")]
+    #[error("tampered: the entries {from} to {to} are not those that the head is over")]
     Tampered { from: u64, to: u64 },
     #[error("entry {seq} cannot be read as an entry: {detail}")]
     NotAnEntry { seq: u64, detail: String },
@@ -94,12 +96,24 @@ pub fn extend(former: &Tail, run: &Run<'_>, node: &NodeName, key: &VerifierKey) 
 /// # Errors
 /// The first thing that does not hold; `NotAnEntry` when a body cannot be read.
 pub fn recompute<'a>(
-    bodies: impl IntoIterator<Item = (u64, std::borrow::Cow<'a, [u8]>)>,
+    bodies: impl IntoIterator<Item = (u64, Cow<'a, [u8]>)>,
     head: &Note,
     node: &NodeName,
     key: &VerifierKey,
 ) -> Result<Tail, Fault> {
     let head = Checkpoint::open(head, key, node)?;
+    compare(bodies, head.size, &head.root)
+}
+
+/// As `recompute`, with a size and root that are known without a signature: the node's own, beside its entries.
+///
+/// # Errors
+/// As `recompute`.
+pub fn compare<'a>(
+    bodies: impl IntoIterator<Item = (u64, Cow<'a, [u8]>)>,
+    size: u64,
+    root: &Hash,
+) -> Result<Tail, Fault> {
     let mut tail = Tail::default();
     for (seq, body) in bodies {
         if seq != tail.size() {
@@ -108,11 +122,11 @@ pub fn recompute<'a>(
         read(seq, &body)?;
         tail.push(Hash::leaf(&body));
     }
-    if tail.size() != head.size {
-        return Err(Fault::Length { end: tail.size(), size: head.size });
+    if tail.size() != size {
+        return Err(Fault::Length { end: tail.size(), size });
     }
-    if tail.root() != head.root {
-        return Err(Fault::Tampered { from: 0, to: head.size.saturating_sub(1) });
+    if tail.root() != *root {
+        return Err(Fault::Tampered { from: 0, to: size.saturating_sub(1) });
     }
     Ok(tail)
 }
