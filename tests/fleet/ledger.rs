@@ -7,10 +7,7 @@ use cloud_control::{
         nodes,
     },
 };
-use edge_agent::{
-    store::Store,
-    sync::{self, Identity},
-};
+use edge_agent::{store::Store, sync};
 
 use crate::site::{Cloud, Node, log, name, until};
 
@@ -121,10 +118,7 @@ async fn an_entry_changed_on_the_node_before_it_was_shipped_is_found_there() {
     })
     .await;
     assert!(complaint.contains("cannot be shipped"), "{complaint}");
-    let checked = node.store.read("verify", {
-        let identity = Identity::open(node.folder.path(), &name("basel")).expect("papers");
-        move |c| sync::ledger::verify(c, &identity)
-    });
+    let checked = node.store.read("verify", sync::ledger::verify);
     assert_eq!(checked.await.expect("readable").expect_err("found").kind(), "tampered");
     assert_eq!(archived(&cloud, "basel").await, 1);
 }
@@ -159,6 +153,10 @@ async fn a_fork_is_refused_with_the_nodes_own_signature_as_evidence() {
     let verification = verified(&cloud).await;
     assert_eq!(verification.fault, None, "what was archived before stands");
     assert!(verification.halted.expect("halted").starts_with("fork"));
+    let complaint =
+        until("the node knows", async || node.store.read("look", sync::standing).await.expect("readable").complaint())
+            .await;
+    assert!(complaint.starts_with("the ledger is halted: fork"), "{complaint}");
     // The rest of the fleet's service goes on for the node.
     let back =
         RollBackRequest { group: "plant".to_owned(), to: cloud.push(&[("feeds.yaml", "feeds: []")]).await.digest };

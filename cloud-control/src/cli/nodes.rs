@@ -74,8 +74,11 @@ fn rows(nodes: &[NodeView]) -> comfy_table::Table {
             (Stage::Rejected(_), Some(wanted)) => format!("{applied}, refused v{wanted}"),
             _ => applied,
         };
-        let ledger = format!("{}/{}", node.archived, status.map_or(0, |status| status.ledger_size));
+        let halted = if node.halted.is_some() { " halted" } else { "" };
+        let ledger = format!("{}/{}{halted}", node.archived, status.map_or(0, |status| status.ledger_size));
         let mut remarks: Vec<String> = status.map(|status: &NodeStatus| status.complaints.clone()).unwrap_or_default();
+        // The node says what it was told; once is enough.
+        remarks.retain(|remark| !node.halted.as_ref().is_some_and(|why| remark.contains(why)));
         if let Stage::Rejected(reason) = rollout {
             remarks.push(reason.clone());
         }

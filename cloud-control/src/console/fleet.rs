@@ -113,6 +113,7 @@ fn row(console: &Console, node: &Node) -> Markup {
                 div.faint { (node.jurisdiction) " · group " (node.group) } }
             td { (parts::link(console.control.link(&node.name))) }
             td { (parts::health(status.map(|status| status.health).unwrap_or_default()))
+                @if node.halted.is_some() { " " (parts::pill("bad", "ledger halted")) }
                 @if let Some(first) = status.and_then(|status| status.complaints.first()) { div.faint { (first) } } }
             td { (parts::stage(&rollout::stage(node)))
                 @if let Some(applied) = status.and_then(|status| status.applied) { div.faint { "version " (applied.version) } } }

@@ -60,16 +60,18 @@ impl View {
         let in_force = self.in_force.borrow().clone();
         let snapshot = Arc::clone(&self.pipeline.borrow());
         let mut complaints = Vec::new();
-        let counted = self.store.read_blocking("read the feeds' totals", totals);
-        let failing = counted.is_err();
-        if let Err(error) = &counted {
-            complaints.push(error.to_string());
-        }
+        let read = self.store.read_blocking("read how the node stands", |c| Ok((totals(c)?, sync::standing(c)?)));
+        // A ledger that its control plane disputes, or a store that cannot be read: nobody should rely on this node.
+        let (counted, failing) = match read {
+            Ok((counted, standing)) => (counted, standing.complaint()),
+            Err(error) => (Vec::new(), Some(error.to_string())),
+        };
+        complaints.extend(failing.clone());
         if let sync::Link::Down { reason, .. } = &*self.link.borrow() {
             complaints.push(format!("no link to the control plane: {reason}"));
         }
         let targets = self.targets(&mut complaints);
-        let health = match (failing, complaints.is_empty()) {
+        let health = match (failing.is_some(), complaints.is_empty()) {
             (true, _) => Health::Failing,
             (false, true) => Health::Healthy,
             (false, false) => Health::Degraded,
@@ -81,7 +83,7 @@ impl View {
             link: self.link(),
             bundle: in_force.digest.map(|digest| Applied { digest, version: in_force.version, at: in_force.since }),
             broker: self.broker.clone(),
-            feeds: self.feeds(&in_force, &counted.unwrap_or_default(), &snapshot),
+            feeds: self.feeds(&in_force, &counted, &snapshot),
             findings: snapshot.recent.iter().rev().map(finding).collect(),
             findings_count: snapshot.findings,
             targets,

@@ -55,7 +55,7 @@ struct Told {
     cursor: LedgerCursor,
     /// Answers that the agent is working on.
     in_flight: BTreeSet<ApprovalId>,
-    /// Why the ledger is not shipped.
+    /// Why the ledger is not shipped, as it was logged last.
     complaint: Option<String>,
 }
 
@@ -125,11 +125,9 @@ impl Exchange {
             })
             .await?;
         let report = self.sources.report.borrow().clone();
-        let mut complaints = report.complaints;
-        complaints.extend(told.complaint.clone());
-        complaints.extend(
-            told.cursor.halted.as_ref().map(|why| format!("the control plane takes no more of the ledger: {why}")),
-        );
+        let mut complaints = report.complaints.clone();
+        // The node's own report says it too, once it has looked.
+        complaints.extend(standing.complaint().filter(|complaint| !report.complaints.contains(complaint)));
         let status = NodeStatus {
             version: self.options.version.clone(),
             jurisdiction: self.options.jurisdiction.clone(),
@@ -200,9 +198,9 @@ impl Exchange {
         }
         match self.shipper.ship(told.cursor.clone()).await {
             Ok(cursor) => {
-                told.cursor = cursor;
                 told.complaint = None;
-                Ok(())
+                told.cursor = cursor;
+                self.note_halt(told.cursor.halted.clone()).await
             }
             Err(error @ (Error::Ledger(_) | Error::Refused(_))) => {
                 // The rest of the sync goes on: what is wrong with the ledger is told by it.
@@ -211,11 +209,28 @@ impl Exchange {
                     tracing::error!(error = %complaint, "cannot ship the ledger");
                 }
                 told.cursor.halted.get_or_insert_with(|| complaint.clone());
-                told.complaint = Some(complaint);
-                Ok(())
+                told.complaint = Some(complaint.clone());
+                // A refusal is the control plane's to keep: what it halts, it says with its next answer.
+                if matches!(error, Error::Ledger(_)) { self.note_halt(Some(complaint)).await } else { Ok(()) }
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Keeps whether the ledger is halted, so that the node shows it with the link down too.
+    async fn note_halt(&self, why: Option<String>) -> Result<(), Error> {
+        let known = self.store.read("read the standing", standing).await?.halted;
+        if known == why {
+            return Ok(());
+        }
+        match &why {
+            Some(why) => tracing::error!(why, "the ledger is halted"),
+            None => tracing::info!("the ledger is taken again"),
+        }
+        let write = move |tx: &mut crate::store::Transaction<'_>| Ok(state::halted(tx.connection(), why.as_deref())?);
+        self.store.write("note whether the ledger is halted", write).await?;
+        self.nudge.notify_one();
+        Ok(())
     }
 
     fn up(&self) {

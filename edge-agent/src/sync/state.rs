@@ -21,6 +21,16 @@ pub struct Standing {
     pub shipped: u64,
     /// The head there, with its cosignature.
     pub countersigned: Option<Note>,
+    /// Why the control plane takes nothing more of the ledger, or this node will not ship it.
+    pub halted: Option<String>,
+}
+
+impl Standing {
+    /// What is wrong with the ledger, for people.
+    #[must_use]
+    pub fn complaint(&self) -> Option<String> {
+        self.halted.as_ref().map(|why| format!("the ledger is halted: {why}"))
+    }
 }
 
 /// Where the node stands.
@@ -28,7 +38,7 @@ pub struct Standing {
 /// # Errors
 /// When SQLite fails.
 pub fn standing(connection: &Connection) -> rusqlite::Result<Standing> {
-    let sql = "SELECT applied, previous, rejected, floor, shipped, countersigned FROM sync";
+    let sql = "SELECT applied, previous, rejected, floor, shipped, countersigned, halted FROM sync";
     connection.prepare_cached(sql)?.query_row([], |row| {
         let json = |index: usize| row.get::<_, Option<String>>(index);
         Ok(Standing {
@@ -38,8 +48,15 @@ pub fn standing(connection: &Connection) -> rusqlite::Result<Standing> {
             floor: parse(json(3)?)?,
             shipped: u64::try_from(row.get::<_, i64>(4)?).unwrap_or(0),
             countersigned: json(5)?.map(|note| note.parse()).transpose().map_err(unreadable)?,
+            halted: json(6)?,
         })
     })
+}
+
+/// The ledger is no longer taken, for this reason, or is again.
+pub(super) fn halted(connection: &Connection, why: Option<&str>) -> rusqlite::Result<()> {
+    connection.prepare_cached("UPDATE sync SET halted = ?1")?.execute([why])?;
+    Ok(())
 }
 
 /// The bundle came up: it is what runs now, and the floor is this.

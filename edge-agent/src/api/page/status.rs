@@ -31,7 +31,9 @@ pub(super) async fn show(State(server): Shared, Extension(session): Extension<Se
     let body = html! {
         h1 { (server.handles.node) }
         p.lead #lead data-live { (sentence(&live)) }
-        div #complaints data-live { @for complaint in &live.complaints { p.note.wait { (complaint) } } }
+        div #complaints data-live { @for complaint in &live.complaints {
+            p.note.bad[live.failing()].wait[!live.failing()] { (complaint) }
+        } }
         dl.tiles #tiles data-live {
             (tile("Readings a second", &words::number(live.feeds.iter().map(|feed| feed.per_second).sum()),
                 &format!("{} devices", live.devices())))

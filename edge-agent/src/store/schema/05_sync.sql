@@ -9,7 +9,8 @@ CREATE TABLE sync (
     floor         TEXT,                     -- bundle::floor::Floor
     shipped       INTEGER NOT NULL,         -- ledger entries that the control plane has verified,
     shipped_roots BLOB    NOT NULL,         -- the tree's right edge there,
-    countersigned TEXT                      -- and that head with its cosignature
+    countersigned TEXT,                     -- and that head with its cosignature
+    halted        TEXT                      -- why it takes nothing more
 ) STRICT;
 INSERT INTO sync (id, shipped, shipped_roots) VALUES (0, 0, x'');
 
