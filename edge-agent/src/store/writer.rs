@@ -69,8 +69,7 @@ impl Job {
 pub(super) fn run(connection: Connection, mut tail: Tail, mut queue: mpsc::Receiver<Job>, size: &watch::Sender<u64>) {
     let mut group = Vec::with_capacity(GROUP_LEN_MAX);
     while queue.blocking_recv_many(&mut group, GROUP_LEN_MAX) > 0 {
-        commit(&connection, &mut tail, group.drain(..));
-        size.send_if_modified(|known| std::mem::replace(known, tail.size()) != tail.size());
+        commit(&connection, &mut tail, size, group.drain(..));
     }
     // Leaves a file that opens without recovery; losing this costs nothing but time at the next start.
     drop(connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);"));
@@ -78,7 +77,7 @@ pub(super) fn run(connection: Connection, mut tail: Tail, mut queue: mpsc::Recei
 
 /// Runs the jobs in one transaction. SQLite undoes a whole transaction by itself when some errors strike (a full disk
 /// among them): then the jobs before are told so, and the rest goes on in a new one.
-fn commit(connection: &Connection, tail: &mut Tail, jobs: impl Iterator<Item = Job>) {
+fn commit(connection: &Connection, tail: &mut Tail, size: &watch::Sender<u64>, jobs: impl Iterator<Item = Job>) {
     let mut group = Group::begin(connection, tail);
     for job in jobs {
         let undo = tail.clone();
@@ -92,7 +91,7 @@ fn commit(connection: &Connection, tail: &mut Tail, jobs: impl Iterator<Item = J
         if connection.is_autocommit() {
             let lost = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None);
             group.answers.push((job.operation, answer));
-            group.finish(tail, Err(lost));
+            group.finish(tail, size, Err(lost));
             group = Group::begin(connection, tail);
             continue;
         }
@@ -112,7 +111,7 @@ fn commit(connection: &Connection, tail: &mut Tail, jobs: impl Iterator<Item = J
     if !connection.is_autocommit() {
         drop(connection.execute_batch("ROLLBACK"));
     }
-    group.finish(tail, outcome);
+    group.finish(tail, size, outcome);
 }
 
 /// The jobs of one transaction, between its begin and its end.
@@ -127,10 +126,12 @@ impl Group {
         Self { begun: connection.execute_batch("BEGIN IMMEDIATE"), before: tail.clone(), answers: Vec::new() }
     }
 
-    fn finish(self, tail: &mut Tail, outcome: rusqlite::Result<()>) {
+    /// Publishes the ledger's size first: whoever has an answer finds what was answered counted.
+    fn finish(self, tail: &mut Tail, size: &watch::Sender<u64>, outcome: rusqlite::Result<()>) {
         if outcome.is_err() {
             *tail = self.before;
         }
+        size.send_if_modified(|known| std::mem::replace(known, tail.size()) != tail.size());
         for (operation, answer) in self.answers {
             answer(outcome.as_ref().map(|&()| ()).map_err(|source| from_sqlite(operation, copy(source))));
         }
