@@ -10,6 +10,7 @@ use std::{
 use serde::Deserialize;
 use shared::{
     id::NodeName,
+    label::Label,
     problem::{Problem, Problems},
 };
 
@@ -48,11 +49,17 @@ pub struct Api {
     pub listen: SocketAddr,
     /// A file with the bearer key that the OpenAI-compatible endpoint asks for; absent: only loopback may call it.
     pub key_file: Option<PathBuf>,
+    /// What all that comes through the OpenAI-compatible endpoint demands at least; absent: what the caller says, and the
+    /// strictest where it says nothing.
+    pub label: Option<Label>,
+    /// Names that callers may use for this node, beside its addresses and `localhost`.
+    #[serde(default)]
+    pub hosts: Vec<String>,
 }
 
 impl Default for Api {
     fn default() -> Self {
-        Self { listen: default_api_listen(), key_file: None }
+        Self { listen: default_api_listen(), key_file: None, label: None, hosts: Vec::new() }
     }
 }
 

@@ -144,6 +144,24 @@ impl Agent {
         self.cli(&[arguments, &["--json"]].concat()).await.json()
     }
 
+    /// Adds a person who may answer for a role. The file with their secret.
+    ///
+    /// # Panics
+    /// When they cannot be added.
+    pub async fn approver(&self, name: &str, role: &str) -> PathBuf {
+        let said = self.json(&["approvers", "add", name, "--role", role]).await;
+        let secret = said["secret"].as_str().expect("a secret was made");
+        let file = self.folder.join(format!("secret of {name}"));
+        std::fs::write(&file, secret).expect("the secret can be written");
+        file
+    }
+
+    /// Answers a question on the command line.
+    pub async fn answers_question(&self, id: &str, verdict: &str, name: &str, secret: &Path) -> process::Said {
+        let secret = secret.display().to_string();
+        self.cli(&["approve", id, verdict, "--as", name, "--secret-file", &secret]).await
+    }
+
     /// The token that whoever may read its data folder shows to its local API.
     ///
     /// # Panics

@@ -22,7 +22,12 @@ async fn an_approval_by_the_local_api_acts_once_and_is_bound_to_what_was_shown()
     let question = question(&agent).await;
     assert_eq!(question["proposal"]["device"], "pump-1");
 
-    let answer = |shown: &Value| json!({ "verdict": "approved", "by": "Mia Keller", "shown": shown });
+    let answer = |shown: &Value| json!({ "verdict": "approved", "by": "Mia Keller", "shown": shown, "secret": "" });
+    let (status, refusal) = post(&agent, &question, &answer(&question["shown"])).await;
+    assert_eq!(status, 403, "nobody may answer yet: {refusal}");
+    let secret = agent.approver("Mia Keller", "maintenance").await;
+    let secret = std::fs::read_to_string(secret).expect("the secret");
+    let answer = |shown: &Value| json!({ "verdict": "approved", "by": "Mia Keller", "shown": shown, "secret": secret });
     let other = format!("sha256:{}", "0".repeat(64));
     let (status, refusal) = post(&agent, &question, &answer(&json!(other))).await;
     assert_eq!(status, 409, "an answer to something else: {refusal}");
@@ -42,6 +47,7 @@ async fn an_approval_by_the_local_api_acts_once_and_is_bound_to_what_was_shown()
     let decided = ledger(&agent).await.into_iter().find(|entry| entry["fact"] == "approval-decided");
     let decided = decided.expect("the ledger names who decided");
     assert_eq!((&decided["by"], &decided["shown"]), (&json!("Mia Keller"), &question["shown"]));
+    assert_eq!((&decided["role"], &decided["place"]), (&json!("maintenance"), &json!("api")));
     agent.stop().await;
 }
 
@@ -53,10 +59,21 @@ async fn a_rejection_on_the_command_line_ends_the_run_without_the_command() {
     let id = question(&agent).await["approval"].as_str().expect("an id").to_owned();
     let table = agent.cli(&["approve"]).await.ok();
     assert!(table.contains(&id) && table.contains("Stop pump-2?"), "{table}");
-    agent.cli(&["approve", &id, "--no", "--as", "Jon Frei", "--comment", "needed until six"]).await.ok();
+    let nurse = agent.approver("Ada Nurse", "nurse").await;
+    let refused = agent.answers_question(&id, "--yes", "Ada Nurse", &nurse).await;
+    assert_eq!(refused.code(), 1, "{}", refused.out);
+    assert!(refused.err.contains("may answer for nurse, not for maintenance"), "{}", refused.err);
+    let secret = agent.approver("Jon Frei", "maintenance").await;
+    let file = secret.display().to_string();
+    let answer = ["approve", &id, "--no", "--as", "Jon Frei", "--secret-file", &file, "--comment", "needed until six"];
+    let said = agent.cli(&answer).await.ok();
+    assert!(said.contains("Recorded: rejected by Jon Frei as maintenance, command line"), "{said}");
+    let decided = ledger(&agent).await.into_iter().find(|entry| entry["fact"] == "approval-decided");
+    let decided = decided.expect("the ledger names who decided");
+    assert_eq!((&decided["place"], &decided["comment"]["bytes"]), (&json!("command line"), &json!(16)));
     completed(&agent).await;
     assert!(!plant.received().iter().any(|(topic, _)| topic.starts_with("commands/")));
-    let again = agent.cli(&["approve", &id, "--yes", "--as", "Mia Keller"]).await;
+    let again = agent.answers_question(&id, "--yes", "Jon Frei", &secret).await;
     assert_ne!(again.code(), 0, "{}", again.out);
     assert!(again.err.contains("Jon Frei"), "it says who decided: {}", again.err);
     agent.stop().await;

@@ -81,7 +81,8 @@ async fn what_happened_with_the_link_cut_is_there_when_it_is_back_without_a_gap(
     shake(&plant, "pump-3").await;
     let waiting = wait::until("a question", BOUND, async || node.json(&["approve"]).await.as_array()?.first().cloned());
     let id = text(&waiting.await, "approval");
-    node.cli(&["approve", &id, "--yes", "--as", "Mia Keller"]).await.ok();
+    let secret = node.approver("Mia Keller", "maintenance").await;
+    node.answers_question(&id, "--yes", "Mia Keller", &secret).await.ok();
     plant.receives("the command", BOUND, |topic, _| topic == "commands/pump-3").await;
     node.kill();
     node.start().await;

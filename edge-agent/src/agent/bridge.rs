@@ -18,6 +18,7 @@ use crate::{
     config::Config,
     feed::connection,
     inference::Inference,
+    memory,
     pipeline::Deliver,
     store::runs,
     sync,
@@ -64,15 +65,21 @@ pub(super) fn broker(config: &Config, connection: &connection::Connection) -> ac
 pub(super) fn handles(
     view: Arc<View>,
     token: api::Token,
+    key: Option<String>,
     runner: &Runner,
     changes: watch::Receiver<u64>,
 ) -> api::Handles {
     let runner = runner.clone();
+    let people = api::people::Door::new(view.config.data_dir.join(api::people::FILE));
     api::Handles {
         node: view.config.name.clone(),
         jurisdiction: view.config.jurisdiction.clone(),
         store: view.store.clone(),
         token,
+        people: Arc::new(people),
+        hosts: view.config.api.hosts.clone(),
+        exposed: !view.config.api.listen.ip().is_loopback(),
+        key,
         live: Arc::new(move || view.now()),
         decide: Arc::new(move |answer| {
             let runner = runner.clone();
@@ -82,8 +89,9 @@ pub(super) fn handles(
                     shown: answer.shown,
                     verdict: answer.verdict,
                     by: answer.by,
+                    authority: workflow::Authority::Roles(answer.roles),
                     comment: answer.comment,
-                    place: answer.place.to_owned(),
+                    place: answer.place.name().to_owned(),
                 };
                 runner.decide_approval(answer).await.map_err(declined)
             })
@@ -96,6 +104,7 @@ fn declined(error: workflow::ApprovalError) -> Declined {
     match error {
         workflow::ApprovalError::Unknown { .. } => Declined::Unknown,
         workflow::ApprovalError::Store(error) => Declined::Failed(error.to_string()),
+        role @ workflow::ApprovalError::Role { .. } => Declined::Forbidden(role.to_string()),
         other => Declined::Conflict(other.to_string()),
     }
 }
@@ -158,20 +167,37 @@ pub(super) fn changes(
 
 /// What the OpenAI-compatible endpoint needs.
 pub(super) fn openai(
-    config: &Config,
-    inference: &Inference,
+    view: &View,
     embedder: Arc<dyn models::embed::Embedder>,
-) -> anyhow::Result<axum::Router> {
-    let key = match &config.api.key_file {
-        None => None,
-        Some(file) => {
-            let text = std::fs::read_to_string(file)
-                .with_context(|| format!("cannot read key_file {} of [api]", file.display()))?;
-            Some(text.trim().to_owned())
-        }
+    rooms: Arc<workflow::Rooms>,
+    key: Option<String>,
+) -> axum::Router {
+    let decide: api::openai::Decide =
+        Arc::new(move |action, target, workflow, label| rooms.decide(action, target, workflow, label));
+    let gate = api::openai::Gate {
+        store: view.store.clone(),
+        decide,
+        label: view.config.api.label.clone(),
+        jurisdiction: view.config.jurisdiction.clone(),
     };
-    let handles = api::openai::Handles { models: inference.local_names(), chat: inference.as_chat(), embedder, key };
-    Ok(api::openai::router(handles))
+    api::openai::router(api::openai::Handles {
+        models: view.inference.local_names(),
+        chat: view.inference.as_chat(),
+        embedder,
+        embed_target: memory::EMBEDDER.to_owned(),
+        gate,
+        key,
+    })
+}
+
+/// The key that callers from elsewhere show, if there is one.
+pub(super) fn key(config: &Config) -> anyhow::Result<Option<String>> {
+    let Some(file) = &config.api.key_file else { return Ok(None) };
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read key_file {} of [api]", file.display()))?;
+    let key = text.trim();
+    anyhow::ensure!(!key.is_empty(), "key_file {} of [api] is empty: expected a key", file.display());
+    Ok(Some(key.to_owned()))
 }
 
 /// Does what the control plane sends, and asks again what is parked when a target or the link is back.
@@ -217,7 +243,7 @@ async fn decide(runner: &Runner, given: v1::Answer) -> Result<(), String> {
         {
             Ok(())
         }
-        other => other.map_err(|error| error.to_string()),
+        other => other.map(drop).map_err(|error| error.to_string()),
     }
 }
 
@@ -227,6 +253,7 @@ fn answer(given: v1::Answer) -> workflow::Answer {
         shown: given.shown,
         verdict: given.verdict,
         by: given.by,
+        authority: workflow::Authority::ControlPlane,
         comment: given.comment,
         place: "control plane".to_owned(),
     }

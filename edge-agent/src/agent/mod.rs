@@ -110,8 +110,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started,
     };
-    let handles =
-        sync::start(options, &identity, store.clone(), bridge::sources(reported, performer), stop.clone(), &tasks)?;
+    let handles = sync::start(
+        options,
+        &identity,
+        store.clone(),
+        bridge::sources(reported, Arc::clone(&performer)),
+        stop.clone(),
+        &tasks,
+    )?;
 
     let view = Arc::new(live::View {
         config: config.clone(),
@@ -126,9 +132,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         rates: std::sync::Mutex::new(None),
     });
     let token = api::Token::load_or_create(&config.data_dir.join(TOKEN_FILE)).context("cannot make the local token")?;
-    let more = bridge::openai(&config, &inference, embedder)?;
+    let key = bridge::key(&config)?;
+    let more = bridge::openai(&view, embedder, performer, key.clone());
     let changes = bridge::changes(&view, &tasks, &stop, report);
-    let router = api::router(bridge::handles(Arc::clone(&view), token, &runner, changes), more);
+    let router = api::router(bridge::handles(Arc::clone(&view), token, key, &runner, changes), more);
     let address = serve(&config, router, &tasks, &stop).await?;
 
     let bundle = rollout.state().borrow().shown();

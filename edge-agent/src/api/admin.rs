@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 use shared::{
     digest::Digest,
     id::{ApprovalId, RunId},
-    ledger::entry::Verdict,
+    ledger::entry::{Entry, Verdict},
     wire::v1::{PendingApproval, RunSummary},
 };
 
-use super::{Answer, Declined, Server, Shared};
+use super::{Declined, Place, Server, Shared, answer::Given};
 use crate::store::{self, runs};
 
 /// Rows of one answer: what a page or a script can use.
@@ -56,6 +56,9 @@ impl From<Declined> for Problem {
         match declined {
             Declined::Unknown => Self::unknown("question"),
             Declined::Conflict(reason) => Self(StatusCode::CONFLICT, "conflict", reason),
+            Declined::Stranger(reason) => Self(StatusCode::FORBIDDEN, "secret", reason),
+            Declined::Wait(reason) => Self(StatusCode::TOO_MANY_REQUESTS, "wait", reason),
+            Declined::Forbidden(reason) => Self(StatusCode::FORBIDDEN, "role", reason),
             Declined::Failed(reason) => Self(StatusCode::SERVICE_UNAVAILABLE, "failed", reason),
         }
     }
@@ -134,14 +137,18 @@ struct Decision {
     verdict: Verdict,
     /// The person's name.
     by: String,
+    /// The person's secret.
+    secret: String,
     comment: Option<String>,
+    #[serde(default)]
+    place: Place,
 }
 
 async fn decide(
     State(server): Shared,
     Path(approval): Path<ApprovalId>,
-    Json(Decision { shown, verdict, by, comment }): Json<Decision>,
-) -> Result<Json<Value>, Problem> {
+    Json(Decision { shown, verdict, by, secret, comment, place }): Json<Decision>,
+) -> Result<Json<Entry>, Problem> {
     let bad = |reason: &str| Problem(StatusCode::UNPROCESSABLE_ENTITY, "invalid", reason.to_owned());
     if verdict == Verdict::Expired {
         return Err(bad("`verdict` is `expired`: expected `approved` or `rejected`"));
@@ -149,9 +156,10 @@ async fn decide(
     if by.trim().is_empty() {
         return Err(bad("`by` is empty: expected the name of the person who decides"));
     }
-    let by = by.trim().to_owned();
-    (server.handles.decide)(Answer { approval, shown, verdict, by, comment, place: "api" }).await?;
-    Ok(Json(json!({"approval": approval, "verdict": verdict})))
+    if place == Place::LocalPage {
+        return Err(bad("`place` is `local-page`: expected `api` or `command-line`"));
+    }
+    Ok(Json(server.take(Given { approval, shown, verdict, by, secret, comment, place }).await?))
 }
 
 async fn list_ledger(State(server): Shared, Query(filter): Query<LedgerFilter>) -> Result<Json<Value>, Problem> {

@@ -126,7 +126,18 @@ pub(super) async fn require_token(State(server): State<Arc<Server>>, request: Re
     }
 }
 
-fn refuse(reason: &str) -> Response {
+impl Server {
+    /// Whether what is open on loopback is open to this request: on loopback, or with the token or the endpoint's key.
+    pub(super) fn is_trusted(&self, headers: &HeaderMap) -> bool {
+        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        let fits = |given: &str| {
+            self.handles.token.is(given) || self.handles.key.as_deref().is_some_and(|key| same(given, key))
+        };
+        !self.handles.exposed || given.is_some_and(fits)
+    }
+}
+
+pub(super) fn refuse(reason: &str) -> Response {
     let body = axum::Json(serde_json::json!({"error": reason, "code": "unauthorized"}));
     (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], body).into_response()
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use axum::{
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 
@@ -16,7 +16,12 @@ use super::{
 /// A feed's counter.
 type Count = fn(&Feed) -> u64;
 
-pub(super) async fn show(State(server): Shared) -> Response {
+pub(super) async fn show(State(server): Shared, headers: HeaderMap) -> Response {
+    if !server.is_trusted(&headers) {
+        return super::auth::refuse(
+            "beyond this machine, metrics ask for `authorization: Bearer` with the key in key_file",
+        );
+    }
     let live = (server.handles.live)();
     let ledger = *server.handles.store.ledger_size().borrow();
     let counted = server.handles.store.read("count the runs", super::admin::run_counts).await;

@@ -2,11 +2,14 @@
 //! store and the handles say and passes a person's answer on; it never decides anything.
 
 mod admin;
+mod answer;
 mod auth;
+mod host;
 pub mod live;
 mod metrics;
 pub mod openai;
 mod page;
+pub mod people;
 mod trend;
 
 use std::sync::Arc;
@@ -14,7 +17,7 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     extract::State,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::IntoResponse,
     routing::get,
 };
@@ -22,7 +25,7 @@ use futures::future::BoxFuture;
 use shared::{
     digest::Digest,
     id::{ApprovalId, NodeName},
-    ledger::entry::Verdict,
+    ledger::entry::{Entry, Verdict},
 };
 use tokio::sync::watch;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -39,10 +42,34 @@ pub struct Answer {
     /// The digest of the proposal that the person had before them.
     pub shown: Digest,
     pub verdict: Verdict,
+    /// The name of a person who showed their secret.
     pub by: String,
+    /// For which roles this person may answer.
+    pub roles: Vec<String>,
     pub comment: Option<String>,
-    /// `local page` or `api`.
-    pub place: &'static str,
+    pub place: Place,
+}
+
+/// Where a person answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    LocalPage,
+    CommandLine,
+    #[default]
+    Api,
+}
+
+impl Place {
+    /// As the ledger says it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LocalPage => "local page",
+            Self::CommandLine => "command line",
+            Self::Api => "api",
+        }
+    }
 }
 
 /// Why an answer was not taken.
@@ -52,12 +79,18 @@ pub enum Declined {
     Unknown,
     /// It is no longer open, or what was shown differs; one sentence for the person.
     Conflict(String),
+    /// Who answers could not show who they are.
+    Stranger(String),
+    /// Too many tried that under this name.
+    Wait(String),
+    /// This person may not answer this question, or nobody may.
+    Forbidden(String),
     /// The node cannot take it now.
     Failed(String),
 }
 
-/// Passes an answer to the runner; `Ok` when it is durable.
-pub type Decide = Arc<dyn Fn(Answer) -> BoxFuture<'static, Result<(), Declined>> + Send + Sync>;
+/// Passes an answer to the runner; the ledger's entry of it when it is durable.
+pub type Decide = Arc<dyn Fn(Answer) -> BoxFuture<'static, Result<Entry, Declined>> + Send + Sync>;
 
 /// What the pages need of the rest of the node; the composition root fills it.
 #[derive(Clone)]
@@ -66,6 +99,14 @@ pub struct Handles {
     pub jurisdiction: String,
     pub store: Store,
     pub token: Token,
+    /// Who may answer questions.
+    pub people: Arc<people::Door>,
+    /// What else than an address or `localhost` callers may name this node.
+    pub hosts: Vec<String>,
+    /// Beyond loopback, what is open there to all asks for the token or for `key`.
+    pub exposed: bool,
+    /// The key of the OpenAI-compatible endpoint.
+    pub key: Option<String>,
     /// How things are now. Asked for every page: it must be quick.
     pub live: Arc<dyn Fn() -> Live + Send + Sync>,
     pub decide: Decide,
@@ -87,6 +128,7 @@ pub fn router(handles: Handles, more: Router) -> Router {
     let guarded = Router::new()
         .nest("/api/v1", admin::routes())
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&server), auth::require_token));
+    let known = axum::middleware::from_fn_with_state(Arc::clone(&server), host::check);
     Router::new()
         .route("/health", get(health))
         .route("/metrics", get(metrics::show))
@@ -94,6 +136,7 @@ pub fn router(handles: Handles, more: Router) -> Router {
         .merge(guarded)
         .with_state(server)
         .merge(more)
+        .layer(known)
         .layer(SetResponseHeaderLayer::if_not_present(
             header::CONTENT_SECURITY_POLICY,
             HeaderValue::from_static(shared::look::CONTENT_SECURITY_POLICY),
@@ -105,11 +148,15 @@ pub fn router(handles: Handles, more: Router) -> Router {
         .layer(SetResponseHeaderLayer::if_not_present(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")))
 }
 
-/// 200 when the node does its work, 503 with the reasons when not.
-async fn health(State(server): Shared) -> impl IntoResponse {
+/// 200 when the node does its work, 503 when not; the reasons are told on this machine, and elsewhere to whoever has a key.
+async fn health(State(server): Shared, headers: HeaderMap) -> impl IntoResponse {
     let live = (server.handles.live)();
     let status = if live.failing() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    (status, Json(serde_json::json!({"health": live.health, "complaints": live.complaints})))
+    let mut said = serde_json::json!({"health": live.health});
+    if server.is_trusted(&headers) {
+        said["complaints"] = serde_json::json!(live.complaints);
+    }
+    (status, Json(said))
 }
 
 #[cfg(test)]

@@ -1,13 +1,18 @@
 //! The node's models behind OpenAI's HTTP API (`platform.openai.com/docs/api-reference`): chat completions, streamed or not,
-//! embeddings, and the list of models. Serves local models alone and sends nothing on.
+//! embeddings, and the list of models. Serves local models alone and sends nothing on; every call has policy's permit and
+//! its entries in the ledger.
 
-use std::{convert::Infallible, ops::ControlFlow, sync::Arc};
+mod embeddings;
+mod gate;
+mod request;
+
+use std::{convert::Infallible, ops::ControlFlow, sync::Arc, time::Instant};
 
 use axum::{
     Router,
     body::Bytes,
     extract::{DefaultBodyLimit, Request as HttpRequest, State},
-    http::{StatusCode, header::AUTHORIZATION},
+    http::{HeaderMap, StatusCode, header},
     middleware::{self, Next},
     response::{
         IntoResponse, Response,
@@ -15,23 +20,29 @@ use axum::{
     },
     routing::{get, post},
 };
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use edge_core::engine::effect;
 use futures::{StreamExt as _, future::BoxFuture};
 use models::{
     embed::Embedder,
-    generate::{Answer, Finish, Message, Request, Role},
+    generate::{Answer, Finish, Request},
 };
-use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::digest::Digest;
+use shared::{
+    digest::Digest,
+    policy::{Action, Permit},
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+use gate::{Admitted, Said};
+pub use gate::{Decide, Gate, WORKFLOW};
+use request::ChatRequest;
 
 /// Takes each piece of text as it is written; `Break` ends the answer.
 pub type OnText = Box<dyn FnMut(&str) -> ControlFlow<()> + Send>;
-/// Asks a local model by name.
-pub type Chat = Arc<dyn Fn(String, Request, OnText) -> BoxFuture<'static, Result<Answer, effect::Error>> + Send + Sync>;
+/// Asks the local model that the permit is for.
+pub type Chat = Arc<dyn Fn(Permit, Request, OnText) -> BoxFuture<'static, Result<Answer, effect::Error>> + Send + Sync>;
 
 /// What the endpoint needs of the node.
 #[derive(Clone)]
@@ -40,6 +51,9 @@ pub struct Handles {
     pub models: Vec<String>,
     pub chat: Chat,
     pub embedder: Arc<dyn Embedder>,
+    /// The embedder as policy and the ledger name it.
+    pub embed_target: String,
+    pub gate: Gate,
     /// The bearer token that callers must show; `None` for a listener that only the node itself reaches.
     pub key: Option<String>,
 }
@@ -48,16 +62,12 @@ pub struct Handles {
 const BODY_BYTES_MAX: usize = 4 << 20;
 /// Pieces between the model's thread and the network; a reader that is slower than the model holds the model back.
 const PIECES_MAX: usize = 64;
-const MAX_TOKENS: usize = 1_024;
-const EMBED_TEXTS_MAX: usize = 2_048;
-/// Texts that are embedded in one go, so that one large request does not hold a thread for minutes without a look.
-const EMBED_BATCH_LEN: usize = 32;
 
 /// The routes under `/v1`.
 pub fn router(handles: Handles) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(chat))
-        .route("/v1/embeddings", post(embeddings))
+        .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/v1/models", get(list))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(handles.clone(), check_key))
@@ -100,7 +110,16 @@ impl IntoResponse for Refusal {
 }
 
 async fn check_key(State(handles): State<Handles>, request: HttpRequest, next: Next) -> Response {
-    let shown = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    if is_of_another_page(request.headers()) {
+        // Where no key is asked for, any page that a browser on this machine shows could use the models.
+        let message =
+            "this request comes from a page of another origin; only programs and this node's own pages may ask";
+        let code = Some("foreign_origin");
+        let (status, kind) = (StatusCode::FORBIDDEN, "permission_error");
+        return Refusal { status, kind, code, message: message.to_owned() }.into_response();
+    }
+    let shown =
+        request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     // Digests, so that the time of the comparison tells nothing about the key.
     let fits = |key: &String| shown.is_some_and(|shown| Digest::of(shown.as_bytes()) == Digest::of(key.as_bytes()));
     if handles.key.as_ref().is_none_or(fits) {
@@ -111,76 +130,19 @@ async fn check_key(State(handles): State<Handles>, request: HttpRequest, next: N
     Refusal { status: StatusCode::UNAUTHORIZED, kind: "invalid_request_error", code, message }.into_response()
 }
 
+/// Browsers name the page that asks; programs name none.
+fn is_of_another_page(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let Some(origin) = headers.get(header::ORIGIN) else { return false };
+    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+    origin.is_none() || origin != text(header::HOST)
+}
+
 async fn list(State(handles): State<Handles>) -> axum::Json<Value> {
     let names = handles.models.iter().map(String::as_str).chain([handles.embedder.name()]);
     let models: Vec<Value> =
         names.map(|id| json!({"id": id, "object": "model", "created": 0, "owned_by": "node"})).collect();
     axum::Json(json!({"object": "list", "data": models}))
-}
-
-/// What of a chat request this endpoint looks at; other fields are the client's affair.
-#[derive(Deserialize)]
-struct ChatRequest {
-    model: String,
-    messages: Vec<ChatMessage>,
-    max_tokens: Option<usize>,
-    max_completion_tokens: Option<usize>,
-    temperature: Option<f32>,
-    top_p: Option<f32>,
-    seed: Option<i64>,
-    stop: Option<OneOrMany>,
-    n: Option<u32>,
-    #[serde(default)]
-    stream: bool,
-    stream_options: Option<StreamOptions>,
-    response_format: Option<ResponseFormat>,
-    tools: Option<Vec<Value>>,
-}
-
-#[derive(Deserialize)]
-struct ChatMessage {
-    role: String,
-    content: Option<MessageContent>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum MessageContent {
-    Text(String),
-    Parts(Vec<Part>),
-}
-
-#[derive(Deserialize)]
-struct Part {
-    #[serde(rename = "type")]
-    kind: String,
-    text: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
-}
-
-#[derive(Deserialize)]
-struct StreamOptions {
-    #[serde(default)]
-    include_usage: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum ResponseFormat {
-    Text,
-    JsonObject,
-    JsonSchema { json_schema: NamedSchema },
-}
-
-#[derive(Deserialize)]
-struct NamedSchema {
-    schema: Option<Value>,
 }
 
 /// Names the parts of every answer to one request.
@@ -190,21 +152,22 @@ struct Envelope {
     model: String,
 }
 
-async fn chat(State(handles): State<Handles>, body: Bytes) -> Result<Response, Refusal> {
+async fn chat(State(handles): State<Handles>, headers: HeaderMap, body: Bytes) -> Result<Response, Refusal> {
     let asked: ChatRequest = parse(&body)?;
     let model = handles.models.iter().find(|name| **name == asked.model).cloned().ok_or_else(|| {
         let message = format!("no chat model {:?} on this node; it has {}", asked.model, handles.models.join(", "));
         let code = Some("model_not_found");
         Refusal { status: StatusCode::NOT_FOUND, kind: "invalid_request_error", code, message }
     })?;
-    let (stream, with_usage) = (asked.stream, asked.stream_options.as_ref().is_some_and(|o| o.include_usage));
+    let (stream, with_usage) = (asked.stream, asked.wants_usage());
     let request = asked.into_request()?;
+    let admitted = handles.gate.admit(Action::Infer, &model, &headers).await?;
     let id = format!("chatcmpl-{}", hex::encode(crate::clock::seed()));
-    let envelope = Envelope { id, created: crate::clock::now().as_millis() / 1_000, model: model.clone() };
+    let envelope = Envelope { id, created: crate::clock::now().as_millis() / 1_000, model };
     if stream {
-        return streamed(&handles, envelope, request, with_usage).await;
+        return streamed(handles, admitted, envelope, request, with_usage).await;
     }
-    let answer = (handles.chat)(model, request, Box::new(|_| ControlFlow::Continue(()))).await?;
+    let answer = whole(handles, admitted, request).await?;
     let Envelope { id, created, model } = envelope;
     let choice = json!({
         "index": 0,
@@ -219,87 +182,47 @@ async fn chat(State(handles): State<Handles>, body: Bytes) -> Result<Response, R
     Ok(axum::Json(body).into_response())
 }
 
-impl ChatRequest {
-    fn into_request(self) -> Result<Request, Refusal> {
-        if self.n.is_some_and(|n| n != 1) {
-            return Err(Refusal::invalid("n: a local model gives one answer"));
-        }
-        if self.tools.is_some_and(|tools| !tools.is_empty()) {
-            return Err(Refusal::invalid("tools: local models call none; use a workflow"));
-        }
-        let messages: Vec<Message> =
-            self.messages.into_iter().enumerate().map(|(at, message)| message.parse(at)).collect::<Result<_, _>>()?;
-        if !messages.iter().any(|message| message.role == Role::User) {
-            return Err(Refusal::invalid("messages: expected at least one by the user"));
-        }
-        let schema = match self.response_format {
-            None | Some(ResponseFormat::Text) => None,
-            Some(ResponseFormat::JsonObject) => Some(json!({"type": "object"})),
-            Some(ResponseFormat::JsonSchema { json_schema }) => {
-                let schema = json_schema.schema.unwrap_or_else(|| json!({"type": "object"}));
-                let wrong =
-                    |error| Refusal::invalid(format!("response_format.json_schema.schema: not a JSON schema: {error}"));
-                jsonschema::validator_for(&schema).map_err(wrong)?;
-                Some(schema)
-            }
-        };
-        let defaults = Request::default();
-        Ok(Request {
-            messages,
-            max_tokens: self.max_completion_tokens.or(self.max_tokens).unwrap_or(MAX_TOKENS),
-            temperature: self.temperature.unwrap_or(defaults.temperature),
-            top_p: self.top_p.unwrap_or(defaults.top_p),
-            seed: self.seed.map_or(defaults.seed, i64::cast_unsigned),
-            stop: self.stop.map_or_else(Vec::new, OneOrMany::into_list),
-            schema,
-            ..defaults
-        })
-    }
+/// Asks the model and tells the ledger what became of it; the answer is given when that is durable.
+async fn ask(handles: &Handles, admitted: &Admitted, request: Request, mut on_text: OnText) -> Result<Answer, Refusal> {
+    let (began, messages, said) = (Instant::now(), gate::sent(&request.messages), Said::default());
+    let heard = said.clone();
+    let relay: OnText = Box::new(move |text| {
+        heard.push(text);
+        on_text(text)
+    });
+    let outcome = (handles.chat)(admitted.permit.clone(), request, relay).await;
+    handles.gate.tell(admitted.chatted(&messages, &outcome, &said, began.elapsed())).await?;
+    Ok(outcome?)
 }
 
-impl ChatMessage {
-    fn parse(self, at: usize) -> Result<Message, Refusal> {
-        let role = match self.role.as_str() {
-            "system" | "developer" => Role::System,
-            "user" => Role::User,
-            "assistant" => Role::Assistant,
-            other => {
-                let expected = "expected system, developer, user or assistant";
-                return Err(Refusal::invalid(format!("messages[{at}].role: {other:?}; {expected}")));
-            }
-        };
-        let content = match self.content {
-            None => String::new(),
-            Some(MessageContent::Text(text)) => text,
-            Some(MessageContent::Parts(parts)) => {
-                let texts = parts.into_iter().map(|part| part.text.filter(|_| part.kind == "text"));
-                let texts: Option<Vec<String>> = texts.collect();
-                let expected = || Refusal::invalid(format!("messages[{at}].content: a local model reads text alone"));
-                texts.ok_or_else(expected)?.join("\n")
-            }
-        };
-        Ok(Message { role, content })
-    }
-}
-
-impl OneOrMany {
-    fn into_list(self) -> Vec<String> {
-        match self {
-            Self::One(text) => vec![text],
-            Self::Many(texts) => texts,
-        }
-    }
+/// The whole answer. The task is its own, so that the ledger is told also when the caller goes away meanwhile; then the
+/// model stops at its next piece.
+async fn whole(handles: Handles, admitted: Admitted, request: Request) -> Result<Answer, Refusal> {
+    let gone = CancellationToken::new();
+    let _when_dropped = gone.clone().drop_guard();
+    let on_text: OnText = Box::new(move |_| match gone.is_cancelled() {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    });
+    let task = tokio::spawn(async move { ask(&handles, &admitted, request, on_text).await });
+    task.await.map_err(|error| Refusal {
+        status: StatusCode::INTERNAL_SERVER_ERROR,
+        kind: "server_error",
+        code: None,
+        message: format!("the call broke down: {error}"),
+    })?
 }
 
 /// What the model's thread sends to the response.
 enum Piece {
     Text(String),
-    End(Result<Answer, effect::Error>),
+    End(Result<Answer, Refusal>),
 }
 
 /// Streams the answer. An error before the first piece is an HTTP error; a later one is an event, as OpenAI does it.
 async fn streamed(
-    handles: &Handles,
+    handles: Handles,
+    admitted: Admitted,
     envelope: Envelope,
     request: Request,
     with_usage: bool,
@@ -313,14 +236,13 @@ async fn streamed(
             Err(_) => ControlFlow::Break(()),
         }
     });
-    let answer = (handles.chat)(envelope.model.clone(), request, on_text);
     tokio::spawn(async move {
-        let end = Piece::End(answer.await);
+        let end = Piece::End(ask(&handles, &admitted, request, on_text).await);
         drop(sender.send(end).await);
     });
     let mut pieces = ReceiverStream::new(receiver);
     let first = match pieces.next().await {
-        Some(Piece::End(Err(error))) => return Err(error.into()),
+        Some(Piece::End(Err(refusal))) => return Err(refusal),
         first => first,
     };
     let opening = envelope.chunk(json!({"role": "assistant", "content": ""}), Value::Null);
@@ -328,7 +250,7 @@ async fn streamed(
         futures::stream::iter(match piece {
             Piece::Text(text) => vec![envelope.chunk(json!({ "content": text }), Value::Null)],
             Piece::End(Ok(answer)) => envelope.end(&answer, with_usage),
-            Piece::End(Err(error)) => vec![Refusal::from(error).body().to_string()],
+            Piece::End(Err(refusal)) => vec![refusal.body().to_string()],
         })
     });
     let events = futures::stream::iter([opening]).chain(body);
@@ -372,71 +294,6 @@ fn usage(answer: &Answer) -> Value {
         "completion_tokens": answer.tokens_out,
         "total_tokens": answer.tokens_in + answer.tokens_out,
     })
-}
-
-#[derive(Deserialize)]
-struct EmbeddingRequest {
-    input: Input,
-    encoding_format: Option<String>,
-    dimensions: Option<usize>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "a text or a list of texts (lists of tokens are not read)")]
-enum Input {
-    One(String),
-    Many(Vec<String>),
-}
-
-async fn embeddings(State(handles): State<Handles>, body: Bytes) -> Result<axum::Json<Value>, Refusal> {
-    let asked: EmbeddingRequest = parse(&body)?;
-    let texts = match asked.input {
-        Input::One(text) => vec![text],
-        Input::Many(texts) => texts,
-    };
-    if !(1..=EMBED_TEXTS_MAX).contains(&texts.len()) {
-        return Err(Refusal::invalid(format!("input: {} texts; expected 1 to {EMBED_TEXTS_MAX}", texts.len())));
-    }
-    let dimensions = handles.embedder.dimensions();
-    if asked.dimensions.is_some_and(|asked| asked != dimensions) {
-        return Err(Refusal::invalid(format!("dimensions: this node's embedder makes vectors of {dimensions}")));
-    }
-    let in_base64 = match asked.encoding_format.as_deref() {
-        None | Some("float") => false,
-        Some("base64") => true,
-        Some(other) => return Err(Refusal::invalid(format!("encoding_format: {other:?}; expected float or base64"))),
-    };
-    let embedder = Arc::clone(&handles.embedder);
-    let words: usize = texts.iter().map(|text| text.split_whitespace().count()).sum();
-    let embed = move || -> Result<Vec<Vec<f32>>, models::Error> {
-        let mut vectors = Vec::with_capacity(texts.len());
-        for batch in texts.chunks(EMBED_BATCH_LEN) {
-            vectors.extend(embedder.embed(&batch.iter().map(String::as_str).collect::<Vec<_>>())?);
-        }
-        Ok(vectors)
-    };
-    let failed = |message: String| Refusal {
-        status: StatusCode::INTERNAL_SERVER_ERROR,
-        kind: "server_error",
-        code: None,
-        message,
-    };
-    let vectors = tokio::task::spawn_blocking(embed).await.map_err(|error| failed(error.to_string()))?;
-    let vectors = vectors.map_err(|error| failed(error.to_string()))?;
-    let encode = |vector: &[f32]| match in_base64 {
-        true => STANDARD.encode(vector.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>()).into(),
-        false => json!(vector),
-    };
-    let data: Vec<Value> = vectors
-        .iter()
-        .enumerate()
-        .map(|(index, vector)| json!({"object": "embedding", "index": index, "embedding": encode(vector)}))
-        .collect();
-    Ok(axum::Json(json!({
-        "object": "list", "data": data, "model": handles.embedder.name(),
-        // In words: the embedder does not say how many tokens it read.
-        "usage": {"prompt_tokens": words, "total_tokens": words},
-    })))
 }
 
 fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {

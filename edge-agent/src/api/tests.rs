@@ -18,7 +18,7 @@ struct Site {
     token: String,
     store: Store,
     answers: Arc<Mutex<Vec<Answer>>>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     _changes: watch::Sender<u64>,
 }
 
@@ -38,6 +38,10 @@ fn live(health: Health) -> Live {
 }
 
 fn site(health: Health) -> Site {
+    site_on(health, false)
+}
+
+fn site_on(health: Health, exposed: bool) -> Site {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("node.db")).unwrap();
     let token = Token::load_or_create(&folder.path().join("local-token")).unwrap();
@@ -54,11 +58,15 @@ fn site(health: Health) -> Site {
         jurisdiction: "CH".to_owned(),
         store: store.clone(),
         token,
+        people: Arc::new(people::Door::new(folder.path().join(people::FILE))),
+        hosts: vec!["gateway.local".to_owned()],
+        exposed,
+        key: Some("the key".to_owned()),
         live: Arc::new(move || live(health)),
         decide,
         changes,
     };
-    Site { router: router(handles, Router::new()), token: text, store, answers, _folder: folder, _changes: sender }
+    Site { router: router(handles, Router::new()), token: text, store, answers, folder, _changes: sender }
 }
 
 impl Site {
@@ -79,6 +87,20 @@ impl Site {
             .header(header::COOKIE, cookie)
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         self.send(request.body(Body::from(form.to_owned())).unwrap()).await
+    }
+
+    /// Adds a person who may answer for `lead`; their secret.
+    fn person(&self, name: &str) -> String {
+        people::add(&self.folder.path().join(people::FILE), name, vec!["lead".to_owned()], None).unwrap()
+    }
+
+    fn decision(&self, body: &serde_json::Value) -> Request<Body> {
+        let id = ApprovalId::derive(Timestamp::from_millis(1), b"a");
+        Request::post(format!("/api/v1/approvals/{id}"))
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(body.to_string()))
+            .unwrap()
     }
 
     async fn log_in(&self) -> String {
@@ -141,7 +163,8 @@ async fn a_form_of_another_page_decides_nothing() {
     let cookie = site.log_in().await;
     let id = ApprovalId::derive(Timestamp::from_millis(1), b"a");
     let shown = Digest::of(b"proposal");
-    let fields = format!("shown={shown}&verdict=approved&by=Mallory");
+    let secret = site.person("Ada");
+    let fields = format!("shown={shown}&verdict=approved&by=Ada&secret={secret}");
     let path = format!("/approvals/{id}");
     let forged = site.post(&path, &cookie, &format!("form=guess&{fields}")).await;
     assert_eq!(forged.status(), StatusCode::FORBIDDEN);
@@ -152,31 +175,103 @@ async fn a_form_of_another_page_decides_nothing() {
     let (status, body) = read(site.post(&path, &cookie, &format!("form={form}&{fields}")).await).await;
     assert_eq!(status, StatusCode::CONFLICT);
     assert!(body.contains("already decided by Ada"), "{body}");
-    let answers = site.answers.lock().unwrap();
-    assert_eq!((answers[0].shown, answers[0].by.as_str(), answers[0].place), (shown, "Mallory", "local page"));
+    {
+        let answers = site.answers.lock().unwrap();
+        assert_eq!((answers[0].shown, answers[0].by.as_str(), answers[0].place), (shown, "Ada", Place::LocalPage));
+    }
+
+    let wrong = format!("form={form}&shown={shown}&verdict=approved&by=Ada&secret=guess");
+    let (status, body) = read(site.post(&path, &cookie, &wrong).await).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(body.contains("not of a person who may answer"), "{body}");
+    assert_eq!(site.answers.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn where_nobody_may_answer_page_and_api_say_so_and_how_to_add_a_person() {
+    let site = site(Health::Healthy);
+    let cookie = site.log_in().await;
+    let page = site.get("/approvals", Some(("cookie", &cookie))).await.1;
+    assert!(page.contains("nobody may answer on this node") && page.contains("approvers add"), "{page}");
+    let answer = serde_json::json!({"shown": Digest::of(b"p"), "verdict": "approved", "by": "Ada", "secret": "x"});
+    let (status, body) = read(site.send(site.decision(&answer)).await).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(body.contains("approvers add"), "{body}");
+    assert!(site.answers.lock().unwrap().is_empty());
+    site.person("Ada");
+    let page = site.get("/approvals", Some(("cookie", &cookie))).await.1;
+    assert!(!page.contains("nobody may answer"), "a person who was added is known at once");
+}
+
+#[tokio::test]
+async fn wrong_secrets_are_limited_and_the_person_is_told_how_long() {
+    let site = site(Health::Healthy);
+    site.person("Ada");
+    let guess = serde_json::json!({"shown": Digest::of(b"p"), "verdict": "approved", "by": "Ada", "secret": "guess"});
+    for _ in 0..5 {
+        assert_eq!(site.send(site.decision(&guess)).await.status(), StatusCode::FORBIDDEN);
+    }
+    let (status, body) = read(site.send(site.decision(&guess)).await).await;
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(body.contains("asked again in"), "{body}");
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_this_nodes_is_refused_everywhere() {
+    let site = site(Health::Healthy);
+    let cookie = site.log_in().await;
+    for path in ["/", "/health", "/metrics", "/login", "/api/v1/status", "/approvals"] {
+        let ask = |host: &str| {
+            let request = Request::get(path).header(header::HOST, host).header(header::COOKIE, &cookie);
+            site.send(request.body(Body::empty()).unwrap())
+        };
+        assert_eq!(ask("evil.example:8686").await.status(), StatusCode::MISDIRECTED_REQUEST, "{path}");
+        for own in ["127.0.0.1:8686", "localhost:8686", "gateway.local"] {
+            assert_ne!(ask(own).await.status(), StatusCode::MISDIRECTED_REQUEST, "{path} at {own}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn beyond_loopback_metrics_and_complaints_ask_for_the_key_and_health_stays_open() {
+    let site = site_on(Health::Degraded, true);
+    assert_eq!(site.get("/metrics", None).await.0, StatusCode::UNAUTHORIZED);
+    let (status, body) = site.get("/health", None).await;
+    assert_eq!((status, body.contains("broker")), (StatusCode::OK, false), "{body}");
+    for key in ["the key", &site.token] {
+        let bearer = format!("Bearer {key}");
+        assert_eq!(site.get("/metrics", Some(("authorization", &bearer))).await.0, StatusCode::OK);
+        assert!(site.get("/health", Some(("authorization", &bearer))).await.1.contains("broker"));
+    }
 }
 
 #[tokio::test]
 async fn an_answer_by_api_needs_a_name_and_is_bound_to_what_was_shown() {
     let site = site(Health::Healthy);
-    let id = ApprovalId::derive(Timestamp::from_millis(1), b"a");
-    let post = |body: serde_json::Value| {
-        Request::post(format!("/api/v1/approvals/{id}"))
-            .header(header::AUTHORIZATION, format!("Bearer {}", site.token))
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Body::from(body.to_string()))
-            .unwrap()
-    };
+    let secret = site.person("Ada");
     let shown = Digest::of(b"proposal");
-    let nobody = post(serde_json::json!({"shown": shown, "verdict": "approved", "by": "  "}));
-    assert_eq!(site.send(nobody).await.status(), StatusCode::UNPROCESSABLE_ENTITY);
-    let unbound = post(serde_json::json!({"verdict": "approved", "by": "Ada"}));
-    assert_eq!(site.send(unbound).await.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let refused = [
+        serde_json::json!({"shown": shown, "verdict": "approved", "by": "  ", "secret": secret}),
+        serde_json::json!({"verdict": "approved", "by": "Ada", "secret": secret}),
+        serde_json::json!({"shown": shown, "verdict": "approved", "by": "Ada"}),
+        serde_json::json!({"shown": shown, "verdict": "approved", "by": "Ada", "secret": secret, "place": "local-page"}),
+    ];
+    for answer in refused {
+        assert_eq!(site.send(site.decision(&answer)).await.status(), StatusCode::UNPROCESSABLE_ENTITY, "{answer}");
+    }
     assert!(site.answers.lock().unwrap().is_empty());
-    let late = post(serde_json::json!({"shown": shown, "verdict": "rejected", "by": "Ada"}));
-    let (status, body) = read(site.send(late).await).await;
+    let late = serde_json::json!({"shown": shown, "verdict": "rejected", "by": "Ada", "secret": secret});
+    let (status, body) = read(site.send(site.decision(&late)).await).await;
     assert_eq!(status, StatusCode::CONFLICT);
     assert!(body.contains("already decided by Ada"), "{body}");
+    let told = serde_json::json!({
+        "shown": shown, "verdict": "rejected", "by": "Ada", "secret": secret, "place": "command-line", "comment": "no"
+    });
+    site.send(site.decision(&told)).await;
+    let answers = site.answers.lock().unwrap();
+    let places: Vec<_> = answers.iter().map(|answer| answer.place).collect();
+    assert_eq!(places, [Place::Api, Place::CommandLine], "each is recorded where it was given");
+    assert_eq!((answers[1].roles.as_slice(), answers[1].comment.as_deref()), (&["lead".to_owned()][..], Some("no")));
 }
 
 #[tokio::test]

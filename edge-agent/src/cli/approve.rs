@@ -1,6 +1,11 @@
-//! `edge-agent approve`: what waits for a person, and a person's answer. The answer is bound to the digest of what was shown.
+//! `edge-agent approve`: what waits for a person, and a person's answer. The answer is bound to the digest of what was shown,
+//! and the person shows who they are with their secret.
 
-use std::process::ExitCode;
+use std::{
+    io::{BufRead as _, IsTerminal as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use serde_json::{Value, json};
 use shared::{digest::Digest, id::ApprovalId};
@@ -13,7 +18,9 @@ Examples:
   edge-agent approve                                        what waits
   edge-agent approve 01J8...                                the exact proposal
   edge-agent approve 01J8... --yes --as \"Mia Keller\"        approve it
-  edge-agent approve 01J8... --no --as \"Mia Keller\" --comment \"pump is needed until six\"")]
+  edge-agent approve 01J8... --no --as \"Mia Keller\" --comment \"pump is needed until six\"
+
+You are asked for your secret, the one that `edge-agent approvers add` printed; a program gives --secret-file.")]
 pub(super) struct Args {
     /// The approval; without it, all that wait are listed.
     #[arg(value_name = "ID")]
@@ -27,6 +34,9 @@ pub(super) struct Args {
     /// The name of the person who answers; it goes into the ledger.
     #[arg(long = "as", id = "by", value_name = "NAME")]
     by: Option<String>,
+    /// The first line of this file is your secret; `-` reads it from the input. Without it you are asked at the terminal.
+    #[arg(long, value_name = "FILE", requires = "by")]
+    secret_file: Option<PathBuf>,
     /// Why, for whoever reads the ledger.
     #[arg(long, value_name = "TEXT")]
     comment: Option<String>,
@@ -47,14 +57,55 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
         show(&approval, context)?;
     }
     let verdict = if args.yes { "approved" } else { "rejected" };
-    let answer = json!({ "verdict": verdict, "by": args.by, "comment": args.comment, "shown": shown });
-    let outcome = local.post(&format!("/api/v1/approvals/{id}"), &answer)?;
+    let secret = secret(args.secret_file.as_deref())?;
+    let answer = json!({
+        "verdict": verdict, "by": args.by, "secret": secret, "comment": args.comment, "shown": shown,
+        "place": "command-line",
+    });
+    let recorded = local.post(&format!("/api/v1/approvals/{id}"), &answer)?;
     if context.json {
-        output::json(&outcome)?;
+        output::json(&recorded)?;
     } else {
-        println!("{verdict} as {}; the run goes on.", args.by.as_deref().unwrap_or_default());
+        let text = |key: &str| recorded[key].as_str().unwrap_or_default();
+        println!(
+            "Recorded: {} by {} as {}, {}, at {}.",
+            text("verdict"),
+            text("by"),
+            text("role"),
+            text("place"),
+            text("at")
+        );
+        println!("Shown was {}. The run goes on.", text("shown"));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The person's secret: from a file, or asked for without showing it.
+fn secret(file: Option<&Path>) -> Result<String, Failure> {
+    if let Some(file) = file {
+        return first_line(file);
+    }
+    let terminal = console::Term::stderr();
+    if !std::io::stdin().is_terminal() || !terminal.is_term() {
+        let message = "no terminal to ask for your secret: give --secret-file FILE, or - for the input";
+        return Err(Failure::Input(message.to_owned()));
+    }
+    let failed =
+        |error: std::io::Error| Failure::Failed(anyhow::Error::new(error).context("cannot ask for the secret"));
+    terminal.write_str("Your secret: ").map_err(failed)?;
+    terminal.read_secure_line().map_err(failed)
+}
+
+/// The first line of a file, or of the input when it is called `-`.
+pub(super) fn first_line(file: &Path) -> Result<String, Failure> {
+    let mut line = String::new();
+    let read = if file == Path::new("-") {
+        std::io::stdin().lock().read_line(&mut line)
+    } else {
+        std::fs::File::open(file).and_then(|file| std::io::BufReader::new(file).read_line(&mut line))
+    };
+    read.map_err(|error| Failure::Input(format!("the secret cannot be read from {}: {error}", file.display())))?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 fn list(local: &Local, context: &Context) -> Result<ExitCode, Failure> {

@@ -57,6 +57,7 @@ impl Local {
             Err(match status.as_u16() {
                 404 => Failure::NotFound(reason),
                 400 | 409 | 410 | 422 => Failure::Input(reason),
+                403 | 429 => Failure::Failed(anyhow::anyhow!(reason)),
                 _ => Failure::Failed(anyhow::anyhow!("the agent answered {status}: {reason}")),
             })
         })

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or broken input, 3 not found, 4 the agent is not running.
 
 mod approve;
+mod approvers;
 mod doctor;
 mod enroll;
 mod ledger;
@@ -61,6 +62,9 @@ enum Command {
     Runs(runs::Args),
     /// Show what waits for a person, and answer it.
     Approve(approve::Args),
+    /// List, add and remove the people who may answer on this node.
+    #[command(subcommand)]
+    Approvers(approvers::Args),
     /// Check this node and say what to do about what is wrong.
     Doctor(doctor::Args),
     /// Read and verify the node's ledger.
@@ -145,6 +149,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Runs(args) => runs::run(&args, context),
         Command::Models(args) => models::run(&args, context),
         Command::Approve(args) => approve::run(&args, context),
+        Command::Approvers(args) => approvers::run(&args, context),
         Command::Doctor(args) => doctor::run(&args, context),
         Command::Ledger(args) => ledger::run(&args, context),
         Command::Workflow(args) => workflow::run(&args),

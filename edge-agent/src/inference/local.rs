@@ -11,6 +11,7 @@ use std::{
 };
 
 use models::generate::{Answer, Generator, Request};
+use shared::ledger::entry::CallEnd;
 use tokio::sync::{mpsc, oneshot};
 
 /// Takes each piece of text as it is written; `Break` ends the answer.
@@ -41,6 +42,30 @@ pub enum Error {
     Timeout { after: Duration },
     #[error("the model's thread has ended: it panicked, see the log")]
     Ended,
+}
+
+impl Error {
+    /// How the request ended, for the ledger.
+    #[must_use]
+    pub const fn ended(&self) -> CallEnd {
+        match self {
+            Self::Timeout { .. } => CallEnd::TimedOut,
+            Self::Generate(models::Error::Request { .. }) => CallEnd::Refused,
+            Self::Load(_) | Self::Generate(_) | Self::Ended => CallEnd::Failed,
+        }
+    }
+
+    /// What happened, without a word of what was asked.
+    #[must_use]
+    pub const fn brief(&self) -> &'static str {
+        match self {
+            Self::Load(_) => "cannot load the model",
+            Self::Generate(models::Error::Request { .. }) => "the model does not take this request",
+            Self::Generate(_) => "the model cannot answer",
+            Self::Timeout { .. } => "no answer in time",
+            Self::Ended => "the model's thread has ended",
+        }
+    }
 }
 
 /// A local target: starts its thread with the first request.

@@ -34,14 +34,14 @@ use tokio::sync::watch;
 use ask::Ask;
 pub use local::OnText;
 use local::{Weights, Worker};
-use reply::{Asked, Fault};
+use reply::{Asked, Fault, FaultKind};
 
 /// The extractive target that every node has.
 pub const EXTRACT: &str = "local/extract";
 
-/// Asks a local model by name.
+/// Asks the local model that the permit is for.
 pub type Chat =
-    Arc<dyn Fn(String, generate::Request, OnText) -> BoxFuture<'static, Result<generate::Answer, Dsl>> + Send + Sync>;
+    Arc<dyn Fn(Permit, generate::Request, OnText) -> BoxFuture<'static, Result<generate::Answer, Dsl>> + Send + Sync>;
 
 /// How long a local model may take when the task sets no deadline: a long answer at a few tokens a second.
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(600);
@@ -129,7 +129,7 @@ impl Inference {
                 candidate.rest_at_least(now);
             }
             let chosen = route::choose(&question);
-            let fault_reasons = last.as_ref().map(|fault| fault.detail().to_owned());
+            let fault_reasons = last.as_ref().map(|fault| fault.brief().to_owned());
             facts.push(Fact::RouteChosen {
                 choice: chosen.choice.name().to_owned(),
                 reasons: fault_reasons.into_iter().chain(chosen.reasons.iter().cloned()).collect(),
@@ -147,7 +147,7 @@ impl Inference {
                 }
                 Err(fault) => {
                     // A target that is down stays among the candidates, so that `park` sees it.
-                    let tried = if matches!(fault, Fault::Down(_)) { &mut down } else { &mut spent };
+                    let tried = if fault.kind == FaultKind::Down { &mut down } else { &mut spent };
                     tried.push(name);
                     last = Some(fault);
                 }
@@ -165,22 +165,27 @@ impl Inference {
     #[must_use]
     pub fn as_chat(&self) -> Chat {
         let inference = self.clone();
-        Arc::new(move |name, request, on_text| {
+        Arc::new(move |permit, request, on_text| {
             let inference = inference.clone();
-            Box::pin(async move { inference.chat_local(&name, request, on_text).await })
+            Box::pin(async move { inference.chat_local(&permit, request, on_text).await })
         })
     }
 
-    /// Asks a model on this node. `on_text` gets each piece as it is written.
+    /// Asks the model on this node that the permit is for. `on_text` gets each piece as it is written.
     ///
     /// # Errors
-    /// `validation` for a name that is not here or a request that the model cannot serve, `timeout`, `runtime`.
+    /// `authorization` when the permit is for something else, `validation` for a name that is not here or a request that
+    /// the model cannot serve, `timeout`, `runtime`.
     pub async fn chat_local(
         &self,
-        name: &str,
+        permit: &Permit,
         request: generate::Request,
         on_text: OnText,
     ) -> Result<generate::Answer, Dsl> {
+        let name = permit.target().name.as_str();
+        if permit.action() != policy::Action::Infer {
+            return Err(Dsl::new(kind::AUTHORIZATION, format!("the permit for {name} is not for asking a model")));
+        }
         let worker = self.inner.workers.iter().find(|worker| worker.name() == name).ok_or_else(|| {
             Dsl::new(
                 kind::VALIDATION,

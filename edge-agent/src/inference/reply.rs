@@ -8,7 +8,10 @@ use std::{
 use edge_core::engine::effect::{Call, Error as Dsl, Keep, kind};
 use models::generate::{Message, Request, with_passages};
 use serde_json::{Value, json};
-use shared::{ledger::entry::Fact, time::Timestamp};
+use shared::{
+    ledger::entry::{CallEnd, Fact},
+    time::Timestamp,
+};
 
 use super::{Inference, LOCAL_TIMEOUT, answer, ask::Ask, local, provider, tokens_estimate};
 
@@ -23,21 +26,27 @@ pub(super) struct Asked<'a> {
 
 /// Why this target gave no answer.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) struct Fault {
+    pub kind: FaultKind,
+    /// For the task's error. It may quote the data.
+    detail: String,
+    /// For the reasons of the next route, which the ledger always keeps: it quotes nothing.
+    brief: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FaultKind {
     /// It cannot be reached now; its breaker knows.
-    Down(String),
+    Down,
     /// It can be reached and will not serve this node: the key.
-    Key(String),
-    /// It cannot serve this request.
-    Rejected {
-        status: u16,
-        detail: String,
-    },
+    Key,
+    /// It cannot serve this request, and answered with this status.
+    Rejected(u16),
     /// Its answer does not fit the schema, mended once.
-    Misfit(String),
-    Timeout(String),
+    Misfit,
+    Timeout,
     /// A local model failed.
-    Broken(String),
+    Broken,
 }
 
 /// What a model said, whichever it was.
@@ -67,12 +76,12 @@ impl Inference {
                 Ok(value) => return Ok(value),
                 // Its own messages and two more: this was the second try already.
                 Err(faults) if messages.len() > asked.ask.messages.len() => {
-                    return Err(Fault::Misfit(format!(
-                        "{}: the answer does not fit the schema: {faults}",
-                        asked.target
-                    )));
+                    misfit(facts);
+                    let brief = "the answer does not fit the schema";
+                    return Err(Fault::new(FaultKind::Misfit, asked.target, brief, &format!("{brief}: {faults}")));
                 }
                 Err(faults) => {
+                    misfit(facts);
                     messages = answer::repair(&messages, &said.text, &faults);
                     total = Some(said);
                 }
@@ -89,23 +98,11 @@ impl Inference {
     ) -> Result<Said, Fault> {
         let began = Instant::now();
         let left = ends.map(|ends| ends.saturating_duration_since(began));
-        let outcome = match self.provider(asked.target) {
-            Some(_) => self.ask_provider(asked, messages, left).await,
-            None => self.ask_local(asked, messages, left.unwrap_or(LOCAL_TIMEOUT)).await,
+        let said = match self.provider(asked.target) {
+            Some(_) => self.ask_provider(asked, messages, left, facts).await?,
+            None => self.ask_local(asked, messages, left.unwrap_or(LOCAL_TIMEOUT), facts).await?,
         };
-        let said = outcome?;
-        let took = began.elapsed();
-        self.note(asked.target, |record| record.answered(took, crate::clock::now()));
-        facts.push(Fact::ModelCalled {
-            target: asked.target.to_owned(),
-            model: said.model.clone(),
-            prompt: asked.keep.content(&sent(asked.ask, messages)),
-            answer: asked.keep.content(&said.text),
-            tokens_in: said.tokens_in,
-            tokens_out: said.tokens_out,
-            cost_micro_usd: said.cost_micro_usd,
-            duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-        });
+        self.note(asked.target, |record| record.answered(began.elapsed(), crate::clock::now()));
         Ok(said)
     }
 
@@ -114,6 +111,7 @@ impl Inference {
         asked: &Asked<'_>,
         messages: &[Message],
         left: Option<Duration>,
+        facts: &mut Vec<Fact>,
     ) -> Result<Said, Fault> {
         let target = self.provider(asked.target).expect("the caller found the provider under this name");
         let prompt = provider::Prompt {
@@ -123,23 +121,34 @@ impl Inference {
             schema: asked.ask.schema.clone(),
         };
         let within = left.unwrap_or(target.timeout);
-        let reply = match provider::complete(self.http(), target, &prompt, within).await {
-            Ok(reply) => reply,
-            Err(fault) => return Err(self.provider_fault(asked.target, fault, left.is_some())),
+        let (outcome, requests) = provider::complete(self.http(), target, &prompt, within).await;
+        let said = |reply: &provider::Reply| {
+            let estimate = || prompt.messages.iter().map(|m| tokens_estimate(&m.content)).sum();
+            // Of a request that brought nothing the provider alone knows what it cost.
+            let is_known = reply.ended || !reply.text.is_empty();
+            let tokens_in = reply.tokens_in.unwrap_or_else(|| if is_known { estimate() } else { 0 });
+            let tokens_out = reply.tokens_out.unwrap_or_else(|| tokens_estimate(&reply.text));
+            let cost_micro_usd = target.cost_micro_usd(tokens_in, tokens_out);
+            Said { text: reply.text.clone(), model: target.model.clone(), tokens_in, tokens_out, cost_micro_usd }
         };
-        let estimate = || prompt.messages.iter().map(|m| tokens_estimate(&m.content)).sum();
-        let tokens_in = reply.tokens_in.unwrap_or_else(estimate);
-        let tokens_out = reply.tokens_out.unwrap_or_else(|| tokens_estimate(&reply.text));
-        Ok(Said {
-            text: reply.text,
-            model: target.model.clone(),
-            tokens_in,
-            tokens_out,
-            cost_micro_usd: target.cost_micro_usd(tokens_in, tokens_out),
-        })
+        for request in &requests {
+            // The reply as the protocol's reader left it, which for a whole answer is what the task gets.
+            let reply = outcome.as_ref().ok().filter(|_| request.ended.is_answered()).unwrap_or(&request.reply);
+            facts.push(called(asked, messages, &said(reply), request.ended, request.took));
+        }
+        match outcome {
+            Ok(reply) => Ok(said(&reply)),
+            Err(fault) => Err(self.provider_fault(asked.target, &fault, left.is_some())),
+        }
     }
 
-    async fn ask_local(&self, asked: &Asked<'_>, messages: &[Message], within: Duration) -> Result<Said, Fault> {
+    async fn ask_local(
+        &self,
+        asked: &Asked<'_>,
+        messages: &[Message],
+        within: Duration,
+        facts: &mut Vec<Fact>,
+    ) -> Result<Said, Fault> {
         let worker = self.inner.workers.iter().find(|worker| worker.name() == asked.target);
         let worker = worker.expect("a target that is no provider has a worker");
         #[expect(clippy::cast_possible_truncation, reason = "checked to be 0 to 2")]
@@ -151,42 +160,74 @@ impl Inference {
             schema: asked.ask.schema.clone(),
             ..Request::default()
         };
+        let began = Instant::now();
         let answer = worker.ask(request, Box::new(|_| ControlFlow::Continue(())), within).await;
-        let answer = answer.map_err(|error| match error {
-            local::Error::Timeout { .. } => Fault::Timeout(format!("{}: {error}", asked.target)),
-            error => Fault::Broken(format!("{}: {}", asked.target, chain(&error))),
-        })?;
-        Ok(Said {
-            text: answer.text,
-            model: asked.target.to_owned(),
-            tokens_in: answer.tokens_in as u64,
-            tokens_out: answer.tokens_out as u64,
-            cost_micro_usd: 0,
-        })
+        let model = asked.target.to_owned();
+        match answer {
+            Ok(answer) => {
+                let (tokens_in, tokens_out) = (answer.tokens_in as u64, answer.tokens_out as u64);
+                let said = Said { text: answer.text, model, tokens_in, tokens_out, cost_micro_usd: 0 };
+                facts.push(called(asked, messages, &said, CallEnd::Answered, began.elapsed()));
+                Ok(said)
+            }
+            Err(error) => {
+                let nothing = Said { text: String::new(), model, tokens_in: 0, tokens_out: 0, cost_micro_usd: 0 };
+                facts.push(called(asked, messages, &nothing, error.ended(), began.elapsed()));
+                Err(match error {
+                    local::Error::Timeout { .. } => {
+                        Fault::new(FaultKind::Timeout, asked.target, &error.to_string(), &error.to_string())
+                    }
+                    error => Fault::new(FaultKind::Broken, asked.target, error.brief(), &chain(&error)),
+                })
+            }
+        }
     }
 
     /// Notes what the fault says of the target's health.
-    fn provider_fault(&self, target: &str, fault: provider::Fault, has_deadline: bool) -> Fault {
-        let detail = format!("{target}: {fault}");
-        let down = |rest| self.note(target, |record| record.failed(fault.to_string(), rest, crate::clock::now()));
-        match &fault {
+    fn provider_fault(&self, target: &str, fault: &provider::Fault, has_deadline: bool) -> Fault {
+        let brief = fault.brief();
+        let down = |rest| self.note(target, |record| record.failed(brief.clone(), rest, crate::clock::now()));
+        let kind = match fault {
             provider::Fault::Unreachable { retry_after, .. } => {
                 down(*retry_after);
-                Fault::Down(detail)
+                FaultKind::Down
             }
             provider::Fault::Garbled { .. } => {
                 down(None);
-                Fault::Down(detail)
+                FaultKind::Down
             }
             // The task was in a hurry; that says little of the target.
-            provider::Fault::Timeout { .. } if has_deadline => Fault::Timeout(detail),
+            provider::Fault::Timeout { .. } if has_deadline => FaultKind::Timeout,
             provider::Fault::Timeout { .. } => {
                 down(None);
-                Fault::Down(detail)
+                FaultKind::Down
             }
-            provider::Fault::Key { .. } => Fault::Key(detail),
-            provider::Fault::Rejected { status, .. } => Fault::Rejected { status: *status, detail },
-        }
+            provider::Fault::Key { .. } => FaultKind::Key,
+            provider::Fault::Rejected { status, .. } => FaultKind::Rejected(*status),
+        };
+        Fault::new(kind, target, &brief, &fault.to_string())
+    }
+}
+
+/// What the ledger says of one request.
+fn called(asked: &Asked<'_>, messages: &[Message], said: &Said, ended: CallEnd, took: Duration) -> Fact {
+    Fact::ModelCalled {
+        target: asked.target.to_owned(),
+        model: said.model.clone(),
+        prompt: asked.keep.content(&sent(asked.ask, messages)),
+        answer: asked.keep.content(&said.text),
+        ended,
+        tokens_in: said.tokens_in,
+        tokens_out: said.tokens_out,
+        cost_micro_usd: said.cost_micro_usd,
+        duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+/// Says of the call before that its answer was not what was asked for.
+fn misfit(facts: &mut [Fact]) {
+    if let Some(Fact::ModelCalled { ended, .. }) = facts.last_mut() {
+        *ended = CallEnd::Misfit;
     }
 }
 
@@ -243,31 +284,29 @@ impl Said {
 }
 
 impl Fault {
-    pub(super) fn detail(&self) -> &str {
-        match self {
-            Self::Down(detail)
-            | Self::Key(detail)
-            | Self::Rejected { detail, .. }
-            | Self::Misfit(detail)
-            | Self::Timeout(detail)
-            | Self::Broken(detail) => detail,
-        }
+    fn new(kind: FaultKind, target: &str, brief: &str, detail: &str) -> Self {
+        Self { kind, detail: format!("{target}: {detail}"), brief: format!("{target}: {brief}") }
+    }
+
+    /// What happened, without a word of what was sent or came back.
+    pub(super) fn brief(&self) -> &str {
+        &self.brief
     }
 
     /// Whether another target would do no better.
-    pub(super) const fn is_final(&self) -> bool {
-        matches!(self, Self::Timeout(_))
+    pub(super) fn is_final(&self) -> bool {
+        self.kind == FaultKind::Timeout
     }
 
     pub(super) fn error(&self, call: &Call) -> Dsl {
-        let (uri, status) = match self {
-            Self::Down(_) => kind::COMMUNICATION,
-            Self::Key(_) => kind::AUTHENTICATION,
-            Self::Rejected { status, .. } => (kind::COMMUNICATION.0, *status),
-            Self::Misfit(_) => kind::VALIDATION,
-            Self::Timeout(_) => kind::TIMEOUT,
-            Self::Broken(_) => kind::RUNTIME,
+        let (uri, status) = match self.kind {
+            FaultKind::Down => kind::COMMUNICATION,
+            FaultKind::Key => kind::AUTHENTICATION,
+            FaultKind::Rejected(status) => (kind::COMMUNICATION.0, status),
+            FaultKind::Misfit => kind::VALIDATION,
+            FaultKind::Timeout => kind::TIMEOUT,
+            FaultKind::Broken => kind::RUNTIME,
         };
-        Dsl::new((uri, status), format!("infer of {}: {}", call.task, self.detail()))
+        Dsl::new((uri, status), format!("infer of {}: {}", call.task, self.detail))
     }
 }

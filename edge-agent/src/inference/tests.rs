@@ -9,7 +9,10 @@ use axum::{Router, body::Body, extract::State, http::HeaderMap, response::Respon
 use edge_core::engine::effect::Completion;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
-use shared::policy::{Action, PolicySet, Request as PolicyRequest};
+use shared::{
+    ledger::entry::CallEnd,
+    policy::{Action, PolicySet, Request as PolicyRequest},
+};
 
 use super::{ask::tests::call, *};
 
@@ -215,6 +218,7 @@ async fn an_answer_that_does_not_fit_is_mended_once_and_then_refused() {
     let failure = infer(&inference, &call(input), &[]).await.expect_err("never fits");
     assert_eq!(failure.error.kind, kind::VALIDATION.0);
     assert_eq!(failure.facts.len(), 4, "both calls were paid for and are in the ledger: {:?}", failure.facts);
+    assert!(requests(&failure.facts).iter().all(|(_, ended, _)| *ended == CallEnd::Misfit));
 }
 
 #[tokio::test]
@@ -328,4 +332,101 @@ async fn a_parked_for_target_that_is_back_is_told() {
     tokio::time::timeout(Duration::from_secs(30), back.changed()).await.expect("told in time").expect("alive");
     let done = infer(&inference, &ask, &[]).await.expect("asked at once, as its rest is over");
     assert_eq!(done.output["text"], "at last");
+}
+
+/// Each request that left: the target, how it ended, and what came of the answer.
+fn requests(facts: &[Fact]) -> Vec<(&str, CallEnd, &str)> {
+    facts
+        .iter()
+        .filter_map(|fact| match fact {
+            Fact::ModelCalled { target, ended, answer, .. } => {
+                Some((target.as_str(), *ended, answer.text.as_deref().unwrap_or_default()))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn every_request_that_left_is_told_however_it_ended() {
+    let half = says("never whole").2[0].clone();
+    let cut = (200, vec![SSE], vec![half, Err(())]);
+    let (broken, server) = serve(vec![fails(503, vec![]), cut, fails(500, vec![])]).await;
+    let (strict, _) = serve(vec![fails(400, vec![])]).await;
+    let (fine, _) = serve(vec![says("here")]).await;
+    let targets = [("cloud/a", &broken), ("cloud/b", &dead()), ("cloud/c", &strict), ("cloud/d", &fine)];
+    let inference = Inference::new(targets.iter().map(|(name, url)| target(name, "openai", url)).collect());
+    let ask = call(json!({"prompt": "a question", "model": ["cloud/a", "cloud/b", "cloud/c", "cloud/d"]}));
+    let done = infer(&inference, &ask, &[]).await.expect("the last one answers");
+    assert_eq!(server.asked.load(Ordering::SeqCst), 3);
+    assert_eq!(
+        requests(&done.facts),
+        [
+            ("cloud/a", CallEnd::Failed, ""),
+            ("cloud/a", CallEnd::Cut, "never"),
+            ("cloud/a", CallEnd::Failed, ""),
+            // Nothing left for the second: nobody was there.
+            ("cloud/c", CallEnd::Refused, ""),
+            ("cloud/d", CallEnd::Answered, "here"),
+        ]
+    );
+    for fact in &done.facts {
+        if let Fact::ModelCalled { prompt, ended, tokens_in, cost_micro_usd, .. } = fact {
+            assert_eq!(prompt.text.as_deref(), Some("User: a question"));
+            let is_known = matches!(ended, CallEnd::Answered | CallEnd::Cut);
+            assert_eq!((*tokens_in > 0, *cost_micro_usd > 0), (is_known, is_known), "{fact:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_nobody_answered_in_time_is_told() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
+    let inference = Inference::new(vec![target("cloud/large", "openai", &url)]);
+    let mut ask = call(json!({"prompt": "a"}));
+    ask.deadline = Some(crate::clock::now().plus(Duration::from_millis(200)));
+    let failure = infer(&inference, &ask, &[]).await.expect_err("nobody answers");
+    assert_eq!(requests(&failure.facts), [("cloud/large", CallEnd::TimedOut, "")]);
+    drop(listener);
+}
+
+#[tokio::test]
+async fn a_local_model_that_cannot_answer_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("m.gguf");
+    std::fs::write(&file, b"no model").expect("written");
+    let broken = serde_json::from_value(json!({"name": "local/m", "kind": "gguf", "file": file})).expect("valid");
+    let ask = call(json!({"prompt": "a", "model": "local/m"}));
+    let failure = infer(&Inference::new(vec![broken]), &ask, &[]).await.expect_err("it is no model");
+    assert_eq!(requests(&failure.facts), [("local/m", CallEnd::Failed, "")]);
+}
+
+#[tokio::test]
+async fn the_reasons_of_a_route_quote_neither_what_was_sent_nor_what_came_back() {
+    let quoting = |status: u16| {
+        let body = json!({"error": {"message": "cannot read: patient Muster"}}).to_string();
+        (status, vec![], vec![Ok(body)])
+    };
+    let schema = json!({"type": "object", "properties": {"who": {"const": "nobody"}}, "required": ["who"]});
+    let (rejects, _) = serve(vec![quoting(400)]).await;
+    let (fails, _) = serve(vec![quoting(500)]).await;
+    let (misfits, _) = serve(vec![says("{\"who\": \"patient Muster\"}")]).await;
+    let targets = [("cloud/a", &rejects), ("cloud/b", &fails), ("cloud/c", &misfits)];
+    let inference = Inference::new(targets.iter().map(|(name, url)| target(name, "openai", url)).collect());
+    let ask = call(json!({"prompt": "patient Muster", "model": ["cloud/a", "cloud/b", "cloud/c"], "schema": schema}));
+    // The second time the first failure's reason is in the health of the target.
+    for _ in 0..2 {
+        let failure = infer(&inference, &ask, &[]).await.expect_err("nobody answers well");
+        let reasons: Vec<_> = failure
+            .facts
+            .iter()
+            .filter_map(|fact| match fact {
+                Fact::RouteChosen { reasons, .. } => Some(reasons.join("; ")),
+                _ => None,
+            })
+            .collect();
+        assert!(reasons.len() > 2 && !reasons.join(" ").contains("Muster"), "{reasons:?}");
+        assert!(reasons.join(" ").contains("cloud/a: the provider answered 400"), "{reasons:?}");
+    }
 }

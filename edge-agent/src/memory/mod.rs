@@ -261,6 +261,7 @@ impl Memory {
             model: self.inner.embedder.name().to_owned(),
             prompt: keep.content(prompt),
             answer: keep.content(answer),
+            ended: entry::CallEnd::Answered,
             tokens_in: 0,
             tokens_out: 0,
             cost_micro_usd: 0,

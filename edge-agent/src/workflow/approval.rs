@@ -1,12 +1,13 @@
 //! Questions to people. A question is bound to the exact bytes that it shows: an answer names their digest. It waits in
 //! the store, not in memory; the run waits with it, and the run's own deadline ends it.
 
-use edge_core::engine::effect::{Ask, Call};
+use edge_core::engine::effect::{Ask, Call, Keep};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::{Value, json};
 use shared::{
     digest::{Digest, canonical_json},
     id::{ApprovalId, RunId},
+    label::Label,
     ledger::entry::{Entry, Fact, Verdict},
     time::Timestamp,
 };
@@ -26,9 +27,19 @@ pub struct Answer {
     /// `Approved` or `Rejected`.
     pub verdict: Verdict,
     pub by: String,
+    pub authority: Authority,
     pub comment: Option<String>,
-    /// Where it was given: `local page`, `command line`, `control plane`.
+    /// Where it was given: `local page`, `command line`, `api`, `control plane`.
     pub place: String,
+}
+
+/// By what right a person answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authority {
+    /// The roles that the node's own list gives them.
+    Roles(Vec<String>),
+    /// The control plane has held the question's role against its operator's, and signed the answer.
+    ControlPlane,
 }
 
 /// Why an answer decides nothing.
@@ -42,6 +53,8 @@ pub enum ApprovalError {
     ShownDiffers(ApprovalId),
     #[error("approval {0} has expired")]
     Expired(ApprovalId),
+    #[error("{by} may answer for {}, not for {role}", has.join(", "))]
+    Role { by: String, has: Vec<String>, role: String },
     #[error("an answer is `approved` or `rejected`; expiry is not for people to say")]
     NoVerdict,
     #[error(transparent)]
@@ -50,11 +63,12 @@ pub enum ApprovalError {
 
 /// What became of an answer inside its transaction.
 pub(super) enum Decided {
-    /// The run that asked, and what its task gets.
+    /// The run that asked, what its task gets, and what the ledger says.
     Taken {
         run: RunId,
         ask: Ask,
         output: Value,
+        entry: Box<Entry>,
     },
     Not(ApprovalError),
 }
@@ -117,16 +131,22 @@ struct Row {
     run: RunId,
     ask: Ask,
     task: String,
+    /// `namespace/name:version`.
+    workflow: String,
+    label: Label,
+    role: String,
     digest: Digest,
     deadline: Option<Timestamp>,
     status: String,
     by: Option<String>,
 }
 
-/// Decides a question, if it is open and the person saw what is asked.
+/// Decides a question, if it is open, the person may answer it and saw what is asked. `keep` says whether the ledger may
+/// keep the comment of this workflow's question with this label.
 pub(super) fn decide(
     tx: &mut Transaction<'_>,
     answer: &Answer,
+    keep: &dyn Fn(&str, &Label) -> Keep,
     now: Timestamp,
 ) -> Result<Decided, crate::store::Error> {
     let id = answer.approval;
@@ -136,6 +156,12 @@ pub(super) fn decide(
         Verdict::Expired => return Ok(Decided::Not(ApprovalError::NoVerdict)),
     };
     let Some(row) = read(tx.connection(), id)? else { return Ok(Decided::Not(ApprovalError::Unknown(id))) };
+    if let Authority::Roles(has) = &answer.authority
+        && !has.contains(&row.role)
+    {
+        let (by, has) = (answer.by.clone(), has.clone());
+        return Ok(Decided::Not(ApprovalError::Role { by, has, role: row.role }));
+    }
     if row.status == "expired" {
         return Ok(Decided::Not(ApprovalError::Expired(id)));
     }
@@ -154,15 +180,26 @@ pub(super) fn decide(
             "UPDATE approval SET status = ?2, by = ?3, place = ?4, comment = ?5, decided_at = ?6 WHERE id = ?1",
         )?
         .execute(params![id.to_string(), status, answer.by, answer.place, answer.comment, now.as_micros()])?;
-    let fact = journal::decided(id, row.digest, answer.verdict, &answer.by, &answer.place);
-    tx.append(&Entry { at: now, run: Some(row.run), task: Some(row.task), fact })?;
+    let fact = Fact::ApprovalDecided {
+        approval: id,
+        shown: row.digest,
+        verdict: answer.verdict,
+        by: answer.by.clone(),
+        place: answer.place.clone(),
+        comment: answer.comment.as_deref().map(|comment| keep(&row.workflow, &row.label).content(comment)),
+        role: Some(row.role),
+    };
+    let entry = Entry { at: now, run: Some(row.run), task: Some(row.task), fact };
+    tx.append(&entry)?;
     let output = output(status, &answer.by, now, answer.comment.as_deref());
-    Ok(Decided::Taken { run: row.run, ask: row.ask, output })
+    Ok(Decided::Taken { run: row.run, ask: row.ask, output, entry: Box::new(entry) })
 }
 
 fn read(connection: &Connection, id: ApprovalId) -> rusqlite::Result<Option<Row>> {
     connection
-        .prepare_cached("SELECT run, ask, task, digest, deadline, status, by FROM approval WHERE id = ?1")?
+        .prepare_cached(
+            "SELECT run, ask, task, digest, deadline, status, by, workflow, label, role FROM approval WHERE id = ?1",
+        )?
         .query_row([id.to_string()], |row| {
             Ok(Row {
                 run: row.get::<_, String>(0)?.parse().map_err(|error| unreadable(&error))?,
@@ -172,6 +209,9 @@ fn read(connection: &Connection, id: ApprovalId) -> rusqlite::Result<Option<Row>
                 deadline: row.get::<_, Option<i64>>(4)?.map(Timestamp::from_micros),
                 status: row.get(5)?,
                 by: row.get(6)?,
+                workflow: row.get(7)?,
+                label: journal::read_json(row.get_ref(8)?.as_str()?)?,
+                role: row.get(9)?,
             })
         })
         .optional()
@@ -210,6 +250,8 @@ pub(super) fn expire(connection: &Connection, run: RunId, ask: Ask, now: Timesta
         .execute(params![id, now.as_micros()])?;
     let id = id.parse().map_err(|error| unreadable(&error))?;
     let digest = digest.parse().map_err(|error| unreadable(&error))?;
-    let fact = journal::decided(id, digest, Verdict::Expired, "", "node");
+    let (by, place) = (String::new(), "node".to_owned());
+    let verdict = Verdict::Expired;
+    let fact = Fact::ApprovalDecided { approval: id, shown: digest, verdict, by, place, role: None, comment: None };
     Ok(Some(Entry { at: now, run: Some(run), task: Some(task), fact }))
 }

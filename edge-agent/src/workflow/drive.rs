@@ -263,11 +263,12 @@ impl Inner {
         self.insist("park an effect", || {
             let (why, entries) = (Arc::clone(&why), Arc::clone(&entries));
             move |tx: &mut store::Transaction<'_>| {
-                // Asked again and again while the link is down, it would say the same each time.
-                if journal::park(tx.connection(), run, ask, until, &why, now)? {
-                    journal::append(tx, &entries)?;
-                }
-                Ok(())
+                // Asked again and again while the link is down, it would say the same each time; what was sent to a model
+                // is said each time.
+                let is_first = journal::park(tx.connection(), run, ask, until, &why, now)?;
+                let is_told = |entry: &&Entry| is_first || matches!(entry.fact, Fact::ModelCalled { .. });
+                let told: Vec<Entry> = entries.iter().filter(is_told).cloned().collect();
+                journal::append(tx, &told)
             }
         })
         .await;

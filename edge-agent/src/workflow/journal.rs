@@ -14,7 +14,7 @@ use shared::{
     event::Event,
     id::RunId,
     label::Label,
-    ledger::entry::{Content, Entry, Fact, Verdict},
+    ledger::entry::{Content, Entry, Fact},
     time::Timestamp,
     workflow::Workflow,
 };
@@ -344,11 +344,6 @@ pub(super) fn insert_finding(connection: &Connection, event: &Event, now: Timest
         .prepare_cached("INSERT OR IGNORE INTO finding (source, id, at, event) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![event.source, event.id, now.as_micros(), json(event)])?;
     Ok(inserted > 0)
-}
-
-/// The fact that an approval was decided.
-pub(super) fn decided(id: shared::id::ApprovalId, shown: Digest, verdict: Verdict, by: &str, place: &str) -> Fact {
-    Fact::ApprovalDecided { approval: id, shown, verdict, by: by.to_owned(), place: place.to_owned() }
 }
 
 pub(super) fn json(value: &impl serde::Serialize) -> String {

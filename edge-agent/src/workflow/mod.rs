@@ -15,7 +15,7 @@ mod runner;
 mod schedule;
 mod timers;
 
-pub use approval::{Answer, ApprovalError};
+pub use approval::{Answer, ApprovalError, Authority};
 pub use perform::{Outcome, Perform, Proposal, Rooms};
 pub use runner::{Error, Runner};
 

@@ -95,7 +95,14 @@ impl Rooms {
         decided
     }
 
-    fn decide(&self, action: Action, target: Target, workflow: &str, label: &Label) -> Result<Permit, Refusal> {
+    /// Asks policy as it is now. `workflow` is `namespace/name`.
+    ///
+    /// # Errors
+    /// The refusal, with the rules that decided.
+    ///
+    /// # Panics
+    /// When a thread panicked while it held the rules.
+    pub fn decide(&self, action: Action, target: Target, workflow: &str, label: &Label) -> Result<Permit, Refusal> {
         let policies = Arc::clone(&self.policies.read().expect("no thread panicked with the policies"));
         policies.decide(&Request {
             action,
@@ -174,7 +181,7 @@ impl Perform for Rooms {
 
     fn keep(&self, workflow: &str, label: &Label) -> Keep {
         let ledger = Target::new(TargetKind::Local, "ledger");
-        match self.decide(Action::KeepText, ledger, workflow, label) {
+        match self.decide(Action::KeepText, ledger, workflow_name(workflow), label) {
             Ok(_) => Keep::Text,
             Err(_) => Keep::Digest,
         }

@@ -204,18 +204,20 @@ impl Runner {
         self.inner.send(run, Message::Command(Command::Cancel));
     }
 
-    /// Decides a question. Durable when it returns.
+    /// Decides a question. Durable when it returns, with what the ledger says of it.
     ///
     /// # Errors
-    /// When there is no such question, it was decided or has expired, or the person saw something else.
-    pub async fn decide_approval(&self, answer: Answer) -> Result<(), ApprovalError> {
-        let now = clock::now();
-        let write = move |tx: &mut crate::store::Transaction<'_>| approval::decide(tx, &answer, now);
+    /// When there is no such question, it was decided or has expired, it is not this person's, or they saw something else.
+    pub async fn decide_approval(&self, answer: Answer) -> Result<Entry, ApprovalError> {
+        let (now, performer) = (clock::now(), Arc::clone(&self.inner.performer));
+        let write = move |tx: &mut crate::store::Transaction<'_>| {
+            approval::decide(tx, &answer, &|workflow, label| performer.keep(workflow, label), now)
+        };
         match self.inner.store.write("decide an approval", write).await? {
-            Decided::Taken { run, ask, output } => {
+            Decided::Taken { run, ask, output, entry } => {
                 self.inner.send(run, Message::Command(Command::Complete { ask, output, label: Label::default() }));
                 self.inner.note_change();
-                Ok(())
+                Ok(*entry)
             }
             Decided::Not(error) => Err(error),
         }

@@ -14,7 +14,7 @@ use shared::{
     event::{Event, FINDING_TYPE},
     id::RunId,
     label::{DataClass, Label},
-    ledger::entry::{Fact, Verdict},
+    ledger::entry::{CallEnd, Content, Fact, Verdict},
     wire::v1::{PendingApproval, RunSummary},
     workflow::Workflow,
 };
@@ -51,6 +51,21 @@ impl Script {
     }
 }
 
+/// A request that left for a model and broke off.
+fn sent() -> Fact {
+    Fact::ModelCalled {
+        target: "cloud/large".to_owned(),
+        model: "large".to_owned(),
+        prompt: Content::digested("a"),
+        answer: Content::digested(""),
+        ended: CallEnd::Cut,
+        tokens_in: 0,
+        tokens_out: 0,
+        cost_micro_usd: 0,
+        duration_ms: 1,
+    }
+}
+
 impl Perform for Script {
     fn perform<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Outcome, Failure>> {
         async move {
@@ -66,7 +81,8 @@ impl Perform for Script {
                 }
                 "infer" if down => {
                     let ask_again_at = Some(clock::now().plus(Duration::from_secs(3_600)));
-                    Err(Failure { facts: vec![said], ask_again_at, ..Failure::new(kind::COMMUNICATION, "no link") })
+                    let facts = vec![sent(), said];
+                    Err(Failure { facts, ask_again_at, ..Failure::new(kind::COMMUNICATION, "no link") })
                 }
                 "http" if down => futures::future::pending().await,
                 "embed" => Err(Failure::new(kind::COMMUNICATION, "always")),

@@ -54,6 +54,52 @@ pub enum Verdict {
     Expired,
 }
 
+/// How a request that left for a model ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CallEnd {
+    /// With a whole answer.
+    #[default]
+    Answered,
+    /// With an answer that does not fit the schema that was asked for.
+    Misfit,
+    /// Nobody waited for the answer any more.
+    Cancelled,
+    /// Not within its time.
+    TimedOut,
+    /// The connection or the stream broke off.
+    Cut,
+    /// The target was there and could not: 5xx, too many requests, a local model that failed.
+    Failed,
+    /// The target did not take it: the key, the request.
+    Refused,
+    /// With something that is not the target's protocol.
+    Garbled,
+}
+
+impl CallEnd {
+    /// Whether the whole answer came, which older entries and most others mean by saying nothing.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        *self == Self::Answered
+    }
+
+    /// In words, for people.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Misfit => "answered, but not as asked",
+            Self::Cancelled => "no longer wanted",
+            Self::TimedOut => "no answer in time",
+            Self::Cut => "cut off",
+            Self::Failed => "failed",
+            Self::Refused => "refused by the target",
+            Self::Garbled => "not an answer",
+        }
+    }
+}
+
 /// A passage that a retrieval returned.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Hit {
@@ -115,16 +161,24 @@ pub enum Fact {
         rules: Vec<String>,
         label: Label,
     },
-    /// A route was chosen: the target's name, `park` or `refuse`, with the reasons for and against each candidate.
+    /// A route was chosen: the target's name, `park` or `refuse`, with the reasons for and against each candidate. They
+    /// never quote what was sent or came back, since no policy is asked about them.
     RouteChosen {
         choice: String,
         reasons: Vec<String>,
     },
+    /// A request that left for a model, one entry for each, however it ended.
     ModelCalled {
         target: String,
         model: String,
+        /// What was sent.
         prompt: Content,
+        /// What came back; of a request that failed, what came of it before that.
         answer: Content,
+        /// Left out when it ended with a whole answer.
+        #[serde(default, skip_serializing_if = "CallEnd::is_answered")]
+        ended: CallEnd,
+        /// As the target counts, or roughly; 0 when nothing is known.
         tokens_in: u64,
         tokens_out: u64,
         cost_micro_usd: u64,
@@ -153,7 +207,13 @@ pub enum Fact {
         shown: Digest,
         verdict: Verdict,
         by: String,
+        /// Where the answer was given: `local page`, `command line`, `api`, `control plane`; `node` when it expired.
         place: String,
+        /// The role in which the person answered.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        role: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        comment: Option<Content>,
     },
     MessagePublished {
         topic: String,

@@ -57,21 +57,26 @@ pub fn tell(entry: &Entry) -> Told {
         Fact::ApprovalRequested { role, shown, .. } => {
             told(Tone::Wait, "A person is asked", format!("{role}, shown {}", shown.digest.short()))
         }
-        Fact::ApprovalDecided { verdict, by, place, shown, .. } => {
+        Fact::ApprovalDecided { verdict, by, place, role, shown, .. } => {
             let (tone, word) = match verdict {
                 Verdict::Approved => (Tone::Good, "Approved"),
                 Verdict::Rejected => (Tone::Bad, "Rejected"),
                 Verdict::Expired => (Tone::Bad, "Expired"),
             };
-            let who = if *verdict == Verdict::Expired { String::new() } else { format!("by {by}, at {place}, ") };
+            let role = role.as_ref().map_or_else(String::new, |role| format!(" as {role}"));
+            let who = if *verdict == Verdict::Expired { String::new() } else { format!("by {by}{role}, at {place}, ") };
             told(tone, word, format!("{who}shown {}", shown.short()))
         }
-        Fact::ModelCalled { target, model, tokens_in, tokens_out, cost_micro_usd, duration_ms, .. } => {
+        Fact::ModelCalled { target, model, ended, tokens_in, tokens_out, cost_micro_usd, duration_ms, .. } => {
             let model = if model == target { String::new() } else { format!(" ({model})") };
             let cost = *cost_micro_usd as f64 / 1e6;
             let cost = if *cost_micro_usd == 0 { String::new() } else { format!(", {cost:.6} USD") };
             let detail = format!("{target}{model}, {tokens_in} tokens in, {tokens_out} out, {duration_ms} ms{cost}");
-            told(Tone::Plain, "Model called", detail)
+            if ended.is_answered() {
+                told(Tone::Plain, "Model called", detail)
+            } else {
+                told(Tone::Bad, "Model called", format!("{detail}: {}", ended.words()))
+            }
         }
         Fact::Retrieved { index, hits, duration_ms, .. } => {
             let places: Vec<String> = hits.iter().map(|hit| format!("{}, {}", hit.document, hit.place)).collect();
@@ -128,6 +133,7 @@ fn texts(fact: &Fact) -> Vec<(&'static str, String)> {
         Fact::Retrieved { query, .. } => vec![("query", query)],
         Fact::ToolCalled { input, output, .. } => vec![("input", input), ("output", output)],
         Fact::ApprovalRequested { shown, .. } => vec![("shown", shown)],
+        Fact::ApprovalDecided { comment: Some(comment), .. } => vec![("comment", comment)],
         Fact::MessagePublished { payload, .. } => vec![("payload", payload)],
         Fact::TaskEnded { output, .. } | Fact::RunEnded { output, .. } => vec![("output", output)],
         Fact::Finding { content, .. } | Fact::EventEmitted { content, .. } => vec![("content", content)],
@@ -140,7 +146,7 @@ fn texts(fact: &Fact) -> Vec<(&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{label::Label, time::Timestamp};
+    use crate::{label::Label, ledger::entry::CallEnd, time::Timestamp};
 
     fn say(fact: Fact) -> String {
         let told = tell(&Entry { at: Timestamp::from_millis(0), run: None, task: None, fact });
@@ -168,6 +174,7 @@ mod tests {
             model: "local/extract".to_owned(),
             prompt,
             answer: Content::digested("b"),
+            ended: CallEnd::Answered,
             tokens_in: 1,
             tokens_out: 2,
             cost_micro_usd: 0,

@@ -1,14 +1,30 @@
 //! The endpoint over a real listener, with the built-in models behind it, and with OpenAI's own client when it is there.
 
 use serde_json::{Value, json};
+use shared::{
+    label::{DataClass, Label},
+    policy::PolicySet,
+};
 
 use super::*;
+use crate::store::Store;
+
+/// A node whose rules let everything through that is for local models.
+async fn serve(key: Option<&str>) -> String {
+    let store = folder_store();
+    serve_with(key, PolicySet::default_rules(), None, store).await
+}
+
+fn folder_store() -> Store {
+    let folder = tempfile::tempdir().expect("a folder").keep();
+    Store::open(&folder.join("node.db")).expect("a store")
+}
 
 /// Serves the built-in extractive model and embedder; a second "model" fails after it has said something.
-async fn serve(key: Option<&str>) -> String {
+async fn serve_with(key: Option<&str>, rules: PolicySet, label: Option<Label>, store: Store) -> String {
     let extract = models::generate::extract();
-    let chat: Chat = Arc::new(move |name, request, mut on_text| {
-        let extract = Arc::clone(&extract);
+    let chat: Chat = Arc::new(move |permit, request, mut on_text| {
+        let (extract, name) = (Arc::clone(&extract), permit.target().name.clone());
         Box::pin(async move {
             let ask = move || -> Result<Answer, effect::Error> {
                 if name == "local/broken" {
@@ -25,6 +41,16 @@ async fn serve(key: Option<&str>) -> String {
         models: vec!["local/extract".to_owned(), "local/broken".to_owned()],
         chat,
         embedder: models::embed::default_embedder(),
+        embed_target: "local/embed".to_owned(),
+        gate: Gate {
+            store,
+            decide: Arc::new(move |action, target, workflow, label| {
+                let (workflow, label, node_jurisdiction) = (workflow.to_owned(), label.clone(), "CH".to_owned());
+                rules.decide(&shared::policy::Request { action, workflow, target, label, node_jurisdiction })
+            }),
+            label,
+            jurisdiction: "CH".to_owned(),
+        },
         key: key.map(str::to_owned),
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -169,4 +195,103 @@ async fn openais_own_client_is_content() {
         move || std::process::Command::new(python).args(["-c", CLIENT]).env("URL", url).output().expect("python runs");
     let output = tokio::task::spawn_blocking(run).await.expect("no panic");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The ledger's entries, oldest first.
+async fn ledger(store: &Store) -> Vec<Value> {
+    let read = |c: &rusqlite::Connection| {
+        let mut all = c.prepare("SELECT body FROM ledger ORDER BY seq")?;
+        all.query_map([], |row| row.get::<_, Vec<u8>>(0))?.collect::<Result<Vec<_>, _>>()
+    };
+    let bodies = store.read("look", read).await.expect("readable");
+    bodies.iter().map(|body| serde_json::from_slice(body).expect("JSON")).collect()
+}
+
+fn told(entries: &[Value]) -> Vec<(&str, &str, String)> {
+    let ended = |entry: &Value| match entry["fact"].as_str() {
+        Some("policy-decided") => entry["allowed"].to_string(),
+        _ => entry["ended"].as_str().unwrap_or("answered").to_owned(),
+    };
+    entries
+        .iter()
+        .map(|entry| {
+            let of = entry["resource"].as_str().or(entry["target"].as_str()).unwrap_or_default();
+            (entry["fact"].as_str().unwrap_or_default(), of, ended(entry))
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn every_call_is_decided_by_policy_and_told_to_the_ledger_however_it_ends() {
+    let store = folder_store();
+    let url = serve_with(None, PolicySet::default_rules(), None, store.clone()).await;
+    let user = json!([{"role": "user", "content": "Is pump-7 hot?"}]);
+    let chat = |model: &str| json!({"model": model, "messages": user.clone()});
+    assert_eq!(ask(&url, "chat/completions", chat("local/extract")).await.0, 200);
+    assert_eq!(ask(&url, "chat/completions", chat("local/broken")).await.0, 500);
+    let streamed = json!({"model": "local/extract", "messages": user, "stream": true});
+    assert_eq!(ask(&url, "chat/completions", streamed).await.0, 200);
+    assert_eq!(ask(&url, "embeddings", json!({"model": "x", "input": "pump-7"})).await.0, 200);
+    let entries = ledger(&store).await;
+    let (allowed, answered) = ("true".to_owned(), "answered".to_owned());
+    assert_eq!(
+        told(&entries),
+        [
+            ("policy-decided", "local/extract", allowed.clone()),
+            ("model-called", "local/extract", answered.clone()),
+            ("policy-decided", "local/broken", allowed.clone()),
+            ("model-called", "local/broken", "failed".to_owned()),
+            ("policy-decided", "local/extract", allowed.clone()),
+            ("model-called", "local/extract", answered.clone()),
+            ("policy-decided", "local/embed", allowed),
+            ("model-called", "local/embed", answered),
+        ]
+    );
+    assert_eq!(entries[3]["answer"]["bytes"], "half an ".len(), "what came before it broke is in its digest");
+    // Nobody said what this data is, so the strictest holds, and the ledger keeps digests alone.
+    assert_eq!(entries[0]["label"], json!({"class": "restricted", "origins": ["CH"], "personal": true}));
+    assert_eq!(entries[0]["action"], "infer");
+    assert!(entries.iter().all(|entry| !entry.to_string().contains("pump-7")), "{entries:?}");
+}
+
+#[tokio::test]
+async fn what_policy_refuses_is_a_403_of_openais_form_and_an_entry() {
+    let rules = "@id(\"open\") permit (principal, action, resource);\n\
+                 @id(\"no-strangers\") forbid (principal == Workflow::\"node/openai\", action, resource) \
+                 when { context.class > 1 };";
+    let rules = || PolicySet::parse(&[("p.cedar".to_owned(), rules.to_owned())]).expect("valid rules");
+    let store = folder_store();
+    let url = serve_with(None, rules(), None, store.clone()).await;
+    let chat = json!({"model": "local/extract", "messages": [{"role": "user", "content": "a"}]});
+    for (path, body) in [("chat/completions", &chat), ("embeddings", &json!({"model": "x", "input": "a"}))] {
+        let (status, answer) = ask(&url, path, body.clone()).await;
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
+        assert_eq!((status, &answer["error"]["code"]), (403, &json!("policy_refused")), "{answer}");
+        assert!(answer["error"]["message"].as_str().is_some_and(|text| text.contains("no-strangers")), "{answer}");
+    }
+    let entries = ledger(&store).await;
+    assert_eq!(entries.len(), 2, "a refusal is one entry, and nothing was asked: {entries:?}");
+    assert!(entries.iter().all(|entry| entry["allowed"] == json!(false)));
+
+    let labelled = |url: String, label: &'static str| {
+        let request = reqwest::Client::new().post(format!("{url}/chat/completions")).header("skerry-label", label);
+        let request = request.json(&chat);
+        async move { request.send().await.expect("sent").status().as_u16() }
+    };
+    assert_eq!(labelled(url.clone(), r#"{"class": "internal"}"#).await, 200, "the caller says what its data is");
+    assert_eq!(labelled(url, "internal").await, 400, "what is no label is not taken for one");
+    let floor = Label { class: DataClass::Confidential, ..Label::default() };
+    let url = serve_with(None, rules(), Some(floor), store).await;
+    assert_eq!(labelled(url, r#"{"class": "internal"}"#).await, 403, "below the configured label nobody comes");
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_cannot_use_the_models() {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let url = serve(None).await;
+    let from = |origin: &str| reqwest::Client::new().get(format!("{url}/models")).header("origin", origin).send();
+    assert_eq!(from("https://evil.example").await.expect("sent").status(), 403);
+    assert_eq!(from("null").await.expect("sent").status(), 403);
+    let own = url.trim_end_matches("/v1").to_owned();
+    assert_eq!(from(&own).await.expect("sent").status(), 200);
 }

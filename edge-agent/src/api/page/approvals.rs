@@ -17,8 +17,9 @@ use super::{
 };
 use crate::{
     api::{
-        Answer, Declined, Shared,
+        Declined, Place, Shared,
         admin::{LedgerFilter, ledger_entries},
+        answer::{Given, NOBODY},
         auth::Session,
     },
     store::runs,
@@ -33,6 +34,8 @@ pub(super) struct Decision {
     verdict: Verdict,
     by: String,
     #[serde(default)]
+    secret: String,
+    #[serde(default)]
     comment: String,
 }
 
@@ -45,9 +48,12 @@ pub(super) async fn list(State(server): Shared, Extension(session): Extension<Se
         ..LedgerFilter::default()
     };
     let decided = store.read("list the answers", move |c| ledger_entries(c, &filter)).await?;
+    // A list that cannot be read says so when somebody answers.
+    let nobody = server.handles.people.people().is_ok_and(|people| people.is_empty());
     let body = html! {
         h1 { "Approvals" }
         p.lead { "A run waits until a person decides or its time is over. An answer is bound to exactly what is shown here." }
+        @if nobody { p.note.bad role="alert" { (NOBODY) "." } }
         div #open data-live {
             @if open.is_empty() { section.sheet { p.empty { "Nothing waits for a person." } } }
             @for question in &open { (card(question, &session, false)) }
@@ -107,6 +113,8 @@ fn form(question: &PendingApproval, session: &Session) -> Markup {
             div.fields {
                 div { label for=(format!("by-{id}")) { "Your name" }
                     input #(format!("by-{id}")) name="by" autocomplete="name" maxlength="120" required; }
+                div { label for=(format!("secret-{id}")) { "Your secret" }
+                    input #(format!("secret-{id}")) type="password" name="secret" autocomplete="current-password" maxlength="1024" required; }
                 div { label for=(format!("comment-{id}")) { "Comment" }
                     input #(format!("comment-{id}")) name="comment" maxlength="1000"; }
             }
@@ -122,11 +130,12 @@ fn history(entries: &[Value]) -> Markup {
     html! {
         @if entries.is_empty() { p.empty { "Nobody was asked yet." } } @else {
             div.scroll { table {
-                thead { tr { th { "Verdict" } th { "By" } th { "Where" } th { "Shown" } th { "Run" } th { "When" } } }
+                thead { tr { th { "Verdict" } th { "By" } th { "As" } th { "Where" } th { "Shown" } th { "Run" } th { "When" } } }
                 tbody { @for entry in entries { tr {
                     @let verdict = entry["verdict"].as_str().unwrap_or("");
                     td { (parts::pill(if verdict == "approved" { "good" } else { "bad" }, verdict)) }
                     td { (entry["by"].as_str().unwrap_or("")) }
+                    td { (entry["role"].as_str().unwrap_or("")) }
                     td { (entry["place"].as_str().unwrap_or("")) }
                     td.mono { (entry["shown"].as_str().unwrap_or("").get(7..19).unwrap_or("")) }
                     td { @if let Some(run) = entry["run"].as_str() { a href=(format!("/runs/{run}")) { "run" } } }
@@ -141,21 +150,19 @@ pub(super) async fn decide(
     State(server): Shared,
     Extension(session): Extension<Session>,
     Path(approval): Path<ApprovalId>,
-    Form(Decision { form, shown, verdict, by, comment }): Form<Decision>,
+    Form(Decision { form, shown, verdict, by, secret, comment }): Form<Decision>,
 ) -> Result<Response, Unreadable> {
     if !session.owns(&form) {
         return Ok(door::foreign());
     }
-    let by = by.trim().to_owned();
-    let reason = if by.is_empty() {
-        "Say who you are: an answer is kept with the name of the person.".to_owned()
-    } else {
-        let comment = Some(comment.trim().to_owned()).filter(|comment| !comment.is_empty());
-        match (server.handles.decide)(Answer { approval, shown, verdict, by, comment, place: "local page" }).await {
-            Ok(()) => return Ok(Redirect::to("/approvals").into_response()),
-            Err(Declined::Unknown) => "There is no such question.".to_owned(),
-            Err(Declined::Conflict(reason) | Declined::Failed(reason)) => reason,
-        }
+    let given = Given { approval, shown, verdict, by, secret, comment: Some(comment), place: Place::LocalPage };
+    let (status, reason) = match server.take(given).await {
+        Ok(_) => return Ok(Redirect::to("/approvals").into_response()),
+        Err(Declined::Unknown) => (StatusCode::NOT_FOUND, "There is no such question.".to_owned()),
+        Err(Declined::Conflict(reason)) => (StatusCode::CONFLICT, reason),
+        Err(Declined::Stranger(reason) | Declined::Forbidden(reason)) => (StatusCode::FORBIDDEN, reason),
+        Err(Declined::Wait(reason)) => (StatusCode::TOO_MANY_REQUESTS, reason),
+        Err(Declined::Failed(reason)) => (StatusCode::SERVICE_UNAVAILABLE, reason),
     };
     let body = html! {
         h1 { "Not taken" }
@@ -163,5 +170,5 @@ pub(super) async fn decide(
         p { a.button href="/approvals" { "Back to the questions" } }
     };
     let page = parts::page(&server, &session, "/approvals", "Not taken", body).await?;
-    Ok((StatusCode::CONFLICT, page).into_response())
+    Ok((status, page).into_response())
 }

@@ -4,7 +4,7 @@
 use models::generate::Role;
 use serde_json::{Value, json};
 
-use super::{Fault, Prompt, Reply, parse};
+use super::{Fault, Lost, Prompt, Reply, parse};
 
 pub(super) const VERSION: &str = "2023-06-01";
 const TOOL: &str = "answer";
@@ -71,7 +71,7 @@ pub(super) fn event(reply: &mut Reply, data: &str) -> Result<bool, Fault> {
         }
         "error" => {
             let detail = format!("the provider broke off: {}", text("/error/message"));
-            return Err(Fault::Unreachable { detail, retry_after: None });
+            return Err(Fault::Unreachable { what: Lost::Cut, detail, retry_after: None });
         }
         _ => {}
     }

@@ -3,7 +3,10 @@
 mod anthropic;
 mod openai;
 
-use std::time::Duration;
+use std::{
+    sync::Mutex,
+    time::{Duration, Instant},
+};
 
 use backon::{ExponentialBuilder, Retryable as _};
 use eventsource_stream::Eventsource as _;
@@ -11,6 +14,7 @@ use futures::StreamExt as _;
 use models::generate::Message;
 use reqwest::{StatusCode, header::RETRY_AFTER};
 use serde_json::Value;
+use shared::ledger::entry::CallEnd;
 
 use super::config::{Key, Protocol, Provider};
 
@@ -34,15 +38,27 @@ pub struct Reply {
     pub ended: bool,
 }
 
-/// Why there is no answer. The text of the prompt and the key never stand in it.
+/// What kept a provider from answering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// Nobody was there: nothing was sent.
+    Connection,
+    /// The request or its answer broke off.
+    Cut,
+    /// It answered with this status.
+    Status(u16),
+}
+
+/// Why there is no answer. The key never stands in it; the provider's own words may quote the prompt, so what goes where
+/// no text of the data may go is told by [`Fault::brief`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// No connection, an answer of class 5xx or 429, or a stream that was cut: it may work later.
     #[error("{detail}")]
-    Unreachable { detail: String, retry_after: Option<Duration> },
-    /// There is no key, or the provider does not take it.
+    Unreachable { what: Lost, detail: String, retry_after: Option<Duration> },
+    /// There is no key, or the provider does not take it, and with what status.
     #[error("{detail}")]
-    Key { detail: String },
+    Key { status: Option<u16>, detail: String },
     /// The provider does not take this request.
     #[error("{detail}")]
     Rejected { status: u16, detail: String },
@@ -51,6 +67,33 @@ pub enum Fault {
     Garbled { detail: String },
     #[error("no answer within {} ms", after.as_millis())]
     Timeout { after: Duration },
+}
+
+/// A request that left this node, and what became of it.
+#[derive(Debug)]
+pub struct Sent {
+    pub took: Duration,
+    /// As far as it came.
+    pub reply: Reply,
+    pub ended: CallEnd,
+}
+
+/// A request under way. However it ends, also when its future is dropped, it is told to the list of those that left.
+struct UnderWay<'a> {
+    told: &'a Mutex<Vec<Sent>>,
+    began: Instant,
+    reply: Reply,
+    /// `None`: nothing has left.
+    ended: Option<CallEnd>,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if let Some(ended) = self.ended {
+            let sent = Sent { took: self.began.elapsed(), reply: std::mem::take(&mut self.reply), ended };
+            self.told.lock().expect("no thread panicked with the list of requests").push(sent);
+        }
+    }
 }
 
 /// Tries of one request. The breaker takes over where this gives up.
@@ -64,7 +107,8 @@ const ANSWER_BYTES_MAX: usize = 8 << 20;
 /// Of an error's body; enough for the provider's sentence, never a page of HTML.
 const ERROR_BYTES_MAX: usize = 400;
 
-/// Asks the provider until it answers, the tries are used up or the time is over.
+/// Asks the provider until it answers, the tries are used up or the time is over. Every request that left comes back too,
+/// in order, whatever became of it; a try that found nobody to connect to sent nothing.
 ///
 /// # Errors
 /// The last try's fault.
@@ -73,7 +117,7 @@ pub async fn complete(
     provider: &Provider,
     prompt: &Prompt,
     within: Duration,
-) -> Result<Reply, Fault> {
+) -> (Result<Reply, Fault>, Vec<Sent>) {
     let body = match provider.protocol {
         Protocol::OpenAi => openai::body(&provider.model, prompt),
         Protocol::Anthropic => anthropic::body(&provider.model, prompt),
@@ -83,7 +127,8 @@ pub async fn complete(
         .with_max_delay(BACKOFF_MAX)
         .with_max_times(TRIES_MAX - 1)
         .with_jitter();
-    let tries = (|| attempt(http, provider, &body))
+    let told = Mutex::default();
+    let tries = (|| attempt(http, provider, &body, &told))
         .retry(backoff)
         .when(Fault::may_pass)
         .adjust(|fault, delay| match fault {
@@ -91,14 +136,32 @@ pub async fn complete(
             _ => delay,
         })
         .notify(|fault, delay| tracing::debug!(model = %provider.model, %fault, ?delay, "asking the provider again"));
-    let mut reply = tokio::time::timeout(within, tries).await.unwrap_or(Err(Fault::Timeout { after: within }))?;
-    if let (Protocol::Anthropic, Some(schema)) = (provider.protocol, &prompt.schema) {
-        reply.text = anthropic::unwrapped(schema, reply.text);
+    let mut reply = tokio::time::timeout(within, tries).await.unwrap_or(Err(Fault::Timeout { after: within }));
+    if let (Ok(reply), Protocol::Anthropic, Some(schema)) = (&mut reply, provider.protocol, &prompt.schema) {
+        reply.text = anthropic::unwrapped(schema, std::mem::take(&mut reply.text));
     }
-    Ok(reply)
+    (reply, told.into_inner().expect("no thread panicked with the list of requests"))
 }
 
-async fn attempt(http: &reqwest::Client, provider: &Provider, body: &Value) -> Result<Reply, Fault> {
+async fn attempt(
+    http: &reqwest::Client,
+    provider: &Provider,
+    body: &Value,
+    told: &Mutex<Vec<Sent>>,
+) -> Result<Reply, Fault> {
+    let request = request(http, provider, body)?;
+    // What ends this early is the time: then the request is told as it stands.
+    let mut under_way =
+        UnderWay { told, began: Instant::now(), reply: Reply::default(), ended: Some(CallEnd::TimedOut) };
+    let outcome = exchange(provider.protocol, request, &mut under_way.reply).await;
+    under_way.ended = match &outcome {
+        Ok(()) => Some(CallEnd::Answered),
+        Err(fault) => fault.ended(),
+    };
+    outcome.map(|()| under_way.reply.clone())
+}
+
+fn request(http: &reqwest::Client, provider: &Provider, body: &Value) -> Result<reqwest::RequestBuilder, Fault> {
     let path = match provider.protocol {
         Protocol::OpenAi => "chat/completions",
         Protocol::Anthropic => "messages",
@@ -113,34 +176,34 @@ async fn attempt(http: &reqwest::Client, provider: &Provider, body: &Value) -> R
     if provider.protocol == Protocol::Anthropic {
         request = request.header("anthropic-version", anthropic::VERSION);
     }
+    Ok(request)
+}
+
+/// Sends the request and reads the answer into `reply`, which keeps what came when it breaks off.
+async fn exchange(protocol: Protocol, request: reqwest::RequestBuilder, reply: &mut Reply) -> Result<(), Fault> {
     let response = request.send().await.map_err(|error| unreachable(&error))?;
     if !response.status().is_success() {
         return Err(refused(response).await);
     }
-    read(provider.protocol, response).await
-}
-
-async fn read(protocol: Protocol, response: reqwest::Response) -> Result<Reply, Fault> {
     let content_type = response.headers().get(reqwest::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let streamed = content_type.is_some_and(|kind| kind.starts_with("text/event-stream"));
-    let mut reply = Reply::default();
     if !streamed {
         // Some servers know no streaming and answer at once.
         let body = bounded(response, ANSWER_BYTES_MAX).await?;
         let body: Value = serde_json::from_slice(&body)
             .map_err(|error| Fault::Garbled { detail: format!("the answer is not JSON: {error}") })?;
         match protocol {
-            Protocol::OpenAi => openai::whole(&mut reply, &body)?,
-            Protocol::Anthropic => anthropic::whole(&mut reply, &body)?,
+            Protocol::OpenAi => openai::whole(reply, &body)?,
+            Protocol::Anthropic => anthropic::whole(reply, &body)?,
         }
-        return Ok(reply);
+        return Ok(());
     }
     let mut events = response.bytes_stream().eventsource();
     while let Some(event) = events.next().await {
         let event = event.map_err(|error| cut(&error.to_string()))?;
         let done = match protocol {
-            Protocol::OpenAi => openai::event(&mut reply, &event.data)?,
-            Protocol::Anthropic => anthropic::event(&mut reply, &event.data)?,
+            Protocol::OpenAi => openai::event(reply, &event.data)?,
+            Protocol::Anthropic => anthropic::event(reply, &event.data)?,
         };
         if reply.text.len() > ANSWER_BYTES_MAX {
             return Err(Fault::Garbled { detail: format!("the answer is longer than {ANSWER_BYTES_MAX} bytes") });
@@ -149,11 +212,11 @@ async fn read(protocol: Protocol, response: reqwest::Response) -> Result<Reply, 
             break;
         }
     }
-    if reply.ended { Ok(reply) } else { Err(cut("it ended before the answer did")) }
+    if reply.ended { Ok(()) } else { Err(cut("it ended before the answer did")) }
 }
 
 fn cut(why: &str) -> Fault {
-    Fault::Unreachable { detail: format!("the stream was cut: {why}"), retry_after: None }
+    Fault::Unreachable { what: Lost::Cut, detail: format!("the stream was cut: {why}"), retry_after: None }
 }
 
 fn unreachable(error: &reqwest::Error) -> Fault {
@@ -162,8 +225,9 @@ fn unreachable(error: &reqwest::Error) -> Fault {
     while let Some(next) = cause.source() {
         cause = next;
     }
-    let what = if error.is_connect() { "cannot connect" } else { "the request failed" };
-    Fault::Unreachable { detail: format!("{what}: {cause}"), retry_after: None }
+    let (what, words) =
+        if error.is_connect() { (Lost::Connection, "cannot connect") } else { (Lost::Cut, "the request failed") };
+    Fault::Unreachable { what, detail: format!("{words}: {cause}"), retry_after: None }
 }
 
 async fn refused(response: reqwest::Response) -> Fault {
@@ -176,10 +240,14 @@ async fn refused(response: reqwest::Response) -> Fault {
     let body = bounded(response, 64 << 10).await.unwrap_or_default();
     let detail = format!("the provider answered {status}: {}", sentence(&body));
     match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Fault::Key { detail },
-        // 529 is Anthropic's "overloaded".
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Fault::Unreachable { detail, retry_after },
-        status if status.is_server_error() => Fault::Unreachable { detail, retry_after },
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Fault::Key { status: Some(status.as_u16()), detail },
+        // 529 is Anthropic's "overloaded", of class 5xx.
+        status
+            if status.is_server_error()
+                || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT) =>
+        {
+            Fault::Unreachable { what: Lost::Status(status.as_u16()), detail, retry_after }
+        }
         status => Fault::Rejected { status: status.as_u16(), detail },
     }
 }
@@ -204,6 +272,10 @@ async fn bounded(response: reqwest::Response, bytes_max: usize) -> Result<Vec<u8
     Ok(body)
 }
 
+const fn no_key(detail: String) -> Fault {
+    Fault::Key { status: None, detail }
+}
+
 /// Parses one event's data; what is not JSON is the provider's fault.
 fn parse(data: &str) -> Result<Value, Fault> {
     serde_json::from_str(data).map_err(|error| Fault::Garbled { detail: format!("an event is not JSON: {error}") })
@@ -217,20 +289,48 @@ impl Fault {
             Self::Key { .. } | Self::Rejected { .. } | Self::Garbled { .. } | Self::Timeout { .. } => false,
         }
     }
+
+    /// How the request ended; `None` when nothing left this node.
+    const fn ended(&self) -> Option<CallEnd> {
+        match self {
+            Self::Unreachable { what: Lost::Connection, .. } | Self::Key { status: None, .. } => None,
+            Self::Unreachable { what: Lost::Cut, .. } => Some(CallEnd::Cut),
+            Self::Unreachable { what: Lost::Status(_), .. } => Some(CallEnd::Failed),
+            Self::Key { .. } | Self::Rejected { .. } => Some(CallEnd::Refused),
+            Self::Garbled { .. } => Some(CallEnd::Garbled),
+            Self::Timeout { .. } => Some(CallEnd::TimedOut),
+        }
+    }
+
+    /// Why there is no answer, without a word of the provider's.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        match self {
+            // The system's own words; nothing was sent that they could quote.
+            Self::Unreachable { what: Lost::Connection, detail, .. } => detail.clone(),
+            Self::Unreachable { what: Lost::Cut, .. } => "the answer broke off".to_owned(),
+            Self::Unreachable { what: Lost::Status(status), .. } | Self::Rejected { status, .. } => {
+                format!("the provider answered {status}")
+            }
+            Self::Key { status: Some(status), .. } => format!("the provider refused the key with {status}"),
+            Self::Key { status: None, .. } => "there is no usable key".to_owned(),
+            Self::Garbled { .. } => "the answer is not what the protocol says".to_owned(),
+            Self::Timeout { after } => format!("no answer within {} ms", after.as_millis()),
+        }
+    }
 }
 
 impl Key {
     fn read(&self) -> Result<String, Fault> {
         let key = match self {
             Self::Env(variable) => std::env::var(variable)
-                .map_err(|_| Fault::Key { detail: format!("the key's environment variable {variable} is not set") })?,
-            Self::File(file) => std::fs::read_to_string(file).map_err(|error| Fault::Key {
-                detail: format!("cannot read the key's file {}: {error}", file.display()),
-            })?,
+                .map_err(|_| no_key(format!("the key's environment variable {variable} is not set")))?,
+            Self::File(file) => std::fs::read_to_string(file)
+                .map_err(|error| no_key(format!("cannot read the key's file {}: {error}", file.display())))?,
         };
         let key = key.trim();
         if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Fault::Key { detail: "the key is empty or not plain text".to_owned() });
+            return Err(no_key("the key is empty or not plain text".to_owned()));
         }
         Ok(key.to_owned())
     }

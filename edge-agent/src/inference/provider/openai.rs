@@ -3,7 +3,7 @@
 use models::generate::Role;
 use serde_json::{Value, json};
 
-use super::{Fault, Prompt, Reply, parse};
+use super::{Fault, Lost, Prompt, Reply, parse};
 
 pub(super) fn body(model: &str, prompt: &Prompt) -> Value {
     let mut body = json!({
@@ -70,7 +70,8 @@ fn failed(body: &Value) -> Result<(), Fault> {
         None => Ok(()),
         Some(error) => {
             let message = error.get("message").and_then(Value::as_str).unwrap_or("no reason given");
-            Err(Fault::Unreachable { detail: format!("the provider broke off: {message}"), retry_after: None })
+            let detail = format!("the provider broke off: {message}");
+            Err(Fault::Unreachable { what: Lost::Cut, detail, retry_after: None })
         }
     }
 }

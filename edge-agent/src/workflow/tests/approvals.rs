@@ -12,6 +12,7 @@ pub(super) fn answer(question: &PendingApproval, verdict: Verdict) -> Answer {
         shown: question.shown,
         verdict,
         by: "ada".to_owned(),
+        authority: Authority::Roles(vec!["lead".to_owned()]),
         comment: Some("go on".to_owned()),
         place: "test".to_owned(),
     }
@@ -54,6 +55,38 @@ async fn a_second_answer_and_one_to_something_else_decide_nothing() {
     let id = shared::id::ApprovalId::derive(clock::now(), b"none");
     let unknown = Answer { approval: id, ..answer(&question, Verdict::Approved) };
     assert!(matches!(node.runner.decide_approval(unknown).await, Err(ApprovalError::Unknown(_))));
+}
+
+#[tokio::test]
+async fn the_ledger_says_who_answered_where_in_which_role_and_with_what_comment() {
+    let (node, _, question) = asking("PT8H").await;
+    let entry = node.runner.decide_approval(answer(&question, Verdict::Approved)).await.unwrap();
+    let read = |c: &rusqlite::Connection| {
+        let sql = "SELECT body FROM ledger WHERE fact = 'approval-decided'";
+        c.query_row(sql, [], |row| row.get::<_, Vec<u8>>(0)).ok()
+    };
+    let kept: Value = serde_json::from_slice(&node.until(read).await).unwrap();
+    assert_eq!(kept, serde_json::to_value(&entry).unwrap(), "what is answered is what was kept");
+    assert_eq!(
+        (&kept["by"], &kept["role"], &kept["place"], &kept["verdict"]),
+        (&json!("ada"), &json!("lead"), &json!("test"), &json!("approved"))
+    );
+    let comment = Content::kept("go on");
+    assert_eq!(kept["comment"], serde_json::to_value(comment).unwrap());
+}
+
+#[tokio::test]
+async fn a_person_without_the_role_is_refused_and_the_question_stays_open() {
+    let (node, run, question) = asking("PT8H").await;
+    let nurse = Authority::Roles(vec!["nurse".to_owned(), "porter".to_owned()]);
+    let other = Answer { authority: nurse, ..answer(&question, Verdict::Approved) };
+    let refused = node.runner.decide_approval(other).await.unwrap_err();
+    assert_eq!(refused.to_string(), "ada may answer for nurse, porter, not for lead");
+    assert_eq!(node.until_asked().await, question);
+    // The control plane has held its operator against the role already.
+    let there = Answer { authority: Authority::ControlPlane, ..answer(&question, Verdict::Rejected) };
+    node.runner.decide_approval(there).await.unwrap();
+    assert_eq!(node.output(run).await["approved"], json!(false));
 }
 
 #[tokio::test]

@@ -69,6 +69,22 @@ async fn a_parked_effect_waits_durably_and_a_nudge_asks_it_again() {
     assert_eq!(node.facts("route-chosen").await, 2, "once when it was parked, once when it was done");
 }
 
+#[tokio::test]
+async fn what_a_parked_effect_sent_is_told_each_time_and_why_it_is_parked_once() {
+    let node = Node::new(&["do: [{ a: { call: infer, with: { prompt: p } } }]"]).await;
+    node.script.set_down(true);
+    let run = node.start(json!({})).await;
+    node.until_status(run, "parked").await;
+    let again = async {
+        while node.facts("model-called").await < 3 {
+            node.runner.nudge();
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.unwrap();
+    assert_eq!(node.facts("route-chosen").await, 1);
+}
+
 async fn runs_status(node: &Node, run: RunId) -> String {
     node.until(move |c| runs::one(c, run).unwrap()).await.status
 }

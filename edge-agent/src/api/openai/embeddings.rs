@@ -1,0 +1,109 @@
+//! Embeddings: texts in, vectors out, as OpenAI's clients ask for them.
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use models::embed::Embedder;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shared::{ledger::entry::CallEnd, policy::Action};
+
+use super::{Handles, Refusal, parse};
+
+const EMBED_TEXTS_MAX: usize = 2_048;
+/// Texts that are embedded in one go, so that one large request does not hold a thread for minutes without a look.
+const EMBED_BATCH_LEN: usize = 32;
+
+#[derive(Deserialize)]
+struct EmbeddingRequest {
+    input: Input,
+    encoding_format: Option<String>,
+    dimensions: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a text or a list of texts (lists of tokens are not read)")]
+enum Input {
+    One(String),
+    Many(Vec<String>),
+}
+
+pub(super) async fn embeddings(
+    State(handles): State<Handles>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<axum::Json<Value>, Refusal> {
+    let asked: EmbeddingRequest = parse(&body)?;
+    let texts = match asked.input {
+        Input::One(text) => vec![text],
+        Input::Many(texts) => texts,
+    };
+    if !(1..=EMBED_TEXTS_MAX).contains(&texts.len()) {
+        return Err(Refusal::invalid(format!("input: {} texts; expected 1 to {EMBED_TEXTS_MAX}", texts.len())));
+    }
+    let dimensions = handles.embedder.dimensions();
+    if asked.dimensions.is_some_and(|asked| asked != dimensions) {
+        return Err(Refusal::invalid(format!("dimensions: this node's embedder makes vectors of {dimensions}")));
+    }
+    let in_base64 = match asked.encoding_format.as_deref() {
+        None | Some("float") => false,
+        Some("base64") => true,
+        Some(other) => return Err(Refusal::invalid(format!("encoding_format: {other:?}; expected float or base64"))),
+    };
+    let words: usize = texts.iter().map(|text| text.split_whitespace().count()).sum();
+    let model = handles.embedder.name().to_owned();
+    let vectors = embed(handles, texts, &headers).await?;
+    let encode = |vector: &[f32]| match in_base64 {
+        true => STANDARD.encode(vector.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>()).into(),
+        false => json!(vector),
+    };
+    let data: Vec<Value> = vectors
+        .iter()
+        .enumerate()
+        .map(|(index, vector)| json!({"object": "embedding", "index": index, "embedding": encode(vector)}))
+        .collect();
+    Ok(axum::Json(json!({
+        "object": "list", "data": data, "model": model,
+        // In words: the embedder does not say how many tokens it read.
+        "usage": {"prompt_tokens": words, "total_tokens": words},
+    })))
+}
+
+/// Embeds, if policy permits it. On a task of its own: the ledger is told also when the caller has gone meanwhile.
+async fn embed(handles: Handles, texts: Vec<String>, headers: &HeaderMap) -> Result<Vec<Vec<f32>>, Refusal> {
+    let admitted = handles.gate.admit(Action::Embed, &handles.embed_target, headers).await?;
+    let task = async move {
+        let (began, prompt) = (Instant::now(), texts.join("\n"));
+        let embedder = Arc::clone(&handles.embedder);
+        let outcome = tokio::task::spawn_blocking(move || in_batches(embedder.as_ref(), &texts)).await;
+        let outcome = match outcome {
+            Ok(outcome) => outcome.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        let (said, ended) = match &outcome {
+            Ok(vectors) => (json!(vectors).to_string(), CallEnd::Answered),
+            Err(_) => (String::new(), CallEnd::Failed),
+        };
+        let fact = admitted.called(&prompt, admitted.content(&said), ended, (0, 0), began.elapsed());
+        handles.gate.tell(fact).await?;
+        outcome.map_err(failed)
+    };
+    tokio::spawn(task).await.map_err(|error| failed(error.to_string()))?
+}
+
+fn in_batches(embedder: &dyn Embedder, texts: &[String]) -> Result<Vec<Vec<f32>>, models::Error> {
+    let mut vectors = Vec::with_capacity(texts.len());
+    for batch in texts.chunks(EMBED_BATCH_LEN) {
+        vectors.extend(embedder.embed(&batch.iter().map(String::as_str).collect::<Vec<_>>())?);
+    }
+    Ok(vectors)
+}
+
+const fn failed(message: String) -> Refusal {
+    Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, kind: "server_error", code: None, message }
+}
