@@ -31,7 +31,7 @@ const SHARED: Rooms = &[
     ("label", &[]),
     ("problem", &[]),
     ("event", &["time"]),
-    ("look", &["time", "label", "ledger"]),
+    ("look", &["time", "digest", "label", "ledger", "wire"]),
     ("ledger", &["id", "time", "digest", "label"]),
     ("policy", &["digest", "label", "problem"]),
     ("workflow", &["id", "time", "digest", "label", "problem", "event"]),

@@ -7,13 +7,7 @@ use axum::{
 };
 use maud::{Markup, html};
 use serde::Deserialize;
-use serde_json::Value;
-use shared::{
-    digest::{Digest, canonical_json},
-    id::ApprovalId,
-    ledger::entry::Verdict,
-    look::words,
-};
+use shared::{digest::Digest, id::ApprovalId, ledger::entry::Verdict, look::words};
 
 use super::{
     Shared, door,
@@ -60,7 +54,7 @@ pub(super) fn card(question: &Approval, visitor: &Visitor, brief: bool) -> Marku
                 a.end href=(format!("/runs/{}/{}", question.node, asked.run)) { "The run behind it" }
             }
             div.pad {
-                (proposal(asked.approval, asked.proposal.as_ref()))
+                @if let Some(proposal) = &asked.proposal { (parts::proposal(&asked.approval.to_string(), proposal)) }
                 p.faint { "Shown: " code { (asked.shown) } " · carries " (words::label(&asked.label)) }
                 @if asked.proposal.is_none() {
                     p.note.wait { "Policy keeps this proposal on the node. It is decided there, on the local page." }
@@ -73,26 +67,6 @@ pub(super) fn card(question: &Approval, visitor: &Visitor, brief: bool) -> Marku
                 }
             }
         }
-    }
-}
-
-fn proposal(id: ApprovalId, value: Option<&Value>) -> Markup {
-    match value {
-        Some(Value::Object(map)) => html! {
-            dl.proposal { @for (name, value) in map { dt { (name) } dd { (in_words(value)) } } }
-            details #(format!("exact-{id}")) { summary { "Exactly as it is hashed" } pre { (canonical_json(&Value::Object(map.clone()))) } }
-        },
-        Some(other) => parts::pretty(other),
-        None => html! {},
-    }
-}
-
-fn in_words(value: &Value) -> Markup {
-    match value {
-        Value::String(text) => html! { (text) },
-        Value::Array(items) => html! { @for item in items { (in_words(item)) br; } },
-        Value::Object(_) => parts::pretty(value),
-        other => html! { (other.to_string()) },
     }
 }
 

@@ -75,18 +75,14 @@ fn tiles(console: &Console, all: &[Node], open: &[Approval]) -> Markup {
         missing => format!("{} on their way", words::count(missing as f64)),
     };
     html! {
-        (tile("Nodes connected", &format!("{up} / {}", all.len()), &format!("{} devices", words::count(figure("devices_count")))))
-        (tile("Readings a second", &words::number(figure("readings_per_second")),
+        (parts::tile("Nodes connected", &format!("{up} / {}", all.len()), &format!("{} devices", words::count(figure("devices_count")))))
+        (parts::tile("Readings a second", &words::number(figure("readings_per_second")),
             &format!("{} kept so far", words::count(figure("readings_count")))))
-        (tile("Findings", &words::count(figure("findings_count")),
+        (parts::tile("Findings", &words::count(figure("findings_count")),
             &format!("{} messages quarantined", words::count(figure("quarantined_count")))))
-        (tile("Open questions", &open.len().to_string(), if open.is_empty() { "nobody is asked" } else { "a person decides" }))
-        (tile("Audit archive", &words::count(archived as f64), &behind))
+        (parts::tile("Open questions", &open.len().to_string(), if open.is_empty() { "nobody is asked" } else { "a person decides" }))
+        (parts::tile("Audit archive", &words::count(archived as f64), &behind))
     }
-}
-
-fn tile(name: &str, value: &str, note: &str) -> Markup {
-    html! { div.tile { dt { (name) } dd { (value) } dd.aside { (note) } } }
 }
 
 fn table(console: &Console, all: &[Node]) -> Markup {

@@ -4,14 +4,14 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use maud::{DOCTYPE, Markup, PreEscaped, html};
-use serde_json::Value;
+use maud::{Markup, html};
+pub use shared::look::parts::{digest, health, mark, pill, plain, proposal, status, summary, tile};
 use shared::{
-    digest::Digest,
-    ledger::entry::Entry,
-    look::{self, words},
+    look::{
+        self,
+        parts::{document, navigation},
+    },
     time::Timestamp,
-    wire::v1::Health,
 };
 
 use super::{Console, door::Visitor};
@@ -22,6 +22,8 @@ use crate::{
     store::{self, approvals},
 };
 
+/// Where the navigation leads.
+const PAGES: [(&str, &str); 4] = [("/", "Fleet"), ("/runs", "Runs"), ("/approvals", "Approvals"), ("/audit", "Audit")];
 /// Open questions that are counted in the head; more are `many` to anyone.
 const QUESTIONS_MAX: usize = 500;
 
@@ -55,49 +57,15 @@ impl IntoResponse for Failed {
 /// What the store says, or the page that says that it does not.
 pub type Page<T = Markup> = Result<T, Failed>;
 
-/// A document without head and navigation.
-pub fn plain(title: &str, body: &Markup) -> Markup {
-    document(title, &html! { main #main { (body) } }, false)
-}
-
-fn document(title: &str, body: &Markup, live: bool) -> Markup {
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (title) " · Skerry" }
-                link rel="stylesheet" href="/assets/skerry.css";
-                script src="/assets/live.js" defer {}
-            }
-            @if live { body data-events="/events" { (body) } } @else { body { (body) } }
-        }
-    }
-}
-
-/// A rock in the waves.
-pub fn mark() -> Markup {
-    PreEscaped(words::MARK.to_owned())
-}
-
 /// A page with head and navigation. `here` is the path of its place in the navigation.
 pub async fn page(console: &Console, visitor: &Visitor, here: &str, title: &str, body: Markup) -> Page {
     let questions =
         console.control.read("list the questions", |c| approvals::list(c, true, QUESTIONS_MAX)).await?.len();
-    let places = [("/", "Fleet"), ("/runs", "Runs"), ("/approvals", "Approvals"), ("/audit", "Audit")];
     let whole = html! {
         a.skip href="#main" { "Skip to content" }
         div.top { div {
             a.brand href="/" { (mark()) span { "Skerry" } }
-            nav aria-label="Pages" #nav data-live {
-                @for (path, name) in places {
-                    a href=(path) aria-current=[(path == here).then_some("page")] {
-                        (name)
-                        @if path == "/approvals" && questions > 0 { span.count title="waiting" { (questions) } }
-                    }
-                }
-            }
+            (navigation(&PAGES, here, questions))
             div.end {
                 span #live role="status" { "not live" }
                 span { (visitor.operator.name) }
@@ -109,17 +77,7 @@ pub async fn page(console: &Console, visitor: &Visitor, here: &str, title: &str,
         } }
         main #main { (body) }
     };
-    Ok(document(title, &whole, true))
-}
-
-/// A word with a colour and a form: `good`, `wait`, `bad`, `sea` or nothing.
-pub fn pill(kind: &str, word: &str) -> Markup {
-    html! { span class=(format!("pill {kind}")) { (word) } }
-}
-
-/// A run's status as a pill.
-pub fn status(word: &str) -> Markup {
-    pill(words::status_class(word), word)
+    Ok(document(title, Some("/events"), &whole))
 }
 
 /// A node's link as a pill.
@@ -128,17 +86,6 @@ pub fn link(link: Link) -> Markup {
         Link::Up(_) => pill("good", "connected"),
         Link::Down(_) => pill("wait", "cut off"),
         Link::Unknown => pill("", "not heard yet"),
-    }
-}
-
-/// A node's health as a pill.
-pub fn health(health: Health) -> Markup {
-    match health {
-        Health::Healthy => pill("good", "healthy"),
-        Health::Degraded => pill("wait", "degraded"),
-        Health::Failing => pill("bad", "failing"),
-        Health::Starting => pill("sea", "starting"),
-        Health::Unknown => pill("", "unknown"),
     }
 }
 
@@ -154,39 +101,14 @@ pub fn stage(stage: &Stage) -> Markup {
 
 /// An instant, as an age when it is near.
 pub fn when(at: Timestamp) -> Markup {
-    html! { time datetime=(at) title=(at) { (words::age(at, clock::now())) } }
-}
-
-/// The first digits of a digest, with all of it to hover over.
-pub fn digest(digest: Digest) -> Markup {
-    html! { code title=(digest) { (digest.short()) } }
-}
-
-/// JSON as people read it.
-pub fn pretty(value: &Value) -> Markup {
-    html! { pre { (serde_json::to_string_pretty(value).unwrap_or_default()) } }
+    look::parts::when(at, clock::now())
 }
 
 /// One archived entry as a step. `place` says where it was recorded, when a list mixes several.
 pub fn step(entry: &store::ledger::Archived, place: bool) -> Markup {
-    let Ok(known) = serde_json::from_value::<Entry>(entry.entry.clone()) else {
-        return html! { li { div.head { strong { (entry.fact) } span.faint { "#" (entry.seq) } } (pretty(&entry.entry)) } };
-    };
-    let told = look::tell(&known);
-    html! {
-        li class=(told.tone.class()) {
-            div.head {
-                strong { (told.headline) }
-                @if place { a.faint href=(format!("/nodes/{}", entry.node)) { (entry.node) } }
-                @if let Some(task) = &known.task { span.faint.mono { (task) } }
-                span.faint { "#" (entry.seq) }
-                @if place { @if let Some(run) = entry.run { a.faint href=(format!("/runs/{}/{run}", entry.node)) { "run" } } }
-                (when(entry.at))
-            }
-            @if !told.detail.is_empty() { p { (told.detail) } }
-            @for (name, text) in &told.texts {
-                details #(format!("entry-{}-{}-{name}", entry.node, entry.seq)) { summary { (name) } pre { (text) } }
-            }
-        }
-    }
+    let links = html! { @if place {
+        a.faint href=(format!("/nodes/{}", entry.node)) { (entry.node) }
+        @if let Some(run) = entry.run { a.faint href=(format!("/runs/{}/{run}", entry.node)) { "run" } }
+    } };
+    look::parts::step(entry.node.as_str(), entry.seq, &entry.entry, &links, clock::now())
 }

@@ -8,19 +8,19 @@ use axum::{
 };
 use maud::{Markup, html};
 use serde::Deserialize;
-use shared::{
-    id::{NodeName, RunId},
-    look::words,
-};
+use shared::id::{NodeName, RunId};
 
 use super::{
     Shared,
     door::Visitor,
     parts::{self, Page},
 };
-use crate::store::{
-    ledger,
-    runs::{self, Run},
+use crate::{
+    clock,
+    store::{
+        ledger,
+        runs::{self, Run},
+    },
 };
 
 const RUNS_SHOWN: usize = 200;
@@ -95,24 +95,10 @@ pub(super) async fn show(
     let body = html! {
         p.crumb { a href="/runs" { "Runs" } " / " a href=(format!("/nodes/{}", run.node)) { (run.node) } " / " span.mono { (id) } }
         h1 { (run.summary.workflow) " " span.faint { (run.summary.version) } }
-        div #summary data-live { (summary(&run)) }
+        div #summary data-live { (parts::summary(&run.summary, clock::now(), &html! { " · bundle " (parts::digest(run.summary.bundle)) })) }
         section.sheet { header { h2 { "What happened" } p { "every line is a verified entry of the node's ledger" } }
             ol.steps #steps data-live { @for entry in &entries { (parts::step(entry, false)) } }
             @if entries.is_empty() { p.empty { "Its entries have not come yet." } } }
     };
     Ok(parts::page(&console, &visitor, "/runs", &run.summary.workflow, body).await?.into_response())
-}
-
-fn summary(run: &Run) -> Markup {
-    let run = &run.summary;
-    html! {
-        p.lead {
-            (parts::status(&run.status)) " "
-            @if let Some(subject) = &run.subject { (subject) " · " }
-            "started " (parts::when(run.started))
-            @if let Some(ended) = run.ended { ", ended " (parts::when(ended)) }
-            " · carries " (words::label(&run.label)) " · bundle " (parts::digest(run.bundle))
-        }
-        @if let Some(note) = &run.note { p.note.wait { (note) } }
-    }
 }

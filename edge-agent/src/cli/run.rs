@@ -14,7 +14,7 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
     /// What is logged: a level, or targets with levels as in `info,edge_agent::feed=debug`.
-    #[arg(long, default_value = "info,mqtt5=warn", env = "SKERRY_LOG", value_name = "FILTER")]
+    #[arg(long, default_value = "info,mqtt5=error", env = "SKERRY_LOG", value_name = "FILTER")]
     log: String,
 }
 

@@ -40,7 +40,7 @@ pub enum Error {
     #[error("broker.embedded.listen {listen} is open to others: name `users` who may connect, or listen on 127.0.0.1")]
     Open { listen: std::net::SocketAddr },
     #[error(
-        "cannot listen on {listen}: {source}; is another broker running there? `listen` may name another port, or 0 for a free one"
+        "cannot listen on {listen}: is another broker running there? `listen` may name another port, or 0 for a free one"
     )]
     Listen { listen: std::net::SocketAddr, source: std::io::Error },
     #[error("cannot open the embedded broker's storage in {path}: {reason}")]

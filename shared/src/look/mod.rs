@@ -1,6 +1,7 @@
 //! What the node's local page and the console look like alike: one stylesheet, one small script, and ledger entries
 //! in words. Text, nothing else.
 
+pub mod parts;
 mod told;
 pub mod words;
 

@@ -76,31 +76,14 @@ pub(super) fn card(question: &PendingApproval, session: &Session, brief: bool) -
                 a.end href=(format!("/runs/{}", question.run)) { "The run behind it" }
             }
             div.pad {
-                (proposal(question.proposal.as_ref()))
+                @match &question.proposal {
+                    Some(proposal) => (parts::proposal(&id.to_string(), proposal)),
+                    None => p.soft { "This proposal may not leave the node that asks." },
+                }
                 p.faint { "Shown: " code { (question.shown) } " · carries " (parts::label(&question.label)) }
                 @if brief { a.button href="/approvals" { "Decide" } } @else { (form(question, session)) }
             }
         }
-    }
-}
-
-fn proposal(value: Option<&Value>) -> Markup {
-    match value {
-        Some(Value::Object(map)) => html! {
-            dl.proposal { @for (name, value) in map { dt { (name) } dd { (in_words(value)) } } }
-            details #proposal-json { summary { "Exactly as it is hashed" } pre { (shared::digest::canonical_json(&Value::Object(map.clone()))) } }
-        },
-        Some(other) => parts::pretty(other),
-        None => html! { p.soft { "This proposal may not leave the node that asks." } },
-    }
-}
-
-fn in_words(value: &Value) -> Markup {
-    match value {
-        Value::String(text) => html! { (text) },
-        Value::Array(items) => html! { @for item in items { (in_words(item)) br; } },
-        Value::Object(_) => parts::pretty(value),
-        other => html! { (other.to_string()) },
     }
 }
 

@@ -1,14 +1,27 @@
 //! What every page is made of.
 
 use axum::http::StatusCode;
-use maud::{DOCTYPE, Markup, PreEscaped, html};
-use shared::{label::Label, look::words, time::Timestamp};
+use maud::{Markup, html};
+pub use shared::look::parts::{health, mark, pill, plain, proposal, status, summary, tile};
+use shared::{
+    label::Label,
+    look::{
+        self,
+        parts::{document, navigation},
+        words,
+    },
+    time::Timestamp,
+};
 
 use super::super::{Server, auth::Session, live::Link};
 use crate::{
     clock,
     store::{self, runs},
 };
+
+/// Where the navigation leads.
+const PAGES: [(&str, &str); 5] =
+    [("/", "Status"), ("/feeds", "Feeds"), ("/runs", "Runs"), ("/approvals", "Approvals"), ("/ledger", "Ledger")];
 
 impl From<store::Error> for Unreadable {
     fn from(error: store::Error) -> Self {
@@ -26,32 +39,6 @@ impl axum::response::IntoResponse for Unreadable {
     }
 }
 
-/// A document without head and navigation.
-pub fn plain(title: &str, body: &Markup) -> Markup {
-    document(title, &html! { main #main { (body) } }, false)
-}
-
-fn document(title: &str, body: &Markup, live: bool) -> Markup {
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (title) " · Skerry" }
-                link rel="stylesheet" href="/assets/skerry.css";
-                script src="/assets/live.js" defer {}
-            }
-            @if live { body data-events="/events" { (body) } } @else { body { (body) } }
-        }
-    }
-}
-
-/// A rock in the waves.
-pub fn mark() -> Markup {
-    PreEscaped(words::MARK.to_owned())
-}
-
 /// A page with head and navigation. `here` is the path of its place in the navigation.
 pub async fn page(
     server: &Server,
@@ -61,20 +48,11 @@ pub async fn page(
     body: Markup,
 ) -> Result<Markup, Unreadable> {
     let waiting = server.handles.store.read("list the open questions", runs::approvals_pending).await?.len();
-    let places =
-        [("/", "Status"), ("/feeds", "Feeds"), ("/runs", "Runs"), ("/approvals", "Approvals"), ("/ledger", "Ledger")];
     let head = html! {
         a.skip href="#main" { "Skip to content" }
         div.top { div {
             a.brand href="/" { (mark()) span { (server.handles.node) " " small { (server.handles.jurisdiction) } } }
-            nav aria-label="Pages" #nav data-live {
-                @for (path, name) in places {
-                    a href=(path) aria-current=[(path == here).then_some("page")] {
-                        (name)
-                        @if path == "/approvals" && waiting > 0 { span.count title="waiting" { (waiting) } }
-                    }
-                }
-            }
+            (navigation(&PAGES, here, waiting))
             div.end {
                 span #link data-live { (link((server.handles.live)().link)) }
                 span #live role="status" { "not live" }
@@ -86,7 +64,7 @@ pub async fn page(
         } }
         main #main { (body) }
     };
-    Ok(document(title, &head, true))
+    Ok(document(title, Some("/events"), &head))
 }
 
 fn link(link: Link) -> Markup {
@@ -97,16 +75,6 @@ fn link(link: Link) -> Markup {
     }
 }
 
-/// A word with a colour and a form: `good`, `wait`, `bad`, `sea` or nothing.
-pub fn pill(kind: &str, word: &str) -> Markup {
-    html! { span class=(format!("pill {kind}")) { (word) } }
-}
-
-/// A run's status as a pill.
-pub fn status(word: &str) -> Markup {
-    pill(words::status_class(word), word)
-}
-
 /// A label in words.
 pub fn label(label: &Label) -> Markup {
     html! { span.soft { (words::label(label)) } }
@@ -114,10 +82,5 @@ pub fn label(label: &Label) -> Markup {
 
 /// An instant, as an age when it is near.
 pub fn when(at: Timestamp) -> Markup {
-    html! { time datetime=(at) title=(at) { (words::age(at, clock::now())) } }
-}
-
-/// JSON as people read it.
-pub fn pretty(value: &serde_json::Value) -> Markup {
-    html! { pre { (serde_json::to_string_pretty(value).unwrap_or_default()) } }
+    look::parts::when(at, clock::now())
 }

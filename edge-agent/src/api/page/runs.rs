@@ -11,7 +11,6 @@ use serde::Deserialize;
 use serde_json::Value;
 use shared::{
     id::RunId,
-    ledger::entry::Entry,
     look::{self, words},
     wire::v1::RunSummary,
 };
@@ -23,6 +22,7 @@ use crate::{
         admin::{LedgerFilter, ledger_entries},
         auth::Session,
     },
+    clock,
     store::runs,
 };
 
@@ -79,48 +79,17 @@ pub(super) async fn show(
     let body = html! {
         p.crumb { a href="/runs" { "Runs" } " / " span.mono { (id) } }
         h1 { (run.workflow) }
-        div #summary data-live { (summary(&run)) }
+        div #summary data-live { (parts::summary(&run, clock::now(), &html! {})) }
         section.sheet { header { h2 { "What happened" } p { "every line is an entry of the ledger" } }
             ol.steps #steps data-live { @for entry in &entries { (step(entry, false)) } } }
     };
     Ok(parts::page(&server, &session, "/runs", &run.workflow, body).await?.into_response())
 }
 
-fn summary(run: &RunSummary) -> Markup {
-    html! {
-        p.lead {
-            (parts::status(&run.status)) " "
-            @if let Some(subject) = &run.subject { (subject) " · " }
-            "started " (parts::when(run.started))
-            @if let Some(ended) = run.ended { ", ended " (parts::when(ended)) }
-            " · carries " (parts::label(&run.label))
-        }
-        @if let Some(note) = &run.note { p.note.wait { (note) } }
-    }
-}
-
 /// One ledger entry.
 fn step(value: &Value, with_run: bool) -> Markup {
-    let seq = value["seq"].as_u64().unwrap_or(0);
-    let Ok(entry) = serde_json::from_value::<Entry>(value.clone()) else {
-        return html! { li { div.head { span.faint { "#" (seq) } " an entry of a newer version" } (parts::pretty(value)) } };
-    };
-    let told = look::tell(&entry);
-    html! {
-        li class=(told.tone.class()) {
-            div.head {
-                strong { (told.headline) }
-                @if let Some(task) = &entry.task { span.faint.mono { (task) } }
-                span.faint { "#" (seq) }
-                @if with_run { @if let Some(run) = entry.run { a.faint href=(format!("/runs/{run}")) { "run" } } }
-                (parts::when(entry.at))
-            }
-            @if !told.detail.is_empty() { p { (told.detail) } }
-            @for (name, text) in &told.texts {
-                details #(format!("entry-{seq}-{name}")) { summary { (name) } pre { (text) } }
-            }
-        }
-    }
+    let links = html! { @if with_run { @if let Some(run) = value["run"].as_str() { a.faint href=(format!("/runs/{run}")) { "run" } } } };
+    look::parts::step("", value["seq"].as_u64().unwrap_or(0), value, &links, clock::now())
 }
 
 pub(super) async fn ledger(

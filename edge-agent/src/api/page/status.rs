@@ -2,7 +2,7 @@
 
 use axum::{Extension, extract::State};
 use maud::{Markup, html};
-use shared::{look::words, wire::v1::Health};
+use shared::look::words;
 
 use super::parts::{self, Unreadable};
 use crate::{
@@ -35,14 +35,14 @@ pub(super) async fn show(State(server): Shared, Extension(session): Extension<Se
             p.note.bad[live.failing()].wait[!live.failing()] { (complaint) }
         } }
         dl.tiles #tiles data-live {
-            (tile("Readings a second", &words::number(live.feeds.iter().map(|feed| feed.per_second).sum()),
+            (parts::tile("Readings a second", &words::number(live.feeds.iter().map(|feed| feed.per_second).sum()),
                 &format!("{} devices", live.devices())))
-            (tile("Readings kept", &words::count(live.figures()["readings_count"]),
+            (parts::tile("Readings kept", &words::count(live.figures()["readings_count"]),
                 &format!("{} quarantined", words::count(live.figures()["quarantined_count"]))))
-            (tile("Open questions", &open.len().to_string(), if open.is_empty() { "nobody is asked" } else { "a person decides" }))
-            (tile("Runs", &count(&["running", "waiting", "parked"]).to_string(),
+            (parts::tile("Open questions", &open.len().to_string(), if open.is_empty() { "nobody is asked" } else { "a person decides" }))
+            (parts::tile("Runs", &count(&["running", "waiting", "parked"]).to_string(),
                 &format!("open; {} completed, {} faulted", count(&["completed"]), count(&["faulted"]))))
-            (tile("Ledger", &words::count(ledger as f64), "entries"))
+            (parts::tile("Ledger", &words::count(ledger as f64), "entries"))
         }
         @for question in &open { (super::approvals::card(question, &session, true)) }
         div.two {
@@ -58,15 +58,8 @@ pub(super) async fn show(State(server): Shared, Extension(session): Extension<Se
 }
 
 fn sentence(live: &Live) -> Markup {
-    let (kind, word) = match live.health {
-        Health::Healthy => ("good", "healthy"),
-        Health::Degraded => ("wait", "degraded"),
-        Health::Failing => ("bad", "failing"),
-        Health::Starting => ("sea", "starting"),
-        Health::Unknown => ("", "unknown"),
-    };
     html! {
-        (parts::pill(kind, word)) " "
+        (parts::health(live.health)) " "
         @match &live.link {
             Link::None => "This node is on its own: it was never enrolled with a control plane.",
             Link::Up { control, since } => { "Connected to " (control) " since " (parts::when(*since)) "." },
@@ -76,10 +69,6 @@ fn sentence(live: &Live) -> Markup {
             },
         }
     }
-}
-
-fn tile(name: &str, value: &str, note: &str) -> Markup {
-    html! { div.tile { dt { (name) } dd { (value) } dd.aside { (note) } } }
 }
 
 fn findings(live: &Live) -> Markup {
