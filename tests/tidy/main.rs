@@ -3,6 +3,7 @@
 //! A failure names the file and line, the rule, and what to do. It never looks at behaviour.
 
 mod arrows;
+mod openapi;
 mod purity;
 mod source;
 mod style;

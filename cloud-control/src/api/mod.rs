@@ -16,6 +16,7 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Request},
     http::{StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
+    routing::get,
 };
 use serde::de::DeserializeOwned;
 use shared::{digest::Digest, id::NodeName, wire::v1};
@@ -43,10 +44,16 @@ pub fn router(control: Arc<Control>) -> Router {
         .merge(audit::router());
     Router::new()
         .merge(node::router())
+        .route("/openapi.json", get(openapi))
         .nest("/operator/v1", operator)
         .fallback(async || Failure(Refused::new(Why::Absent, "path", "there is nothing at this path").into()))
         .layer(axum::extract::DefaultBodyLimit::max(v1::BODY_BYTES_MAX))
         .with_state(control)
+}
+
+/// What can be asked here, for programs and for those who write them. `tests/tidy` compares it with the routes.
+async fn openapi() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], include_str!("openapi.json"))
 }
 
 /// The SHA-256 of the client certificate that the TLS handshake verified, if there was one.
@@ -136,3 +143,6 @@ fn with_sources(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -132,6 +132,7 @@ pub fn router(handles: Handles, more: Router) -> Router {
     Router::new()
         .route("/health", get(health))
         .route("/metrics", get(metrics::show))
+        .route("/openapi.json", get(openapi))
         .merge(page::routes(&server))
         .merge(guarded)
         .with_state(server)
@@ -146,6 +147,11 @@ pub fn router(handles: Handles, more: Router) -> Router {
             HeaderValue::from_static("nosniff"),
         ))
         .layer(SetResponseHeaderLayer::if_not_present(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")))
+}
+
+/// What can be asked here, for programs and for those who write them. `tests/tidy` compares it with the routes.
+async fn openapi() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], include_str!("openapi.json"))
 }
 
 /// 200 when the node does its work, 503 when not; the reasons are told on this machine, and elsewhere to whoever has a key.

@@ -299,3 +299,20 @@ fn the_token_is_made_once_and_only_its_owner_may_read_it() {
     assert!(Token::load_or_create(&path).unwrap().is(first.trim()));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), first);
 }
+
+#[tokio::test]
+async fn what_is_described_is_served() {
+    let site = site(Health::Healthy);
+    let document: serde_json::Value = serde_json::from_str(include_str!("openapi.json")).unwrap();
+    for (path, item) in document["paths"].as_object().unwrap().iter().filter(|(path, _)| !path.starts_with("/v1/")) {
+        for method in item.as_object().unwrap().keys() {
+            let path = path.replace("{id}", "x");
+            let request = Request::builder().method(method.to_uppercase().as_str()).uri(&path);
+            let request = request.header(header::AUTHORIZATION, format!("Bearer {}", site.token)).body(Body::empty());
+            let status = site.router.clone().oneshot(request.unwrap()).await.unwrap().status();
+            let known =
+                ![StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED, StatusCode::UNAUTHORIZED].contains(&status);
+            assert!(known, "{method} {path}: {status}");
+        }
+    }
+}
