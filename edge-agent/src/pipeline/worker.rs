@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use edge_core::signal::{Kept, Outcome, Series, Taken};
+use edge_core::signal::{Kept, Outcome, Series};
 use rusqlite::params;
 use shared::{event::Event, id::NodeName, label::Label, time::Timestamp};
 use tokio::{
@@ -233,8 +233,12 @@ impl Worker {
         };
         (watched.changed, watched.value, watched.at) = (true, reading.value, reading.at);
         watched.unit.clone_from(&reading.unit);
-        if watched.series.take(&feed.signal, reading.at, reading.value, &mut self.outcome) != Taken::Counted {
-            count(&mut self.totals, &feed.name).late += 1;
+        let (_, late_before, _) = watched.series.counts();
+        watched.series.take(&feed.signal, reading.at, reading.value, &mut self.outcome);
+        // One that leapt ahead turns out to be late only when the next one is there.
+        let (_, late, _) = watched.series.counts();
+        if late > late_before {
+            count(&mut self.totals, &feed.name).late += i64::try_from(late - late_before).unwrap_or(i64::MAX);
         }
         for finding in self.outcome.findings.drain(..) {
             let event = event::of_finding(&self.node, row, &finding);

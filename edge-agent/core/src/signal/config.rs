@@ -45,14 +45,14 @@ impl TryFrom<RawWindow> for Window {
         let step = match (raw.kind, raw.step) {
             (WindowKind::Tumbling, None) => raw.size,
             (WindowKind::Tumbling, Some(_)) => {
-                return Err("a tumbling window has no `step`: leave it out, or say `kind: sliding`".to_owned());
+                return Err("step: a tumbling window has none: leave it out, or say `kind: sliding`".to_owned());
             }
-            (WindowKind::Sliding, None) => return Err("a sliding window needs a `step`, such as 1m".to_owned()),
+            (WindowKind::Sliding, None) => return Err("step: a sliding window needs one, such as 1m".to_owned()),
             (WindowKind::Sliding, Some(step)) => step,
         };
         let panes = raw.size.0 / step.0;
         if raw.size.0 % step.0 != 0 || !(1..=PANES_MAX).contains(&panes) {
-            return Err(format!("`step` {step} must divide `size` {} into 1 to {PANES_MAX} parts", raw.size));
+            return Err(format!("step: {step} must divide `size` {} into 1 to {PANES_MAX} parts", raw.size));
         }
         Ok(Self { size: raw.size, step, lateness_micros: raw.lateness.map_or(0, Span::as_micros) })
     }
@@ -201,15 +201,15 @@ impl TryFrom<RawDetector> for Detector {
 
     fn try_from(mut raw: RawDetector) -> Result<Self, String> {
         if raw.name.is_empty() || raw.name.len() > 100 {
-            return Err("`name` must have 1 to 100 characters".to_owned());
+            return Err("name: expected 1 to 100 characters".to_owned());
         }
         let name = std::mem::take(&mut raw.name);
-        let method = raw.method().and_then(|method| match raw.left_over() {
-            Some(field) => Err(format!("`{field}` does not belong to this kind of detector")),
-            None => Ok(method),
-        });
+        let method = raw.method()?;
+        if let Some(field) = raw.left_over() {
+            return Err(format!("{field}: does not belong to this kind of detector"));
+        }
         Ok(Self {
-            method: method.map_err(|reason| format!("detector `{name}`: {reason}"))?,
+            method,
             name,
             channel: raw.channel,
             of: raw.of,
@@ -236,11 +236,11 @@ impl RawDetector {
         let (low, high) = (self.low.take(), self.high.take());
         let hysteresis = within("hysteresis", self.hysteresis.take().unwrap_or(0.0), 0.0, f64::MAX)?;
         match (low, high) {
-            (None, None) => return Err("limits need `low` or `high`".to_owned()),
+            (None, None) => return Err("limits need `low` or `high`, or both".to_owned()),
             (Some(low), Some(high))
                 if (low + 2.0 * hysteresis).partial_cmp(&high) != Some(std::cmp::Ordering::Less) =>
             {
-                return Err(format!("`low` {low} must lie below `high` {high} by more than twice the hysteresis"));
+                return Err(format!("low: {low} must lie below `high` {high} by more than twice the hysteresis"));
             }
             _ => {}
         }
@@ -251,11 +251,11 @@ impl RawDetector {
     fn robust(&mut self) -> Result<Method, String> {
         let length = self.length.take().unwrap_or(288);
         if !(8..=LENGTH_MAX).contains(&length) {
-            return Err(format!("`length` must be 8 to {LENGTH_MAX} values"));
+            return Err(format!("length: {length} is out of range: expected 8 to {LENGTH_MAX} values"));
         }
         let warm_up = self.warm_up_values.take().unwrap_or(length / 2);
         if !(4..=length).contains(&warm_up) {
-            return Err("`warmUpValues` must be 4 to `length` values".to_owned());
+            return Err(format!("warmUpValues: {warm_up} is out of range: expected 4 to `length` ({length}) values"));
         }
         Ok(Method::Robust(Robust {
             length,
@@ -270,7 +270,7 @@ impl RawDetector {
         let season = self.season.take().unwrap_or(Span::from_secs(86_400));
         let slots = self.slots.take().unwrap_or(96);
         if !(2..=SLOTS_MAX).contains(&slots) {
-            return Err(format!("`slots` must be 2 to {SLOTS_MAX} parts of the season"));
+            return Err(format!("slots: {slots} is out of range: expected 2 to {SLOTS_MAX} parts of the season"));
         }
         Ok(Method::Seasonal(Seasonal {
             season,
@@ -292,12 +292,15 @@ impl RawDetector {
                 within(name, bound, f64::MIN_POSITIVE, f64::MAX)?;
             }
         }
-        Ok(Method::Rate(Rate { rise, fall, per: self.per.take().ok_or("a rate needs `per`, such as 1m")? }))
+        Ok(Method::Rate(Rate { rise, fall, per: self.per.take().ok_or("per: a rate needs one, such as 1m")? }))
     }
 
     fn flatline(&mut self) -> Result<Method, String> {
         let band = within("band", self.band.take().unwrap_or(0.0), 0.0, f64::MAX)?;
-        Ok(Method::Flatline(Flatline { band, hold: self.hold.take().ok_or("a flatline needs `hold`, such as 30m")? }))
+        Ok(Method::Flatline(Flatline {
+            band,
+            hold: self.hold.take().ok_or("hold: a flatline needs one, such as 30m")?,
+        }))
     }
 
     /// The first field that no one took.
@@ -326,14 +329,18 @@ impl RawDetector {
 
 fn smooth(given: Option<usize>, default: usize) -> Result<usize, String> {
     let smooth = given.unwrap_or(default);
-    if (1..=64).contains(&smooth) { Ok(smooth) } else { Err("`smooth` must be 1 to 64 values".to_owned()) }
+    if (1..=64).contains(&smooth) {
+        Ok(smooth)
+    } else {
+        Err(format!("smooth: {smooth} is out of range: expected 1 to 64 values"))
+    }
 }
 
 fn within(name: &str, value: f64, low: f64, high: f64) -> Result<f64, String> {
     if value.is_finite() && value >= low && value <= high {
         Ok(value)
     } else {
-        Err(format!("`{name}` {value} is out of range: expected a number from {low} to {high}"))
+        Err(format!("{name}: {value} is out of range: expected a number from {low} to {high}"))
     }
 }
 
@@ -350,9 +357,9 @@ mod tests {
         for (json, told) in [
             (r#"{"name":"a","kind":"limits"}"#, "limits need `low` or `high`"),
             (r#"{"name":"a","kind":"limits","low":5,"high":5}"#, "must lie below"),
-            (r#"{"name":"a","kind":"limits","high":5,"slots":3}"#, "`slots` does not belong to this kind"),
-            (r#"{"name":"a","kind":"robust","length":4}"#, "`length` must be 8 to 1024"),
-            (r#"{"name":"a","kind":"rate","rise":1}"#, "a rate needs `per`"),
+            (r#"{"name":"a","kind":"limits","high":5,"slots":3}"#, "slots: does not belong to this kind"),
+            (r#"{"name":"a","kind":"robust","length":4}"#, "length: 4 is out of range: expected 8 to 1024"),
+            (r#"{"name":"a","kind":"rate","rise":1}"#, "per: a rate needs one"),
             (r#"{"name":"a","kind":"flatline","hold":"soon"}"#, "is not a span of time"),
             (r#"{"name":"a","kind":"limits","high":5,"hihg":3}"#, "unknown field `hihg`"),
             (r#"{"name":"a","kind":"guess"}"#, "unknown variant `guess`"),
@@ -364,8 +371,8 @@ mod tests {
     #[test]
     fn a_window_says_what_is_wrong_with_it() {
         let wrong = |json: &str| serde_json::from_str::<Window>(json).expect_err("refused").to_string();
-        assert!(wrong(r#"{"kind":"sliding","size":"1h"}"#).contains("needs a `step`"));
+        assert!(wrong(r#"{"kind":"sliding","size":"1h"}"#).contains("step: a sliding window needs one"));
         assert!(wrong(r#"{"kind":"sliding","size":"1h","step":"7m"}"#).contains("must divide `size`"));
-        assert!(wrong(r#"{"kind":"tumbling","size":"1h","step":"7m"}"#).contains("has no `step`"));
+        assert!(wrong(r#"{"kind":"tumbling","size":"1h","step":"7m"}"#).contains("step: a tumbling window has none"));
     }
 }
