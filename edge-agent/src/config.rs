@@ -2,6 +2,8 @@
 //!
 //! It nests per room; unknown keys are refused. Everything has a default but the name and the jurisdiction.
 
+mod written;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -15,6 +17,7 @@ use shared::{
 };
 
 use crate::{feed, inference};
+use written::Written;
 
 /// What a node is told about itself.
 #[derive(Debug, Clone, Deserialize)]
@@ -109,42 +112,45 @@ impl Config {
     /// # Errors
     /// Every mistake with its line.
     pub fn parse(file: &str, text: &str) -> Result<Self, Problems> {
-        let config: Self = toml::from_str(text).map_err(|error| {
-            let (line, column) = error.span().map_or((None, None), |span| position(text, span.start));
-            Problems(vec![Problem {
-                file: file.to_owned(),
-                line,
-                column,
-                field: String::new(),
-                message: error.message().to_owned(),
-            }])
-        })?;
-        let code = &config.jurisdiction;
+        let written = Written::read(file, text).map_err(|problem| Problems(vec![problem]))?;
+        let config: Self = written.whole().map_err(|problem| Problems(vec![problem]))?;
+        let problems: Vec<Problem> =
+            config.mistakes().into_iter().map(|(field, message)| written.problem(&field, message)).collect();
+        if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
+    }
+
+    /// What is wrong although every field by itself may be so: the field, and what was expected.
+    fn mistakes(&self) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        let code = &self.jurisdiction;
         if code.len() != 2 || !code.bytes().all(|b| b.is_ascii_uppercase()) {
-            return Err(field(
-                file,
-                "jurisdiction",
-                format!("{code:?} is no jurisdiction: expected two capital letters such as CH, or EU"),
-            ));
+            let message = format!("{code:?} is no jurisdiction: expected two capital letters such as CH, or EU");
+            found.push(("jurisdiction".to_owned(), message));
         }
-        if !config.api.listen.ip().is_loopback() && config.api.key_file.is_none() {
-            let listen = config.api.listen;
+        let listen = self.api.listen;
+        if !listen.ip().is_loopback() && self.api.key_file.is_none() {
             let message = format!(
                 "{listen} is open to others: expected `key_file` with the key that the OpenAI-compatible endpoint asks for, or a loopback address"
             );
-            return Err(field(file, "api.listen", message));
+            found.push(("api.listen".to_owned(), message));
         }
-        let mut names = std::collections::BTreeSet::new();
-        for target in &config.targets {
-            if !names.insert(target.name.as_str()) {
-                return Err(field(
-                    file,
-                    "targets",
-                    format!("two targets are named {:?}: expected a name of its own for each", target.name),
-                ));
+        found.extend(self.broker.mistakes().into_iter().map(|(field, message)| (format!("broker.{field}"), message)));
+        if let Some(name) = self.models.embedder.as_deref().filter(|name| *name != "builtin") {
+            let known = models::catalog::Manifest::built_in();
+            if !known.iter().any(|model| model.name == name) {
+                let names: Vec<_> = known.iter().map(|model| model.name.as_str()).collect();
+                let message = format!("no embedder is called {name:?}: expected builtin or {}", names.join(", "));
+                found.push(("models.embedder".to_owned(), message));
             }
         }
-        Ok(config)
+        let mut names = std::collections::BTreeSet::new();
+        for (index, target) in self.targets.iter().enumerate() {
+            if !names.insert(target.name.as_str()) {
+                let message = format!("a second target is called {:?}: each needs its own name", target.name);
+                found.push((format!("targets.{index}.name"), message));
+            }
+        }
+        found
     }
 
     /// The node's store.
@@ -180,19 +186,7 @@ fn resolve_broker(broker: &mut feed::config::Broker, base: &Path) {
 }
 
 fn whole(file: &str, message: String) -> Problems {
-    field(file, "", message)
-}
-
-fn field(file: &str, field: &str, message: String) -> Problems {
-    Problems(vec![Problem { file: file.to_owned(), line: None, column: None, field: field.to_owned(), message }])
-}
-
-/// 1-based line and column of a byte offset.
-fn position(text: &str, offset: usize) -> (Option<u32>, Option<u32>) {
-    let before = &text.as_bytes()[..offset.min(text.len())];
-    let line = before.iter().filter(|&&b| b == b'\n').count() + 1;
-    let column = before.iter().rev().take_while(|&&b| b != b'\n').count() + 1;
-    (u32::try_from(line).ok(), u32::try_from(column).ok())
+    Problems(vec![Problem { file: file.to_owned(), line: None, column: None, field: String::new(), message }])
 }
 
 #[cfg(test)]
@@ -212,12 +206,86 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_name_the_line_and_what_was_expected() {
-        assert!(message("name = \"Basel\"\njurisdiction = \"CH\"\n").contains("agent.toml:1:8"));
-        let unknown = message("name = \"a\"\njurisdiction = \"CH\"\ncolour = 1\n");
-        assert!(unknown.contains("agent.toml:3:1") && unknown.contains("colour"), "{unknown}");
-        assert!(message("name = \"a\"\njurisdiction = \"Swiss\"\n").contains("two capital letters"));
-        let open = message("name = \"a\"\njurisdiction = \"CH\"\napi = { listen = \"0.0.0.0:8686\" }\n");
-        assert!(open.contains("api.listen") && open.contains("key_file"), "{open}");
+    fn every_mistake_names_line_field_and_what_was_expected() {
+        let begin = "name = \"a\"\njurisdiction = \"CH\"\n";
+        let target =
+            "[[targets]]\nname = \"cloud/a\"\nkind = \"openai\"\nurl = \"https://a.example/v1\"\nmodel = \"m\"\n";
+        let mut wrong = Vec::new();
+        for (text, told) in [
+            ("name = \"Basel\"\njurisdiction = \"CH\"\n".to_owned(), "1:8: name: "),
+            ("jurisdiction = \"CH\"\n".to_owned(), "1:1: missing field `name`"),
+            (
+                "name = \"a\"\njurisdiction = \"Swiss\"\n".to_owned(),
+                "2:16: jurisdiction: \"Swiss\" is no jurisdiction: expected two capital letters such as CH, or EU",
+            ),
+            (format!("{begin}colour = 1\n"), "3:1: colour: unknown field `colour`, expected one of "),
+            (format!("{begin}site = 7\n"), "3:8: site: invalid type: integer `7`, expected path string"),
+            (format!("{begin}site = \n"), "3:8: "),
+            (format!("{begin}site = 'a'\nsite = 'b'\n"), "4:1: site: duplicate key"),
+            (
+                format!("{begin}api = {{ listen = \"0.0.0.0:8686\" }}\n"),
+                "3:18: api.listen: 0.0.0.0:8686 is open to others: expected `key_file`",
+            ),
+            (format!("{begin}[api]\nlisten = \"here\"\n"), "4:10: api.listen: invalid socket address syntax"),
+            (
+                format!("{begin}[broker]\nurl = \"http://a\"\n"),
+                "4:7: broker.url: \"http://a\" is not a broker's address: expected mqtt://host:1883 or mqtts://host:8883",
+            ),
+            (format!("{begin}[broker]\nurl = \"mqtts://a\"\n"), "3:2: broker.ca: it is missing: expected a PEM file"),
+            (
+                format!("{begin}[broker]\nprotocol = \"4\"\n"),
+                "4:12: broker.protocol: unknown variant `4`, expected `5` or `3.1.1`",
+            ),
+            (
+                format!("{begin}[broker]\nusername = \"u\"\n"),
+                "4:12: broker.username: expected one of `password_env` and `password_file`",
+            ),
+            (
+                format!("{begin}[broker]\npassword_env = \"P\"\n"),
+                "4:16: broker.password_env: a password without a user",
+            ),
+            (
+                format!("{begin}[broker.embedded]\nlisten = \"0.0.0.0:1883\"\n"),
+                "4:10: broker.embedded.listen: 0.0.0.0:1883 is open to others: expected `users`",
+            ),
+            (
+                format!("{begin}[[broker.embedded.users]]\nname = \"u\"\n"),
+                "4:8: broker.embedded.users[0].name: expected one of `password_env` and `password_file`",
+            ),
+            (
+                format!("{begin}[models]\nembedder = \"best\"\n"),
+                "4:12: models.embedder: no embedder is called \"best\": expected builtin or all-minilm-l6-v2",
+            ),
+            (
+                format!("{begin}{}", target.replace("cloud/a", "large")),
+                "4:8: targets[0].name: \"large\" is not a name of this kind of target",
+            ),
+            (format!("{begin}{}", target.replace("https", "ftp")), "6:7: targets[0].url: "),
+            (
+                format!("{begin}{}", target.replace("openai", "other")),
+                "5:8: targets[0].kind: unknown variant `other`, expected one of `openai`, `anthropic`, `gguf`",
+            ),
+            (format!("{begin}{}", target.replace("model", "modell")), "7:1: targets[0].modell: unknown field `modell`"),
+            (format!("{begin}{}", target.replace("model = \"m\"\n", "")), "3:1: targets[0].model: "),
+            (format!("{begin}{target}jurisdiction = \"Germany\"\n"), "8:16: targets[0].jurisdiction: \"Germany\""),
+            (format!("{begin}{target}price_in = -1.0\n"), "8:12: targets[0].price_in: -1"),
+            (
+                format!("{begin}{target}{target}"),
+                "9:8: targets[1].name: a second target is called \"cloud/a\": each needs its own name",
+            ),
+        ] {
+            let found = message(&text);
+            if !found.starts_with(&format!("agent.toml:{told}")) {
+                wrong.push(format!("{text}\nis told of as {found}\n     expected {told}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let text = "name = \"a\"\njurisdiction = \"ch\"\n[broker]\nurl = \"a\"\n[models]\nembedder = \"best\"\n";
+        let lines: Vec<_> = message(text).lines().map(|line| line.split(": ").nth(1).map(str::to_owned)).collect();
+        assert_eq!(lines, ["jurisdiction", "broker.url", "models.embedder"].map(|field| Some(field.to_owned())));
     }
 }

@@ -1,5 +1,7 @@
 //! What is wrong with something a person wrote: which file, where, what was expected.
 
+pub mod yaml;
+
 use std::fmt;
 
 /// One mistake in a configuration, workflow, policy or bundle.
@@ -30,6 +32,55 @@ impl fmt::Display for Problem {
         }
         write!(f, ": {}", self.message)
     }
+}
+
+/// A path as a person writes it: `feeds[0].decode.device`.
+#[must_use]
+pub fn dotted(path: &[String]) -> String {
+    path.iter().fold(String::new(), |mut written, step| {
+        if step.bytes().all(|b| b.is_ascii_digit()) {
+            written.push_str(&format!("[{step}]"));
+        } else {
+            if !written.is_empty() {
+                written.push('.');
+            }
+            written.push_str(step);
+        }
+        written
+    })
+}
+
+/// Splits `window.step: must divide` into the path of the field and what is wrong with it. What serde hands on of a type's
+/// own check is a text, so such a check says in front which field it means; without that the path is empty.
+#[must_use]
+pub fn split_field(message: &str) -> (Vec<String>, &str) {
+    let is_name = |step: &str| !step.is_empty() && step.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    match message.split_once(": ") {
+        Some((field, rest)) if field.split('.').all(is_name) => (field.split('.').map(str::to_owned).collect(), rest),
+        _ => (Vec::new(), message),
+    }
+}
+
+/// 1-based line and column of a byte offset in a text.
+#[must_use]
+pub fn line_and_column(text: &str, offset: usize) -> (u32, u32) {
+    let before = &text.as_bytes()[..offset.min(text.len())];
+    let start = before.iter().rposition(|&b| b == b'\n').map_or(0, |newline| newline + 1);
+    let line = before[..start].iter().filter(|&&b| b == b'\n').count() + 1;
+    let column = String::from_utf8_lossy(&before[start..]).chars().count() + 1;
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    (number(line), number(column))
+}
+
+/// The bytes of a file as text.
+///
+/// # Errors
+/// Line and column of the first byte that is no UTF-8.
+pub fn text_of(bytes: &[u8]) -> Result<&str, (u32, u32)> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+        line_and_column(&good, good.len())
+    })
 }
 
 /// Every mistake that was found at once; at least one.

@@ -8,7 +8,10 @@ use serde::{Deserialize, de::DeserializeOwned};
 use shared::{
     label::Label,
     policy::PolicySet,
-    problem::{Problem, Problems},
+    problem::{
+        Problem, Problems, text_of,
+        yaml::{Document, Side},
+    },
     workflow::Workflow,
 };
 
@@ -137,8 +140,9 @@ fn workflow(path: &str, text: &str, named: &mut BTreeMap<String, String>) -> Res
         let message = format!(
             "a second workflow is called {name} (the first is in {first}): expected one of each namespace and name"
         );
-        let field = "document.name".to_owned();
-        return Err(Problems(vec![Problem { field, ..problem(path, None, &message) }]));
+        let place = ["document".to_owned(), "name".to_owned()];
+        let problem = Document::read(path, text).map(|document| document.problem(&place, Side::Value, message));
+        return Err(Problems(vec![problem.unwrap_or_else(|problem| problem)]));
     }
     Ok(Arc::new(workflow))
 }
@@ -146,11 +150,11 @@ fn workflow(path: &str, text: &str, named: &mut BTreeMap<String, String>) -> Res
 /// A file's bytes as text.
 ///
 /// # Errors
-/// When they are not UTF-8, with the line.
+/// When they are not UTF-8, with the place where they stop being it.
 pub fn text<'a>(path: &str, content: &'a [u8]) -> Result<&'a str, Problem> {
-    std::str::from_utf8(content).map_err(|error| {
-        let line = content[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
-        problem(path, u32::try_from(line).ok(), "is not UTF-8 text")
+    text_of(content).map_err(|(line, column)| Problem {
+        column: Some(column),
+        ..problem(path, Some(line), "is not UTF-8 text from here on: expected a file saved as UTF-8")
     })
 }
 
@@ -159,9 +163,9 @@ pub fn text<'a>(path: &str, content: &'a [u8]) -> Result<&'a str, Problem> {
 /// # Errors
 /// When it is not a label.
 pub fn label(path: &str, text: &str) -> Result<Label, Problem> {
-    serde_yaml_ng::from_str(text).map_err(|error| {
-        let line = error.location().and_then(|location| u32::try_from(location.line()).ok());
-        problem(path, line, &format!("{error}; expected class, origins and personal"))
+    Document::read(path, text).and_then(|document| document.part(&[])).map_err(|mut problem: Problem| {
+        problem.message.push_str("; a label has class, origins and personal");
+        problem
     })
 }
 
@@ -175,11 +179,7 @@ pub fn cases<T: DeserializeOwned>(path: &str, text: &str) -> Result<Vec<T>, Prob
         match serde_json::from_str(line) {
             Ok(case) => cases.push(case),
             Err(error) if problems.len() < TOLD_MAX => {
-                problems.push(problem(
-                    path,
-                    Some(number),
-                    &format!("{error}; expected {{\"text\": .., \"label\": ..}}"),
-                ));
+                problems.push(wrong_case(path, number, line, &error));
             }
             Err(_) => {}
         }
@@ -191,6 +191,25 @@ pub fn cases<T: DeserializeOwned>(path: &str, text: &str) -> Result<Vec<T>, Prob
         problems.push(problem(path, None, &format!("has {} cases: expected at most {CASES_MAX}", cases.len())));
     }
     if problems.is_empty() { Ok(cases) } else { Err(Problems(problems)) }
+}
+
+/// The problem with a line that is no case.
+fn wrong_case(path: &str, number: u32, line: &str, error: &serde_json::Error) -> Problem {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Shape {
+        #[serde(rename = "text")]
+        _text: String,
+        #[serde(rename = "label")]
+        _label: String,
+    }
+    // Read once more, by a reader that knows in which field it is.
+    let again = serde_path_to_error::deserialize::<_, Shape>(&mut serde_json::Deserializer::from_str(line));
+    let field = again.err().map(|error| error.path().to_string()).filter(|path| path != ".").unwrap_or_default();
+    let message = error.to_string();
+    let message = message.rfind(" at line ").map_or(message.as_str(), |end| &message[..end]);
+    let message = format!("{message}; expected {{\"text\": .., \"label\": ..}}");
+    Problem { column: u32::try_from(error.column()).ok(), field, ..problem(path, Some(number), &message) }
 }
 
 /// Checks a bundle file by file, so that only one document needs to be in memory.
@@ -285,10 +304,10 @@ mod tests {
             ("documents/manuals/press.md", b"# Press", "good"),
             ("documents/manuals/a/label.yaml", b"class: internal\n", "good"),
             ("workflows/a.yaml", WORKFLOW.as_bytes(), "good"),
-            ("feeds.yaml", unknown.as_bytes(), "feeds.yaml:3:5: feeds[0]: unknown field `topik`, expected one of"),
-            ("feeds.yaml", detector.as_bytes(), "detector `d`: limits need `low` or `high`"),
+            ("feeds.yaml", unknown.as_bytes(), "feeds.yaml:3:5: feeds[0].topik: unknown field `topik`, expected one of"),
+            ("feeds.yaml", detector.as_bytes(), "feeds.yaml:5:17: feeds[0].detectors[0]: limits need `low` or `high`"),
             ("feeds.yaml", b"a: 1\nb: [", "feeds.yaml:"),
-            ("feeds.yaml", b"a: 1\n\xff", "feeds.yaml:2: is not UTF-8 text"),
+            ("feeds.yaml", b"a: 1\n\xff", "feeds.yaml:2:1: is not UTF-8 text from here on"),
             (
                 "workflows/a.yaml",
                 call.as_bytes(),
@@ -300,9 +319,9 @@ mod tests {
             ("notes.txt", b"x", "notes.txt: is not part of a bundle: expected feeds.yaml,"),
             ("documents/loose.md", b"x", "documents/loose.md: stands beside the indexes: expected documents/<index>/"),
             ("documents/m/scan.pdf", b"x", "documents/m/scan.pdf: is no document: expected a file that ends with .md"),
-            ("documents/m/latin.txt", b"a\n\xe4", "documents/m/latin.txt:2: is not UTF-8 text"),
-            ("documents/m/label.yaml", b"class: secret", "documents/m/label.yaml:1"),
-            ("cases/c.jsonl", b"{\"text\":\"a\",\"label\":\"b\"}\n{}", "cases/c.jsonl:2: missing field `text`"),
+            ("documents/m/latin.txt", b"a\n\xe4", "documents/m/latin.txt:2:1: is not UTF-8 text"),
+            ("documents/m/label.yaml", b"class: secret", "documents/m/label.yaml:1:8: class: unknown variant `secret`"),
+            ("cases/c.jsonl", b"{\"text\":\"a\",\"label\":\"b\"}\n{}", "cases/c.jsonl:2:2: missing field `text`"),
             ("cases/c.jsonl", b"\n", "cases/c.jsonl: holds no case"),
         ] {
             let found = said(&[(path, content)]);
@@ -329,6 +348,6 @@ mod tests {
     #[test]
     fn two_workflows_of_one_name_are_refused() {
         let told = said(&[("workflows/a.yaml", WORKFLOW.as_bytes()), ("workflows/b.yaml", WORKFLOW.as_bytes())]);
-        assert!(told.contains("workflows/b.yaml: document.name: a second workflow is called plant/a"), "{told}");
+        assert!(told.contains("workflows/b.yaml:1:51: document.name: a second workflow is called plant/a"), "{told}");
     }
 }

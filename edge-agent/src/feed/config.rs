@@ -44,6 +44,50 @@ impl Default for Broker {
     }
 }
 
+impl Broker {
+    /// What is wrong with the settings by themselves, each with its field under `broker`; no file and no variable is read.
+    #[must_use]
+    pub fn mistakes(&self) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        let mut wrong = |field: &str, message: String| found.push((field.to_owned(), message));
+        match self.url.as_deref().map(|url| (url, super::connection::address(url))) {
+            Some((url, None)) => wrong(
+                "url",
+                format!("{url:?} is not a broker's address: expected mqtt://host:1883 or mqtts://host:8883"),
+            ),
+            Some((_, Some((true, ..)))) if self.ca.is_none() => wrong(
+                "ca",
+                "it is missing: expected a PEM file with the CA that signed the broker's certificate, because `url` is mqtts://"
+                    .to_owned(),
+            ),
+            _ => {}
+        }
+        let one_of_two = "expected one of `password_env` and `password_file` to say where the password is";
+        if self.username.is_some() && self.password_env.is_some() == self.password_file.is_some() {
+            wrong("username", one_of_two.to_owned());
+        }
+        if self.username.is_none() && (self.password_env.is_some() || self.password_file.is_some()) {
+            let field = if self.password_env.is_some() { "password_env" } else { "password_file" };
+            wrong(field, "a password without a user: expected `username` beside it".to_owned());
+        }
+        for (index, user) in self.embedded.users.iter().enumerate() {
+            if user.password_env.is_some() == user.password_file.is_some() {
+                wrong(&format!("embedded.users.{index}.name"), one_of_two.to_owned());
+            }
+        }
+        let listen = self.embedded.listen;
+        if self.url.is_none() && self.embedded.users.is_empty() && !listen.ip().is_loopback() {
+            wrong(
+                "embedded.listen",
+                format!(
+                    "{listen} is open to others: expected `users` who may connect, or a loopback address such as 127.0.0.1:1883"
+                ),
+            );
+        }
+        found
+    }
+}
+
 /// The version of MQTT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 pub enum Protocol {

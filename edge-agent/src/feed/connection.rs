@@ -54,21 +54,7 @@ impl Connection {
     /// What is wrong with the settings.
     pub fn of(broker: &Broker) -> Result<Option<Self>, Error> {
         let Some(url) = &broker.url else { return Ok(None) };
-        let wrong = || Error::Url { url: url.clone() };
-        let (secure, rest) = match url.split_once("://") {
-            Some(("mqtt" | "tcp", rest)) => (false, rest),
-            Some(("mqtts" | "ssl", rest)) => (true, rest),
-            _ => return Err(wrong()),
-        };
-        let rest = rest.trim_end_matches('/');
-        let (host, port) = match rest.rsplit_once(':') {
-            Some((host, port)) if !port.contains(']') => (host, port.parse().map_err(|_| wrong())?),
-            _ => (rest, if secure { 8883 } else { 1883 }),
-        };
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() || host.contains(['/', '@']) {
-            return Err(wrong());
-        }
+        let (secure, host, port) = address(url).ok_or_else(|| Error::Url { url: url.clone() })?;
         let tls = if secure { Some(trust(broker.ca.as_deref().ok_or(Error::NoCa)?)?) } else { None };
         let credentials = match &broker.username {
             None => None,
@@ -113,6 +99,23 @@ impl Connection {
         }
         options
     }
+}
+
+/// Whether TLS is spoken, the host and the port of a broker's URL; `None` when it is none.
+#[must_use]
+pub fn address(url: &str) -> Option<(bool, &str, u16)> {
+    let (secure, rest) = match url.split_once("://")? {
+        ("mqtt" | "tcp", rest) => (false, rest),
+        ("mqtts" | "ssl", rest) => (true, rest),
+        _ => return None,
+    };
+    let rest = rest.trim_end_matches('/');
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, port.parse().ok()?),
+        _ => (rest, if secure { 8883 } else { 1883 }),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    (!host.is_empty() && !host.contains(['/', '@'])).then_some((secure, host, port))
 }
 
 /// Small packets go at once: an acknowledgement must not wait for the next.

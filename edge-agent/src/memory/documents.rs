@@ -233,9 +233,9 @@ mod tests {
         for expected in [
             "documents/loose.md: stands beside the indexes",
             "documents/manuals/scan.pdf: is no document",
-            "documents/manuals/latin.txt:1: is not UTF-8",
-            "documents/manuals/label.yaml:",
-            "cases/cause.jsonl:2: unknown field `txt`",
+            "documents/manuals/latin.txt:1:1: is not UTF-8",
+            "documents/manuals/label.yaml:2:1: clas: unknown field `clas`",
+            "cases/cause.jsonl:2:6: txt: unknown field `txt`",
         ] {
             assert!(problems.contains(expected), "{problems}\n lacks {expected}");
         }

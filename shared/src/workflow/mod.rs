@@ -8,7 +8,6 @@ pub mod expression;
 mod fixtures;
 pub mod schedule;
 pub mod secret;
-mod source;
 
 use std::sync::Arc;
 
@@ -16,11 +15,13 @@ use serde_json::Value;
 
 use crate::{
     digest::Digest,
-    problem::{Problem, Problems},
+    problem::{
+        Problem, Problems,
+        yaml::{self as source, Side},
+    },
 };
 use definition::Definition;
 use expression::Expressions;
-use source::Side;
 
 /// More than anyone mends at once; each costs a reading of the text to find its place.
 const PROBLEMS_MAX: usize = 50;

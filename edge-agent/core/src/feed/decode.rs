@@ -220,16 +220,16 @@ impl TryFrom<RawDecode> for Decode {
         let Format::Json = raw.format;
         let values = match (raw.value, raw.channel) {
             (Some(Values::Several(_)), Some(_)) => {
-                return Err("`value` names the channels itself: leave `channel` out".to_owned());
+                return Err("channel: `value` names the channels itself: leave `channel` out".to_owned());
             }
             (Some(Values::Several(several)), None) => {
                 if !(1..=CHANNELS_MAX).contains(&several.len()) {
-                    return Err(format!("`value` must name 1 to {CHANNELS_MAX} channels"));
+                    return Err(format!("value: expected 1 to {CHANNELS_MAX} channels, found {}", several.len()));
                 }
                 several.into_iter().map(|(channel, path)| (Channel::Named(channel), path)).collect()
             }
             (_, None) => {
-                return Err("missing field `channel`: expected a place such as topic[2] or /channel".to_owned());
+                return Err("channel: it is missing: expected a place such as topic[2] or /channel".to_owned());
             }
             (Some(Values::One(path)), Some(channel)) => vec![(Channel::From(channel), path)],
             (None, Some(channel)) => vec![(Channel::From(channel), "/value".parse()?)],

@@ -7,11 +7,14 @@ pub mod topic;
 
 use std::{collections::HashSet, fmt, sync::Arc};
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 use shared::{
     label::{DataClass, Label},
-    problem::{Problem, Problems},
+    problem::{
+        Problems,
+        yaml::{Document, Side},
+    },
 };
 
 use crate::signal::{
@@ -113,32 +116,41 @@ impl TryFrom<RawFeed> for Feed {
         let name = raw.name;
         let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if !(1..=63).contains(&name.len()) || !name.chars().all(good) {
-            return Err(format!("name {name:?} must be 1 to 63 of a-z, A-Z, 0-9, `-`, `_` and `.`"));
+            return Err(format!("name: {name:?} is no name: expected 1 to 63 of a-z, A-Z, 0-9, `-`, `_` and `.`"));
         }
-        let wrong = |reason: &str| Err(format!("feed `{name}`: {reason}"));
         if raw.qos > 1 {
-            return wrong("`qos` must be 0 or 1");
+            return Err(format!("qos: {} is no quality of service for a feed: expected 0 or 1", raw.qos));
         }
         if raw.detectors.len() > DETECTORS_MAX {
-            return wrong("there may be at most 32 `detectors`");
+            return Err(format!("detectors: there are {}: expected at most {DETECTORS_MAX}", raw.detectors.len()));
         }
         let mut names = HashSet::new();
-        for detector in &raw.detectors {
+        for (index, detector) in raw.detectors.iter().enumerate() {
             if !names.insert(&detector.name) {
-                return wrong(&format!("two detectors are named `{}`: each needs its own name", detector.name));
+                return Err(format!(
+                    "detectors.{index}.name: a second detector is called `{}`: each needs its own name",
+                    detector.name
+                ));
             }
             if raw.window.is_none() && detector.of != Quantity::Value {
-                return wrong(&format!("detector `{}` looks at windows: the feed needs a `window`", detector.name));
+                return Err(format!(
+                    "detectors.{index}.of: this looks at windows: expected the feed to have a `window`"
+                ));
             }
         }
-        if raw.decode.levels_needed() > raw.topic.levels_max() {
-            return wrong("`decode` takes a topic level that no topic of the filter has");
+        let (needed, most) = (raw.decode.levels_needed(), raw.topic.levels_max());
+        if needed > most {
+            return Err(format!(
+                "decode: it takes topic[{}], which no topic of {:?} has: expected a level below {most}, counted from 0",
+                needed - 1,
+                raw.topic.as_str()
+            ));
         }
         let schema = match raw.schema {
             None => None,
             Some(schema) => match jsonschema::validator_for(&schema) {
                 Ok(compiled) => Some(Schema(compiled)),
-                Err(error) => return wrong(&format!("`schema` is not a JSON schema: {error}")),
+                Err(error) => return Err(format!("schema: not a JSON schema: {error}")),
             },
         };
         let signal = Signal { window: raw.window, detectors: raw.detectors };
@@ -151,31 +163,35 @@ impl Feeds {
     /// Reads `feeds.yaml`: a mapping with the one key `feeds`, a list.
     ///
     /// # Errors
-    /// The first mistake, with line and field. Unknown keys are mistakes.
+    /// The first mistake of each feed, with line and field. Unknown keys are mistakes.
     pub fn parse(file: &str, yaml: &str) -> Result<Self, Problems> {
         #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Document {
-            feeds: Vec<Feed>,
+        #[serde(deny_unknown_fields, expecting = "a mapping with the key `feeds`")]
+        struct Outline {
+            feeds: Vec<IgnoredAny>,
         }
-        let document: Document = serde_yaml_ng::from_str(yaml).map_err(|error| Problems(vec![locate(file, &error)]))?;
-        let whole = |message: String| {
-            Err(Problems(vec![Problem {
-                file: file.to_owned(),
-                line: None,
-                column: None,
-                field: "feeds".to_owned(),
-                message,
-            }]))
-        };
-        if document.feeds.len() > FEEDS_MAX {
-            return whole(format!("{} feeds, but at most {FEEDS_MAX} are allowed", document.feeds.len()));
+        let one = |problem| Problems(vec![problem]);
+        let document = Document::read(file, yaml).map_err(one)?;
+        let count = document.part::<Outline>(&[]).map_err(one)?.feeds.len();
+        let path = |steps: &[&str]| steps.iter().map(|&step| step.to_owned()).collect::<Vec<_>>();
+        if count > FEEDS_MAX {
+            let message = format!("there are {count} feeds: expected at most {FEEDS_MAX}");
+            return Err(one(document.problem(&path(&["feeds"]), Side::Key, message)));
         }
-        let mut names = HashSet::new();
-        if let Some(twice) = document.feeds.iter().find(|feed| !names.insert(feed.name.as_str())) {
-            return whole(format!("two feeds are named `{}`: each needs its own name", twice.name));
+        let (mut feeds, mut problems) = (Vec::<Arc<Feed>>::new(), Vec::new());
+        for index in 0..count {
+            let place = path(&["feeds", &index.to_string()]);
+            match document.part::<Feed>(&place) {
+                Ok(feed) if feeds.iter().any(|other| other.name == feed.name) => {
+                    let name = [place, path(&["name"])].concat();
+                    let message = format!("a second feed is called `{}`: each needs its own name", feed.name);
+                    problems.push(document.problem(&name, Side::Value, message));
+                }
+                Ok(feed) => feeds.push(Arc::new(feed)),
+                Err(problem) => problems.push(problem),
+            }
         }
-        Ok(Self { feeds: document.feeds.into_iter().map(Arc::new).collect() })
+        if problems.is_empty() { Ok(Self { feeds }) } else { Err(Problems(problems)) }
     }
 
     /// The feeds in the order written.
@@ -194,25 +210,6 @@ impl Feeds {
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Arc<Feed>> {
         self.feeds.iter().find(|feed| feed.name == name)
-    }
-}
-
-/// A YAML error as a problem. The parser's text begins with the path of the field and ends with the place.
-fn locate(file: &str, error: &serde_yaml_ng::Error) -> Problem {
-    let text = error.to_string();
-    let place = error.location();
-    let text = place.as_ref().and_then(|_| text.rfind(" at line ")).map_or(text.as_str(), |end| &text[..end]);
-    let (field, message) = match text.split_once(": ") {
-        Some((path, rest)) if path.starts_with("feeds") && !path.contains(' ') => (path, rest),
-        _ => ("", text),
-    };
-    let number = |n: usize| u32::try_from(n).ok();
-    Problem {
-        file: file.to_owned(),
-        line: place.as_ref().and_then(|place| number(place.line())),
-        column: place.as_ref().and_then(|place| number(place.column())),
-        field: field.to_owned(),
-        message: message.to_owned(),
     }
 }
 
@@ -235,38 +232,107 @@ mod tests {
     #[test]
     fn a_mistake_is_named_with_file_line_field_and_what_was_expected() {
         assert!(Feeds::parse("feeds.yaml", GOOD).is_ok());
+        let more = |text: &str| format!("name: t\n    {text}\n");
+        let mut others = Vec::new();
         for (old, new, told) in [
-            ("topic: plant", "topik: plant", "feeds.yaml:3:5: feeds[0]: unknown field `topik`"),
-            ("plant/+/temperature", "plant/#/temperature", "feeds.yaml:3:12: feeds[0].topic: "),
+            (
+                "topic: plant",
+                "topik: plant".to_owned(),
+                "3:5: feeds[0].topik: unknown field `topik`, expected one of `name`, `topic`, `qos`, `decode`, `schema`, `label`, `window`, `detectors`, `events`",
+            ),
+            (
+                "plant/+/temperature",
+                "plant/#/temperature".to_owned(),
+                "3:12: feeds[0].topic: \"plant/#/temperature\" is not a topic filter: `#` may only be the last level",
+            ),
             (
                 "device: topic[1]",
-                "device: level 1",
-                "feeds.yaml:5:15: feeds[0].decode.device: \"level 1\" is not a place in a message",
+                "device: level 1".to_owned(),
+                "5:15: feeds[0].decode.device: \"level 1\" is not a place in a message: expected a JSON pointer such as /value, a path such as $.data.value, topic[1], or {constant: text}",
             ),
             (
                 "channel: topic[2]",
-                "channel: topic[7]",
-                "feed `t`: `decode` takes a topic level that no topic of the filter has",
-            ),
-            ("      channel: topic[2]\n", "", "missing field `channel`"),
-            ("name: t\n", "name: t\n    qos: 2\n", "feed `t`: `qos` must be 0 or 1"),
-            ("name: t\n", "name: t\n    schema: {type: nonsense}\n", "`schema` is not a JSON schema"),
-            ("name: t\n", "name: t\n    label: {class: secret}\n", "unknown variant `secret`"),
-            (
-                "name: t\n",
-                "name: t\n    detectors: [{name: a, kind: limits}]\n",
-                "detector `a`: limits need `low` or `high`",
+                "channel: topic[7]".to_owned(),
+                "5:7: feeds[0].decode: it takes topic[7], which no topic of \"plant/+/temperature\" has: expected a level below 3, counted from 0",
             ),
             (
-                "name: t\n",
-                "name: t\n    detectors: [{name: a, kind: limits, of: mean, high: 1}]\n",
-                "the feed needs a `window`",
+                "      channel: topic[2]\n",
+                String::new(),
+                "4:5: feeds[0].decode.channel: it is missing: expected a place such as topic[2] or /channel",
             ),
+            ("  - name: t\n    topic", "  - topic".to_owned(), "2:5: feeds[0]: missing field `name`"),
+            ("name: t\n", more("qos: 2"), "3:10: feeds[0].qos: 2 is no quality of service for a feed: expected 0 or 1"),
+            (
+                "name: t\n",
+                "name: 'a b'\n".to_owned(),
+                "2:11: feeds[0].name: \"a b\" is no name: expected 1 to 63 of a-z, A-Z, 0-9, `-`, `_` and `.`",
+            ),
+            ("name: t\n", more("schema: {type: nonsense}"), "3:13: feeds[0].schema: not a JSON schema: "),
+            (
+                "name: t\n",
+                more("label: {class: secret}"),
+                "3:20: feeds[0].label.class: unknown variant `secret`, expected one of `public`, `internal`, `confidential`, `restricted`",
+            ),
+            (
+                "name: t\n",
+                more("events: all"),
+                "3:13: feeds[0].events: unknown variant `all`, expected `findings` or `message`",
+            ),
+            (
+                "name: t\n",
+                more("window: {kind: tumbling, size: soon}"),
+                "3:36: feeds[0].window.size: \"soon\" is not a span of time",
+            ),
+            (
+                "name: t\n",
+                more("window: {kind: sliding, size: 1h, step: 7m}"),
+                "3:45: feeds[0].window.step: 7m must divide `size` 1h into 1 to 1000 parts",
+            ),
+            (
+                "name: t\n",
+                more("detectors: [{name: a, kind: limits}]"),
+                "3:17: feeds[0].detectors[0]: limits need `low` or `high`, or both",
+            ),
+            (
+                "name: t\n",
+                more("detectors: [{name: a, kind: limits, low: 5, high: 5}]"),
+                "3:46: feeds[0].detectors[0].low: 5 must lie below `high` 5 by more than twice the hysteresis",
+            ),
+            (
+                "name: t\n",
+                more("detectors: [{name: a, kind: limits, high: 5, slots: 3}]"),
+                "3:57: feeds[0].detectors[0].slots: does not belong to this kind of detector",
+            ),
+            (
+                "name: t\n",
+                more("detectors: [{name: a, kind: limits, of: mean, high: 1}]"),
+                "3:45: feeds[0].detectors[0].of: this looks at windows: expected the feed to have a `window`",
+            ),
+            (
+                "name: t\n",
+                more("detectors: [{name: a, kind: limits, high: 1}, {name: a, kind: limits, low: 1}]"),
+                "3:58: feeds[0].detectors[1].name: a second detector is called `a`: each needs its own name",
+            ),
+            ("name: t\n", more("qos: 0\n    qos: 1"), "4:5: `qos` is here twice: keep one"),
+            ("feeds:\n", "feed:\n".to_owned(), "1:1: feed: unknown field `feed`, expected `feeds`"),
+            ("name: t\n", "name: [t\n".to_owned(), "3:"),
         ] {
-            let error = wrong(&GOOD.replacen(old, new, 1));
-            assert!(error.starts_with("feeds.yaml:") && error.contains(told), "{new}: {error}");
+            let error = wrong(&GOOD.replacen(old, &new, 1));
+            if !error.starts_with(&format!("feeds.yaml:{told}")) {
+                others.push(format!("{new}\nis told of as {error}\n     expected {told}"));
+            }
         }
-        let twice = format!("{GOOD}{}", &GOOD[7..]);
-        assert!(wrong(&twice).contains("two feeds are named `t`"));
+        assert!(others.is_empty(), "{}", others.join("\n\n"));
+    }
+
+    #[test]
+    fn every_feed_is_looked_at_before_anything_is_refused() {
+        let second = &GOOD[7..];
+        let twice = format!("{GOOD}{}{second}", second.replace("plant/+/t", "plant/#/t"));
+        assert_eq!(
+            wrong(&twice),
+            "feeds.yaml:8:12: feeds[1].topic: \"plant/#/temperature\" is not a topic filter: `#` may only be the last level\n\
+             feeds.yaml:12:11: feeds[2].name: a second feed is called `t`: each needs its own name"
+        );
     }
 }

@@ -14,8 +14,8 @@ use super::{
         self, Authentication, Definition, Duration, Export, ExternalResource, Input, Output, Schema, SchemaSource,
     },
     expression::{self, Expressions},
-    source::Side,
 };
+use crate::problem::yaml::Side;
 
 /// Something wrong, and the path to it in the document.
 #[derive(Debug)]

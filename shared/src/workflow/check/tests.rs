@@ -39,7 +39,7 @@ fn a_key_that_is_missing_unknown_or_there_twice() {
         "4:1: /retries: unknown field `retries`, expected one of `document`, `input`, `use`, `do`, `timeout`, `output`, \
          `schedule`, `evaluate`"
     );
-    assert_eq!(problems("do: []\ndo: []\n"), "1:1: duplicate entry with key \"do\"");
+    assert_eq!(problems("do: []\ndo: []\n"), "3:1: `do` is here twice: keep one");
     assert_eq!(
         problems("do:\n  - a: { set: { x: 1 }, then: }\n"),
         "3:25: /do/0/a/then: `null` is not allowed here: leave the key out"

@@ -1,7 +1,7 @@
-//! A workflow's YAML text: read into JSON, and asked afterwards where in the text a thing stands. The second question
-//! is rare (only mistakes raise it), so it reads the text again with a reader that stops at the place in question.
+//! YAML text that a person wrote: read into JSON, and asked afterwards where in the text a thing stands. The second
+//! question is rare (only mistakes raise it), so it reads the text again with a reader that stops at the place in question.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -9,14 +9,16 @@ use serde::{
 };
 use serde_json::Value;
 
-/// More than any real workflow (the largest public one has 9 KB), and little enough to be read many times.
+use super::{Problem, dotted, split_field};
+
+/// More than any real document (the largest public workflow has 9 KB), and little enough to be read many times.
 const BYTES_MAX: usize = 1 << 20;
 
 /// Line and column, 1-based.
-pub(super) type Place = (u32, u32);
+pub type Place = (u32, u32);
 
 /// Reads YAML into JSON. The error is the place, if known, and what is wrong there.
-pub(super) fn read(yaml: &str) -> Result<Value, (Option<Place>, String)> {
+pub fn read(yaml: &str) -> Result<Value, (Option<Place>, String)> {
     if yaml.len() > BYTES_MAX {
         return Err((None, format!("the document has {} bytes: expected at most {BYTES_MAX}", yaml.len())));
     }
@@ -24,10 +26,100 @@ pub(super) fn read(yaml: &str) -> Result<Value, (Option<Place>, String)> {
         let place = error.location().and_then(|at| place(&at));
         (place, without_place(&error.to_string()))
     };
-    // By way of YAML's own value, because that one refuses a key that is there twice.
-    let value: serde_yaml_ng::Value = serde_yaml_ng::from_str(yaml).map_err(fail)?;
-    drop(value);
+    // JSON's own reader would take the last of two equal keys.
+    Once.deserialize(serde_yaml_ng::Deserializer::from_str(yaml)).map_err(|error| {
+        let (place, message) = fail(error);
+        // The reader puts the path in front; the place says more.
+        let own = message.find('`').filter(|_| message.ends_with(TWICE)).map(|start| message[start..].to_owned());
+        (place, own.unwrap_or(message))
+    })?;
     serde_yaml_ng::from_str(yaml).map_err(fail)
+}
+
+const TWICE: &str = " is here twice: keep one";
+
+/// Looks through a document for a key that is there twice.
+#[derive(Clone, Copy)]
+struct Once;
+
+impl<'de> DeserializeSeed<'de> for Once {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+/// A key that must not have been seen in its object.
+struct NewKey<'s>(&'s mut HashSet<String>);
+
+impl<'de> DeserializeSeed<'de> for NewKey<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for NewKey<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: de::Error>(self, key: &str) -> Result<(), E> {
+        if self.0.insert(key.to_owned()) { Ok(()) } else { Err(E::custom(format!("`{key}`{TWICE}"))) }
+    }
+}
+
+impl<'de> Visitor<'de> for Once {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(self)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut seen = HashSet::new();
+        while map.next_key_seed(NewKey(&mut seen))?.is_some() {
+            map.next_value_seed(self)?;
+        }
+        Ok(())
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
 }
 
 fn place(at: &serde_yaml_ng::Location) -> Option<Place> {
@@ -42,13 +134,13 @@ fn without_place(message: &str) -> String {
 
 /// Whether the key of an object's member is meant, or its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
+pub enum Side {
     Key,
     Value,
 }
 
 /// Where in the text the thing at this path stands; of what is not there, where its nearest parent stands.
-pub(super) fn locate(yaml: &str, path: &[String], side: Side) -> Option<Place> {
+pub fn locate(yaml: &str, path: &[String], side: Side) -> Option<Place> {
     (0..=path.len()).rev().find_map(|len| {
         let side = if len == path.len() { side } else { Side::Key };
         let seek = Seek { path: &path[..len], side };
@@ -175,7 +267,7 @@ impl<'de> Visitor<'de> for Seek<'_> {
 }
 
 /// Reads JSON into a type; the error is the path to what is wrong, whether its key or its value is, and what.
-pub(super) fn decode<'v, T: Deserialize<'v>>(value: &'v Value) -> Result<T, (Vec<String>, Side, String)> {
+pub fn decode<'v, T: Deserialize<'v>>(value: &'v Value) -> Result<T, (Vec<String>, Side, String)> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error
             .path()
@@ -188,13 +280,63 @@ pub(super) fn decode<'v, T: Deserialize<'v>>(value: &'v Value) -> Result<T, (Vec
             })
             .collect();
         let message = error.into_inner().to_string();
-        let side = if message.starts_with("unknown ") { Side::Key } else { Side::Value };
+        let side = if message.starts_with("unknown field") { Side::Key } else { Side::Value };
         (path, side, message)
     })
 }
 
+/// A YAML file that was read, for readers of its parts: a mistake names file, line, column and field.
+#[derive(Debug)]
+pub struct Document<'t> {
+    file: &'t str,
+    text: &'t str,
+    value: Value,
+}
+
+impl<'t> Document<'t> {
+    /// Reads the text; `file` is what problems call it.
+    ///
+    /// # Errors
+    /// When it is no YAML, or a key is there twice.
+    pub fn read(file: &'t str, text: &'t str) -> Result<Self, Problem> {
+        let value = read(text).map_err(|(place, message)| {
+            let (line, column) = place.unzip();
+            Problem { file: file.to_owned(), line, column, field: String::new(), message }
+        })?;
+        Ok(Self { file, text, value })
+    }
+
+    /// The whole of it.
+    #[must_use]
+    pub const fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// Reads the part at `path` into a type.
+    ///
+    /// # Errors
+    /// The first mistake in it. A type's own check may begin its message with `field: ` to say which of its fields is meant.
+    pub fn part<T: de::DeserializeOwned>(&self, path: &[String]) -> Result<T, Problem> {
+        let part = path.iter().try_fold(&self.value, |value, step| match value {
+            Value::Array(items) => items.get(step.parse::<usize>().ok()?),
+            value => value.get(step),
+        });
+        decode(part.unwrap_or(&Value::Null)).map_err(|(inner, side, message)| {
+            let (field, message) = split_field(&message);
+            self.problem(&[path, &inner, &field].concat(), side, message)
+        })
+    }
+
+    /// A problem with what stands at `path`.
+    #[must_use]
+    pub fn problem(&self, path: &[String], side: Side, message: impl Into<String>) -> Problem {
+        let (line, column) = locate(self.text, path, side).unzip();
+        Problem { file: self.file.to_owned(), line, column, field: dotted(path), message: message.into() }
+    }
+}
+
 /// The path of the first thing in `read` that `written` lacks or has otherwise.
-pub(super) fn first_difference(read: &Value, written: &Value) -> Option<Vec<String>> {
+pub fn first_difference(read: &Value, written: &Value) -> Option<Vec<String>> {
     if read == written {
         return None;
     }
@@ -250,7 +392,7 @@ do:
 
     #[test]
     fn a_key_that_is_there_twice_is_refused_with_its_place() {
-        let (place, message) = read("a: 1\nb: 2\na: 3\n").unwrap_err();
-        assert_eq!((place, message.as_str()), (Some((1, 1)), "duplicate entry with key \"a\""));
+        let (place, message) = read("a: 1\nb: 2\nc: [{ a: 3, d: 4,\n  d: 5 }]\n").unwrap_err();
+        assert_eq!((place, message.as_str()), (Some((4, 3)), "`d` is here twice: keep one"));
     }
 }
