@@ -10,6 +10,7 @@ mod ledger;
 mod local;
 mod models;
 mod output;
+mod quarantine;
 mod replay;
 mod run;
 mod runs;
@@ -65,6 +66,9 @@ enum Command {
     /// List, add and remove the people who may answer on this node.
     #[command(subcommand)]
     Approvers(approvers::Args),
+    /// Show the messages that did not fit their feed, and why.
+    #[command(subcommand)]
+    Quarantine(quarantine::Args),
     /// Check this node and say what to do about what is wrong.
     Doctor(doctor::Args),
     /// Read and verify the node's ledger.
@@ -151,6 +155,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Approve(args) => approve::run(&args, context),
         Command::Approvers(args) => approvers::run(&args, context),
         Command::Doctor(args) => doctor::run(&args, context),
+        Command::Quarantine(args) => quarantine::run(&args, context),
         Command::Ledger(args) => ledger::run(&args, context),
         Command::Workflow(args) => workflow::run(&args),
     }

@@ -7,8 +7,8 @@
 use std::{future::Future, net::SocketAddr, path::Path, pin::Pin, sync::Arc, time::Duration};
 
 use mqtt5::broker::{
-    AuthProvider, AuthResult, BrokerConfig, BrokerEventHandler, ClientPublishEvent, DynamicStorage, FileBackend,
-    PublishAction, ResourceLimits, ResourceMonitor, StorageBackend as _, client_handler::ClientHandler,
+    AuthProvider, AuthResult, BrokerConfig, BrokerEventHandler, ClientConnectEvent, ClientPublishEvent, DynamicStorage,
+    FileBackend, PublishAction, ResourceLimits, ResourceMonitor, StorageBackend as _, client_handler::ClientHandler,
     router::MessageRouter, storage::QueueLimits, sys_topics::BrokerStats, transport::BrokerTransport,
 };
 use mqtt5::{QoS, packet::connect::ConnectPacket, protocol::v5::reason_codes::ReasonCode};
@@ -28,13 +28,14 @@ use super::{
     connection::{Connection, Error, password},
     gate::{Gate, Held},
     ingest::{Door, Incoming},
+    scan::TooLarge,
 };
 use crate::clock;
 
 /// Clients at once; a site with more has a broker of its own.
 const CLIENTS_MAX: usize = 1_000;
-/// The largest packet; a client that sends more is cut off, as MQTT 5 says.
-const PACKET_LEN_MAX: usize = 1 << 20;
+/// The largest packet; a client that sends more is cut off, as MQTT 5 says, and what it sent is quarantined.
+pub const PACKET_LEN_MAX: usize = 1 << 20;
 /// Messages that wait for one subscriber that is away; beyond it the oldest go.
 const QUEUED_LEN_MAX: usize = 10_000;
 const QUEUED_BYTES_MAX: usize = 16 << 20;
@@ -227,9 +228,11 @@ impl Hub {
     async fn attend(&self, stream: impl AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static, peer: SocketAddr) {
         let held = Arc::new(Held::default());
         let tap = Tap { door: self.door.clone(), held: Arc::clone(&held) };
+        let (door, of) = (self.door.clone(), Arc::clone(&held));
+        let refuse = Box::new(move |packet| refuse(&door, peer, of.client(), packet));
         let config = BrokerConfig { event_handler: Some(Arc::new(tap)), ..self.config.clone() };
         let handler = ClientHandler::new(
-            BrokerTransport::WebSocket(Box::new(Gate::new(stream, peer, held))),
+            BrokerTransport::WebSocket(Box::new(Gate::new(stream, peer, held, PACKET_LEN_MAX, refuse))),
             peer,
             Arc::new(config),
             Arc::clone(&self.router),
@@ -251,7 +254,32 @@ struct Tap {
     held: Arc<Held>,
 }
 
+/// What becomes of a packet that is too large: told, and quarantined if it belongs to a feed.
+fn refuse(door: &Door, peer: SocketAddr, client: Arc<str>, packet: TooLarge) {
+    let topic = packet.topic.as_deref().unwrap_or("unknown");
+    tracing::warn!(
+        %peer, client = %client, topic, bytes = packet.bytes,
+        "disconnected a client: its packet is larger than the embedded broker takes ({PACKET_LEN_MAX} bytes)"
+    );
+    let Some(topic) = packet.topic.filter(|topic| door.wants(topic)) else { return };
+    door.offer(Incoming {
+        topic,
+        payload: packet.payload.into(),
+        received: clock::now(),
+        dup: false,
+        sender: client,
+        packet_id: 0,
+        receipt: None,
+        cut_from: Some(packet.bytes),
+    });
+}
+
 impl BrokerEventHandler for Tap {
+    fn on_client_connect<'a>(&'a self, event: ClientConnectEvent) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        self.held.is_of(event.client_id);
+        Box::pin(std::future::ready(()))
+    }
+
     fn on_client_publish<'a>(
         &'a self,
         event: ClientPublishEvent,
@@ -268,6 +296,7 @@ impl BrokerEventHandler for Tap {
                 sender: event.client_id,
                 packet_id: event.packet_id.unwrap_or(0),
                 receipt: None,
+                cut_from: None,
             };
             if event.qos == QoS::AtMostOnce {
                 self.door.offer(incoming);

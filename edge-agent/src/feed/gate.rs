@@ -3,7 +3,8 @@
 //! The broker library acknowledges as soon as its handler returns. Waiting there for the disk would allow one message per
 //! commit. So the handler hands the message to the journal and returns, the library writes its PUBACK at once, and this
 //! stream keeps it until the journal says that the message is durable. Nothing else is held back. On the way in it notes
-//! the packet ids of messages that are marked as sent before, which the library does not tell.
+//! what the library does not tell (`scan.rs`): which messages are marked as sent before, and what is in a packet that is
+//! larger than the broker takes, before the library ends the connection over it.
 
 use std::{
     collections::VecDeque,
@@ -21,14 +22,16 @@ use bytes::{Buf as _, BytesMut};
 use mqtt5::broker::transport::WebSocketTransport;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::ingest::Acknowledge;
+use super::{
+    ingest::Acknowledge,
+    scan::{Scan, TooLarge},
+};
 
 /// Bytes that may wait for the client to read; beyond it the broker is told to wait.
 const UNSENT_LEN_MAX: usize = 256 << 10;
 /// Packet ids noted as sent before; a client has at most 65,535 in flight.
 const DUPS_MAX: usize = 65_536;
 
-const PUBLISH: u8 = 3;
 const PUBACK: u8 = 4;
 const PUBREC: u8 = 5;
 
@@ -40,9 +43,20 @@ pub(super) struct Held {
     durable: AtomicU64,
     waker: Mutex<Option<Waker>>,
     dups: Mutex<VecDeque<u16>>,
+    client: Mutex<Option<Arc<str>>>,
 }
 
 impl Held {
+    /// Notes the client's id, once it has said it.
+    pub(super) fn is_of(&self, client: Arc<str>) {
+        *lock(&self.client) = Some(client);
+    }
+
+    /// The client's id; empty while it has not said it.
+    pub(super) fn client(&self) -> Arc<str> {
+        lock(&self.client).clone().unwrap_or_default()
+    }
+
     /// Counts a message that goes to the journal; its ticket.
     pub(super) fn give(&self) -> u64 {
         self.given.fetch_add(1, Ordering::AcqRel) + 1
@@ -83,12 +97,18 @@ pub(super) struct Gate<S> {
     /// Bytes of a packet that was not written whole.
     passing: usize,
     scan: Scan,
+    /// What came in and is not handed on before the packet that is too large has been looked at.
+    unread: BytesMut,
+    refuse: Refuse,
 }
 
+/// Told of a packet that is too large, right before the connection ends over it.
+pub(super) type Refuse = Box<dyn Fn(TooLarge) + Send + Sync>;
+
 impl<S> Gate<S> {
-    pub(super) fn new(stream: S, peer: SocketAddr, held: Arc<Held>) -> Self {
-        let (waiting, unsent) = (VecDeque::new(), BytesMut::new());
-        Self { stream, peer, held, waiting, unsent, passing: 0, scan: Scan::default() }
+    pub(super) fn new(stream: S, peer: SocketAddr, held: Arc<Held>, packet_len_max: usize, refuse: Refuse) -> Self {
+        let (waiting, unsent, unread) = (VecDeque::new(), BytesMut::new(), BytesMut::new());
+        Self { stream, peer, held, waiting, unsent, passing: 0, scan: Scan::new(packet_len_max), unread, refuse }
     }
 
     /// Sorts what the broker writes: acknowledgements wait, all else may go.
@@ -153,19 +173,59 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gate<S> {
         if let Poll::Ready(Err(error)) = gate.poll_send(cx) {
             return Poll::Ready(Err(error));
         }
-        let before = buf.filled().len();
-        let read = Pin::new(&mut gate.stream).poll_read(cx, buf);
-        if let Poll::Ready(Ok(())) = &read {
-            let held = &gate.held;
-            gate.scan.read(&buf.filled()[before..], |packet_id| {
-                let mut dups = lock(&held.dups);
-                if dups.len() >= DUPS_MAX {
-                    dups.pop_front();
-                }
-                dups.push_back(packet_id);
-            });
+        if gate.unread.is_empty() {
+            let before = buf.filled().len();
+            let read = Pin::new(&mut gate.stream).poll_read(cx, buf);
+            if !matches!(read, Poll::Ready(Ok(()))) {
+                return read;
+            }
+            gate.note(before, buf);
+            if !gate.scan.is_refusing() {
+                return read;
+            }
+            gate.unread.extend_from_slice(&buf.filled()[before..]);
+            buf.set_filled(before);
         }
-        read
+        if gate.poll_beginning(cx).is_pending() {
+            return Poll::Pending;
+        }
+        let length = gate.unread.len().min(buf.remaining());
+        buf.put_slice(&gate.unread.split_to(length));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S> Gate<S> {
+    /// Looks at what came in since the buffer's place `before`.
+    fn note(&mut self, before: usize, buf: &ReadBuf<'_>) {
+        let held = &self.held;
+        self.scan.read(&buf.filled()[before..], |packet_id| {
+            let mut dups = lock(&held.dups);
+            if dups.len() >= DUPS_MAX {
+                dups.pop_front();
+            }
+            dups.push_back(packet_id);
+        });
+    }
+}
+
+impl<S: AsyncRead + Unpin> Gate<S> {
+    /// Reads the beginning of a packet that is too large, and tells of it once.
+    fn poll_beginning(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut bytes = [0; 1_024];
+        while self.scan.wants_more() {
+            let mut more = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut more) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) if !more.filled().is_empty() => self.note(0, &more),
+                // It ended or failed on the way: what is known is told.
+                Poll::Ready(_) => break,
+            }
+        }
+        if let Some(packet) = self.scan.refused() {
+            (self.refuse)(packet);
+        }
+        Poll::Ready(())
     }
 }
 
@@ -215,156 +275,17 @@ fn frame(bytes: &[u8]) -> Option<usize> {
     None
 }
 
-/// Finds PUBLISH packets marked as duplicates in a stream of bytes that comes in any pieces.
-#[derive(Debug, Default)]
-struct Scan {
-    step: Step,
-}
-
-#[derive(Debug, Default, Clone, Copy)]
-enum Step {
-    #[default]
-    Header,
-    Length {
-        header: u8,
-        length: usize,
-        shift: u32,
-    },
-    TopicLength {
-        left: usize,
-        high: Option<u8>,
-    },
-    Topic {
-        left: usize,
-        topic: usize,
-    },
-    PacketId {
-        left: usize,
-        high: Option<u8>,
-    },
-    Skip {
-        left: usize,
-    },
-}
-
-impl Scan {
-    fn read(&mut self, mut bytes: &[u8], mut duplicate: impl FnMut(u16)) {
-        while let Some((&byte, rest)) = bytes.split_first() {
-            self.step = match self.step {
-                Step::Skip { left } => {
-                    let taken = left.min(bytes.len());
-                    bytes = &bytes[taken..];
-                    self.step = Step::Skip { left: left - taken }.settled();
-                    continue;
-                }
-                Step::Topic { left, topic } => {
-                    let taken = topic.min(bytes.len()).min(left);
-                    bytes = &bytes[taken..];
-                    let (left, topic) = (left - taken, topic - taken);
-                    self.step =
-                        if topic == 0 { Step::PacketId { left, high: None } } else { Step::Topic { left, topic } }
-                            .settled();
-                    continue;
-                }
-                Step::Header => Step::Length { header: byte, length: 0, shift: 0 },
-                Step::Length { header, length, shift } => {
-                    let length = length | usize::from(byte & 0x7f) << shift;
-                    if byte & 0x80 != 0 && shift < 21 {
-                        Step::Length { header, length, shift: shift + 7 }
-                    } else if header >> 4 == PUBLISH && header & 0b1000 != 0 && header & 0b0110 != 0 {
-                        Step::TopicLength { left: length, high: None }.settled()
-                    } else {
-                        Step::Skip { left: length }.settled()
-                    }
-                }
-                Step::TopicLength { left, high: None } => {
-                    Step::TopicLength { left: left - 1, high: Some(byte) }.settled()
-                }
-                Step::TopicLength { left, high: Some(high) } => {
-                    let topic = usize::from(u16::from_be_bytes([high, byte]));
-                    let left = left - 1;
-                    if topic == 0 { Step::PacketId { left, high: None } } else { Step::Topic { left, topic } }.settled()
-                }
-                Step::PacketId { left, high: None } => Step::PacketId { left: left - 1, high: Some(byte) }.settled(),
-                Step::PacketId { left, high: Some(high) } => {
-                    duplicate(u16::from_be_bytes([high, byte]));
-                    Step::Skip { left: left - 1 }.settled()
-                }
-            };
-            bytes = rest;
-        }
-    }
-}
-
-impl Step {
-    /// A packet of which nothing is left is over.
-    const fn settled(self) -> Self {
-        match self {
-            Self::Skip { left: 0 }
-            | Self::TopicLength { left: 0, .. }
-            | Self::Topic { left: 0, .. }
-            | Self::PacketId { left: 0, .. } => Self::Header,
-            step => step,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-    fn publish(topic: &str, packet_id: u16, dup: bool, payload: &[u8]) -> Vec<u8> {
-        let mut body = u16::try_from(topic.len()).expect("short").to_be_bytes().to_vec();
-        body.extend(topic.as_bytes());
-        body.extend(packet_id.to_be_bytes());
-        body.push(0);
-        body.extend(payload);
-        let mut packet = vec![if dup { 0b0011_1010 } else { 0b0011_0010 }];
-        let mut length = body.len();
-        while length > 127 {
-            packet.push(u8::try_from(length & 0x7f).expect("seven bits") | 0x80);
-            length >>= 7;
-        }
-        packet.push(u8::try_from(length).expect("seven bits"));
-        packet.extend(body);
-        packet
-    }
-
-    proptest! {
-        #[test]
-        fn duplicates_are_found_however_the_bytes_are_cut(
-            packets in proptest::collection::vec((any::<u16>(), any::<bool>(), 0_usize..300), 1..20),
-            cuts in proptest::collection::vec(1_usize..90, 1..200),
-        ) {
-            let stream: Vec<u8> = packets
-                .iter()
-                .flat_map(|(packet_id, dup, length)| {
-                    let mut bytes = publish("plant/press-1", *packet_id, *dup, &vec![b'x'; *length]);
-                    bytes.extend([0xc0, 0]);
-                    bytes
-                })
-                .collect();
-            let (mut scan, mut found, mut rest) = (Scan::default(), Vec::new(), &stream[..]);
-            for cut in cuts.iter().cycle() {
-                let (head, tail) = rest.split_at((*cut).min(rest.len()));
-                scan.read(head, |packet_id| found.push(packet_id));
-                rest = tail;
-                if rest.is_empty() {
-                    break;
-                }
-            }
-            let marked: Vec<u16> = packets.iter().filter(|(_, dup, _)| *dup).map(|(packet_id, _, _)| *packet_id).collect();
-            prop_assert_eq!(found, marked);
-        }
-    }
 
     #[tokio::test]
     async fn an_acknowledgement_waits_for_the_journal_and_all_else_passes() {
         let (mut client, server) = tokio::io::duplex(1_000);
         let held = Arc::new(Held::default());
-        let mut gate = Gate::new(server, SocketAddr::from(([127, 0, 0, 1], 1)), Arc::clone(&held));
+        let mut gate =
+            Gate::new(server, SocketAddr::from(([127, 0, 0, 1], 1)), Arc::clone(&held), 1 << 20, Box::new(|_| {}));
         let ticket = held.give();
         let (puback, pong, later) = ([0x40, 2, 0, 1], [0xd0, 0], [0x40, 2, 0, 2]);
         gate.write_all(&puback).await.expect("written");

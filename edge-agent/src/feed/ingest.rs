@@ -15,6 +15,7 @@ use shared::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
+    broker::PACKET_LEN_MAX,
     config::{Events, Feed, Feeds},
     journal::{Batch, Quarantined, Recent, Row, Totals, key},
 };
@@ -55,6 +56,8 @@ pub struct Incoming {
     pub packet_id: u16,
     /// Whom to tell that it is durable; `None` for QoS 0.
     pub receipt: Option<(Arc<dyn Acknowledge>, u64)>,
+    /// The payload is only the beginning: the message came in a packet of so many bytes, too large to be taken.
+    pub cut_from: Option<usize>,
 }
 
 /// What is passed to the pipeline, in order.
@@ -210,9 +213,17 @@ impl Ingest {
         }
         let totals = batch.totals.get_mut(&feed.name).expect("inserted above");
         totals.received += 1;
-        let decoded = decode::decode(feed, &message.topic, &message.payload, message.received, &mut self.names);
+        let decoded = match message.cut_from {
+            Some(bytes) => {
+                let (most, client) = (PACKET_LEN_MAX, message.sender.to_string());
+                Err(decode::Misfit::TooLarge { bytes, most, client })
+            }
+            None => decode::decode(feed, &message.topic, &message.payload, message.received, &mut self.names),
+        };
         let (identity, repeatable) = match &decoded {
             Ok(decoded) => (decoded.id.clone(), decoded.timed),
+            // Its client sends it again when it is back, under whatever packet id.
+            Err(decode::Misfit::TooLarge { .. }) => (None, true),
             Err(_) => decode::identity(feed, &message.topic, &message.payload),
         };
         let (name, topic, payload) = (feed.name.as_bytes(), message.topic.as_bytes(), &message.payload[..]);
@@ -239,6 +250,7 @@ impl Ingest {
                 totals.quarantined += 1;
                 self.last += 1;
                 let (topic, received, payload) = (message.topic, message.received, message.payload);
+                let bytes = message.cut_from.unwrap_or(payload.len());
                 let reason = misfit.to_string();
                 batch.quarantined.push(Quarantined {
                     seq: self.last,
@@ -247,6 +259,7 @@ impl Ingest {
                     reason,
                     received,
                     key,
+                    bytes,
                     payload,
                 });
             }

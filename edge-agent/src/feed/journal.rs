@@ -44,6 +44,8 @@ pub(super) struct Quarantined {
     pub reason: String,
     pub received: Timestamp,
     pub key: u64,
+    /// How large it was; `payload` may hold less.
+    pub bytes: usize,
     pub payload: bytes::Bytes,
 }
 
@@ -125,7 +127,7 @@ impl Batch {
             })?;
         for misfit in &self.quarantined {
             let kept = &misfit.payload[..misfit.payload.len().min(QUARANTINED_LEN_MAX)];
-            let length = i64::try_from(misfit.payload.len()).unwrap_or(i64::MAX);
+            let length = i64::try_from(misfit.bytes).unwrap_or(i64::MAX);
             let (feed, received, key) = (&misfit.feed.name, misfit.received.as_micros(), misfit.key.cast_signed());
             insert.execute(params![misfit.seq, feed, misfit.topic, misfit.reason, received, key, length, kept])?;
             rows += 1;
@@ -188,40 +190,6 @@ pub fn totals(connection: &Connection) -> rusqlite::Result<Vec<(String, Totals)>
                 unwatched: row.get(9)?,
             };
             Ok((row.get(0)?, totals))
-        })?
-        .collect()
-}
-
-/// A misfit as kept.
-#[derive(Debug, Clone)]
-pub struct Misfit {
-    pub feed: String,
-    pub topic: String,
-    pub reason: String,
-    pub received: Timestamp,
-    pub bytes: i64,
-    /// The first part of the payload.
-    pub payload: Vec<u8>,
-}
-
-/// The newest misfits, newest first.
-///
-/// # Errors
-/// When the query fails.
-pub fn misfits(connection: &Connection, limit: u32) -> rusqlite::Result<Vec<Misfit>> {
-    connection
-        .prepare_cached(
-            "SELECT feed, topic, reason, received, bytes, payload FROM quarantine ORDER BY seq DESC LIMIT ?1",
-        )?
-        .query_map([limit], |row| {
-            Ok(Misfit {
-                feed: row.get(0)?,
-                topic: row.get(1)?,
-                reason: row.get(2)?,
-                received: Timestamp::from_micros(row.get(3)?),
-                bytes: row.get(4)?,
-                payload: row.get(5)?,
-            })
         })?
         .collect()
 }

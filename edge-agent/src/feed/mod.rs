@@ -10,6 +10,7 @@ pub mod ingest;
 pub mod journal;
 pub mod mqtt;
 pub mod replay;
+mod scan;
 
 #[cfg(test)]
 mod tests;

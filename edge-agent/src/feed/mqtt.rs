@@ -242,8 +242,8 @@ async fn poll(mut events: Events, link: Arc<Link>, door: Door, place: String) {
                 let ticket = *link.epoch() << 16 | u64::from(packet_id);
                 let receipt = (packet_id != 0).then(|| (Arc::clone(&link) as Arc<dyn Acknowledge>, ticket));
                 let received = clock::now();
-                let incoming =
-                    Incoming { topic, payload, received, dup, sender: Arc::clone(&sender), packet_id, receipt };
+                let sender = Arc::clone(&sender);
+                let incoming = Incoming { topic, payload, received, dup, sender, packet_id, receipt, cut_from: None };
                 if packet_id == 0 {
                     door.offer(incoming);
                 } else if door.bring(incoming).await.is_err() {

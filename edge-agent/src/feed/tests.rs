@@ -17,7 +17,10 @@ use super::{
     journal::{self, Totals},
     mqtt::Client,
 };
-use crate::{clock, store::Store};
+use crate::{
+    clock,
+    store::{Store, quarantine},
+};
 
 const FEEDS: &str = "
 feeds:
@@ -79,7 +82,7 @@ impl Acknowledge for Receipts {
 fn message(topic: &str, payload: &str, dup: bool, packet_id: u16, receipts: &Arc<Receipts>) -> Incoming {
     let receipt = Some((Arc::clone(receipts) as Arc<dyn Acknowledge>, u64::from(packet_id)));
     let (topic, payload, sender) = (topic.to_owned(), payload.to_owned().into(), "s".into());
-    Incoming { topic, payload, received: clock::now(), dup, sender, packet_id, receipt }
+    Incoming { topic, payload, received: clock::now(), dup, sender, packet_id, receipt, cut_from: None }
 }
 
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
@@ -149,7 +152,7 @@ async fn the_quarantine_is_bounded_and_what_goes_is_counted() {
     assert_eq!(totals.quarantined, 10_120);
     assert_eq!(rows, totals.quarantined - totals.dropped);
     assert!(rows <= 10_000 && bytes <= 8 << 20, "{rows} rows, {bytes} bytes");
-    let newest = bench.store.read("read misfits", |c| journal::misfits(c, 1)).await.expect("misfits");
+    let newest = bench.store.read("read misfits", |c| quarantine::newest(c, None, 1)).await.expect("misfits");
     assert_eq!((newest[0].topic.as_str(), newest[0].bytes), ("plain/b", 300 << 10));
     assert!(newest[0].reason.starts_with("oversized"), "{}", newest[0].reason);
     bench.close().await;
@@ -205,6 +208,7 @@ async fn what_no_one_waits_for_is_dropped_when_there_is_no_room_and_the_ledger_s
             sender,
             packet_id: 0,
             receipt: None,
+            cut_from: None,
         });
     }
     drop((door, control));
@@ -278,6 +282,42 @@ async fn the_embedded_broker_serves_those_it_knows_and_keeps_what_is_retained() 
     let again = broker(&bench, dir.path(), &users).await;
     assert_eq!(first_message(again.own(), "reader", "other/#").await.expect("kept").1, b"anything");
     again.stop().await;
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_message_too_large_for_the_broker_is_quarantined_once_and_its_client_cut_off() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bench = Bench::open(dir.path());
+    let running = broker(&bench, dir.path(), "").await;
+    let large = format!("[\u{1b}[2J{}]", "1,".repeat(600_000));
+    for protocol in [config::Protocol::V5, config::Protocol::V4] {
+        let mut connection = running.own().clone();
+        connection.protocol = protocol;
+        let before = bench.totals("plain").await.received;
+        // Again and again, as a client does that was cut off before its message was acknowledged.
+        until("the message is counted", async || {
+            let mut options = connection.options_v4("greedy");
+            options.set_max_packet_size(4 << 20, 4 << 20);
+            let (client, mut events) = rumqttc::AsyncClient::new(options, 10);
+            let topic = format!("plain/{protocol:?}");
+            client.publish(topic, rumqttc::QoS::AtLeastOnce, false, large.clone()).await.expect("a request");
+            let ended = async { while events.poll().await.is_ok() {} };
+            tokio::time::timeout(Duration::from_secs(20), ended).await.expect("the broker cuts the client off");
+            bench.totals("plain").await.received >= before + 2
+        })
+        .await;
+    }
+    let totals = bench.totals("plain").await;
+    assert_eq!((totals.quarantined, totals.journalled), (2, 0), "{totals:?}");
+    assert_eq!(totals.received, totals.quarantined + totals.duplicate);
+    let kept = bench.store.read("read misfits", |c| quarantine::newest(c, Some("plain"), 9)).await.expect("misfits");
+    assert_eq!(kept[0].topic, "plain/V4");
+    assert!(kept[0].bytes > 1_200_000 && kept[0].beginning.len() <= 2 << 10, "{}", kept[0].bytes);
+    assert!(kept[0].reason.contains("at most 1048576 are taken; its client \"greedy\""), "{}", kept[0].reason);
+    assert!(kept[0].beginning.starts_with("[\u{1b}[2J1,1,"), "{}", kept[0].beginning);
+    publish(running.own(), "plain/a", r#"{"value":1}"#, false).await.expect("the broker goes on");
+    running.stop().await;
     bench.close().await;
 }
 

@@ -6,6 +6,7 @@
 //! It never decides anything; it knows no room's meaning, only that each room has a schema file.
 
 mod ledger;
+pub mod quarantine;
 pub mod runs;
 mod schema;
 mod writer;

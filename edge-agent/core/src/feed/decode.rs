@@ -58,6 +58,8 @@ pub struct Decoded {
 pub enum Misfit {
     #[error("oversized: {bytes} bytes, at most {PAYLOAD_LEN_MAX} are decoded")]
     Oversized { bytes: usize },
+    #[error("oversized: a packet of {bytes} bytes, at most {most} are taken; its client {client:?} was disconnected")]
+    TooLarge { bytes: usize, most: usize, client: String },
     #[error("not JSON: {0}")]
     NotJson(String),
     #[error("schema: {0}")]
