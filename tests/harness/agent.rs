@@ -102,6 +102,21 @@ impl Agent {
         self.process = Some(Process::start(&self.name, &mut command, &self.folder));
     }
 
+    /// Starts it from a shell that first does something to itself, such as setting a limit, and waits for nothing.
+    pub fn spawn_under(&mut self, first: &str) {
+        let agent = self.command(&["run"]);
+        let mut shell = std::process::Command::new("sh");
+        shell.arg("-c").arg(format!("{first}; exec \"$0\" \"$@\"")).arg(agent.get_program()).args(agent.get_args());
+        shell.current_dir(&self.folder);
+        for (name, value) in agent.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        self.process = Some(Process::start(&self.name, &mut shell, &self.folder));
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.running().kill();

@@ -67,6 +67,10 @@ impl View {
             Err(error) => (Vec::new(), Some(error.to_string())),
         };
         complaints.extend(failing.clone());
+        let trouble =
+            self.store.trouble().map(|reason| format!("{reason}; no message is acknowledged until it can be kept"));
+        complaints.extend(trouble.clone());
+        let failing = failing.or(trouble);
         if let sync::Link::Down { reason, .. } = &*self.link.borrow() {
             complaints.push(format!("no link to the control plane: {reason}"));
         }

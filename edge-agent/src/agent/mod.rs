@@ -5,6 +5,7 @@
 mod bridge;
 mod live;
 mod rollout;
+mod space;
 mod trial;
 
 use std::{
@@ -18,7 +19,6 @@ use std::{
 
 use anyhow::{Context as _, anyhow, bail};
 use models::embed::Embedder;
-use shared::ledger::entry::{Entry, Fact};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -28,13 +28,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     action::Action,
-    api, clock,
+    api,
     config::Config,
     inference::Inference,
     memory::Memory,
-    pipeline,
-    store::Store,
-    sync,
+    pipeline, sync,
     workflow::{self, Runner},
 };
 
@@ -49,18 +47,10 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// Runs the agent until the process is told to stop.
 ///
 /// # Errors
-/// When a room cannot start: the data folder cannot be written, another agent uses it, a port is taken, the site is
+/// When a room cannot start: the data folder may not be written, another agent uses it, a port is taken, the site is
 /// broken and there is no bundle to go by.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    let _lock = claim(&config.data_dir)?;
-    let store = Store::open(&config.store_path())?;
-    let started = clock::now();
-    let version = env!("CARGO_PKG_VERSION").to_owned();
-    let fact = Fact::AgentStarted { version };
-    store
-        .write("record the start", move |tx| Ok(tx.append(&Entry { at: started, run: None, task: None, fact })?))
-        .await?;
-
+    let Some(space::Opened { lock: _lock, store, started }) = space::open(&config).await? else { return Ok(()) };
     let inference = Inference::new(config.targets.clone());
     let embedder = embedder(&config)?;
     let memory = Memory::open(store.clone(), Arc::clone(&embedder));

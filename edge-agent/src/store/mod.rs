@@ -63,6 +63,7 @@ pub struct Store {
     jobs: mpsc::Sender<writer::Job>,
     readers: Arc<Readers>,
     ledger_size: watch::Receiver<u64>,
+    trouble: watch::Receiver<Option<String>>,
 }
 
 struct Readers {
@@ -85,14 +86,16 @@ impl Store {
         connection.pragma_update(None, "journal_size_limit", 64 << 20).map_err(failed)?;
         schema::migrate(&connection, path)?;
         let tail = ledger::load_tail(&connection).map_err(failed)?;
-        let (size_sender, ledger_size) = watch::channel(tail.size());
+        let (size, ledger_size) = watch::channel(tail.size());
+        let (trouble_sender, trouble) = watch::channel(None);
+        let told = writer::Told { size, trouble: trouble_sender };
         let (jobs, queue) = mpsc::channel(WRITER_QUEUE_LEN_MAX);
         std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || writer::run(connection, tail, queue, &size_sender))
+            .spawn(move || writer::run(connection, tail, queue, &told))
             .expect("a thread for the store's writer can be started");
         let readers = Arc::new(Readers { path: path.to_owned(), idle: Mutex::new(Vec::new()) });
-        Ok(Self { jobs, readers, ledger_size })
+        Ok(Self { jobs, readers, ledger_size, trouble })
     }
 
     /// Runs a job in the next group commit and answers when it is on the disk. `operation` completes the sentence
@@ -165,6 +168,12 @@ impl Store {
             idle.push(connection);
         }
         answer
+    }
+
+    /// Why nothing can be written just now, such as a full disk; `None` when the last commit was kept.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.borrow().clone()
     }
 
     /// How many entries the ledger has on disk; changes with each commit that appended some.

@@ -98,3 +98,36 @@ async fn a_full_disk_is_said_and_what_was_answered_stays() {
     let next = store.write("append", |tx| Ok(tx.append(&entry(3))?)).await.expect("a small job still fits");
     assert_eq!(next, 1, "the entry of the failed job left no gap");
 }
+
+#[tokio::test]
+async fn a_store_that_cannot_grow_says_so_until_it_can() {
+    let (_dir, store) = open();
+    let limit = |more: i64| {
+        store.write("limit the file", move |tx| {
+            let now: i64 = tx.connection().query_row("PRAGMA page_count", [], |row| row.get(0))?;
+            tx.connection().pragma_update(None, "max_page_count", now + more)?;
+            Ok(())
+        })
+    };
+    let stuff = || {
+        store.write("stuff", |tx| {
+            Ok(tx
+                .connection()
+                .execute("INSERT INTO quarantine VALUES (NULL, 'f', 't', 'r', 0, 0, 0, zeroblob(100000))", [])?)
+        })
+    };
+    limit(1).await.expect("limited");
+    assert_eq!(store.trouble(), None);
+    assert!(stuff().await.is_err_and(|error| error.is_full()));
+    let told = async || {
+        let mut trouble = store.trouble.clone();
+        let seen = trouble.wait_for(Option::is_some);
+        tokio::time::timeout(std::time::Duration::from_secs(20), seen).await.expect("in time").expect("open").clone()
+    };
+    assert_eq!(told().await.as_deref(), Some("no room on the disk to write to the store"));
+    limit(1_000).await.expect("room again");
+    stuff().await.expect("kept");
+    let mut trouble = store.trouble.clone();
+    let gone = trouble.wait_for(Option::is_none);
+    tokio::time::timeout(std::time::Duration::from_secs(20), gone).await.expect("in time").expect("open");
+}

@@ -46,7 +46,7 @@ type Ran = (Result<(), ()>, Answer);
 /// A change that waits for the next group commit.
 pub(super) struct Job {
     operation: &'static str,
-    run: Box<dyn FnOnce(&mut Transaction<'_>) -> Ran + Send>,
+    run: Box<dyn FnOnce(Result<&mut Transaction<'_>, Error>) -> Ran + Send>,
 }
 
 impl Job {
@@ -55,8 +55,8 @@ impl Job {
         job: impl FnOnce(&mut Transaction<'_>) -> Result<T, Error> + Send + 'static,
         answer: oneshot::Sender<Result<T, Error>>,
     ) -> Self {
-        let run = move |transaction: &mut Transaction<'_>| -> Ran {
-            let result = job(transaction).map_err(|error| named(operation, error));
+        let run = move |transaction: Result<&mut Transaction<'_>, Error>| -> Ran {
+            let result = transaction.and_then(job).map_err(|error| named(operation, error));
             let failed = result.as_ref().map(|_| ()).map_err(|_| ());
             // A caller that no longer waits is no error: what it asked for is done all the same.
             let answer = move |commit: Result<(), Error>| drop(answer.send(commit.and(result)));
@@ -66,31 +66,52 @@ impl Job {
     }
 }
 
-pub(super) fn run(connection: Connection, mut tail: Tail, mut queue: mpsc::Receiver<Job>, size: &watch::Sender<u64>) {
+/// What is told to those who do not wait for an answer.
+pub(super) struct Told {
+    pub size: watch::Sender<u64>,
+    /// Why the last jobs could not be committed.
+    pub trouble: watch::Sender<Option<String>>,
+}
+
+pub(super) fn run(connection: Connection, mut tail: Tail, mut queue: mpsc::Receiver<Job>, told: &Told) {
     let mut group = Vec::with_capacity(GROUP_LEN_MAX);
     while queue.blocking_recv_many(&mut group, GROUP_LEN_MAX) > 0 {
-        commit(&connection, &mut tail, size, group.drain(..));
+        let trouble = commit(&connection, &mut tail, &told.size, group.drain(..)).err();
+        let trouble = trouble.map(|source| match from_sqlite("write to the store", source) {
+            Error::Sqlite { operation, source } => format!("cannot {operation}: {source}"),
+            full => full.to_string(),
+        });
+        told.trouble.send_if_modified(|known| std::mem::replace(known, trouble.clone()) != trouble);
     }
     // Leaves a file that opens without recovery; losing this costs nothing but time at the next start.
     drop(connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);"));
 }
 
 /// Runs the jobs in one transaction. SQLite undoes a whole transaction by itself when some errors strike (a full disk
-/// among them): then the jobs before are told so, and the rest goes on in a new one.
-fn commit(connection: &Connection, tail: &mut Tail, size: &watch::Sender<u64>, jobs: impl Iterator<Item = Job>) {
+/// among them): then the jobs before are told so, and the rest goes on in a new one. The error is of the last transaction
+/// that SQLite refused; a job's own does not count.
+fn commit(
+    connection: &Connection,
+    tail: &mut Tail,
+    size: &watch::Sender<u64>,
+    jobs: impl Iterator<Item = Job>,
+) -> rusqlite::Result<()> {
     let mut group = Group::begin(connection, tail);
+    let mut trouble = None;
     for job in jobs {
         let undo = tail.clone();
         if let Err(source) = group.begun.as_ref().map_err(copy).and_then(|()| connection.execute_batch("SAVEPOINT job"))
         {
-            // The job is dropped unrun; its caller sees its channel close.
-            tracing::error!(operation = job.operation, error = %source, "the store cannot begin a transaction");
+            let (_, answer) = (job.run)(Err(from_sqlite(job.operation, copy(&source))));
+            answer(Ok(()));
+            trouble = Some(source);
             continue;
         }
-        let (ran, answer) = (job.run)(&mut Transaction { connection, tail });
+        let (ran, answer) = (job.run)(Ok(&mut Transaction { connection, tail }));
         if connection.is_autocommit() {
             let lost = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None);
             group.answers.push((job.operation, answer));
+            trouble = Some(copy(&lost));
             group.finish(tail, size, Err(lost));
             group = Group::begin(connection, tail);
             continue;
@@ -111,7 +132,9 @@ fn commit(connection: &Connection, tail: &mut Tail, size: &watch::Sender<u64>, j
     if !connection.is_autocommit() {
         drop(connection.execute_batch("ROLLBACK"));
     }
+    let trouble = outcome.as_ref().err().map(copy).or(trouble);
     group.finish(tail, size, outcome);
+    trouble.map_or(Ok(()), Err)
 }
 
 /// The jobs of one transaction, between its begin and its end.
