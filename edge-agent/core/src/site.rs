@@ -304,7 +304,11 @@ mod tests {
             ("documents/manuals/press.md", b"# Press", "good"),
             ("documents/manuals/a/label.yaml", b"class: internal\n", "good"),
             ("workflows/a.yaml", WORKFLOW.as_bytes(), "good"),
-            ("feeds.yaml", unknown.as_bytes(), "feeds.yaml:3:5: feeds[0].topik: unknown field `topik`, expected one of"),
+            (
+                "feeds.yaml",
+                unknown.as_bytes(),
+                "feeds.yaml:3:5: feeds[0].topik: unknown field `topik`, expected one of",
+            ),
             ("feeds.yaml", detector.as_bytes(), "feeds.yaml:5:17: feeds[0].detectors[0]: limits need `low` or `high`"),
             ("feeds.yaml", b"a: 1\nb: [", "feeds.yaml:"),
             ("feeds.yaml", b"a: 1\n\xff", "feeds.yaml:2:1: is not UTF-8 text from here on"),
