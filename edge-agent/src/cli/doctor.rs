@@ -1,26 +1,33 @@
 //! `edge-agent doctor`: is this node well, what is wrong, and what to do about it. Reads only; works beside a running
 //! agent and without one.
 
-use std::{path::Path, process::ExitCode};
+mod broker;
+mod feeds;
+mod fleet;
+mod machine;
+
+use std::process::ExitCode;
 
 use rusqlite::Connection;
 use serde::Serialize;
 use shared::digest::Digest;
 
+use feeds::Account;
+
 use super::{Context, Failure, local::Local, output};
-use crate::{config::Config, feed::journal, site::Site, store, sync};
+use crate::{config::Config, site::Site, store, sync};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Each line says what was looked at, what was found, and after `->` what to do. Warnings are worth a look; what is BROKEN
+keeps the node from its work. Nothing is changed, and the agent may run meanwhile.
+
+Exit code: 0 when nothing is broken (there may be warnings), 1 when something is.")]
 pub(super) struct Args {
     /// Also compute the whole ledger's tree again (takes a second for each million entries).
     #[arg(long)]
     deep: bool,
 }
-
-/// Free space below which the doctor warns: a day of a busy feed's journal.
-const FREE_BYTES_MIN: u64 = 512 << 20;
-/// No clock that was ever set shows a time before this version was made.
-const CLOCK_FLOOR: &str = "2026-01-01T00:00:00Z";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -51,22 +58,6 @@ impl Check {
     fn broken(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { name, state: State::Broken, found: found.into(), advice: advice.into() }
     }
-}
-
-/// The messages of one feed: each that was received is in exactly one of journalled, quarantined and duplicates.
-#[derive(Debug, Serialize)]
-struct Account {
-    name: String,
-    received: i64,
-    journalled: i64,
-    quarantined: i64,
-    /// Delivered again by the broker, and known.
-    duplicates: i64,
-    /// Messages of QoS 0 for which there was no room.
-    shed: i64,
-    readings: i64,
-    /// Readings too old for their window, or too far ahead.
-    late: i64,
 }
 
 #[derive(Debug, Serialize)]
@@ -110,24 +101,29 @@ fn examine(args: &Args, context: &Context) -> Report {
     };
     let mut checks = vec![
         Check::ok("configuration", format!("{file}: node {}, jurisdiction {}", config.name, config.jurisdiction)),
-        clock(),
-        data_folder(&config),
+        machine::clock(),
+        machine::data_folder(&config),
         site(&config),
     ];
     checks.push(embedder(&config));
     let (agent, running) = agent(&config);
     checks.push(agent);
-    checks.push(broker(&config, running));
-    checks.push(enrolment(&config));
-    let mut feeds = Vec::new();
+    checks.push(broker::check(&config, running));
+    checks.extend(fleet::checks(&config, running));
+    let mut accounts = Vec::new();
     match store::open_read_only(&config.store_path()) {
         Ok(connection) => {
             checks.push(ledger_check(&connection, args.deep));
             checks.extend(ledger_halt(&connection, &config));
-            match accounts(&connection) {
+            checks.extend(machine::time_goes_on(&connection));
+            checks.extend(machine::store(&config, &connection));
+            match feeds::accounts(&connection) {
                 Ok(found) => {
-                    checks.push(accounting(&found));
-                    feeds = found;
+                    checks.push(feeds::accounting(&found));
+                    checks.extend(feeds::misfits(&found));
+                    checks.extend(feeds::backlog(&connection, running));
+                    checks.extend(feeds::quiet(&config, running, &found));
+                    accounts = found;
                 }
                 Err(error) => {
                     checks.push(Check::broken("accounting", error.to_string(), "restore the data folder from a backup"))
@@ -142,56 +138,7 @@ fn examine(args: &Args, context: &Context) -> Report {
             checks.push(Check::broken("store", reason, "restore the data folder from a backup"));
         }
     }
-    Report { checks, feeds }
-}
-
-fn clock() -> Check {
-    let now = crate::clock::now();
-    let floor = CLOCK_FLOOR.parse().unwrap_or_default();
-    if now < floor {
-        let advice = "set the clock (timedatectl, chrony); local work goes on, but times in the ledger are wrong and certificates may be refused";
-        return Check::warning("clock", now.to_string(), advice);
-    }
-    Check::ok("clock", now.to_string())
-}
-
-fn data_folder(config: &Config) -> Check {
-    let folder = &config.data_dir;
-    let shown = folder.display();
-    if !folder.exists() {
-        return Check::warning(
-            "data folder",
-            format!("{shown} does not exist yet"),
-            "it is made at the first `edge-agent run`",
-        );
-    }
-    if let Err(error) = tempfile_in(folder) {
-        let advice = format!("let the agent's user write to {shown}");
-        return Check::broken("data folder", format!("{shown} cannot be written ({error})"), advice);
-    }
-    match free_bytes(folder) {
-        Some(free) if free < FREE_BYTES_MIN => Check::warning(
-            "data folder",
-            format!("{shown}: only {} free", indicatif::HumanBytes(free)),
-            "make room: when the disk is full, messages are no longer acknowledged until there is",
-        ),
-        Some(free) => Check::ok("data folder", format!("{shown}: {} free", indicatif::HumanBytes(free))),
-        None => Check::ok("data folder", format!("{shown}: writable")),
-    }
-}
-
-fn tempfile_in(folder: &Path) -> std::io::Result<()> {
-    let path = folder.join(".doctor");
-    std::fs::write(&path, b"x")?;
-    std::fs::remove_file(&path)
-}
-
-/// Room for an unprivileged user on the folder's file system, asked of `df`: the standard library has no call for it.
-fn free_bytes(folder: &Path) -> Option<u64> {
-    let out = std::process::Command::new("df").args(["-P", "-k"]).arg(folder).output().ok()?;
-    let text = String::from_utf8(out.stdout).ok()?;
-    let kibibytes: u64 = text.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()?;
-    Some(kibibytes << 10)
+    Report { checks, feeds: accounts }
 }
 
 fn site(config: &Config) -> Check {
@@ -259,59 +206,6 @@ fn agent(config: &Config) -> (Check, bool) {
     }
 }
 
-fn broker(config: &Config, running: bool) -> Check {
-    let Some(url) = &config.broker.url else {
-        let listen = config.broker.embedded.listen;
-        if running || listen.port() == 0 {
-            return Check::ok("broker", format!("embedded, on {listen}"));
-        }
-        return match std::net::TcpListener::bind(listen) {
-            Ok(_) => Check::ok("broker", format!("embedded, {listen} is free")),
-            Err(error) => Check::broken(
-                "broker",
-                format!("embedded, but {listen} cannot be had ({error})"),
-                "end what uses the port, or set `listen` under [broker.embedded]",
-            ),
-        };
-    };
-    let place = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest).trim_end_matches('/').to_owned();
-    let port = if url.starts_with("mqtts") || url.starts_with("ssl") { 8883 } else { 1883 };
-    let place = if place.contains(':') { place } else { format!("{place}:{port}") };
-    let reached = std::net::ToSocketAddrs::to_socket_addrs(place.as_str()).map_err(|error| error.to_string()).and_then(
-        |mut addresses| {
-            let address = addresses.next().ok_or("the name has no address")?;
-            std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_secs(3))
-                .map_err(|error| error.to_string())
-        },
-    );
-    match reached {
-        Ok(_) => Check::ok("broker", format!("{url} answers")),
-        Err(error) => Check::broken(
-            "broker",
-            format!("{url} cannot be reached ({error})"),
-            "start the broker, or correct `url` under [broker]; the agent keeps trying",
-        ),
-    }
-}
-
-fn enrolment(config: &Config) -> Check {
-    // Opening an identity makes one; a look must not.
-    if !config.data_dir.join("identity").exists() {
-        return Check::ok("fleet", "not enrolled: this node works by itself");
-    }
-    match sync::Identity::open(&config.data_dir, &config.name) {
-        Ok(identity) => match identity.membership() {
-            Some(member) => Check::ok("fleet", format!("enrolled at {} in group {}", member.url, member.group)),
-            None => Check::ok("fleet", "not enrolled: this node works by itself"),
-        },
-        Err(error) => Check::broken(
-            "fleet",
-            error.to_string(),
-            "restore the folder `identity`, or remove it and enroll again with a new token",
-        ),
-    }
-}
-
 fn ledger_check(connection: &Connection, deep: bool) -> Check {
     if deep {
         return match sync::ledger::verify(connection) {
@@ -347,41 +241,6 @@ fn ledger_halt(connection: &Connection, config: &Config) -> Option<Check> {
         config.name
     );
     Some(Check::broken("archive", complaint, advice))
-}
-
-fn accounts(connection: &Connection) -> rusqlite::Result<Vec<Account>> {
-    let account = |(name, totals): (String, journal::Totals)| Account {
-        name,
-        received: totals.received,
-        journalled: totals.journalled,
-        quarantined: totals.quarantined,
-        duplicates: totals.duplicate,
-        shed: totals.shed,
-        readings: totals.readings,
-        late: totals.late,
-    };
-    Ok(journal::totals(connection)?.into_iter().map(account).collect())
-}
-
-fn accounting(feeds: &[Account]) -> Check {
-    let sum = |of: fn(&Account) -> i64| feeds.iter().map(of).sum::<i64>();
-    let (received, kept) =
-        (sum(|feed| feed.received), sum(|feed| feed.journalled + feed.quarantined + feed.duplicates));
-    let found = format!(
-        "received {received} = journalled {} + quarantined {} + delivered again {}",
-        sum(|feed| feed.journalled),
-        sum(|feed| feed.quarantined),
-        sum(|feed| feed.duplicates)
-    );
-    if received == kept {
-        Check::ok("accounting", found)
-    } else {
-        Check::broken(
-            "accounting",
-            format!("{found} does not hold: {kept} accounted for"),
-            "keep a copy of the data folder and report it",
-        )
-    }
 }
 
 fn print(report: &Report) {

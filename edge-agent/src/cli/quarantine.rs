@@ -7,10 +7,7 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::{Context, Failure, output};
-use crate::store::{
-    self,
-    quarantine::{self, Misfit, printable},
-};
+use crate::store::quarantine::{self, Misfit, printable};
 
 /// Characters of a message, a topic and a reason in a table.
 const BEGINNING_CHARS: usize = 60;
@@ -47,8 +44,7 @@ struct Listed {
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
     let Args::List { feed, limit } = args;
-    let config = context.config()?;
-    let connection = store::open_read_only(&config.store_path()).context("cannot read the quarantine")?;
+    let connection = context.store()?;
     let feed = feed.as_deref();
     let misfits = quarantine::newest(&connection, feed, *limit).context("cannot read the quarantine")?;
     let (quarantined, kept) = quarantine::count(&connection, feed).context("cannot read the quarantine")?;

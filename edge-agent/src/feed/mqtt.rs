@@ -23,6 +23,8 @@ const RECEIVE_MAX: u16 = 4_096;
 const REQUESTS_MAX: usize = 70_000;
 /// Nothing is published here; the library sets aside some hundred bytes for each message that could be under way.
 const PUBLISHED_MAX: u16 = 8;
+/// How long a broker may take to say whether it takes a client.
+const GREETED_WITHIN: Duration = Duration::from_secs(5);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
@@ -92,6 +94,32 @@ fn open(connection: &Connection, client_id: &str, session_expiry_s: u32) -> (Req
             (Requests::V4(client), Events::V4(Box::new(events)))
         }
     }
+}
+
+/// Connects once, under a name of its own and without a session, and leaves: whether the broker takes this node at all.
+///
+/// # Errors
+/// What kept it out, in the words of the network, of TLS or of the broker.
+pub async fn greet(connection: &Connection, client_id: &str) -> Result<(), String> {
+    let (_requests, mut events) = match connection.protocol {
+        Protocol::V5 => {
+            let (client, events) = v5::AsyncClient::new(connection.options_v5(client_id), 1);
+            (Requests::V5(client), Events::V5(Box::new(events)))
+        }
+        Protocol::V4 => {
+            let (client, events) = rumqttc::AsyncClient::new(connection.options_v4(client_id), 1);
+            (Requests::V4(client), Events::V4(Box::new(events)))
+        }
+    };
+    let greeted = async {
+        loop {
+            if let Seen::Connected { .. } = events.poll().await? {
+                return Ok(());
+            }
+        }
+    };
+    let in_time = tokio::time::timeout(GREETED_WITHIN, greeted).await;
+    in_time.unwrap_or_else(|_| Err(format!("no answer within {} s", GREETED_WITHIN.as_secs())))
 }
 
 /// What acknowledges. A packet id only means something on the connection that it came by: after a reconnect the same
