@@ -74,7 +74,7 @@ enum Command {
     /// Read and verify the node's ledger.
     #[command(subcommand)]
     Ledger(ledger::Args),
-    /// Check workflow documents.
+    /// Check workflow documents, and show what they may call.
     #[command(subcommand)]
     Workflow(workflow::Args),
 }
@@ -157,7 +157,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Doctor(args) => doctor::run(&args, context),
         Command::Quarantine(args) => quarantine::run(&args, context),
         Command::Ledger(args) => ledger::run(&args, context),
-        Command::Workflow(args) => workflow::run(&args),
+        Command::Workflow(args) => workflow::run(&args, context),
     }
 }
 

@@ -1,4 +1,6 @@
-//! `edge-agent workflow check`: what is wrong with a document, before it reaches a node.
+//! `edge-agent workflow check`: what is wrong with a document, before it reaches a node; and `functions`: what it may call.
+
+mod functions;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -7,7 +9,7 @@ use clap::Subcommand;
 use edge_core::engine::support;
 use shared::workflow::Workflow;
 
-use super::Failure;
+use super::{Context, Failure};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Args {
@@ -17,10 +19,18 @@ pub(super) enum Args {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+    /// What a workflow may call: arguments, types, and what each call gives.
+    Functions(functions::Args),
 }
 
-pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let Args::Check { files } = args;
+pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
+    match args {
+        Args::Check { files } => check(files),
+        Args::Functions(args) => functions::run(args, context),
+    }
+}
+
+fn check(files: &[PathBuf]) -> Result<ExitCode, Failure> {
     let mut broken = 0_usize;
     for path in files {
         let name = path.display().to_string();

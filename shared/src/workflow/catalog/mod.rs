@@ -41,6 +41,12 @@ impl Function {
         &self.output
     }
 
+    /// Arguments of which exactly one must be there; empty when there are no such.
+    #[must_use]
+    pub const fn one_of(&self) -> &'static [&'static str] {
+        self.one_of
+    }
+
     /// What is wrong with these arguments, all of it.
     #[must_use]
     pub fn mismatches(&self, arguments: &Value) -> Vec<Mismatch> {
