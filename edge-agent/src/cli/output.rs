@@ -1,6 +1,6 @@
 //! Tables for people, JSON for programs.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 
 use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
 use serde::Serialize;
@@ -11,14 +11,12 @@ use super::Failure;
 /// by tabs, one row a line, for `cut`, `awk` and spreadsheets.
 pub(super) fn table(headings: &[&str], rows: Vec<Vec<String>>, nothing: &str) {
     if rows.is_empty() {
-        println!("{nothing}");
+        say(nothing);
         return;
     }
     if !std::io::stdout().is_terminal() {
-        println!("{}", headings.join("\t"));
-        for row in rows {
-            println!("{}", tab_separated(&row));
-        }
+        let lines = rows.iter().map(|row| tab_separated(row));
+        say(&[headings.join("\t")].into_iter().chain(lines).collect::<Vec<_>>().join("\n"));
         return;
     }
     let mut table = Table::new();
@@ -29,13 +27,13 @@ pub(super) fn table(headings: &[&str], rows: Vec<Vec<String>>, nothing: &str) {
     for row in rows {
         table.add_row(row);
     }
-    println!("{table}");
+    say(&table.to_string());
 }
 
 /// Prints a sentence under a table, where a person reads it.
 pub(super) fn note(sentence: &str) {
     if std::io::stdout().is_terminal() {
-        println!("{sentence}");
+        say(sentence);
     }
 }
 
@@ -48,8 +46,14 @@ fn tab_separated(row: &[String]) -> String {
 pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| Failure::Failed(anyhow::Error::new(error).context("cannot print as JSON")))?;
-    println!("{text}");
+    say(&text);
     Ok(())
+}
+
+/// Prints a text and a line's end. A reader that has gone, as `head` does, has seen what it wanted.
+pub(super) fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _gone = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub(in super::super) struct Args {
 
 pub(in super::super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
     if args.markdown {
-        print!("{}", page());
+        output::say(page().trim_end());
         return Ok(ExitCode::SUCCESS);
     }
     let wanted: Vec<&Function> = match args.name.as_deref() {
@@ -67,7 +67,7 @@ fn names(function: &Function, required: bool) -> Vec<String> {
 }
 
 fn show(function: &Function) {
-    println!("{}  {}", function.name, performed(function));
+    output::say(format!("{}  {}", function.name, performed(function)).trim_end());
     let cells = |row: Row| vec![row.name, row.need, row.kind];
     let arguments = rows(function.input().document(), function.one_of());
     output::table(&["argument", "", "what"], arguments.into_iter().map(cells).collect(), "It takes no argument.");
