@@ -43,10 +43,13 @@ type Answer = Box<dyn FnOnce(Result<(), Error>) + Send>;
 /// What a job leaves behind until the commit: its error, or the answer that waits for the commit.
 type Ran = (Result<(), ()>, Answer);
 
+/// What a job does in a transaction, or with the reason why there is none.
+type Run = Box<dyn FnOnce(Result<&mut Transaction<'_>, Error>) -> Ran + Send>;
+
 /// A change that waits for the next group commit.
 pub(super) struct Job {
     operation: &'static str,
-    run: Box<dyn FnOnce(Result<&mut Transaction<'_>, Error>) -> Ran + Send>,
+    run: Run,
 }
 
 impl Job {

@@ -63,7 +63,7 @@ fn told(function: &Function) -> Value {
 /// The arguments that must be there, or those that may.
 fn names(function: &Function, required: bool) -> Vec<String> {
     let rows = rows(function.input().document(), function.one_of());
-    rows.into_iter().filter(|row| row.depth == 0 && (row.need != "") == required).map(|row| row.name).collect()
+    rows.into_iter().filter(|row| row.depth == 0 && row.need.is_empty() != required).map(|row| row.name).collect()
 }
 
 fn show(function: &Function) {
