@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
 use shared::{
@@ -65,15 +65,7 @@ pub(super) enum Audit {
     ///
     /// The keys lie beside the entries. Who does not trust the one who handed them over gives keys got by another way: the
     /// node's (`edge-agent ledger key`) and the control plane's.
-    Check {
-        folder: PathBuf,
-        /// The node's public key; the heads must be signed with it.
-        #[arg(long, value_name = "KEY")]
-        ledger_key: Option<VerifierKey>,
-        /// The control plane's public key; the heads must be countersigned with it.
-        #[arg(long, value_name = "KEY")]
-        witness_key: Option<VerifierKey>,
-    },
+    Check(Box<Check>),
     /// List forks, gaps and tampering, as they were met.
     Alarms {
         #[command(flatten)]
@@ -85,6 +77,18 @@ pub(super) enum Audit {
         #[command(flatten)]
         connection: Connection,
     },
+}
+
+/// What to check, and keys that the auditor has by another way than the export.
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    folder: PathBuf,
+    /// The node's public key; the heads must be signed with it.
+    #[arg(long, value_name = "KEY")]
+    ledger_key: Option<VerifierKey>,
+    /// The control plane's public key; the heads must be countersigned with it.
+    #[arg(long, value_name = "KEY")]
+    witness_key: Option<VerifierKey>,
 }
 
 /// What a check without a server says.
@@ -111,9 +115,7 @@ impl Audit {
             }
             Self::Verify { node, connection } => verify(&Client::new(&connection)?, node, form).await,
             Self::Export { node, folder, connection } => export(&Client::new(&connection)?, &node, &folder, form).await,
-            Self::Check { folder, ledger_key, witness_key } => {
-                check(&folder, &Trusted { ledger_key, witness_key }, form)
-            }
+            Self::Check(wanted) => check(&wanted, form),
             Self::Alarms { connection } => {
                 let alarms: Vec<Alarm> = Client::new(&connection)?.get("/audit/alarms").await?;
                 show(form, &alarms, || {
@@ -209,13 +211,8 @@ async fn export(client: &Client, node: &NodeName, folder: &Path, form: Form) -> 
     Ok(())
 }
 
-/// Keys that the auditor has by another way than the export.
-struct Trusted {
-    ledger_key: Option<VerifierKey>,
-    witness_key: Option<VerifierKey>,
-}
-
-fn check(folder: &Path, trusted: &Trusted, form: Form) -> Result<(), Failure> {
+fn check(wanted: &Check, form: Form) -> Result<(), Failure> {
+    let folder = wanted.folder.as_path();
     let failed = |path: &Path, error: &dyn std::fmt::Display| {
         Failure::Failed(format!("cannot read {}: {error}", path.display()))
     };
@@ -225,7 +222,7 @@ fn check(folder: &Path, trusted: &Trusted, form: Form) -> Result<(), Failure> {
         if name.ends_with(HEAD) {
             let text = fs::read_to_string(&path).map_err(|error| failed(&path, &error))?;
             let head: ExportHead = serde_json::from_str(&text).map_err(|error| failed(&path, &error))?;
-            all.push(check_one(folder, &head, trusted).map_err(|error| failed(&path, &error))?);
+            all.push(check_one(wanted, &head).map_err(|error| failed(&path, &error))?);
         } else if let Some(node) = name.strip_suffix(ENTRIES) {
             ledgers.push(node.to_owned());
         }
@@ -249,10 +246,10 @@ fn check(folder: &Path, trusted: &Trusted, form: Form) -> Result<(), Failure> {
     faulty.map_or(Ok(()), |found| Err(Failure::Wanting(format!("the ledger of {} is not as it must be", found.node))))
 }
 
-fn check_one(folder: &Path, head: &ExportHead, trusted: &Trusted) -> std::io::Result<Checked> {
-    let file = BufReader::new(fs::File::open(folder.join(format!("{}{ENTRIES}", head.node)))?);
-    let ledger_key = trusted.ledger_key.as_ref().unwrap_or(&head.ledger_key);
-    let witness_key = trusted.witness_key.as_ref().unwrap_or(&head.witness_key);
+fn check_one(wanted: &Check, head: &ExportHead) -> std::io::Result<Checked> {
+    let file = BufReader::new(fs::File::open(wanted.folder.join(format!("{}{ENTRIES}", head.node)))?);
+    let ledger_key = wanted.ledger_key.as_ref().unwrap_or(&head.ledger_key);
+    let witness_key = wanted.witness_key.as_ref().unwrap_or(&head.witness_key);
     let (mut entries, mut failed) = (0, None);
     let lines = file.split(b'\n').map_while(|line| line.map_err(|error| failed = Some(error)).ok());
     let rows = (0..).zip(lines).map(|(seq, body)| {
