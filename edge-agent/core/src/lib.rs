@@ -2,6 +2,7 @@
 
 pub mod engine;
 pub mod feed;
+pub mod hear;
 pub mod reading;
 pub mod route;
 pub mod signal;

@@ -1,74 +1,162 @@
 //! Finding -> command: which workflows an event starts, with which input, as which run.
 
+use std::collections::{BTreeSet, VecDeque};
+
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::{
+    digest::Digest,
     event::Event,
     id::RunId,
+    label::Label,
     time::Timestamp,
     workflow::{
         Workflow,
-        definition::{EventFilter, Read, Strategy},
+        definition::{Strategy, Until},
+        expression::body,
     },
 };
 
-/// Whether the event starts the workflow. What an expression of the filter cannot make sense of does not match: an event
-/// of another shape is no mistake of the workflow's author.
+use crate::hear::{
+    self,
+    filter::{self, Correlated},
+    gather::{self, Gathered},
+    identity,
+};
+
+/// Groups of events that wait for the rest of their kind, of one workflow. Beyond it the oldest is dropped: one whose
+/// other events never come would otherwise wait for ever.
+const GROUPS_MAX: usize = 256;
+
+/// Events of one group; with `until` there may be many. Beyond it the group starts the workflow as it is.
+const GROUP_EVENTS_MAX: usize = 1_000;
+
+/// Events of which a workflow knows that it has taken them.
+const TAKEN_MAX: usize = 1_024;
+
+/// Whether one event alone starts the workflow, and this is such an event.
 #[must_use]
 pub fn starts(workflow: &Workflow, event: &Event) -> bool {
-    let Some(on) = workflow.definition().schedule.as_ref().and_then(|schedule| schedule.on.as_ref()) else {
-        return false;
-    };
-    match on {
-        Strategy::One(filter) => matches(workflow, filter, event),
-        Strategy::Any { filters, .. } => filters.is_empty() || filters.iter().any(|f| matches(workflow, f, event)),
-        // Several events that belong together need a memory between them: refused by `engine::support`.
-        Strategy::All(_) => false,
-    }
+    let Some(strategy) = strategy(workflow).filter(|strategy| !gathers(strategy)) else { return false };
+    takes(workflow, strategy, &Gathered::default(), event).is_some()
 }
 
-/// Whether the event has every attribute that the filter names: equal to a literal, or such that the expression over it
-/// holds. Literals are compared first, because that costs nothing.
+/// Whether the workflow starts when several events have come: `all` of some, or `any` until something.
 #[must_use]
-pub fn matches(workflow: &Workflow, filter: &EventFilter, event: &Event) -> bool {
-    let expression = |wanted: &Value| wanted.as_str().is_some_and(|text| text.trim_start().starts_with("${"));
-    let literal = |(name, wanted): (&String, &Value)| {
-        expression(wanted) || attribute(event, name).is_some_and(|found| found == *wanted)
-    };
-    let holds = |(name, wanted): (&String, &Value)| match wanted.as_str() {
-        Some(text) if expression(wanted) => {
-            let found = attribute(event, name).unwrap_or(Value::Null);
-            workflow.expressions().holds(text, &found, &|_| None).unwrap_or(false)
+pub fn waits_for_several(workflow: &Workflow) -> bool {
+    strategy(workflow).is_some_and(gathers)
+}
+
+/// Whether the event may be one of those that start the workflow, as far as its type and source say.
+#[must_use]
+pub fn may_start(workflow: &Workflow, event: &Event) -> bool {
+    let fits = |wanted: Option<&str>, found: &str| wanted.is_none_or(|wanted| wanted == found);
+    strategy(workflow).is_some_and(|strategy| {
+        strategy.filters().is_empty()
+            || gather::filters(strategy).any(|filter| {
+                fits(filter::literal(filter, "type"), &event.kind)
+                    && fits(filter::literal(filter, "source"), &event.source)
+            })
+    })
+}
+
+fn strategy(workflow: &Workflow) -> Option<&Strategy> {
+    workflow.definition().schedule.as_ref()?.on.as_ref()
+}
+
+fn gathers(strategy: &Strategy) -> bool {
+    matches!(strategy, Strategy::All(_) | Strategy::Any { until: Some(_), .. })
+}
+
+fn takes(workflow: &Workflow, strategy: &Strategy, gathered: &Gathered, event: &Event) -> Option<gather::Taken> {
+    let expressions = workflow.expressions();
+    let expected: Vec<Correlated> = gather::filters(strategy)
+        .map(|filter| {
+            let expect = |(name, c): (&String, &shared::workflow::definition::Correlation)| {
+                let text = c.expect.as_ref()?;
+                let value = match body(text) {
+                    Some(_) => expressions.evaluate(text, &Value::Null, &|_| None).ok()?,
+                    None => Value::String(text.clone()),
+                };
+                Some((name.clone(), value))
+            };
+            filter.correlate.iter().flatten().filter_map(expect).collect()
+        })
+        .collect();
+    gathered.offer(strategy, &expected, &|filter| {
+        filter::matches(expressions, filter, event, &|_| None)
+            .then(|| filter::correlated(expressions, filter, event, &|_| None))
+            .flatten()
+    })
+}
+
+/// What a workflow has of the events that start it together. It is kept between the events.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Groups {
+    open: VecDeque<Group>,
+    /// The events that were taken lately, so that one that comes twice counts once.
+    taken: VecDeque<Digest>,
+}
+
+/// Events that belong together.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Group {
+    gathered: Gathered,
+    pub events: Vec<Event>,
+    /// The join of the events' labels.
+    pub label: Label,
+}
+
+impl Groups {
+    /// Takes an event if the workflow waits for it. `Some`: with it a group is complete, and the workflow starts.
+    pub fn take(&mut self, workflow: &Workflow, event: &Event, label: &Label) -> Option<Group> {
+        let strategy = strategy(workflow)?;
+        let name = identity(event);
+        if self.taken.contains(&name) {
+            return None;
         }
-        _ => true,
-    };
-    filter.with.iter().all(literal) && filter.with.iter().all(holds)
-}
-
-fn attribute(event: &Event, name: &str) -> Option<Value> {
-    let text = |text: &Option<String>| text.clone().map(Value::String);
-    match name {
-        "id" => Some(event.id.clone().into()),
-        "source" => Some(event.source.clone().into()),
-        "type" => Some(event.kind.clone().into()),
-        "specversion" => Some(event.specversion.clone().into()),
-        "subject" => text(&event.subject),
-        "time" => event.time.map(|time| time.to_string().into()),
-        "datacontenttype" => text(&event.datacontenttype),
-        "dataschema" => text(&event.dataschema),
-        "data" => event.data.clone(),
-        other => event.extensions.get(other).cloned(),
+        let fresh = Group::default();
+        let groups = self.open.iter().chain([&fresh]);
+        let (index, taken) =
+            groups.enumerate().find_map(|(n, g)| Some((n, takes(workflow, strategy, &g.gathered, event)?)))?;
+        if index == self.open.len() {
+            self.open.push_back(fresh);
+        }
+        self.taken.push_back(name);
+        if self.taken.len() > TAKEN_MAX {
+            self.taken.pop_front();
+        }
+        let group = self.open.get_mut(index)?;
+        group.gathered.take(taken.filter, &taken.fixes, taken.closes);
+        group.label = group.label.join(label);
+        if taken.is_item {
+            group.events.push(event.clone());
+        }
+        let enough =
+            group.gathered.closed || group.events.len() >= GROUP_EVENTS_MAX || holds(workflow, strategy, group);
+        if enough {
+            return self.open.remove(index);
+        }
+        if self.open.len() > GROUPS_MAX {
+            self.open.pop_front();
+        }
+        None
     }
 }
 
-/// The raw input of a run that the event starts: an array, because the language lets several events start one.
+/// Whether the condition holds that ends the gathering.
+fn holds(workflow: &Workflow, strategy: &Strategy, group: &Group) -> bool {
+    let Strategy::Any { until: Some(Until::Condition(condition)), .. } = strategy else { return false };
+    workflow.expressions().holds(condition, &input(workflow, &group.events), &|_| None).unwrap_or(false)
+}
+
+/// The raw input of a run that these events start: an array, because the language lets several events start one.
 #[must_use]
-pub fn input(workflow: &Workflow, event: &Event) -> Value {
-    let read = workflow.definition().schedule.as_ref().and_then(|schedule| schedule.read).unwrap_or_default();
-    let item = match read {
-        Read::Data | Read::Raw => event.data.clone().unwrap_or(Value::Null),
-        Read::Envelope => serde_json::to_value(event).expect("an event is plain data"),
-    };
-    Value::Array(vec![item])
+pub fn input(workflow: &Workflow, events: &[Event]) -> Value {
+    let how = workflow.definition().schedule.as_ref().and_then(|schedule| schedule.read).unwrap_or_default();
+    Value::Array(events.iter().map(|event| hear::read(how, event)).collect())
 }
 
 /// The run that the event starts of this workflow: always the same one, so that a repeat starts nothing.
@@ -76,6 +164,15 @@ pub fn input(workflow: &Workflow, event: &Event) -> Value {
 pub fn run_of_event(workflow: &str, event: &Event) -> RunId {
     let seed = format!("{workflow}\n{}\n{}", event.source, event.id);
     RunId::derive(event.time.unwrap_or_default(), seed.as_bytes())
+}
+
+/// The run that these events start together.
+#[must_use]
+pub fn run_of_events(workflow: &str, events: &[Event]) -> RunId {
+    let names: BTreeSet<String> = events.iter().map(|event| identity(event).to_string()).collect();
+    let names = names.into_iter().collect::<Vec<_>>().join("\n");
+    let at = events.iter().filter_map(|event| event.time).max().unwrap_or_default();
+    RunId::derive(at, format!("{workflow}\ntogether\n{names}").as_bytes())
 }
 
 /// The run that starts at this scheduled instant.
@@ -115,6 +212,72 @@ mod tests {
         assert!(takes("{ one: { with: { subject: '${ startswith(\"s\") }' } } }"));
         assert!(takes("{ any: [{ with: { type: u } }, { with: { type: t } }] }"));
         assert!(takes("{ any: [] }"));
+    }
+
+    fn several(on: &str) -> Workflow {
+        let text = format!(
+            "document: {{ dsl: '1.0.3', namespace: test, name: sample, version: '0.1.0' }}\n\
+             schedule: {{ 'on': {on} }}\ndo: [{{ a: {{ set: {{ x: 1 }} }} }}]"
+        );
+        Workflow::parse("w.yaml", &text).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    /// Offers events `(id, type, room)`; gives the ids of each group that became complete.
+    fn groups(on: &str, events: &[(&str, &str, u32)]) -> Vec<Vec<String>> {
+        let workflow = several(on);
+        let mut state = Groups::default();
+        let mut complete = Vec::new();
+        for (id, kind, room) in events {
+            // Kept between the events, as the store does.
+            let text = serde_json::to_string(&state).unwrap();
+            state = serde_json::from_str(&text).unwrap();
+            let event = Event::new(*id, "here", *kind, json!({"room": room}));
+            let group = state.take(&workflow, &event, &Label::default());
+            complete.extend(group.map(|group| group.events.into_iter().map(|event| event.id).collect()));
+        }
+        complete
+    }
+
+    #[test]
+    fn what_an_event_may_start_is_told_by_type_and_source_alone() {
+        let event = |kind: &str| Event::new("1", "here", kind, json!({}));
+        let workflow =
+            several("{ any: [{ with: { type: a, data: '${ false }' } }], until: { one: { with: { type: stop } } } }");
+        assert!(
+            waits_for_several(&workflow) && may_start(&workflow, &event("a")) && may_start(&workflow, &event("stop"))
+        );
+        assert!(!may_start(&workflow, &event("b")));
+        assert!(!may_start(&several("{ one: { with: { source: there } } }"), &event("a")));
+        assert!(may_start(&several("{ any: [] }"), &event("a")));
+    }
+
+    #[test]
+    fn all_of_several_events_start_a_run_when_the_last_has_come() {
+        let on = "{ all: [{ with: { type: a } }, { with: { type: b } }] }";
+        assert_eq!(groups(on, &[("1", "a", 1), ("2", "c", 1), ("3", "a", 1), ("4", "b", 1)]), [["1", "4"]]);
+        assert_eq!(
+            groups(on, &[("1", "a", 1), ("1", "a", 1), ("2", "b", 1), ("1", "a", 1), ("2", "b", 1)]),
+            [["1", "2"]],
+            "one that comes twice counts once"
+        );
+    }
+
+    #[test]
+    fn events_are_tied_to_those_of_the_same_value() {
+        let on = "{ all: [{ with: { type: a }, correlate: { room: { from: .data.room } } }, \
+            { with: { type: b }, correlate: { room: { from: .room } } }] }";
+        let events = [("1", "a", 1), ("2", "a", 2), ("3", "b", 2), ("4", "b", 3), ("5", "b", 1)];
+        assert_eq!(groups(on, &events), [["2", "3"], ["1", "5"]]);
+        let expected = "{ all: [{ with: { type: a }, correlate: { room: { from: .room, expect: '${ 2 }' } } }, { with: { type: b } }] }";
+        assert_eq!(groups(expected, &events), [["2", "3"]]);
+    }
+
+    #[test]
+    fn any_until_gathers_until_the_condition_or_the_event() {
+        let count = "{ any: [{ with: { type: a } }], until: 'length == 2' }";
+        assert_eq!(groups(count, &[("1", "a", 1), ("2", "b", 1), ("3", "a", 1), ("4", "a", 1)]), [["1", "3"]]);
+        let stop = "{ any: [{ with: { type: a } }], until: { one: { with: { type: stop } } } }";
+        assert_eq!(groups(stop, &[("1", "a", 1), ("2", "a", 1), ("3", "stop", 1)]), [["1", "2"]]);
     }
 
     #[test]

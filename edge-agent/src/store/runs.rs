@@ -50,7 +50,7 @@ pub struct ApprovalView {
 /// Which runs to list.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// A status, or `parked`: waiting for a target that is out of reach.
+    /// A status, `parked` (waiting for a target that is out of reach) or `suspended` (at rest until somebody resumes it).
     pub status: Option<String>,
     /// `namespace/name`.
     pub workflow: Option<String>,
@@ -62,8 +62,11 @@ const SUMMARY: &str = "SELECT run.id, run.workflow, run.version, run.bundle, run
      run.created_at, run.changed_at, run.ended_at, \
      (SELECT function FROM outbox WHERE outbox.run = run.id AND ask_again_at IS NOT NULL LIMIT 1), \
      (SELECT role FROM approval WHERE approval.run = run.id AND approval.status = 'pending' LIMIT 1), \
-     run.task, run.subject, run.note FROM run";
-const PARKED: &str = "EXISTS (SELECT 1 FROM outbox WHERE outbox.run = run.id AND ask_again_at IS NOT NULL)";
+     run.task, run.subject, run.note, run.suspended_at FROM run";
+/// The word for how a run stands.
+const WORD: &str = "CASE WHEN run.suspended_at IS NOT NULL AND run.ended_at IS NULL THEN 'suspended' \
+     WHEN EXISTS (SELECT 1 FROM outbox WHERE outbox.run = run.id AND ask_again_at IS NOT NULL) THEN 'parked' \
+     ELSE run.status END";
 
 /// Runs by their last change, the newest first.
 ///
@@ -71,14 +74,12 @@ const PARKED: &str = "EXISTS (SELECT 1 FROM outbox WHERE outbox.run = run.id AND
 /// When SQLite fails or a row is not what this version writes.
 pub fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<RunSummary>> {
     let limit = if filter.limit == 0 { 100 } else { filter.limit };
-    let parked = filter.status.as_deref() == Some("parked");
-    let status = filter.status.as_deref().filter(|_| !parked);
     let sql = format!(
-        "{SUMMARY} WHERE (?1 IS NULL OR run.status = ?1) AND (?2 IS NULL OR run.workflow = ?2) AND (NOT ?3 OR {PARKED}) \
-         ORDER BY run.changed_at DESC, run.id DESC LIMIT ?4"
+        "{SUMMARY} WHERE (?1 IS NULL OR run.status = ?1 OR {WORD} = ?1) AND (?2 IS NULL OR run.workflow = ?2) \
+         ORDER BY run.changed_at DESC, run.id DESC LIMIT ?3"
     );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    connection.prepare_cached(&sql)?.query_map(params![status, filter.workflow, parked, limit], summary)?.collect()
+    connection.prepare_cached(&sql)?.query_map(params![filter.status, filter.workflow, limit], summary)?.collect()
 }
 
 /// One run.
@@ -105,13 +106,12 @@ pub fn changed_since(
     connection.prepare_cached(&sql)?.query_map(params![since.as_micros(), run, limit], summary)?.collect()
 }
 
-/// Runs by status; parked ones are not among the waiting.
+/// Runs by status; parked and suspended ones are not among the waiting.
 ///
 /// # Errors
 /// When SQLite fails.
 pub fn counts(connection: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
-    let sql =
-        format!("SELECT CASE WHEN {PARKED} THEN 'parked' ELSE status END AS word, count(*) FROM run GROUP BY word");
+    let sql = format!("SELECT {WORD} AS word, count(*) FROM run GROUP BY word");
     let read = |row: &Row<'_>| Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0)));
     connection.prepare_cached(&sql)?.query_map([], read)?.collect()
 }
@@ -208,8 +208,15 @@ fn approval_view(row: &Row<'_>) -> rusqlite::Result<ApprovalView> {
 fn summary(row: &Row<'_>) -> rusqlite::Result<RunSummary> {
     let (parked, asked): (Option<String>, Option<String>) = (row.get(11)?, row.get(12)?);
     let error: Option<String> = row.get(7)?;
-    let status = if parked.is_some() { "parked".to_owned() } else { row.get(4)? };
+    let ended: Option<i64> = row.get(10)?;
+    let rests = row.get::<_, Option<i64>>(16)?.is_some() && ended.is_none();
+    let status = match parked {
+        _ if rests => "suspended".to_owned(),
+        Some(_) => "parked".to_owned(),
+        None => row.get(4)?,
+    };
     let note = match (error, parked, asked) {
+        _ if rests => row.get(15)?,
         (Some(error), _, _) => Some(reason(&error)),
         (_, Some(function), _) => Some(format!("`{function}` waits until its target is in reach")),
         (_, _, Some(role)) => Some(format!("waits for {role}")),
@@ -229,7 +236,7 @@ fn summary(row: &Row<'_>) -> rusqlite::Result<RunSummary> {
         label: json(row, 6)?,
         started: Timestamp::from_micros(row.get(8)?),
         updated: Timestamp::from_micros(row.get(9)?),
-        ended: row.get::<_, Option<i64>>(10)?.map(Timestamp::from_micros),
+        ended: ended.map(Timestamp::from_micros),
     })
 }
 
@@ -280,6 +287,7 @@ mod tests {
     fn store() -> Connection {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch(include_str!("schema/03_runs.sql")).unwrap();
+        connection.execute_batch(include_str!("schema/06_engine.sql")).unwrap();
         connection.execute("INSERT INTO workflow VALUES ('d', 'plant/a', '')", []).unwrap();
         connection
     }

@@ -1,13 +1,15 @@
 //! The workflows that a node has: those that new runs start from, and the older versions that runs are pinned to.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, RwLock},
 };
 
 use shared::{digest::Digest, event::Event, workflow::Workflow};
 
 use edge_core::trigger;
+
+use super::lifecycle;
 
 /// Old versions kept parsed; one that a run needs again is read from the store.
 const PINNED_MAX: usize = 64;
@@ -17,6 +19,8 @@ const PINNED_MAX: usize = 64;
 pub(super) struct Catalog {
     current: RwLock<Arc<Current>>,
     pinned: RwLock<HashMap<Digest, Arc<Workflow>>>,
+    /// The types of lifecycle events that a workflow waits for; only grows, as old runs may still listen.
+    lifecycle: RwLock<Arc<BTreeSet<String>>>,
 }
 
 /// What new runs start from.
@@ -35,7 +39,15 @@ impl Default for Current {
 impl Current {
     /// The workflows that the event starts.
     pub fn started_by<'a>(&'a self, event: &'a Event) -> impl Iterator<Item = (&'a String, &'a Arc<Workflow>)> {
-        self.workflows.iter().filter(|(_, workflow)| trigger::starts(workflow, event))
+        let may = move |(_, workflow): &(&String, &Arc<Workflow>)| trigger::may_start(workflow, event);
+        self.workflows.iter().filter(may).filter(|(_, workflow)| trigger::starts(workflow, event))
+    }
+
+    /// The workflows that the event may start together with others.
+    pub fn gathering<'a>(&'a self, event: &'a Event) -> impl Iterator<Item = (&'a String, &'a Arc<Workflow>)> {
+        let may =
+            move |workflow: &Workflow| trigger::waits_for_several(workflow) && trigger::may_start(workflow, event);
+        self.workflows.iter().filter(move |(_, workflow)| may(workflow))
     }
 }
 
@@ -44,7 +56,22 @@ impl Catalog {
         Arc::clone(&self.current.read().expect("no thread panicked with the catalog"))
     }
 
+    /// The types of lifecycle events that a workflow waits for.
+    pub fn lifecycle(&self) -> Arc<BTreeSet<String>> {
+        Arc::clone(&self.lifecycle.read().expect("no thread panicked with the catalog"))
+    }
+
+    fn want_lifecycle(&self, workflow: &Workflow) {
+        let mut types = BTreeSet::new();
+        lifecycle::wanted(workflow, &mut types);
+        if !types.is_subset(&self.lifecycle()) {
+            let mut known = self.lifecycle.write().expect("no thread panicked with the catalog");
+            Arc::make_mut(&mut known).extend(types);
+        }
+    }
+
     pub fn set(&self, current: Current) {
+        current.workflows.values().for_each(|workflow| self.want_lifecycle(workflow));
         *self.current.write().expect("no thread panicked with the catalog") = Arc::new(current);
     }
 
@@ -59,6 +86,7 @@ impl Catalog {
 
     /// Keeps an old version at hand.
     pub fn pin(&self, workflow: &Arc<Workflow>) {
+        self.want_lifecycle(workflow);
         let mut pinned = self.pinned.write().expect("no thread panicked with the catalog");
         if pinned.len() >= PINNED_MAX {
             pinned.clear();

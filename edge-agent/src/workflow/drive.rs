@@ -8,7 +8,7 @@ use std::{
 };
 
 use edge_core::engine::{
-    Command, Effect, Phase, Record, Rejection, Step,
+    Command, Effect, Phase, RUN_WORKFLOW, Record, Rejection, Step,
     effect::{Ask, Call, Completion, Failure, Keep, kind},
 };
 use futures::FutureExt as _;
@@ -22,10 +22,12 @@ use shared::{
 };
 
 use super::{
-    approval, facts,
+    approval, child, facts,
     journal::{self, Commit, Loaded, Summary, Written},
+    listen,
     perform::{Outcome, Proposal},
     runner::{Inner, Message},
+    schedule,
     timers::Due,
 };
 use crate::{clock, store};
@@ -64,12 +66,20 @@ impl Inner {
 
     pub(super) async fn handle(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, message: Message) {
         match message {
-            Message::Command(command) => self.step(run, loaded, command, Vec::new()).await,
+            Message::Command(command) => {
+                let resumes = command == Command::Resume;
+                self.step(run, loaded, command, Vec::new()).await;
+                if resumes {
+                    self.hear(run, loaded).await;
+                }
+            }
+            Message::Hear => self.hear(run, loaded).await,
             Message::Begin(begun) => {
                 if let Some((input, label)) = loaded.beginning.take() {
                     self.step(run, loaded, Command::Start { input, label }, Vec::new()).await;
                 } else {
                     self.ask_again(run, loaded, None).await;
+                    self.hear(run, loaded).await;
                 }
                 // The pump may have gone on without us.
                 let _ = begun.send(());
@@ -127,8 +137,24 @@ impl Inner {
         }
     }
 
+    /// Decides about an event that waits for the run under this number.
+    pub(super) async fn step_heard(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, command: Command, seq: i64) {
+        self.steps(run, loaded, command, Vec::new(), Some(seq)).await;
+    }
+
     /// Decides about a command and what follows from it; `entries` go to the ledger with its first step.
-    async fn step(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, command: Command, mut entries: Vec<Entry>) {
+    async fn step(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, command: Command, entries: Vec<Entry>) {
+        self.steps(run, loaded, command, entries, None).await;
+    }
+
+    async fn steps(
+        self: &Arc<Self>,
+        run: RunId,
+        loaded: &mut Loaded,
+        command: Command,
+        mut entries: Vec<Entry>,
+        mut heard: Option<i64>,
+    ) {
         let mut commands = VecDeque::from([command]);
         while let Some(command) = commands.pop_front() {
             let now = clock::now();
@@ -142,18 +168,22 @@ impl Inner {
                         tracing::warn!(%run, %rejection, "a command does not fit its run");
                     }
                     self.append(std::mem::take(&mut entries)).await;
+                    self.passed(run, heard.take()).await;
                     continue;
                 }
             };
             if step.records.is_empty() && entries.is_empty() {
+                self.passed(run, heard.take()).await;
                 self.timers.set(Due::Run(run), loaded.state.wake_at());
                 continue;
             }
             let more = step.more;
-            let commit = Arc::new(self.commit_of(run, loaded, &step, entries.clone(), now));
+            let commit = Commit { heard, ..self.commit_of(run, loaded, &step, entries.clone(), now) };
+            let commit = Arc::new(commit);
             match self.write(&commit).await {
                 Some(Written::Done) => {
                     entries.clear();
+                    heard = None;
                     self.apply(run, loaded, step);
                     if more {
                         commands.push_front(Command::Continue);
@@ -168,14 +198,24 @@ impl Inner {
         }
     }
 
+    /// An event changed nothing.
+    async fn passed(&self, run: RunId, heard: Option<i64>) {
+        let Some(seq) = heard else { return };
+        let remove = || move |tx: &mut store::Transaction<'_>| Ok(listen::delivered(tx.connection(), run, seq)?);
+        self.insist("remove an event", remove).await;
+    }
+
     fn commit_of(&self, run: RunId, loaded: &Loaded, step: &Step, entries: Vec<Entry>, now: Timestamp) -> Commit {
         let origin = &loaded.origin;
         let mut after = loaded.state.clone();
         step.records.iter().for_each(|record| after.apply(record));
         let keep = self.performer.keep(&origin.workflow, after.label());
         let of_step = facts::of_step(&loaded.state, &step.records, &step.effects, origin, keep, now);
+        let has_ended = matches!(after.phase(), Phase::Ended { .. });
+        let listened = loaded.state.is_listening() || after.is_listening();
         let mut commit = Commit {
             run,
+            workflow: origin.workflow.clone(),
             seq: loaded.steps,
             now,
             records: step.records.clone(),
@@ -185,6 +225,9 @@ impl Inner {
             asked: Vec::new(),
             withdrawn: Vec::new(),
             emitted: Vec::new(),
+            interests: listened.then(|| after.interests()).filter(|now| *now != loaded.state.interests()),
+            heard: None,
+            next_start: has_ended.then(|| schedule::again_at(&after.workflow, now)).flatten(),
         };
         for record in &step.records {
             if let Record::Answered { ask, .. } = record {
@@ -198,10 +241,20 @@ impl Inner {
                 Effect::Withdraw { ask } => commit.withdrawn.push(*ask),
             }
         }
+        commit.emitted.extend(self.lifecycle_of(loaded, &after, &step.records));
         commit
     }
 
     fn apply(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, step: Step) {
+        let withdrawn = step.effects.iter().filter_map(|effect| match effect {
+            Effect::Withdraw { ask } => {
+                loaded.state.call(*ask).filter(|call| call.function == RUN_WORKFLOW).map(|c| (*ask, c))
+            }
+            _ => None,
+        });
+        for child in withdrawn.map(|(ask, call)| child::id_of(call, ask)) {
+            self.send(child, Message::Command(Command::Cancel));
+        }
         step.records.iter().for_each(|record| loaded.state.apply(record));
         loaded.steps += 1;
         self.timers.set(Due::Run(run), loaded.state.wake_at());
@@ -214,6 +267,12 @@ impl Inner {
         }
         if matches!(loaded.state.phase(), Phase::Ended { .. }) {
             tracing::debug!(%run, "a run ended");
+            if let Some((parent, ask)) = loaded.parent {
+                self.send(parent, Message::AskAgain(Some(ask)));
+            }
+            if let Some(at) = schedule::again_at(&loaded.state.workflow, clock::now()) {
+                self.timers.set(Due::Schedule(loaded.origin.workflow.clone()), Some(at));
+            }
         }
         self.note_change();
     }
@@ -222,6 +281,17 @@ impl Inner {
     fn perform(self: &Arc<Self>, run: RunId, ask: Ask, call: Arc<Call>) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let inner = Arc::clone(self);
+        if call.function == RUN_WORKFLOW {
+            self.spawn(async move {
+                let outcome = inner.run_child(ask, &call).await;
+                inner.in_flight.fetch_sub(1, Ordering::Relaxed);
+                if let Some(outcome) = outcome {
+                    inner.send(run, Message::Outcome { ask, outcome: Box::new(outcome) });
+                }
+                inner.pump.notify_one();
+            });
+            return;
+        }
         self.spawn(async move {
             let permit = inner.performing.acquire().await.expect("the semaphore is never closed");
             let performed = AssertUnwindSafe(inner.performer.perform(&call)).catch_unwind().await;

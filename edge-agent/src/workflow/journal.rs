@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use edge_core::engine::{
-    Ending, Phase, Record, State,
+    Ending, Interest, Phase, RUN_WORKFLOW, Record, State,
     effect::{Ask, Call},
     limit,
 };
@@ -19,7 +19,7 @@ use shared::{
     workflow::Workflow,
 };
 
-use super::{approval, catalog::Catalog, facts};
+use super::{approval, catalog::Catalog, child, facts, listen, schedule};
 use crate::store::{Error, Transaction};
 
 /// A run that is to begin.
@@ -42,11 +42,15 @@ pub(super) struct Loaded {
     pub steps: i64,
     /// What the run begins with, as long as it has not.
     pub beginning: Option<(Arc<Value>, Label)>,
+    /// The run that runs this one, and its asking.
+    pub parent: Option<(RunId, Ask)>,
 }
 
 /// One step, ready to be written.
 pub(super) struct Commit {
     pub run: RunId,
+    /// `namespace/name`.
+    pub workflow: String,
     pub seq: i64,
     pub now: Timestamp,
     pub records: Vec<Record>,
@@ -56,6 +60,12 @@ pub(super) struct Commit {
     pub asked: Vec<(Ask, Arc<Call>)>,
     pub withdrawn: Vec<Ask>,
     pub emitted: Vec<(Event, Label)>,
+    /// What the run listens for, if that has changed.
+    pub interests: Option<Vec<Interest>>,
+    /// The event that this step decided about.
+    pub heard: Option<i64>,
+    /// When the workflow starts again because this run has ended.
+    pub next_start: Option<Timestamp>,
 }
 
 /// The run's row after the step.
@@ -68,6 +78,7 @@ pub(super) struct Summary {
     pub output: Option<Arc<Value>>,
     pub error: Option<Value>,
     pub has_ended: bool,
+    pub suspended: Option<Timestamp>,
 }
 
 /// What became of a step.
@@ -93,6 +104,7 @@ impl Summary {
             output: None,
             error: None,
             has_ended: false,
+            suspended: state.suspended(),
         };
         match state.phase() {
             Phase::Ended { ending, output, error } => {
@@ -106,14 +118,28 @@ impl Summary {
                 summary.has_ended = true;
                 debug_assert!(*ending != Ending::Faulted || summary.error.is_some());
             }
-            _ if !more && state.asked().all(|(_, call)| call.function == "approve") => {
+            _ if !more && state.asked().all(|(_, call)| matches!(call.function.as_str(), "approve" | RUN_WORKFLOW)) => {
                 summary.status = "waiting";
-                summary.note = summary.wake_at.map(|at| format!("until {at}"));
+                summary.note = waits_for(state);
             }
             _ => {}
         }
         summary
     }
+}
+
+/// What a run waits for, in one sentence.
+fn waits_for(state: &State) -> Option<String> {
+    if state.suspended().is_some() {
+        return Some("rests until somebody resumes it".to_owned());
+    }
+    let mut kinds: Vec<String> =
+        state.interests().into_iter().map(|interest| interest.kind.unwrap_or_else(|| "any type".to_owned())).collect();
+    kinds.dedup();
+    if !kinds.is_empty() {
+        return Some(format!("listens for events of {}", kinds.join(", ")));
+    }
+    state.wake_at().map(|at| format!("until {at}"))
 }
 
 /// Writes down that a run is to begin. `false`: it was there already.
@@ -153,7 +179,11 @@ pub(super) fn insert_workflow(connection: &Connection, workflow: &Workflow) -> r
 /// Writes a step: records, ledger, outbox and the run's row, or nothing at all.
 pub(super) fn write(tx: &mut Transaction<'_>, commit: &Commit) -> Result<Written, Error> {
     let run = commit.run.to_string();
+    if let Some(seq) = commit.heard {
+        listen::delivered(tx.connection(), commit.run, seq)?;
+    }
     for ask in &commit.withdrawn {
+        child::withdraw(tx.connection(), commit.run, *ask, commit.now)?;
         if let Some(output) = approval::answer_of(tx.connection(), commit.run, *ask)? {
             return Ok(Written::Overtaken { ask: *ask, output });
         }
@@ -172,6 +202,12 @@ pub(super) fn write(tx: &mut Transaction<'_>, commit: &Commit) -> Result<Written
             .prepare_cached("INSERT INTO outbox (run, ask, key, function, asked_at) VALUES (?1, ?2, ?3, ?4, ?5)")?
             .execute(params![run, ask.0, call.key.0, call.function, call.asked_at.as_micros()])?;
     }
+    if let Some(interests) = &commit.interests {
+        listen::set_interests(connection, commit.run, interests)?;
+    }
+    if let Some(at) = commit.next_start {
+        schedule::ended(connection, &commit.workflow, at)?;
+    }
     for (event, label) in &commit.emitted {
         connection
             .prepare_cached("INSERT INTO emitted (event, label) VALUES (?1, ?2)")?
@@ -181,7 +217,7 @@ pub(super) fn write(tx: &mut Transaction<'_>, commit: &Commit) -> Result<Written
     connection
         .prepare_cached(
             "UPDATE run SET status = ?2, changed_at = ?3, ended_at = ?4, wake_at = ?5, steps = ?6, label = ?7, task = ?8, \
-             note = ?9, output = ?10, error = ?11 WHERE id = ?1",
+             note = ?9, output = ?10, error = ?11, suspended_at = ?12 WHERE id = ?1",
         )?
         .execute(params![
             run,
@@ -195,6 +231,7 @@ pub(super) fn write(tx: &mut Transaction<'_>, commit: &Commit) -> Result<Written
             summary.note,
             summary.output.as_deref().map(Value::to_string),
             summary.error.as_ref().map(Value::to_string),
+            summary.suspended.map(Timestamp::as_micros),
         ])?;
     let mut entries = commit.entries.clone();
     for ask in &commit.withdrawn {
@@ -210,18 +247,23 @@ pub(super) fn write(tx: &mut Transaction<'_>, commit: &Commit) -> Result<Written
 pub(super) fn load(connection: &Connection, catalog: &Catalog, run: RunId) -> rusqlite::Result<Option<Loaded>> {
     let row = connection
         .prepare_cached(
-            "SELECT workflow, version, definition, bundle, trigger, input, label, status, steps FROM run WHERE id = ?1",
+            "SELECT workflow, version, definition, bundle, trigger, input, label, status, steps, parent, parent_ask \
+             FROM run WHERE id = ?1",
         )?
         .query_row([run.to_string()], |row| {
             Ok((
                 (row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?),
                 (row.get::<_, String>(3)?, row.get::<_, String>(4)?, row.get::<_, String>(5)?),
                 (row.get::<_, String>(6)?, row.get::<_, String>(7)?, row.get::<_, i64>(8)?),
+                (row.get::<_, Option<String>>(9)?, row.get::<_, Option<u32>>(10)?),
             ))
         })
         .optional()?;
-    let Some(((workflow, version, definition), (bundle, trigger, input), (label, status, steps))) = row else {
-        return Ok(None);
+    let Some((names, (bundle, trigger, input), (label, status, steps), parent)) = row else { return Ok(None) };
+    let (workflow, version, definition) = names;
+    let parent = match parent {
+        (Some(run), Some(ask)) => Some((run.parse().map_err(|error| unreadable(&error))?, Ask(ask))),
+        _ => None,
     };
     let bundle = bundle.parse().map_err(|error| unreadable(&error))?;
     let pinned = pinned(connection, catalog, &definition)?;
@@ -237,10 +279,10 @@ pub(super) fn load(connection: &Connection, catalog: &Catalog, run: RunId) -> ru
         _ => None,
     };
     let origin = Arc::new(facts::Origin { workflow, version, bundle, trigger });
-    Ok(Some(Loaded { state, origin, steps, beginning }))
+    Ok(Some(Loaded { state, origin, steps, beginning, parent }))
 }
 
-fn pinned(connection: &Connection, catalog: &Catalog, digest: &str) -> rusqlite::Result<Arc<Workflow>> {
+pub(super) fn pinned(connection: &Connection, catalog: &Catalog, digest: &str) -> rusqlite::Result<Arc<Workflow>> {
     let parsed = digest.parse().map_err(|error| unreadable(&error))?;
     if let Some(workflow) = catalog.version(parsed) {
         return Ok(workflow);
@@ -296,7 +338,9 @@ pub(super) fn give_up(tx: &mut Transaction<'_>, run: RunId, why: &str, now: Time
         "UPDATE run SET status = 'faulted', error = ?2, wake_at = NULL, changed_at = ?3, ended_at = ?3 WHERE id = ?1",
         params![id, error.to_string(), now.as_micros()],
     )?;
-    connection.execute("DELETE FROM outbox WHERE run = ?1", [id])?;
+    connection.execute("DELETE FROM outbox WHERE run = ?1", [&id])?;
+    connection.execute("DELETE FROM listening WHERE run = ?1", [&id])?;
+    connection.execute("DELETE FROM delivery WHERE run = ?1", [&id])?;
     let fact = Fact::RunEnded { status: "faulted".to_owned(), output: Content::digested(why) };
     tx.append(&Entry { at: now, run: Some(run), task: None, fact })?;
     Ok(())

@@ -1,14 +1,20 @@
 //! Workflows at work: runs are started, driven one step at a time, and what they ask for is performed.
 //!
 //! `runner` commits each step before anything else happens; `perform` asks policy and calls the rooms; `timers` and
-//! `schedule` say when; `approval` keeps what waits for a person; `journal` is where all of it is written. Decisions
-//! are `edge_core::engine`'s alone.
+//! `schedule` say when; `events` and `listen` bring events to those who wait for them, `lifecycle` makes those that tell
+//! of runs; `child` runs workflows for workflows; `approval` keeps what waits for a person; `control` is what people want
+//! of a run; `journal` is where all of it is written. Decisions are `edge_core::engine`'s alone.
 
 mod approval;
 mod catalog;
+mod child;
+mod control;
 mod drive;
+mod events;
 mod facts;
 mod journal;
+mod lifecycle;
+mod listen;
 mod perform;
 mod pump;
 mod runner;
@@ -16,6 +22,7 @@ mod schedule;
 mod timers;
 
 pub use approval::{Answer, ApprovalError, Authority};
+pub use control::ControlError;
 pub use perform::{Outcome, Perform, Proposal, Rooms};
 pub use runner::{Error, Runner};
 

@@ -33,12 +33,15 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 impl Inner {
     /// Sets the timers of all open runs, and says which are to be taken up.
-    pub(super) async fn resume(&self) -> Result<VecDeque<RunId>, store::Error> {
-        let Resumed { timers, runs } = self.store.read("find the open runs", open_runs).await?;
+    pub(super) async fn resume(self: &Arc<Self>) -> Result<VecDeque<RunId>, store::Error> {
+        let Resumed { timers, runs, unwanted } = self.store.read("find the open runs", open_runs).await?;
         for (due, at) in timers {
             self.timers.set(due, Some(at));
         }
         self.timers.set(Due::Sweep, Some(clock::now().plus(SWEEP_NEXT)));
+        for run in unwanted {
+            self.send(run, Message::Command(Command::Cancel));
+        }
         Ok(runs)
     }
 
@@ -125,15 +128,21 @@ impl Inner {
 struct Resumed {
     timers: Vec<(Due, Timestamp)>,
     runs: VecDeque<RunId>,
+    /// Those that are to be cancelled.
+    unwanted: Vec<RunId>,
 }
 
 fn open_runs(connection: &Connection) -> rusqlite::Result<Resumed> {
     let mut timers = Vec::new();
     let mut runs = VecDeque::new();
+    let mut unwanted = Vec::new();
     let mut statement = connection.prepare(
         "SELECT id, wake_at, status = 'running' OR EXISTS (SELECT 1 FROM outbox LEFT JOIN approval \
          ON approval.run = outbox.run AND approval.ask = outbox.ask WHERE outbox.run = run.id \
-         AND outbox.ask_again_at IS NULL AND (outbox.function <> 'approve' OR approval.status IS NOT 'pending')) \
+         AND outbox.ask_again_at IS NULL AND (outbox.function <> 'approve' OR approval.status IS NOT 'pending') \
+         AND NOT (outbox.function = 'workflow' AND EXISTS (SELECT 1 FROM run AS child WHERE child.parent = run.id \
+         AND child.parent_ask = outbox.ask AND child.ended_at IS NULL))) \
+         OR EXISTS (SELECT 1 FROM delivery WHERE delivery.run = run.id), wanted \
          FROM run WHERE status IN ('running', 'waiting') ORDER BY id",
     )?;
     let mut rows = statement.query([])?;
@@ -145,6 +154,9 @@ fn open_runs(connection: &Connection) -> rusqlite::Result<Resumed> {
         if row.get(2)? {
             runs.push_back(run);
         }
+        if row.get::<_, Option<String>>(3)?.is_some() {
+            unwanted.push(run);
+        }
     }
     let mut statement =
         connection.prepare("SELECT run, ask, ask_again_at FROM outbox WHERE ask_again_at IS NOT NULL")?;
@@ -153,7 +165,7 @@ fn open_runs(connection: &Connection) -> rusqlite::Result<Resumed> {
         let due = Due::Parked(run_id(row.get_ref(0)?.as_str()?)?, Ask(row.get(1)?));
         timers.push((due, Timestamp::from_micros(row.get(2)?)));
     }
-    Ok(Resumed { timers, runs })
+    Ok(Resumed { timers, runs, unwanted })
 }
 
 fn pending_runs(connection: &Connection) -> rusqlite::Result<Vec<RunId>> {

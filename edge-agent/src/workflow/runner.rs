@@ -10,18 +10,15 @@ use std::{
     time::Duration,
 };
 
-use edge_core::{
-    engine::{
-        Command,
-        effect::{Ask, Failure},
-        support,
-    },
-    trigger,
+use edge_core::engine::{
+    Command,
+    effect::{Ask, Failure},
+    support,
 };
 use serde_json::Value;
 use shared::{
     digest::{Digest, canonical_json},
-    event::{Event, FINDING_TYPE},
+    event::Event,
     id::RunId,
     label::Label,
     ledger::entry::{Entry, Fact},
@@ -36,6 +33,7 @@ use super::{
     approval::{self, Answer, ApprovalError, Decided},
     catalog::{Catalog, Current},
     journal::{self, Loaded, NewRun},
+    listen::Correlations,
     perform::{Outcome, Perform},
     timers::{Due, Timers},
 };
@@ -75,6 +73,9 @@ pub(super) struct Inner {
     pub store: Store,
     pub performer: Arc<dyn Perform>,
     pub catalog: Catalog,
+    pub correlations: Correlations,
+    /// Held while events are gathered: what a workflow has of them is read, decided about and written again.
+    pub gathering: tokio::sync::Mutex<()>,
     pub timers: Timers,
     slots: Mutex<HashMap<RunId, Slot>>,
     /// There may be runs to begin or to take up again.
@@ -105,6 +106,8 @@ pub(super) enum Message {
     },
     /// Perform again what is asked and not answered: all of it, or one.
     AskAgain(Option<Ask>),
+    /// Events wait for it.
+    Hear,
 }
 
 impl Runner {
@@ -117,6 +120,8 @@ impl Runner {
             store,
             performer,
             catalog: Catalog::default(),
+            correlations: Correlations::default(),
+            gathering: tokio::sync::Mutex::default(),
             timers: Timers::default(),
             slots: Mutex::default(),
             pump: Notify::new(),
@@ -197,11 +202,6 @@ impl Runner {
         self.inner.store.write("start a run", write).await?;
         self.inner.pump.notify_one();
         Ok(id)
-    }
-
-    /// Asks a run to stop. What it asked for ends by itself; nothing more follows.
-    pub fn cancel(&self, run: RunId) {
-        self.inner.send(run, Message::Command(Command::Cancel));
     }
 
     /// Decides a question. Durable when it returns, with what the ledger says of it.
@@ -306,63 +306,7 @@ impl Inner {
         None
     }
 
-    /// Takes events and, in the same transaction, removes those of `emitted` that they were.
-    pub async fn take_events(
-        self: &Arc<Self>,
-        events: Vec<(Event, Label)>,
-        emitted: Vec<i64>,
-    ) -> Result<(), crate::store::Error> {
-        let (inner, now) = (Arc::clone(self), clock::now());
-        // Filters are expressions: off the threads that keep everything else going.
-        let prepared = tokio::task::spawn_blocking(move || inner.prepare(events, now)).await;
-        let Prepared { runs, findings } = prepared.expect("matching an event does not panic");
-        if runs.is_empty() && findings.is_empty() && emitted.is_empty() {
-            return Ok(());
-        }
-        let write = move |tx: &mut crate::store::Transaction<'_>| {
-            for (event, entry) in &findings {
-                if journal::insert_finding(tx.connection(), event, now)? {
-                    tx.append(entry)?;
-                }
-            }
-            for run in &runs {
-                journal::insert(tx.connection(), run)?;
-            }
-            for seq in &emitted {
-                tx.connection().prepare_cached("DELETE FROM emitted WHERE seq = ?1")?.execute([seq])?;
-            }
-            Ok(())
-        };
-        self.store.write("take events", write).await?;
-        self.pump.notify_one();
-        Ok(())
-    }
-
-    fn prepare(&self, events: Vec<(Event, Label)>, now: Timestamp) -> Prepared {
-        let current = self.catalog.current();
-        let (mut runs, mut findings) = (Vec::new(), Vec::new());
-        for (event, label) in events {
-            for (name, workflow) in current.started_by(&event) {
-                runs.push(NewRun {
-                    id: trigger::run_of_event(name, &event),
-                    workflow: Arc::clone(workflow),
-                    bundle: current.bundle,
-                    trigger: format!("event {} {}", event.source, event.id),
-                    subject: event.subject.clone(),
-                    input: trigger::input(workflow, &event),
-                    label: label.clone(),
-                    at: now,
-                });
-            }
-            if event.kind == FINDING_TYPE {
-                let entry = self.finding(&event, &label, now);
-                findings.push((event, entry));
-            }
-        }
-        Prepared { runs, findings }
-    }
-
-    fn finding(&self, event: &Event, label: &Label, now: Timestamp) -> Entry {
+    pub fn finding(&self, event: &Event, label: &Label, now: Timestamp) -> Entry {
         let data = event.data.as_ref().unwrap_or(&Value::Null);
         let detector = data.get("detector").and_then(Value::as_str).unwrap_or_default().to_owned();
         let content = self.performer.keep("node/feeds", label).content(&canonical_json(data));
@@ -375,9 +319,4 @@ impl Inner {
     pub fn under_way(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
     }
-}
-
-struct Prepared {
-    runs: Vec<NewRun>,
-    findings: Vec<(Event, Entry)>,
 }

@@ -7,7 +7,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use edge_core::trigger;
 use rusqlite::{OptionalExtension as _, params};
 use serde_json::json;
-use shared::{label::Label, time::Timestamp, workflow::schedule::Cron};
+use shared::{
+    label::Label,
+    time::Timestamp,
+    workflow::{Workflow, schedule::Cron},
+};
 
 use super::{
     catalog::Current,
@@ -24,12 +28,40 @@ const EVERY_MIN: Duration = Duration::from_secs(1);
 pub(super) enum Rule {
     Cron(Cron),
     Every(Duration),
+    /// After the end of each run.
+    After(Duration),
+}
+
+/// A start that waits for the end of a run.
+const NOT_YET: Timestamp = Timestamp::from_micros(i64::MAX);
+
+/// When the workflow starts again if a run of it ends now.
+pub(super) fn again_at(workflow: &Workflow, now: Timestamp) -> Option<Timestamp> {
+    let span = workflow.definition().schedule.as_ref()?.after.as_ref()?.span()?;
+    Some(now.plus(span.max(EVERY_MIN)))
+}
+
+/// Sets the next start of a workflow whose run has ended.
+pub(super) fn ended(connection: &rusqlite::Connection, workflow: &str, at: Timestamp) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE schedule SET next_at = ?2 WHERE workflow = ?1 AND rule LIKE 'after %'")?
+        .execute(params![workflow, at.as_micros()])?;
+    Ok(())
 }
 
 impl Rule {
+    /// The first start of all.
+    fn first(&self, now: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::After(span) => Some(now.plus(*span)),
+            rule => rule.next(now, now),
+        }
+    }
+
     /// The first start after both `last` and `now`.
     fn next(&self, last: Timestamp, now: Timestamp) -> Option<Timestamp> {
         match self {
+            Self::After(_) => Some(NOT_YET),
             Self::Cron(cron) => cron.next_after(last.max(now)),
             Self::Every(interval) => {
                 let interval = (*interval).max(EVERY_MIN);
@@ -43,7 +75,7 @@ impl Rule {
 
 /// The rules of the workflows that have one, each with its text.
 pub(super) fn rules(current: &Current) -> BTreeMap<String, (String, Rule)> {
-    let rule = |(name, workflow): (&String, &Arc<shared::workflow::Workflow>)| {
+    let rule = |(name, workflow): (&String, &Arc<Workflow>)| {
         let schedule = workflow.definition().schedule.as_ref()?;
         let cron =
             schedule.cron.as_ref().and_then(|text| Some((format!("cron {text}"), Rule::Cron(Cron::parse(text).ok()?))));
@@ -51,7 +83,11 @@ pub(super) fn rules(current: &Current) -> BTreeMap<String, (String, Rule)> {
             let span = every.span()?;
             Some((format!("every {} us", span.as_micros()), Rule::Every(span)))
         });
-        Some((name.clone(), cron.or(every)?))
+        let after = schedule.after.as_ref().and_then(|after| {
+            let span = after.span()?;
+            Some((format!("after {} us", span.as_micros()), Rule::After(span)))
+        });
+        Some((name.clone(), cron.or(every).or(after)?))
     };
     current.workflows.iter().filter_map(rule).collect()
 }
@@ -73,7 +109,7 @@ impl Inner {
             for (workflow, (text, rule)) in &rules {
                 let kept =
                     stored.get(workflow).filter(|(old, _)| old == text).map(|(_, at)| Timestamp::from_micros(*at));
-                let Some(at) = kept.or_else(|| rule.next(now, now)) else { continue };
+                let Some(at) = kept.or_else(|| rule.first(now)) else { continue };
                 connection
                     .execute("INSERT INTO schedule VALUES (?1, ?2, ?3)", params![workflow, text, at.as_micros()])?;
                 next.push((workflow.clone(), at));

@@ -26,6 +26,9 @@ use crate::{
 };
 
 mod approvals;
+mod children;
+mod control;
+mod listens;
 mod restarts;
 mod rooms;
 mod starts;
@@ -139,6 +142,22 @@ impl Node {
 
     async fn start(&self, input: Value) -> RunId {
         self.runner.start("test/w0", input, Label::default()).await.unwrap()
+    }
+
+    async fn deliver(&self, id: &str, kind: &str, data: Value) {
+        let event = Event::new(id, "https://here", kind, data);
+        self.runner.deliver(vec![(event, Label::default())]).await.unwrap();
+    }
+
+    async fn count(&self, sql: &'static str) -> i64 {
+        self.until(move |c| c.query_row(sql, [], |row| row.get::<_, i64>(0)).ok()).await
+    }
+
+    /// The one run of this workflow with this status.
+    async fn until_one(&self, workflow: &'static str, status: &'static str) -> RunId {
+        let filter =
+            move || runs::Filter { workflow: Some(workflow.to_owned()), status: Some(status.to_owned()), limit: 0 };
+        self.until(move |c| runs::list(c, &filter()).unwrap().pop()).await.run
     }
 
     /// Waits until the store says so.

@@ -34,20 +34,21 @@ pub struct Workflow {
     text: Arc<str>,
     digest: Digest,
     expressions: Expressions,
+    schemas: check::Schemas,
 }
 
 impl Workflow {
     /// Reads a workflow; `file` is what problems call it.
     pub fn parse(file: &str, yaml: &str) -> Result<Self, Problems> {
         let definition = read_definition(file, yaml)?;
-        let expressions = check::check(&definition).map_err(|mistakes| {
+        let (expressions, schemas) = check::check(&definition).map_err(|mistakes| {
             let problem =
                 |mistake: check::Mistake| problem_at(file, yaml, &mistake.path, mistake.side, mistake.message);
             let mut problems: Vec<Problem> = mistakes.into_iter().take(PROBLEMS_MAX).map(problem).collect();
             problems.sort_by_key(|problem| (problem.line, problem.column));
             Problems(problems)
         })?;
-        Ok(Self { definition, text: yaml.into(), digest: Digest::of(yaml.as_bytes()), expressions })
+        Ok(Self { definition, text: yaml.into(), digest: Digest::of(yaml.as_bytes()), expressions, schemas })
     }
 
     #[must_use]
@@ -59,6 +60,12 @@ impl Workflow {
     #[must_use]
     pub const fn expressions(&self) -> &Expressions {
         &self.expressions
+    }
+
+    /// The schema that stands at this JSON pointer (`/do/0/a/input/schema`), compiled.
+    #[must_use]
+    pub fn schema(&self, pointer: &str) -> Option<&catalog::Schema> {
+        self.schemas.get(pointer)
     }
 
     /// The text that `parse` was given; reading it again gives the same workflow.

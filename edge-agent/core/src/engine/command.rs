@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use shared::label::Label;
+use shared::{event::Event, label::Label};
 
 use super::effect::{Ask, Error};
 
@@ -18,8 +18,14 @@ pub enum Command {
     Fail { ask: Ask, error: Error },
     /// It is later than it was: end what has waited long enough, interrupt what takes too long. Idempotent.
     Wake,
+    /// An event that the run may listen for. Nothing is remembered of one that it does not. Idempotent.
+    Hear { event: Arc<Event>, label: Label },
     /// Go on after a step that said `more`. Idempotent.
     Continue,
+    /// Somebody wants the run to rest: what it asked for comes to its end, and nothing follows. Idempotent.
+    Suspend,
+    /// The run goes on where it rested. Idempotent.
+    Resume,
     /// Somebody wants the run to stop.
     Cancel,
 }

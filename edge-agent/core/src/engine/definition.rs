@@ -41,11 +41,19 @@ fn walk<'a>(definition: &'a Definition, pointer: &str) -> Option<&'a [Item<Task>
     let mut steps = pointer.strip_prefix('/')?.split('/');
     let mut tasks: &[Item<Task>] = match steps.next()? {
         "do" => &definition.tasks,
-        "use" => {
-            (steps.next()? == "functions").then_some(())?;
-            let function = definition.function(&unescape(steps.next()?))?;
-            inner(function, &mut steps)?
-        }
+        "use" => match steps.next()? {
+            "functions" => inner(definition.function(&unescape(steps.next()?))?, &mut steps)?,
+            "extensions" => {
+                let extension = &definition.extensions().nth(steps.next()?.parse().ok()?)?.value;
+                steps.next()?;
+                match steps.next()? {
+                    "before" => extension.before.as_deref()?,
+                    "after" => extension.after.as_deref()?,
+                    _ => return None,
+                }
+            }
+            _ => return None,
+        },
         _ => return None,
     };
     while let Some(index) = steps.next() {
@@ -61,6 +69,10 @@ fn inner<'a>(task: &'a Task, steps: &mut std::str::Split<'_, char>) -> Option<&'
     match (&task.kind, steps.next()?) {
         (Kind::Do(tasks), "do") => Some(tasks),
         (Kind::For(each), "do") => Some(&each.tasks),
+        (Kind::Listen(listen), "foreach") => {
+            (steps.next()? == "do").then_some(())?;
+            listen.foreach.as_ref()?.tasks.as_deref()
+        }
         (Kind::Try(attempt), "try") => Some(&attempt.tasks),
         (Kind::Try(attempt), "catch") => {
             (steps.next()? == "do").then_some(())?;

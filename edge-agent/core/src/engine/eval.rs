@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use shared::{
     time::Timestamp,
     workflow::{
-        definition::{Definition, Duration, Schema, SchemaSource},
+        definition::{Definition, Duration, Schema},
         expression::{EvaluateError, Expressions},
     },
 };
@@ -15,8 +15,9 @@ use shared::{
 use super::{
     definition,
     effect::{Error, kind},
+    extension,
     record::FrameId,
-    state::{Body, State},
+    state::{Body, Progress, State},
 };
 
 /// Where an expression stands, and so what its variables are.
@@ -112,7 +113,7 @@ impl<'a> Scope<'a> {
             "context" => Some(Value::clone(&self.state.context)),
             "input" if self.has_input => self.frame.map(|frame| Value::clone(&self.state.task(frame).input)),
             "output" => self.output.cloned(),
-            "task" => self.frame.map(|frame| self.task(frame)),
+            "task" => self.frame.map(|frame| self.task(self.extended(frame))),
             "workflow" => Some(self.workflow_descriptor()),
             "runtime" => Some(json!({
                 "name": "Skerry",
@@ -145,6 +146,12 @@ impl<'a> Scope<'a> {
         None
     }
 
+    /// The task itself, or the one that it extends.
+    fn extended(&self, id: FrameId) -> FrameId {
+        let root = self.state.ancestors(id).find(|(_, frame)| extension::is_root(&frame.definition));
+        root.and_then(|(_, frame)| frame.parent).unwrap_or(id)
+    }
+
     fn task(&self, id: FrameId) -> Value {
         let frame = &self.state.frames[&id];
         let task = self.state.task(id);
@@ -156,7 +163,11 @@ impl<'a> Scope<'a> {
             "input": *task.raw_input,
             "startedAt": instant(task.started_at),
         });
-        if let Some(output) = self.raw_output {
+        let extended = match &task.progress {
+            Progress::Extending(extending) => extending.output.as_deref(),
+            _ => None,
+        };
+        if let Some(output) = self.raw_output.or(extended) {
             descriptor["output"] = output.clone();
         }
         descriptor
@@ -185,21 +196,17 @@ fn failed(error: EvaluateError) -> Error {
     Error::new(kind::EXPRESSION, error.to_string())
 }
 
+/// Whether a value has the shape that the schema at `pointer` asks for; `what` names the value.
+///
 /// # Errors
-/// When the value does not have the shape that the schema asks for; `what` names the value.
-pub(super) fn validate(_state: &State, schema: &Schema, what: &str, value: &Value) -> Result<(), Error> {
-    let SchemaSource::Document(document) = &schema.source else {
-        return Err(Error::new(
-            kind::CONFIGURATION,
-            "a schema from elsewhere is not supported: write it in place (`document`)",
-        ));
+/// When it has not, or the schema lies where it could not be read.
+pub(super) fn validate(state: &State, _schema: &Schema, pointer: &str, what: &str, value: &Value) -> Result<(), Error> {
+    let Some(validator) = state.workflow.schema(&format!("{pointer}/schema")) else {
+        let detail =
+            format!("the schema at {pointer}/schema is not at hand: expected it in the workflow or in its bundle");
+        return Err(Error::new(kind::CONFIGURATION, detail));
     };
-    let wrong =
-        |error: &dyn std::fmt::Display| Error::new(kind::CONFIGURATION, format!("the schema is not valid: {error}"));
-    let validator = jsonschema::validator_for(document).map_err(|error| wrong(&error))?;
-    let mismatch = |error: jsonschema::ValidationError<'_>| {
-        let at = error.instance_path().to_string();
-        Error::new(kind::VALIDATION, format!("{what} does not fit its schema at {at:?}: {error}"))
-    };
-    validator.validate(value).map_err(mismatch)
+    let Some(mismatch) = validator.mismatches(value).into_iter().next() else { return Ok(()) };
+    let at = &mismatch.pointer;
+    Err(Error::new(kind::VALIDATION, format!("{what} does not fit its schema at {at:?}: {}", mismatch.message)))
 }

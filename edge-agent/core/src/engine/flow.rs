@@ -29,7 +29,8 @@ pub(super) fn workflow_input(
     limit::check("the input of the workflow", raw).map_err(|error| at("/input", error))?;
     let scope = Scope::workflow(state, raw, now);
     let input = state.workflow.definition().input.as_ref();
-    let validated = input.and_then(|i| i.schema.as_ref()).map_or(Ok(()), |s| validate(state, s, "the input", raw));
+    let validated =
+        input.and_then(|i| i.schema.as_ref()).map_or(Ok(()), |s| validate(state, s, "/input", "the input", raw));
     validated.map_err(|error| at("/input/schema", error))?;
     let data = match input.and_then(|i| i.from.as_ref()) {
         Some(from) => Arc::new(scope.transform(from, raw).map_err(|error| at("/input/from", error))?),
@@ -52,7 +53,7 @@ pub(super) fn workflow_output(state: &State, raw: &Arc<Value>) -> Result<Arc<Val
     };
     limit::check("the output of the workflow", &made).map_err(|error| at("/output/as", error))?;
     if let Some(schema) = &output.schema {
-        validate(state, schema, "the output", &made).map_err(|error| at("/output/schema", error))?;
+        validate(state, schema, "/output", "the output", &made).map_err(|error| at("/output/schema", error))?;
     }
     Ok(made)
 }
@@ -73,7 +74,8 @@ pub(super) fn prepare(turn: &mut Turn, frame: FrameId) -> Result<bool, Error> {
         return Ok(false);
     }
     if let Some(schema) = common.input.as_ref().and_then(|input| input.schema.as_ref()) {
-        validate(&turn.state, schema, "the input", raw)?;
+        let pointer = format!("{}/input", turn.state.frames[&frame].definition);
+        validate(&turn.state, schema, &pointer, "the input", raw)?;
     }
     let from = common.input.as_ref().and_then(|input| input.from.as_ref());
     let input = from.map(|from| scope.transform(from, raw)).transpose()?;
@@ -99,7 +101,8 @@ pub(super) fn complete(turn: &mut Turn, frame: FrameId, raw: &Arc<Value>, then: 
     };
     limit::check("the transformed output", &output)?;
     if let Some(schema) = common.output.as_ref().and_then(|output| output.schema.as_ref()) {
-        validate(&turn.state, schema, "the output", &output)?;
+        let pointer = format!("{}/output", turn.state.frames[&frame].definition);
+        validate(&turn.state, schema, &pointer, "the output", &output)?;
     }
     let scope = scope.with_output(&output);
     let export = common.export.as_ref();
@@ -107,7 +110,8 @@ pub(super) fn complete(turn: &mut Turn, frame: FrameId, raw: &Arc<Value>, then: 
     if let Some(context) = &context {
         limit::check("the exported context", context)?;
         if let Some(schema) = export.and_then(|export| export.schema.as_ref()) {
-            validate(&turn.state, schema, "the exported context", context)?;
+            let pointer = format!("{}/export", turn.state.frames[&frame].definition);
+            validate(&turn.state, schema, &pointer, "the exported context", context)?;
         }
     }
     let then = then.or_else(|| common.then.clone()).unwrap_or(Then::Continue);

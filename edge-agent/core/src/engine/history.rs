@@ -91,12 +91,15 @@ impl History {
                     view.status = TaskStatus::Waiting;
                 }
             }
-            Record::WaitBegan { frame, .. } | Record::TryFailed { frame, retry_at: Some(_), .. } => {
+            Record::WaitBegan { frame, .. }
+            | Record::ListenBegan { frame, .. }
+            | Record::ItemEnded { frame, .. }
+            | Record::TryFailed { frame, retry_at: Some(_), .. } => {
                 if let Some(view) = self.view(*frame) {
                     view.status = TaskStatus::Waiting;
                 }
             }
-            Record::TryBegan { frame, .. } => {
+            Record::TryBegan { frame, .. } | Record::ItemBegan { frame, .. } => {
                 if let Some(view) = self.view(*frame) {
                     view.status = TaskStatus::Running;
                 }

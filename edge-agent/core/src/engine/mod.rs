@@ -7,10 +7,13 @@ pub mod command;
 mod definition;
 pub mod effect;
 mod eval;
+mod extension;
 mod flow;
+mod fold;
 pub mod history;
 pub mod limit;
 pub mod record;
+pub mod retry;
 pub mod state;
 pub mod support;
 mod task;
@@ -25,7 +28,7 @@ pub use command::{Command, Rejection};
 pub use effect::Effect;
 pub use record::{Ending, Record};
 pub use state::{Phase, State};
-pub use task::run::WORKFLOW as RUN_WORKFLOW;
+pub use task::{listen::Interest, run::WORKFLOW as RUN_WORKFLOW};
 
 /// What a decision gives: what to remember, then what to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +50,9 @@ pub fn decide(state: &State, command: Command, now: Timestamp) -> Result<Step, R
         (Phase::Ended { .. }, _) => return Err(Rejection::Ended),
     }
     let mut turn = turn::Turn::new(state.clone(), now);
+    if state.suspended.is_some() {
+        return at_rest(turn, state, command);
+    }
     match command {
         Command::Start { .. } if *state.phase() == Phase::Running => return Err(Rejection::AlreadyStarted),
         Command::Start { input, label } => turn.begin(harmless(input), label),
@@ -63,10 +69,47 @@ pub fn decide(state: &State, command: Command, now: Timestamp) -> Result<Step, R
             turn.fail(task, error.harmless());
         }
         Command::Wake => turn.wake(),
+        Command::Hear { event, label } => task::listen::take(&mut turn, &event, &label),
         Command::Continue => turn.go_on(),
+        Command::Suspend => {
+            turn.record(Record::Suspended { at: now });
+            return Ok(turn.step(state));
+        }
+        Command::Resume => {}
         Command::Cancel => turn.end_run(Ending::Cancelled, None, None),
     }
     turn.run();
+    Ok(turn.step(state))
+}
+
+/// Decides for a run that rests: outcomes are kept, and nothing else happens until it goes on or is cancelled.
+fn at_rest(mut turn: turn::Turn, state: &State, command: Command) -> Result<Step, Rejection> {
+    let mut held = |ask, label, outcome: Result<Value, effect::Error>| {
+        let frame = turn.answered(ask, label).ok_or(Rejection::NotAsked(ask))?;
+        let outcome = outcome.map(secret::neutralised).and_then(|output| {
+            limit::check("the output of the call", &output)?;
+            Ok(output)
+        });
+        let (output, error) = match outcome {
+            Ok(output) => (Some(Arc::new(output)), None),
+            Err(error) => (None, Some(error.harmless())),
+        };
+        turn.record(Record::Held { frame, output, error });
+        Ok(())
+    };
+    match command {
+        Command::Start { .. } => return Err(Rejection::AlreadyStarted),
+        Command::Complete { ask, output, label } => held(ask, label, Ok(output))?,
+        Command::Fail { ask, error } => held(ask, Label::default(), Err(error))?,
+        Command::Resume => {
+            turn.record(Record::Resumed { at: turn.now });
+            turn.take_up();
+            turn.wake();
+            turn.run();
+        }
+        Command::Cancel => turn.end_run(Ending::Cancelled, None, None),
+        Command::Wake | Command::Continue | Command::Hear { .. } | Command::Suspend => {}
+    }
     Ok(turn.step(state))
 }
 

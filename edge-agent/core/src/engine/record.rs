@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shared::{label::Label, time::Timestamp};
+use shared::{digest::Digest, id::RunId, label::Label, time::Timestamp, workflow::definition::Then};
 
 use super::effect::{Ask, Call, Error};
+use crate::hear::filter::Correlated;
 
 /// Names a frame within its run; counted up from 0, never used again.
 pub type FrameId = u32;
@@ -80,6 +81,68 @@ pub enum Record {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_at: Option<Timestamp>,
     },
+    /// The task listens for events. `expected`: for each filter (those of `until` after the others) the values that its
+    /// correlations must have.
+    ListenBegan {
+        frame: FrameId,
+        at: Timestamp,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        expected: Vec<Correlated>,
+    },
+    /// An event came that the task listens for; each comes to a run at most once. `item`: what the task reads of it,
+    /// `None` when it only ends the listening. `fixes`: the values that those after it must have. `closes`: no more
+    /// events are wanted.
+    EventTaken {
+        frame: FrameId,
+        at: Timestamp,
+        event: Digest,
+        label: Label,
+        filter: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        item: Option<Arc<Value>>,
+        #[serde(default, skip_serializing_if = "Correlated::is_empty")]
+        fixes: Correlated,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        closes: bool,
+    },
+    /// The condition holds that ends the listening.
+    ListenClosed { frame: FrameId },
+    /// The task turned to the event with this index.
+    ItemBegan { frame: FrameId, index: u32 },
+    /// The task is done with an event, and this is what it makes of it.
+    ItemEnded {
+        frame: FrameId,
+        output: Arc<Value>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        context: Option<Arc<Value>>,
+    },
+    /// Tasks before or after the task begin: those of the extension with this number. `output` and `then`: what the task
+    /// itself came to, while the tasks after it are performed.
+    ExtensionBegan {
+        frame: FrameId,
+        extension: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<Arc<Value>>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        then: Option<Then>,
+    },
+    /// Nothing stands before the task any more.
+    ExtensionsPassed { frame: FrameId },
+    /// Somebody wants the run to rest: what is under way comes to its end, and nothing follows.
+    Suspended { at: Timestamp },
+    /// The run goes on. Deadlines have moved by as long as it rested.
+    Resumed { at: Timestamp },
+    /// The outcome of an effect came while the run rested.
+    Held {
+        frame: FrameId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<Arc<Value>>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<Error>,
+    },
+    /// The run is another one's, up to the task at `from`, and goes on from there. Deadlines have moved by `pause_us`
+    /// microseconds.
+    Retried { at: Timestamp, of: RunId, from: String, pause_us: i64 },
     /// The task runs that many branches at once.
     ForkBegan { frame: FrameId, branches: u32 },
     /// A branch came to its end; `None`: it failed in a race that others may still win.

@@ -1,14 +1,24 @@
 //! Where a run stands: the fold of its records. Applying a record evaluates nothing and decides nothing.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use serde_json::Value;
-use shared::{id::RunId, label::Label, time::Timestamp, workflow::Workflow};
+use shared::{
+    digest::Digest,
+    id::RunId,
+    label::Label,
+    time::Timestamp,
+    workflow::{Workflow, definition::Then},
+};
 
 use super::{
     effect::{Ask, Call, Error},
-    record::{Ending, FrameId, Record},
+    record::{Ending, FrameId},
 };
+use crate::hear::{filter::Correlated, gather::Gathered};
 
 /// A run at one moment. Values are shared, so that a copy costs little.
 #[derive(Debug, Clone)]
@@ -27,6 +37,10 @@ pub struct State {
     pub(super) frames_made: FrameId,
     pub(super) asks_made: u32,
     pub(super) tasks_started: u32,
+    /// Since when the run rests, if it does.
+    pub(super) suspended: Option<Timestamp>,
+    /// The events that it had lately.
+    pub(super) heard: Arc<VecDeque<Digest>>,
 }
 
 /// Whether a run is before, in or past its work.
@@ -103,6 +117,36 @@ pub(super) enum Progress {
     Forked {
         branches: Vec<Branch>,
     },
+    Listening(Box<Listening>),
+    Extending(Extending),
+    /// What an extension puts before the task is done.
+    Extended,
+    /// The outcome of its effect came while the run rested.
+    Held(Result<Arc<Value>, Error>),
+}
+
+/// What a task that listens has heard.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Listening {
+    pub gathered: Gathered,
+    pub expected: Arc<Vec<Correlated>>,
+    /// What it reads of each event, in the order in which they came.
+    pub items: Arc<Vec<Arc<Value>>>,
+    /// How many of them it is done with.
+    pub done: u32,
+    /// Whether it is at the one after these.
+    pub is_turning: bool,
+    /// What it made of those that it is done with.
+    pub outputs: Arc<Vec<Arc<Value>>>,
+}
+
+/// Which extension of a task is under way.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Extending {
+    pub extension: u32,
+    /// What the task itself came to, and where it goes; `None` before it.
+    pub output: Option<Arc<Value>>,
+    pub then: Option<Then>,
 }
 
 /// How often and since when a task tries.
@@ -137,6 +181,8 @@ impl State {
             frames_made: 0,
             asks_made: 0,
             tasks_started: 0,
+            suspended: None,
+            heard: Arc::default(),
         }
     }
 
@@ -151,6 +197,24 @@ impl State {
         &self.label
     }
 
+    /// Since when the run rests because somebody wanted it to.
+    #[must_use]
+    pub const fn suspended(&self) -> Option<Timestamp> {
+        self.suspended
+    }
+
+    /// The frames of the open tasks.
+    #[must_use]
+    pub fn open_tasks(&self) -> Vec<FrameId> {
+        self.tasks().map(|(id, ..)| id).collect()
+    }
+
+    /// What is asked under this number.
+    #[must_use]
+    pub fn call(&self, ask: Ask) -> Option<&Arc<Call>> {
+        self.asked().find(|(known, _)| *known == ask).map(|(_, call)| call)
+    }
+
     /// The effects whose outcome is awaited, oldest first.
     pub fn asked(&self) -> impl Iterator<Item = (Ask, &Arc<Call>)> {
         self.tasks().filter_map(|(_, _, task)| match &task.progress {
@@ -162,6 +226,9 @@ impl State {
     /// When `Wake` is due next; `None` when the run waits for no time.
     #[must_use]
     pub fn wake_at(&self) -> Option<Timestamp> {
+        if self.suspended.is_some() {
+            return None;
+        }
         let frames = self.frames.values().flat_map(|frame| [frame.deadline, frame.pause()]);
         frames.chain([self.deadline]).flatten().min()
     }
@@ -181,7 +248,7 @@ impl State {
     /// Whether work is left that `Continue` would do.
     #[must_use]
     pub fn has_more(&self) -> bool {
-        self.idle_lists().next().is_some()
+        self.suspended.is_none() && self.idle_lists().next().is_some()
     }
 
     /// The lists that have no open task: their next one is to be entered, or they are done.
@@ -226,212 +293,11 @@ impl State {
         std::iter::successors(Some(id), |id| self.frames[id].parent).map(|id| (id, &self.frames[&id]))
     }
 
-    /// Remembers. Records must come in the order in which they were decided.
-    ///
-    /// # Panics
-    /// When they do not: the journal is not the one of this run.
-    pub fn apply(&mut self, record: &Record) {
-        match record {
-            Record::Started { at, input, label, deadline } => {
-                self.phase = Phase::Running;
-                self.started_at = *at;
-                self.input = Arc::clone(input);
-                self.label = label.clone();
-                self.deadline = *deadline;
-            }
-            Record::Ended { ending, output, error, .. } => {
-                self.frames.clear();
-                self.deadline = None;
-                self.phase = Phase::Ended { ending: *ending, output: output.clone(), error: error.clone() };
-            }
-            Record::Answered { ask, label } => {
-                self.label = self.label.join(label);
-                if let Some(id) = self.asked_by(*ask) {
-                    self.set(id, Progress::Plain);
-                }
-            }
-            Record::ListOpened { .. } => self.open_list(record),
-            Record::TaskStarted { .. } => self.start_task(record),
-            Record::TaskPrepared { frame, input, deadline } => {
-                self.frame_mut(*frame).deadline = *deadline;
-                if let Some(input) = input {
-                    self.task_mut(*frame).input = Arc::clone(input);
-                }
-            }
-            Record::TaskSkipped { frame, .. } => {
-                let (list, index) = (self.list_of(*frame), self.task(*frame).index);
-                self.remove(*frame);
-                let list = self.list_mut(list);
-                list.next = if list.only.is_some() { None } else { Some(index + 1) };
-            }
-            Record::TaskEnded { frame, output, context, next, .. } => {
-                let list = self.list_of(*frame);
-                self.remove(*frame);
-                let list = self.list_mut(list);
-                list.data = Arc::clone(output);
-                list.next = *next;
-                if let Some(context) = context {
-                    self.context = Arc::clone(context);
-                }
-            }
-            Record::TaskFaulted { frame, .. } => {
-                let list = self.list_of(*frame);
-                self.remove(*frame);
-                self.list_mut(list).next = None;
-            }
-            _ => self.progress(record),
-        }
-    }
-
-    /// The records that only change what a task is doing.
-    fn progress(&mut self, record: &Record) {
-        match record {
-            Record::Asked { frame, ask, call } => {
-                self.asks_made = self.asks_made.max(ask.0 + 1);
-                self.set(*frame, Progress::Asked { ask: *ask, call: Arc::clone(call) });
-            }
-            Record::WaitBegan { frame, until } => self.set(*frame, Progress::Waiting { until: *until }),
-            Record::LoopBegan { frame, items } => {
-                self.set(*frame, Progress::Looping { items: Arc::clone(items), index: 0 });
-            }
-            Record::LoopTurned { frame, index: turned } => {
-                self.remove_children(*frame);
-                if let Progress::Looping { index, .. } = &mut self.task_mut(*frame).progress {
-                    *index = *turned;
-                }
-            }
-            Record::TryBegan { frame, attempt, at } => {
-                let first_at = match &self.task(*frame).progress {
-                    Progress::BackingOff { attempts, .. } => attempts.first_at,
-                    _ => *at,
-                };
-                self.set(*frame, Progress::Trying(Attempts { number: *attempt, first_at }));
-            }
-            Record::TryFailed { frame, error, retry_at } => {
-                self.remove_children(*frame);
-                let progress = match (retry_at, &self.task(*frame).progress) {
-                    (Some(until), Progress::Trying(attempts)) => {
-                        Progress::BackingOff { attempts: *attempts, until: *until }
-                    }
-                    _ => Progress::Catching { error: error.clone() },
-                };
-                self.set(*frame, progress);
-            }
-            Record::ForkBegan { frame, branches } => {
-                self.set(*frame, Progress::Forked { branches: vec![Branch::Open; *branches as usize] });
-            }
-            Record::BranchEnded { frame, branch, output } => {
-                self.close_branch(*frame, *branch);
-                if let Progress::Forked { branches } = &mut self.task_mut(*frame).progress {
-                    branches[*branch as usize] =
-                        output.as_ref().map_or(Branch::Failed, |o| Branch::Done(Arc::clone(o)));
-                }
-            }
-            other => unreachable!("{other:?} is applied elsewhere"),
-        }
-    }
-
-    fn open_list(&mut self, record: &Record) {
-        let Record::ListOpened { frame, parent, definition, place, data, only, variables, deadline } = record else {
-            unreachable!("only for ListOpened")
-        };
-        let list = List {
-            data: Arc::clone(data),
-            next: Some(only.unwrap_or(0)),
-            only: *only,
-            variables: variables.clone(),
-            visits: BTreeMap::new(),
-        };
-        let (definition, place) = (definition.clone(), place.clone());
-        let body = Body::List(list);
-        self.add(*frame, Frame { parent: *parent, definition, place, deadline: *deadline, body });
-    }
-
-    fn start_task(&mut self, record: &Record) {
-        let Record::TaskStarted { frame, list: list_id, index, name, at } = record else {
-            unreachable!("only for TaskStarted")
-        };
-        let (definition, place) = self.way(*list_id, *index, name);
-        let list = self.list_mut(*list_id);
-        let visit = list.visits.entry(*index).or_insert(0);
-        *visit += 1;
-        let place = if *visit > 1 { format!("{place}@{}", *visit - 1) } else { place };
-        let data = Arc::clone(&list.data);
-        self.tasks_started += 1;
-        let task = Task {
-            name: name.clone(),
-            index: *index,
-            started_at: *at,
-            raw_input: Arc::clone(&data),
-            input: data,
-            progress: Progress::Plain,
-        };
-        self.add(*frame, Frame { parent: Some(*list_id), definition, place, deadline: None, body: Body::Task(task) });
-    }
-
-    /// The definition and the place of a list's task. A list whose definition is a reusable function holds that alone.
-    fn way(&self, list: FrameId, index: u32, name: &str) -> (String, String) {
-        let list = &self.frames[&list];
-        let name = name.replace('~', "~0").replace('/', "~1");
-        let step = format!("{index}/{name}");
-        if list.definition == super::definition::FUNCTIONS {
-            (format!("{}/{name}", list.definition), list.place.clone())
-        } else {
-            (format!("{}/{step}", list.definition), format!("{}/{step}", list.place))
-        }
-    }
-
-    fn add(&mut self, id: FrameId, frame: Frame) {
-        self.frames_made = self.frames_made.max(id + 1);
-        let before = self.frames.insert(id, frame);
-        assert!(before.is_none(), "frame {id} is opened twice");
-    }
-
-    fn remove(&mut self, id: FrameId) {
-        self.remove_children(id);
-        self.frames.remove(&id);
-    }
-
-    fn remove_children(&mut self, id: FrameId) {
-        let children: Vec<_> = self.frames.iter().filter(|(_, f)| f.parent == Some(id)).map(|(id, _)| *id).collect();
-        for child in children {
-            self.remove(child);
-        }
-    }
-
-    fn close_branch(&mut self, fork: FrameId, branch: u32) {
-        let of_branch = |frame: &Frame| matches!(&frame.body, Body::List(list) if list.only == Some(branch));
-        let list = self.frames.iter().find(|(_, f)| f.parent == Some(fork) && of_branch(f)).map(|(id, _)| *id);
-        self.remove(list.expect("an open branch has a list"));
-    }
-
     pub(super) fn asked_by(&self, wanted: Ask) -> Option<FrameId> {
         self.tasks().find_map(|(id, _, task)| match &task.progress {
             Progress::Asked { ask, .. } if *ask == wanted => Some(id),
             _ => None,
         })
-    }
-
-    fn set(&mut self, id: FrameId, progress: Progress) {
-        self.task_mut(id).progress = progress;
-    }
-
-    fn frame_mut(&mut self, id: FrameId) -> &mut Frame {
-        self.frames.get_mut(&id).expect("a record names an open frame")
-    }
-
-    fn task_mut(&mut self, id: FrameId) -> &mut Task {
-        match &mut self.frame_mut(id).body {
-            Body::Task(task) => task,
-            Body::List(_) => unreachable!("frame {id} is a list"),
-        }
-    }
-
-    fn list_mut(&mut self, id: FrameId) -> &mut List {
-        match &mut self.frame_mut(id).body {
-            Body::List(list) => list,
-            Body::Task(_) => unreachable!("frame {id} is a task"),
-        }
     }
 }
 

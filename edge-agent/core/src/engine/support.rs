@@ -5,7 +5,7 @@ use shared::{
     problem::{Problem, Problems},
     workflow::{
         Workflow, catalog,
-        definition::{Call, Definition, Item, Kind, Schedule, Task},
+        definition::{Call, Definition, Item, Kind, Task},
     },
 };
 
@@ -19,12 +19,11 @@ pub const FUNCTION_DEPTH_MAX: usize = 16;
 pub fn check(file: &str, workflow: &Workflow) -> Result<(), Problems> {
     let definition = workflow.definition();
     let mut found = Vec::new();
-    if let Some(schedule) = &definition.schedule {
-        found.extend(check_schedule(schedule));
-    }
     for (index, extension) in definition.extensions().enumerate() {
-        let field = format!("/use/extensions/{index}/{}", extension.name);
-        found.push((field, "extensions are not supported by this version of the engine".to_owned()));
+        let pointer = format!("/use/extensions/{index}/{}", extension.name);
+        for (side, tasks) in [("before", &extension.value.before), ("after", &extension.value.after)] {
+            check_list(definition, &format!("{pointer}/{side}"), tasks.as_deref().unwrap_or_default(), &mut found);
+        }
     }
     let functions = definition.uses.iter().flat_map(|uses| uses.functions.iter().flatten());
     for (name, task) in functions {
@@ -58,21 +57,6 @@ pub(super) fn function(call: &Call) -> Result<(), String> {
     ))
 }
 
-fn check_schedule(schedule: &Schedule) -> Option<(String, String)> {
-    use shared::workflow::definition::Strategy;
-    let not = |field: &str, what: &str| {
-        Some((field.to_owned(), format!("{what} is not supported by this version of the engine")))
-    };
-    match (&schedule.on, &schedule.after) {
-        (_, Some(_)) => not("/schedule/after", "a start after the last run's end"),
-        (Some(Strategy::All(_)), _) => not("/schedule/on/all", "waiting for all of several events"),
-        (Some(Strategy::Any { until: Some(_), .. }), _) => {
-            not("/schedule/on/until", "collecting events until a condition")
-        }
-        _ => None,
-    }
-}
-
 type Found = Vec<(String, String)>;
 
 fn check_list(definition: &Definition, pointer: &str, tasks: &[Item<Task>], found: &mut Found) {
@@ -83,9 +67,9 @@ fn check_list(definition: &Definition, pointer: &str, tasks: &[Item<Task>], foun
 
 fn check_task(definition: &Definition, pointer: &str, task: &Task, found: &mut Found) {
     match &task.kind {
-        Kind::Listen(_) => {
-            let message = format!("`{}` is not supported by this version of the engine", task.kind.key());
-            found.push((pointer.to_owned(), message));
+        Kind::Listen(listen) => {
+            let tasks = listen.foreach.as_ref().and_then(|foreach| foreach.tasks.as_deref());
+            check_list(definition, &format!("{pointer}/foreach/do"), tasks.unwrap_or_default(), found);
         }
         Kind::Call(call) if definition.function(&call.function).is_none() => {
             found.extend(function(call).err().map(|message| (format!("{pointer}/call"), message)));

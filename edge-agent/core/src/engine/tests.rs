@@ -8,8 +8,11 @@ use shared::{id::RunId, label::Label, time::Timestamp, workflow::Workflow};
 use super::{effect::kind, *};
 
 mod conformance;
+mod control;
+mod extensions;
 mod faults;
 mod flows;
+mod listens;
 mod restart;
 
 const T0: i64 = 1_700_000_000_000_000;
@@ -52,6 +55,23 @@ impl Driven {
             }
             step = decide(&self.state, Command::Continue, self.now).expect("there is more");
         }
+    }
+
+    /// An event comes; every run that ends by it or not has remembered it or nothing.
+    fn hear(&mut self, id: &str, kind: &str, data: Value) {
+        let event = shared::event::Event::new(id, "https://here", kind, data);
+        if self.is_running() {
+            self.command(Command::Hear { event: event.into(), label: Label::default() });
+        }
+    }
+
+    /// Throws the state away and folds it from the serialised records, as a restart does.
+    fn refold(&mut self) {
+        let journal = serde_json::to_string(&self.records).expect("records are plain data");
+        let read: Vec<Record> = serde_json::from_str(&journal).expect("they read as they were written");
+        assert_eq!(read, self.records);
+        self.state = State::new(self.state.run, Arc::clone(&self.state.workflow));
+        read.iter().for_each(|record| self.state.apply(record));
     }
 
     /// Lets time pass, and wakes the run.

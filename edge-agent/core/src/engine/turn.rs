@@ -10,7 +10,7 @@ use shared::{label::Label, time::Timestamp, workflow::definition::Then};
 use super::{
     Effect, Step, definition,
     effect::{Ask, Error, kind},
-    flow, limit,
+    extension, flow, limit,
     record::{Ending, FrameId, Record},
     state::{Body, Phase, Progress, State},
     task,
@@ -130,10 +130,13 @@ impl Turn {
             match todo {
                 Todo::Advance(list) if self.entered < TASKS_PER_STEP_MAX => self.enter_next(list),
                 Todo::Advance(list) => put_off.push(list),
-                Todo::End { task, output, then } => match flow::complete(self, task, &output, then) {
-                    Ok(()) => {}
-                    Err(error) => self.fail(task, error),
-                },
+                Todo::End { task, output, then } => {
+                    let ended = extension::end(self, task, &output, then.clone())
+                        .and_then(|extended| if extended { Ok(()) } else { flow::complete(self, task, &output, then) });
+                    if let Err(error) = ended {
+                        self.fail(task, error);
+                    }
+                }
                 Todo::Fail { task, error } => self.fault(task, error),
             }
         }
@@ -168,7 +171,8 @@ impl Turn {
         self.entered += 1;
         let frame = self.next_frame();
         self.record(Record::TaskStarted { frame, list, index, name, at: self.now });
-        let started = flow::prepare(self, frame).and_then(|run| if run { task::start(self, frame) } else { Ok(()) });
+        let started =
+            flow::prepare(self, frame).and_then(|run| if run { extension::start(self, frame) } else { Ok(()) });
         if let Err(error) = started {
             self.fail(frame, error);
         }
@@ -278,6 +282,21 @@ impl Turn {
         let mut idle: Vec<_> = self.state.idle_lists().collect();
         idle.reverse();
         idle.into_iter().for_each(|list| self.advance(list));
+    }
+
+    /// Takes up what was left when the run began to rest, and the outcomes that came since.
+    pub fn take_up(&mut self) {
+        self.go_on();
+        let held = self.state.tasks().filter_map(|(id, _, task)| match &task.progress {
+            Progress::Held(outcome) => Some((id, outcome.clone())),
+            _ => None,
+        });
+        for (task, outcome) in held.collect::<Vec<_>>().into_iter().rev() {
+            match outcome {
+                Ok(output) => task::answered(self, task, Value::clone(&output)),
+                Err(error) => self.fail(task, error),
+            }
+        }
     }
 
     /// The outcome of an effect is here; answers the task that asked for it.

@@ -112,7 +112,7 @@ async fn an_emitted_event_starts_what_waits_for_it() {
 #[tokio::test]
 async fn workflows_that_cannot_be_performed_are_refused_and_the_old_ones_stay() {
     let node = Node::new(&["do: [{ a: { set: { x: 1 } } }]"]).await;
-    let bad = workflow(0, "do: [{ l: { listen: { to: { one: { with: { type: t } } } } } }]");
+    let bad = workflow(0, "do: [{ l: { call: a2a, with: { method: tasks/list } } }]");
     let refused = node.runner.set_workflows(Digest::of(b"next"), vec![bad]).await.unwrap_err();
     assert!(refused.to_string().contains("/do/0/l"), "{refused}");
     let twice = workflow(0, "do: [{ a: { set: { x: 2 } } }]");

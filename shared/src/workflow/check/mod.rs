@@ -6,10 +6,13 @@ mod flow;
 mod function;
 mod task;
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{
+    catalog::Schema as CompiledSchema,
     definition::{
         self, Authentication, Definition, Duration, Export, ExternalResource, Input, Output, Schema, SchemaSource,
     },
@@ -33,22 +36,27 @@ const BEFORE_TASK: Site = &["authorization", "context", "runtime", "secrets", "t
 const TASK: Site = &["authorization", "context", "input", "runtime", "secrets", "task", "workflow"];
 const AFTER_TASK: Site = &["authorization", "context", "input", "output", "runtime", "secrets", "task", "workflow"];
 
-/// Checks a document and compiles its expressions.
-pub(super) fn check(definition: &Definition) -> Result<Expressions, Vec<Mistake>> {
+/// The schemas of a document by the JSON pointer of where they stand, compiled.
+pub(super) type Schemas = BTreeMap<String, CompiledSchema>;
+
+/// Checks a document and compiles its expressions and schemas.
+pub(super) fn check(definition: &Definition) -> Result<(Expressions, Schemas), Vec<Mistake>> {
     let mut checker = Checker {
         definition,
         expressions: Expressions::default(),
+        schemas: Schemas::new(),
         mistakes: Vec::new(),
         path: Vec::new(),
         variables: Vec::new(),
     };
     checker.document();
-    if checker.mistakes.is_empty() { Ok(checker.expressions) } else { Err(checker.mistakes) }
+    if checker.mistakes.is_empty() { Ok((checker.expressions, checker.schemas)) } else { Err(checker.mistakes) }
 }
 
 struct Checker<'d> {
     definition: &'d Definition,
     expressions: Expressions,
+    schemas: Schemas,
     mistakes: Vec<Mistake>,
     /// Where we are.
     path: Vec<String>,
@@ -187,12 +195,15 @@ impl Checker<'_> {
             self.at(&["schema", "format"], |checker| checker.wrong(message));
         }
         match &schema.source {
-            SchemaSource::Document(document) => {
-                if let Err(error) = jsonschema::validator_for(document) {
-                    let message = format!("this is no JSON schema: {error}");
-                    self.at(&["schema", "document"], |checker| checker.wrong(message));
+            SchemaSource::Document(document) => match CompiledSchema::compile(document) {
+                Ok(compiled) => {
+                    let place: String = self.path.iter().map(|step| format!("/{}", super::escape(step))).collect();
+                    self.schemas.insert(format!("{place}/schema"), compiled);
                 }
-            }
+                Err(error) => {
+                    self.at(&["schema", "document"], |checker| checker.wrong(error.to_string()));
+                }
+            },
             SchemaSource::Resource(resource) => {
                 self.at(&["schema", "resource"], |checker| checker.resource(resource, WORKFLOW));
             }

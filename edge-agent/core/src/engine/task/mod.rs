@@ -6,6 +6,7 @@ mod r#do;
 mod emit;
 mod r#for;
 mod fork;
+pub(super) mod listen;
 mod raise;
 pub(super) mod run;
 mod set;
@@ -18,13 +19,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use shared::workflow::definition::Kind;
 
-use super::{
-    definition,
-    effect::{Error, kind},
-    record::FrameId,
-    state::Progress,
-    turn::Turn,
-};
+use super::{definition, effect::Error, extension, record::FrameId, state::Progress, turn::Turn};
 
 /// A task that was just entered does what its kind does.
 pub(super) fn start(turn: &mut Turn, frame: FrameId) -> Result<(), Error> {
@@ -42,10 +37,7 @@ pub(super) fn start(turn: &mut Turn, frame: FrameId) -> Result<(), Error> {
         Kind::Try(_) => r#try::start(turn, frame),
         Kind::Wait(duration) => wait::start(turn, frame, duration),
         Kind::Run(run) => run::start(turn, frame, run),
-        Kind::Listen(_) => {
-            let detail = format!("`{}` is not supported by this version of the engine", task.kind.key());
-            Err(Error::new(kind::CONFIGURATION, detail))
-        }
+        Kind::Listen(listen) => listen::start(turn, frame, listen),
     }
 }
 
@@ -63,9 +55,17 @@ pub(super) fn answered(turn: &mut Turn, frame: FrameId, output: Value) {
 /// All tasks of a list are done; `data` is what the last one gave.
 pub(super) fn list_done(turn: &mut Turn, list: FrameId, data: Arc<Value>) {
     let Some(owner) = turn.state.frames[&list].parent else { return turn.finish(&data) };
+    if let Progress::Extending(extending) = turn.progress(owner) {
+        let (extending, exited) = (extending.clone(), turn.state.list(list).next.is_none());
+        if let Err(error) = extension::done(turn, owner, extending, data, exited) {
+            turn.fail(owner, error);
+        }
+        return;
+    }
     let workflow = Arc::clone(&turn.state.workflow);
     let task = definition::task(workflow.definition(), &turn.state.frames[&owner].definition);
     let done = task.and_then(|task| match &task.kind {
+        Kind::Listen(listen) => listen::turned(turn, owner, listen, &data),
         Kind::For(each) => r#for::turned(turn, owner, each, data),
         Kind::Fork(fork) => {
             fork::branch_done(turn, owner, list, fork, data);
@@ -90,6 +90,8 @@ pub(super) fn list_failed(turn: &mut Turn, owner: FrameId, list: FrameId, error:
     let workflow = Arc::clone(&turn.state.workflow);
     let task = definition::task(workflow.definition(), &turn.state.frames[&owner].definition);
     let outcome = task.and_then(|task| match &task.kind {
+        // What an extension fails of is no failure of what the task itself holds.
+        _ if matches!(turn.progress(owner), Progress::Extending(_)) => Err(error),
         Kind::Try(attempt) => r#try::failed(turn, owner, attempt, error),
         Kind::Fork(fork) => fork::branch_failed(turn, owner, list, fork, error),
         _ => Err(error),

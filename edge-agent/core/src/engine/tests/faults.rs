@@ -197,16 +197,10 @@ fn one_failed_branch_fails_the_fork_but_only_drops_out_of_a_race() {
 
 #[test]
 fn what_the_engine_cannot_perform_is_refused_by_name_and_place() {
-    let text = "schedule: { after: PT1S }\ndo: [{ l: { listen: { to: { one: { with: { type: t } } } } } }, \
-        { d: { do: [{ r: { run: { shell: { command: ls } } } }, { c: { call: query, with: { collection: c } } }] } }]";
+    let text = "do: [{ a: { call: a2a, with: { method: tasks/list } } }, { d: { do: [{ c: { call: query, with: { collection: c } } }] } }]";
     let problems = support::check("w.yaml", &workflow(text)).unwrap_err().0;
     let places: Vec<_> = problems.iter().map(|p| (p.field.as_str(), p.line, p.column)).collect();
-    let expected = [
-        ("/schedule/after", Some(2), Some(13)),
-        ("/do/0/l", Some(3), Some(8)),
-        ("/do/1/d/do/1/c/call", Some(3), Some(128)),
-    ];
-    assert_eq!(places, expected);
+    assert_eq!(places, [("/do/0/a/call", Some(2), Some(13)), ("/do/1/d/do/0/c/call", Some(2), Some(77))]);
 }
 
 #[test]

@@ -1,0 +1,77 @@
+//! What people want of a run: that it rests, goes on, stops, or is tried again from one of its tasks.
+
+use super::*;
+
+#[test]
+fn a_run_at_rest_keeps_outcomes_and_does_nothing_more() {
+    let text = "do: [{ a: { call: infer, with: { prompt: p } } }, { b: { set: { got: '${ . }' } } }]";
+    let mut run = Driven::start(text, json!({}));
+    run.command(Command::Suspend);
+    run.command(Command::Suspend);
+    run.complete(json!("late"));
+    assert!(run.is_running() && run.state.suspended().is_some() && !run.state.has_more());
+    run.refold();
+    run.command(Command::Resume);
+    assert_eq!(run.output(), json!({"got": "late"}));
+    assert_eq!(run.records.iter().filter(|record| matches!(record, Record::Suspended { .. })).count(), 1);
+}
+
+#[test]
+fn an_error_that_came_at_rest_is_caught_when_the_run_goes_on() {
+    let text = "do: [{ t: { try: [{ a: { call: infer, with: { prompt: p } } }], catch: { do: [{ h: { set: { s: '${ $error.status }' } } }] } } }]";
+    let mut run = Driven::start(text, json!({}));
+    run.command(Command::Suspend);
+    run.fail(kind::COMMUNICATION);
+    run.command(Command::Resume);
+    assert_eq!(run.output(), json!({"s": 500}));
+}
+
+#[test]
+fn a_deadline_does_not_run_while_the_run_rests_but_a_wait_does() {
+    let text = "timeout: { after: PT10S }\ndo: [{ w: { wait: PT5S } }, { a: { call: infer, with: { prompt: p } } }]";
+    let mut run = Driven::start(text, json!({}));
+    run.after(1_000);
+    run.command(Command::Suspend);
+    assert_eq!(run.state.wake_at(), None);
+    run.after(3_600_000);
+    assert!(run.state.asked().next().is_none());
+    run.command(Command::Resume);
+    assert!(run.state.asked().next().is_some(), "the wait is long over");
+    run.after(8_999);
+    assert!(run.is_running());
+    run.after(1);
+    assert_eq!(run.error().status, 408);
+}
+
+#[test]
+fn a_run_at_rest_can_be_cancelled() {
+    let mut run = Driven::start("do: [{ a: { call: infer, with: { prompt: p } } }]", json!({}));
+    let ask = run.asked().0;
+    run.command(Command::Suspend);
+    run.command(Command::Cancel);
+    assert!(matches!(run.state.phase(), Phase::Ended { ending: Ending::Cancelled, .. }));
+    assert_eq!(run.effects.last(), Some(&Effect::Withdraw { ask }));
+}
+
+#[test]
+fn a_faulted_run_is_tried_again_from_the_task_that_failed() {
+    let text = "timeout: { after: PT1M }\ndo: [{ a: { call: infer, with: { prompt: a }, export: { as: '${ { a: . } }' } } }, \
+        { b: { call: infer, with: { prompt: '${ \"b after \" + . }' } } }, { c: { set: { a: '${ $context.a }', b: '${ . }' } } }]";
+    let mut old = Driven::start(text, json!({}));
+    old.complete(json!("A"));
+    old.fail(kind::COMMUNICATION);
+    let (workflow, now) = (Arc::clone(&old.state.workflow), old.now.plus_micros(3_600_000_000));
+    let new = RunId::derive(now, b"again");
+    let unknown = retry::records(old.state.run, new, &workflow, &old.records, "/do/7/z", now).unwrap_err().to_string();
+    assert_eq!(unknown, "the run has not entered a task at /do/7/z; it entered /do/0/a, /do/1/b");
+    let records = retry::records(old.state.run, new, &workflow, &old.records, "/do/1/b", now).unwrap();
+    let mut run = Driven { state: State::new(new, workflow), now, effects: Vec::new(), records };
+    run.refold();
+    run.command(Command::Continue);
+    let call = run.asked().1;
+    assert_eq!((&call.input, call.run), (&json!({"prompt": "b after A"}), new));
+    assert_eq!(call.key.0, format!("{new}:/do/1/b"));
+    assert!(call.deadline.is_some_and(|deadline| deadline > now), "the deadline has moved");
+    run.complete(json!("B"));
+    assert_eq!(run.output(), json!({"a": "A", "b": "B"}));
+}

@@ -1,0 +1,205 @@
+//! Runs of runs: `run: workflow`. The child is named after the asking, so asking again finds the one that is there. Its
+//! end makes the parent ask once more, and that finds the outcome; nothing else passes between the two.
+
+use std::sync::Arc;
+
+use edge_core::engine::effect::{Ask, Call, Completion, Error, Failure, kind};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shared::{digest::Digest, id::RunId, label::Label, time::Timestamp, workflow::Workflow};
+
+use super::{
+    journal::{self, NewRun, read_json},
+    perform::Outcome,
+    runner::Inner,
+};
+use crate::{clock, store};
+
+/// How deep workflows may run each other. Each level waits for the one below, so a workflow that runs itself would
+/// otherwise never come to an end.
+const DEPTH_MAX: i64 = 16;
+
+/// Versions of one workflow that are looked through for the wanted one.
+const VERSIONS_MAX: i64 = 64;
+
+/// What `run: workflow` asks for.
+#[derive(Deserialize)]
+struct Wanted {
+    namespace: String,
+    name: String,
+    version: String,
+    #[serde(default)]
+    input: Option<Value>,
+    #[serde(rename = "await")]
+    is_awaited: bool,
+    #[serde(rename = "return")]
+    _returns: Value,
+}
+
+/// Where a child stands.
+enum Child {
+    /// It runs; its end asks again.
+    Open,
+    Ended(Box<Ended>),
+    TooDeep,
+}
+
+struct Ended {
+    status: String,
+    output: Value,
+    error: Option<Error>,
+    label: Label,
+}
+
+/// The run that answers this asking.
+pub(super) fn id_of(call: &Call, ask: Ask) -> RunId {
+    RunId::derive(call.asked_at, format!("{}#{ask}", call.key.0).as_bytes())
+}
+
+impl Inner {
+    /// Starts the child, or finds what became of it. `None`: it is under way.
+    pub(super) async fn run_child(self: &Arc<Self>, ask: Ask, call: &Call) -> Option<Result<Outcome, Failure>> {
+        let wanted: Wanted = match call.arguments() {
+            Ok(wanted) => wanted,
+            Err(failure) => return Some(Err(failure)),
+        };
+        let workflow = match self.version_of(&wanted).await {
+            Ok(Some(found)) => found,
+            Ok(None) => return Some(Err(self.unknown(&wanted))),
+            Err(error) => {
+                let detail = format!("the workflow cannot be looked up: {error}");
+                return Some(Err(Failure::new(kind::RUNTIME, detail)));
+            }
+        };
+        let (id, is_awaited) = (id_of(call, ask), wanted.is_awaited);
+        let run = Arc::new(NewRun {
+            id,
+            workflow,
+            bundle: self.catalog.current().bundle,
+            trigger: format!("run {}", call.run),
+            subject: None,
+            input: wanted.input.unwrap_or_else(|| json!({})),
+            label: call.label.clone(),
+            at: clock::now(),
+        });
+        let (parent, label) = (call.run, call.label.clone());
+        let child = self
+            .insist("start a run of a run", || {
+                let run = Arc::clone(&run);
+                move |tx: &mut store::Transaction<'_>| Ok(begin(tx.connection(), &run, parent, ask)?)
+            })
+            .await?;
+        self.pump.notify_one();
+        let done = |output: Value, label: Label| Ok(Outcome::Done(Completion { output, label, facts: Vec::new() }));
+        match child {
+            Child::TooDeep => {
+                let detail = format!("workflows run each other more than {DEPTH_MAX} deep");
+                Some(Err(Failure::new(kind::LIMIT, detail)))
+            }
+            _ if !is_awaited => Some(done(json!({ "run": id.to_string() }), label)),
+            Child::Open => None,
+            Child::Ended(ended) if ended.status == "completed" => Some(done(ended.output, ended.label)),
+            Child::Ended(ended) => {
+                let told = || Error::new(kind::RUNTIME, format!("the run {id} of the workflow was {}", ended.status));
+                // The task that runs the workflow is what failed here.
+                let error = Error { instance: None, ..ended.error.unwrap_or_else(told) };
+                Some(Err(Failure { error, ..Failure::new(kind::RUNTIME, "") }))
+            }
+        }
+    }
+
+    fn unknown(&self, wanted: &Wanted) -> Failure {
+        let known = self.catalog.current();
+        let known: Vec<String> = known
+            .workflows
+            .iter()
+            .map(|(name, workflow)| format!("{name}:{}", workflow.definition().document.version))
+            .collect();
+        let Wanted { namespace, name, version, .. } = wanted;
+        let detail =
+            format!("there is no workflow {namespace}/{name}:{version} on this node; it has {}", known.join(", "));
+        Failure::new(kind::CONFIGURATION, detail)
+    }
+
+    /// The workflow that is meant: the one that new runs start from, or an older version that the store has.
+    async fn version_of(&self, wanted: &Wanted) -> Result<Option<Arc<Workflow>>, store::Error> {
+        let name = format!("{}/{}", wanted.namespace, wanted.name);
+        let version = wanted.version.clone();
+        let fits = move |workflow: &Workflow| version == "latest" || workflow.definition().document.version == version;
+        if let Some(workflow) = self.catalog.current().workflows.get(&name).filter(|workflow| fits(workflow)) {
+            return Ok(Some(Arc::clone(workflow)));
+        }
+        let older = move |connection: &Connection| {
+            let mut statement =
+                connection.prepare_cached("SELECT digest, text FROM workflow WHERE name = ?1 LIMIT ?2")?;
+            let rows = statement.query_map(params![name, VERSIONS_MAX], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+            })?;
+            rows.collect::<Result<Vec<_>, _>>()
+        };
+        let older = self.store.read("find a version of a workflow", older).await?;
+        for (digest, text) in older {
+            let known = digest.parse::<Digest>().ok().and_then(|digest| self.catalog.version(digest));
+            let workflow = known.or_else(|| Workflow::parse("stored workflow", &text).ok().map(Arc::new));
+            if let Some(workflow) = workflow.filter(|workflow| fits(workflow)) {
+                self.catalog.pin(&workflow);
+                return Ok(Some(workflow));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Writes the child down if it is not there, and says where it stands.
+fn begin(connection: &Connection, run: &NewRun, parent: RunId, ask: Ask) -> rusqlite::Result<Child> {
+    if let Some(child) = look(connection, run.id)? {
+        return Ok(child);
+    }
+    let above: Option<i64> = connection
+        .prepare_cached("SELECT depth FROM run WHERE id = ?1")?
+        .query_row([parent.to_string()], |row| row.get(0))
+        .optional()?;
+    let depth = above.unwrap_or(0) + 1;
+    if depth > DEPTH_MAX {
+        return Ok(Child::TooDeep);
+    }
+    journal::insert(connection, run)?;
+    connection
+        .prepare_cached("UPDATE run SET parent = ?2, parent_ask = ?3, depth = ?4 WHERE id = ?1")?
+        .execute(params![run.id.to_string(), parent.to_string(), ask.0, depth])?;
+    Ok(Child::Open)
+}
+
+fn look(connection: &Connection, run: RunId) -> rusqlite::Result<Option<Child>> {
+    let row = connection
+        .prepare_cached("SELECT status, output, error, label FROM run WHERE id = ?1")?
+        .query_row([run.to_string()], |row| {
+            let json = |column: usize| row.get::<_, Option<String>>(column)?.map(|text| read_json(&text)).transpose();
+            let error = row.get::<_, Option<String>>(2)?.map(|text| read_json::<Error>(&text)).transpose();
+            let label: Label = read_json(row.get_ref(3)?.as_str()?)?;
+            Ok((row.get::<_, String>(0)?, json(1)?.unwrap_or(Value::Null), error?, label))
+        })
+        .optional()?;
+    Ok(row.map(|(status, output, error, label)| match status.as_str() {
+        "completed" | "faulted" | "cancelled" => Child::Ended(Box::new(Ended { status, output, error, label })),
+        _ => Child::Open,
+    }))
+}
+
+/// Marks the children of askings that nobody waits for any more: they are to end, whenever the node is killed.
+pub(super) fn withdraw(connection: &Connection, parent: RunId, ask: Ask, now: Timestamp) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE run SET status = 'cancelled', changed_at = ?3, ended_at = ?3 WHERE parent = ?1 AND parent_ask = ?2 \
+             AND status = 'pending'",
+        )?
+        .execute(params![parent.to_string(), ask.0, now.as_micros()])?;
+    connection
+        .prepare_cached(
+            "UPDATE run SET wanted = 'cancel', changed_at = ?3 WHERE parent = ?1 AND parent_ask = ?2 \
+             AND status IN ('running', 'waiting')",
+        )?
+        .execute(params![parent.to_string(), ask.0, now.as_micros()])?;
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! What happens to runs and tasks, as events (dsl.md, "Lifecycle Events"): made only of kinds that a workflow of this node
+//! waits for by name. A run that such an event started makes none, so that no run can keep itself going.
+
+use std::collections::BTreeSet;
+
+use edge_core::{
+    engine::{Ending, Phase, Record, State},
+    hear::{filter, gather},
+};
+use serde_json::{Value, json};
+use shared::{
+    event::Event,
+    label::Label,
+    time::Timestamp,
+    workflow::{
+        Workflow,
+        definition::{Item, Kind, Strategy, Task},
+    },
+};
+
+use super::{journal::Loaded, runner::Inner};
+
+/// How the types of all lifecycle events begin.
+const PREFIX: &str = "io.serverlessworkflow.";
+
+/// The first word of what started a run, when that was a lifecycle event.
+pub(super) const TRIGGER: &str = "lifecycle";
+
+/// Whether this is the type of a lifecycle event.
+pub(super) fn is_one(kind: &str) -> bool {
+    kind.starts_with("io.serverlessworkflow.workflow.") || kind.starts_with("io.serverlessworkflow.task.")
+}
+
+/// The types of lifecycle events that a workflow waits for.
+pub(super) fn wanted(workflow: &Workflow, types: &mut BTreeSet<String>) {
+    let definition = workflow.definition();
+    if let Some(on) = definition.schedule.as_ref().and_then(|schedule| schedule.on.as_ref()) {
+        of_strategy(on, types);
+    }
+    of_tasks(&definition.tasks, types);
+}
+
+fn of_strategy(strategy: &Strategy, types: &mut BTreeSet<String>) {
+    let kinds = gather::filters(strategy).filter_map(|filter| filter::literal(filter, "type"));
+    types.extend(kinds.filter(|kind| kind.starts_with(PREFIX)).map(str::to_owned));
+}
+
+fn of_tasks(tasks: &[Item<Task>], types: &mut BTreeSet<String>) {
+    for item in tasks {
+        match &item.value.kind {
+            Kind::Listen(listen) => {
+                of_strategy(&listen.to, types);
+                let tasks = listen.foreach.as_ref().and_then(|foreach| foreach.tasks.as_deref());
+                of_tasks(tasks.unwrap_or_default(), types);
+            }
+            Kind::Do(tasks) => of_tasks(tasks, types),
+            Kind::For(each) => of_tasks(&each.tasks, types),
+            Kind::Fork(fork) => of_tasks(&fork.branches, types),
+            Kind::Try(attempt) => {
+                of_tasks(&attempt.tasks, types);
+                of_tasks(attempt.catch.tasks.as_deref().unwrap_or_default(), types);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Inner {
+    /// The lifecycle events of a step that somebody waits for.
+    pub(super) fn lifecycle_of(&self, loaded: &Loaded, after: &State, records: &[Record]) -> Vec<(Event, Label)> {
+        let wanted = self.catalog.lifecycle();
+        if wanted.is_empty() || loaded.origin.trigger.starts_with(TRIGGER) {
+            return Vec::new();
+        }
+        of_step(&loaded.state, records, loaded.steps)
+            .into_iter()
+            .filter(|event| wanted.contains(&event.kind))
+            .map(|event| (event, after.label().clone()))
+            .collect()
+    }
+}
+
+/// Every lifecycle event of a step. `before` is the state that the step was decided on, `step` its number.
+fn of_step(before: &State, records: &[Record], step: i64) -> Vec<Event> {
+    let mut made = Made { state: before.clone(), step, events: Vec::new() };
+    for record in records {
+        made.record(record);
+        made.state.apply(record);
+        made.task_began(record);
+    }
+    made.events
+}
+
+struct Made {
+    state: State,
+    step: i64,
+    events: Vec<Event>,
+}
+
+impl Made {
+    /// `NAME-RUN.NAMESPACE`, as the specification names a run.
+    fn name(&self) -> String {
+        let document = &self.state.workflow.definition().document;
+        format!("{}-{}.{}", document.name, self.state.run.to_string().to_lowercase(), document.namespace)
+    }
+
+    fn push(&mut self, what: &str, at: Timestamp, data: Value) {
+        let run = self.state.run;
+        let source = format!("/workflows/{}", self.state.workflow.definition().qualified_name());
+        let id = format!("{run}:lifecycle:{}.{}", self.step, self.events.len());
+        let mut event = Event::new(id, source, format!("{PREFIX}{what}.v1"), data);
+        event.subject = Some(run.to_string());
+        event.time = Some(at);
+        self.events.push(event);
+    }
+
+    fn of_run(&mut self, word: &str, at: Timestamp, key: &str, more: Value) {
+        let mut data = json!({ "name": self.name(), key: at });
+        merge(&mut data, more);
+        self.push(&format!("workflow.{word}"), at, data);
+        let status = match word {
+            "started" | "resumed" => "running",
+            word => word,
+        };
+        let data = json!({ "name": self.name(), "updatedAt": at, "status": status });
+        self.push("workflow.status-changed", at, data);
+    }
+
+    fn of_task(&mut self, word: &str, frame: u32, at: Timestamp, key: &str, more: Value) {
+        let Some(task) = self.state.reference(frame) else { return };
+        let mut data = json!({ "workflow": self.name(), "task": task, key: at });
+        merge(&mut data, more);
+        self.push(&format!("task.{word}"), at, data);
+    }
+
+    fn record(&mut self, record: &Record) {
+        let none = || json!({});
+        match record {
+            Record::Started { at, .. } => {
+                let document = &self.state.workflow.definition().document;
+                let definition =
+                    json!({ "name": document.name, "namespace": document.namespace, "version": document.version });
+                self.of_run("started", *at, "startedAt", json!({ "definition": definition }));
+            }
+            Record::Suspended { at } => self.of_run("suspended", *at, "suspendedAt", none()),
+            Record::Resumed { at } => self.of_run("resumed", *at, "resumedAt", none()),
+            Record::Ended { at, ending, error, .. } => {
+                let (word, key) = match ending {
+                    Ending::Completed => ("completed", "completedAt"),
+                    Ending::Faulted => ("faulted", "faultedAt"),
+                    Ending::Cancelled => ("cancelled", "cancelledAt"),
+                };
+                if *ending != Ending::Completed && *self.state.phase() == Phase::Running {
+                    for frame in self.state.open_tasks() {
+                        self.of_task("cancelled", frame, *at, "cancelledAt", none());
+                    }
+                }
+                let more = error.as_ref().map_or_else(none, |error| json!({ "error": error }));
+                self.of_run(word, *at, key, more);
+            }
+            Record::TaskEnded { frame, at, .. } => self.of_task("completed", *frame, *at, "completedAt", none()),
+            Record::TaskFaulted { frame, at, error } => {
+                self.of_task("faulted", *frame, *at, "faultedAt", json!({ "error": error }));
+            }
+            Record::TryBegan { frame, attempt, at } if *attempt > 0 => {
+                self.of_task("retried", *frame, *at, "retriedAt", none());
+            }
+            Record::ListenBegan { at, .. } => {
+                let data = json!({ "name": self.name(), "startedAt": at });
+                self.push("workflow.correlation-started", *at, data);
+            }
+            Record::EventTaken { at, fixes, closes: true, .. } => {
+                let data = json!({ "name": self.name(), "completedAt": at, "correlationKeys": fixes });
+                self.push("workflow.correlation-completed", *at, data);
+            }
+            _ => {}
+        }
+    }
+
+    /// A task has a reference only once it is there.
+    fn task_began(&mut self, record: &Record) {
+        if let Record::TaskStarted { frame, at, .. } = record {
+            self.of_task("created", *frame, *at, "createdAt", json!({}));
+            self.of_task("started", *frame, *at, "startedAt", json!({}));
+        }
+    }
+}
+
+fn merge(data: &mut Value, more: Value) {
+    if let (Value::Object(data), Value::Object(more)) = (data, more) {
+        data.extend(more);
+    }
+}
