@@ -168,7 +168,7 @@ impl Config {
 
 fn resolve_target(target: &mut inference::config::Target, base: &Path) {
     match &mut target.source {
-        inference::config::Source::Gguf { file } => *file = base.join(&*file),
+        inference::config::Source::Gguf(model) => model.file = base.join(&model.file),
         inference::config::Source::Provider(provider) => {
             if let Some(inference::config::Key::File(file)) = &mut provider.key {
                 *file = base.join(&*file);

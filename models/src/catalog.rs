@@ -1,11 +1,14 @@
 //! Known models: which files make one, how large they are, their digests, licences and where to get them. Downloads nothing.
 
+mod digests;
+
 use std::{
     fs::File,
     io::Read,
     path::{Path, PathBuf},
 };
 
+pub use digests::Digests;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use shared::{
@@ -118,9 +121,17 @@ impl Manifest {
     /// # Errors
     /// When a file is there but cannot be read.
     pub fn verify(&self, folder: &Path) -> Result<Vec<Flaw>, Error> {
+        self.verify_with(folder, &Digests::default())
+    }
+
+    /// The same, reading no file again whose digest is remembered.
+    ///
+    /// # Errors
+    /// When a file is there but cannot be read.
+    pub fn verify_with(&self, folder: &Path, digests: &Digests) -> Result<Vec<Flaw>, Error> {
         let mut flaws = Vec::new();
         for file in &self.files {
-            flaws.extend(file.verify(folder)?);
+            flaws.extend(file.verify(folder, digests)?);
         }
         Ok(flaws)
     }
@@ -131,7 +142,7 @@ impl ModelFile {
     ///
     /// # Errors
     /// When it is there but cannot be read.
-    pub fn verify(&self, folder: &Path) -> Result<Option<Flaw>, Error> {
+    pub fn verify(&self, folder: &Path, digests: &Digests) -> Result<Option<Flaw>, Error> {
         let (full, path) = (folder.join(&self.path), self.path.clone());
         let found = match std::fs::metadata(&full) {
             Ok(metadata) if metadata.is_file() => metadata.len(),
@@ -142,7 +153,7 @@ impl ModelFile {
         if found != self.size {
             return Ok(Some(Flaw::Size { path, found, expected: self.size }));
         }
-        let found = digest_of_file(&full)?;
+        let found = digests.of(&full)?;
         Ok((found != self.digest).then_some(Flaw::Digest { path, found, expected: self.digest }))
     }
 }

@@ -29,8 +29,22 @@ async fn a_node_joins_runs_what_it_is_given_asks_a_person_and_proves_it() {
     shake(&plant, "pump-1").await;
     let question = question(&control).await;
     let (id, shown) = (text(&question, "approval"), text(&question, "shown"));
-    control.cli(&["approvals", "decide", &id, "--approve", "--shown", &shown]).await.ok();
+    let said = control.cli(&["approvals", "decide", &id, "--approve", "--shown", &shown]).await.ok();
+    assert!(
+        said.contains("Recorded: approved by") && said.contains("as maintenance") && said.contains(&shown),
+        "{said}"
+    );
     plant.receives("the command", BOUND, |topic, _| topic == "commands/pump-1").await;
+
+    shake(&plant, "pump-2").await;
+    let on_site = text(&self::question(&control).await, "approval");
+    let secret = node.approver("Jon Frei", "maintenance").await;
+    node.answers_question(&on_site, "--no", "Jon Frei", &secret).await.ok();
+    wait::until("the control plane to name who decided on site", BOUND, async || {
+        let table = control.cli(&["approvals", "list", "--all"]).await.ok();
+        table.contains("Jon Frei (command line)").then_some(())
+    })
+    .await;
 
     verified(&control, &node).await;
     let cookie = control.log_in().await;

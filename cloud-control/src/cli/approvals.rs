@@ -61,6 +61,13 @@ impl Approvals {
                     None => confirm(&client, approval, verdict).await?,
                 };
                 let () = client.post(&format!("/approvals/{approval}"), &Decide { shown, verdict, comment }).await?;
+                let kept = list(&client, true).await?.into_iter().find(|kept| kept.question.approval == approval);
+                // Older than all that is listed: it was answered before, and this was the same answer again.
+                let Some(kept) = kept else { return Ok(()) };
+                match form {
+                    Form::Json => show(form, &kept, || rows(std::slice::from_ref(&kept))),
+                    Form::Table => println!("{}", recorded(&kept, verdict)),
+                }
             }
         }
         Ok(())
@@ -101,6 +108,33 @@ async fn confirm(client: &Client, id: ApprovalId, verdict: Verdict) -> Result<Di
     if line.trim() == "yes" { Ok(question.shown) } else { Err(Failure::Failed("not answered".to_owned())) }
 }
 
+/// What was kept of an answer, for the person who gave it.
+fn recorded(kept: &Approval, verdict: Verdict) -> String {
+    let word = if verdict == Verdict::Approved { "approved" } else { "rejected" };
+    let by = kept.by.as_deref().unwrap_or("you");
+    let at = maybe(kept.answered);
+    let Approval { node, question, .. } = kept;
+    let next = match kept.state() {
+        State::Delivered => "The node has taken it.",
+        State::Closed => "The node has not taken it: it was decided there, or its time was over.",
+        State::Open | State::Answered => "The node gets it with its next sync.",
+    };
+    format!(
+        "Recorded: {word} by {by} as {}, at {at}: {} (node {node}).\nShown was {}. {next}",
+        question.role, question.title, question.shown
+    )
+}
+
+/// Who decided, and where if not here.
+fn decided_by(approval: &Approval) -> String {
+    match (&approval.by, &approval.decided) {
+        (Some(by), _) => by.clone(),
+        (None, Some(decided)) if decided.verdict == Verdict::Expired => "nobody in time".to_owned(),
+        (None, Some(decided)) => format!("{} ({})", decided.by, decided.place),
+        (None, None) => "-".to_owned(),
+    }
+}
+
 fn rows(approvals: &[Approval]) -> comfy_table::Table {
     let mut rows = table(&["APPROVAL", "NODE", "ROLE", "QUESTION", "STATE", "BY", "DEADLINE"]);
     for approval in approvals {
@@ -118,7 +152,7 @@ fn rows(approvals: &[Approval]) -> comfy_table::Table {
             &question.role,
             &question.title,
             state,
-            approval.by.as_deref().unwrap_or("-"),
+            &decided_by(approval),
             &maybe(question.deadline),
         ]);
     }

@@ -94,7 +94,7 @@ mod tests {
             deadline: Some(at(100)),
         };
         let node = "basel".parse().expect("a name");
-        Approval { node, question, open: true, answer: None, by: None, answered: None, outcome: None }
+        Approval { node, question, open: true, answer: None, by: None, answered: None, outcome: None, decided: None }
     }
 
     fn operator(name: &str, role: &str) -> Operator {

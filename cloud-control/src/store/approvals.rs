@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::{Deserialize, Serialize};
 use shared::{
     id::{ApprovalId, NodeName},
+    ledger::entry::{Entry, Fact, Verdict},
     time::Timestamp,
     wire::v1::{AnswerOutcome, PendingApproval, SignedAnswer},
 };
@@ -23,6 +24,19 @@ pub struct Approval {
     pub answered: Option<Timestamp>,
     /// What the node made of the answer.
     pub outcome: Option<AnswerOutcome>,
+    /// How it was decided, as the node's ledger says it; `None` until that entry is here.
+    #[serde(default)]
+    pub decided: Option<Decided>,
+}
+
+/// A decision as it stands in a node's ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decided {
+    pub verdict: Verdict,
+    /// Empty when nobody answered in time.
+    pub by: String,
+    pub place: String,
+    pub role: Option<String>,
 }
 
 /// Where a question stands.
@@ -60,7 +74,30 @@ const COLUMNS: &str = "SELECT node, question, open, answer, by, answered, outcom
 /// When SQLite fails.
 pub fn list(connection: &Connection, open_only: bool, limit: usize) -> rusqlite::Result<Vec<Approval>> {
     let sql = format!("{COLUMNS} WHERE NOT ?1 OR (open AND answer IS NULL) ORDER BY asked DESC LIMIT ?2");
-    connection.prepare_cached(&sql)?.query_map(params![open_only, int(limit)], approval)?.collect()
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement.query_map(params![open_only, int(limit)], approval)?;
+    rows.map(|row| row.and_then(|row| with_decision(connection, row))).collect()
+}
+
+/// Looks up in the node's ledger how a question was decided.
+fn with_decision(connection: &Connection, mut approval: Approval) -> rusqlite::Result<Approval> {
+    if approval.open {
+        return Ok(approval);
+    }
+    let sql = "SELECT body FROM ledger WHERE run = ?1 AND node = ?2 AND fact = 'approval-decided'";
+    let mut entries = connection.prepare_cached(sql)?;
+    let run = approval.question.run.to_string();
+    let mut rows = entries.query(params![run, approval.node.as_str()])?;
+    while let Some(row) = rows.next()? {
+        // What cannot be read was verified all the same: it is of another version, and says nothing here.
+        if let Ok(Entry { fact: Fact::ApprovalDecided { approval: id, verdict, by, place, role, .. }, .. }) =
+            serde_json::from_str(row.get_ref("body")?.as_str()?)
+            && id == approval.question.approval
+        {
+            approval.decided = Some(Decided { verdict, by, place, role });
+        }
+    }
+    Ok(approval)
 }
 
 /// One question.
@@ -71,7 +108,9 @@ pub fn get(connection: &Connection, id: ApprovalId) -> rusqlite::Result<Option<A
     connection
         .prepare_cached(&format!("{COLUMNS} WHERE approval = ?1"))?
         .query_row([id.to_string()], approval)
-        .optional()
+        .optional()?
+        .map(|found| with_decision(connection, found))
+        .transpose()
 }
 
 /// Takes the questions that are open on a node now; those that it no longer names are closed. Answers whether anything
@@ -144,5 +183,6 @@ fn approval(row: &Row<'_>) -> rusqlite::Result<Approval> {
         by: row.get("by")?,
         answered: optional_instant(row, "answered")?,
         outcome: optional_json(row, "outcome")?,
+        decided: None,
     })
 }

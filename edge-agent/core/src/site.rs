@@ -30,8 +30,10 @@ const CASES_MAX: usize = 20_000;
 /// Mistakes told of one file; who made more made the same again.
 const TOLD_MAX: usize = 20;
 
-/// The file of a documents' folder that says what they carry.
+/// The file of a folder of documents or cases that says what they carry.
 pub const LABEL_FILE: &str = "label.yaml";
+/// What follows the name of a set of cases in the file that says what this set carries.
+pub const CASES_LABEL: &str = ".label.yaml";
 
 /// What a file of a bundle is, by its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +62,7 @@ impl Kind {
             (["policies", ..], "cedar") => Ok(Self::Policy),
             (["policies", ..], _) => refuse("is no policy: expected a file that ends with .cedar"),
             (["cases", _], "jsonl") => Ok(Self::Cases),
+            (["cases", name], _) if *name == LABEL_FILE || name.ends_with(CASES_LABEL) => Ok(Self::Label),
             (["cases", ..], _) => refuse("is no set of cases: expected cases/<name>.jsonl"),
             (["documents", _], _) => refuse("stands beside the indexes: expected documents/<index>/"),
             (["documents", .., LABEL_FILE], _) => Ok(Self::Label),
@@ -158,7 +161,19 @@ pub fn text<'a>(path: &str, content: &'a [u8]) -> Result<&'a str, Problem> {
     })
 }
 
-/// What a folder of documents carries.
+/// Says which of these files, `cases/<name>.label.yaml`, label a set that is not there: a slip that would leave a set with a
+/// looser label than was meant.
+pub fn orphans<'a>(paths: impl Iterator<Item = &'a str> + Clone) -> Vec<Problem> {
+    let orphan = |path: &str| {
+        let set = path.strip_prefix("cases/")?.strip_suffix(CASES_LABEL)?;
+        let expected = format!("cases/{set}.jsonl");
+        let is_there = paths.clone().any(|other| other == expected);
+        (!is_there).then(|| problem(path, None, &format!("labels no set: expected {expected} beside it")))
+    };
+    paths.clone().filter_map(orphan).collect()
+}
+
+/// What a folder of documents or cases carries, or one set of cases.
 ///
 /// # Errors
 /// When it is not a label.
@@ -217,6 +232,8 @@ fn wrong_case(path: &str, number: u32, line: &str, error: &serde_json::Error) ->
 pub struct Check {
     texts: Vec<(String, String)>,
     documents: usize,
+    /// The paths under `cases/`.
+    cases: Vec<String>,
     problems: Vec<Problem>,
 }
 
@@ -237,6 +254,9 @@ impl Check {
             _text: String,
             #[serde(rename = "label")]
             _label: String,
+        }
+        if path.starts_with("cases/") {
+            self.cases.push(path.to_owned());
         }
         let text = match text(path, content) {
             Ok(text) => text,
@@ -262,6 +282,7 @@ impl Check {
         if let Err(Problems(found)) = Rules::read(&self.texts) {
             self.problems.extend(found);
         }
+        self.problems.extend(orphans(self.cases.iter().map(String::as_str)));
         if self.documents > DOCUMENTS_MAX {
             let message = format!("holds {} documents: expected at most {DOCUMENTS_MAX}", self.documents);
             self.problems.push(problem("documents", None, &message));
@@ -327,6 +348,9 @@ mod tests {
             ("documents/m/label.yaml", b"class: secret", "documents/m/label.yaml:1:8: class: unknown variant `secret`"),
             ("cases/c.jsonl", b"{\"text\":\"a\",\"label\":\"b\"}\n{}", "cases/c.jsonl:2:2: missing field `text`"),
             ("cases/c.jsonl", b"\n", "cases/c.jsonl: holds no case"),
+            ("cases/label.yaml", b"class: internal\n", "good"),
+            ("cases/c.label.yaml", b"class: secret", "cases/c.label.yaml:1"),
+            ("cases/c.label.yaml", b"class: internal\n", "cases/c.label.yaml: labels no set: expected cases/c.jsonl"),
         ] {
             let found = said(&[(path, content)]);
             assert!(found.contains(told), "{path}: expected {told:?}, said {found:?}");

@@ -182,7 +182,7 @@ impl View {
 /// What a target is, and where it computes.
 fn described(source: &Source) -> (&'static str, Option<&str>) {
     match source {
-        Source::Gguf { .. } => ("gguf", None),
+        Source::Gguf(_) => ("gguf", None),
         Source::Provider(provider) => {
             let kind = match provider.protocol {
                 Protocol::OpenAi => "openai",

@@ -18,7 +18,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow, bail};
-use models::embed::Embedder;
+use models::{catalog::Digests, embed::Embedder};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -30,7 +30,7 @@ use crate::{
     action::Action,
     api,
     config::Config,
-    inference::Inference,
+    inference::{Inference, problems},
     memory::Memory,
     pipeline, sync,
     workflow::{self, Runner},
@@ -40,6 +40,9 @@ use crate::{
 pub const ADDRESS_FILE: &str = "local-address";
 /// The file in the data folder with the token that the local API asks for; readable by the agent's user alone.
 pub const TOKEN_FILE: &str = "local-token";
+
+/// The file in the data folder that remembers the digests of model files.
+pub const DIGESTS_FILE: &str = "model-digests.json";
 
 /// How long requests in flight may hold up the end of the process.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -51,8 +54,13 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// broken and there is no bundle to go by.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let Some(space::Opened { lock: _lock, store, started }) = space::open(&config).await? else { return Ok(()) };
-    let inference = Inference::new(config.targets.clone());
-    let embedder = embedder(&config)?;
+    let digests = Digests::kept_in(config.data_dir.join(DIGESTS_FILE));
+    for problem in problems::of(&config.targets, &digests, problems::Look::Quick) {
+        let problems::Problem { target, found, advice } = problem;
+        tracing::warn!(target_name = target, found, advice, "a target cannot answer");
+    }
+    let inference = Inference::new(config.targets.clone(), &digests);
+    let embedder = embedder(&config, &digests)?;
     let memory = Memory::open(store.clone(), Arc::clone(&embedder));
     let force = rollout::at_start(&config, &store).await?;
 
@@ -186,7 +194,7 @@ fn claim(folder: &Path) -> anyhow::Result<File> {
 }
 
 /// The embedder that the configuration names.
-fn embedder(config: &Config) -> anyhow::Result<Arc<dyn Embedder>> {
+fn embedder(config: &Config, digests: &Digests) -> anyhow::Result<Arc<dyn Embedder>> {
     let Some(name) = config.models.embedder.as_deref().filter(|name| *name != "builtin") else {
         return Ok(models::embed::default_embedder());
     };
@@ -196,7 +204,7 @@ fn embedder(config: &Config) -> anyhow::Result<Arc<dyn Embedder>> {
         bail!("embedder {name:?} under [models] is not known: expected builtin, {}", names.join(", "));
     };
     let folder = config.models_dir().join(name);
-    let flaws = model.verify(&folder)?;
+    let flaws = model.verify_with(&folder, digests)?;
     if let Some(flaw) = flaws.first() {
         return Err(
             anyhow!("{flaw}: run `edge-agent models pull {name}`").context(format!("the model {name} is refused"))

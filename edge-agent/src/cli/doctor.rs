@@ -8,6 +8,7 @@ mod machine;
 
 use std::process::ExitCode;
 
+use models::catalog::Digests;
 use rusqlite::Connection;
 use serde::Serialize;
 use shared::digest::Digest;
@@ -15,7 +16,7 @@ use shared::digest::Digest;
 use feeds::Account;
 
 use super::{Context, Failure, local::Local, output};
-use crate::{config::Config, site::Site, store, sync};
+use crate::{agent, config::Config, inference::problems, site::Site, store, sync};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -77,6 +78,17 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
     Ok(if worst == State::Broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
+/// What keeps a target from answering: each is a warning, since the route goes on without it.
+fn targets(config: &Config) -> Vec<Check> {
+    // A copy of what the agent remembers: doctor changes nothing.
+    let digests = Digests::known_from(&config.data_dir.join(agent::DIGESTS_FILE));
+    let found = problems::of(&config.targets, &digests, problems::Look::Thorough);
+    let check = |problem: problems::Problem| {
+        Check::warning("target", format!("{}: {}", problem.target, problem.found), problem.advice)
+    };
+    found.into_iter().map(check).collect()
+}
+
 fn worse(a: State, b: State) -> State {
     if a == State::Broken || b == State::Broken {
         State::Broken
@@ -106,6 +118,7 @@ fn examine(args: &Args, context: &Context) -> Report {
         site(&config),
     ];
     checks.push(embedder(&config));
+    checks.extend(targets(&config));
     let (agent, running) = agent(&config);
     checks.push(agent);
     checks.push(broker::check(&config, running));

@@ -10,22 +10,24 @@ use indicatif::{ProgressBar, ProgressStyle};
 use models::catalog::Manifest;
 use serde_json::json;
 
+use shared::digest::Digest;
+
 use super::{Context, Failure, output};
-use crate::inference::pull;
+use crate::{
+    config::Config,
+    inference::{
+        config::{Gguf, Hub, Source},
+        pull,
+    },
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Args {
     /// List the models that Skerry knows, and whether they are on this machine.
     List,
     /// Bring a model's files to this machine; what was begun is resumed, and every file is checked by its digest.
-    Pull {
-        /// A name from `models list`.
-        #[arg(value_name = "MODEL")]
-        name: String,
-        /// Take the files from this folder instead of the hub.
-        #[arg(long, value_name = "DIR")]
-        from: Option<PathBuf>,
-    },
+    #[command(after_help = PULL_HELP)]
+    Pull(Pull),
     /// Check the digest of every file of the models on this machine.
     Verify {
         /// Only this model.
@@ -34,11 +36,47 @@ pub(super) enum Args {
     },
 }
 
+/// What to bring, and from where.
+#[derive(Debug, clap::Args)]
+pub(super) struct Pull {
+    /// A name from `models list`, or a target of kind gguf with `repo` and `digest`, such as local/qwen3.
+    #[arg(value_name = "MODEL", required_unless_present = "repo")]
+    name: Option<String>,
+    /// Take the files from this folder instead of the hub.
+    #[arg(long, value_name = "DIR")]
+    from: Option<PathBuf>,
+    /// A chat model of the hub that Skerry does not know: its repository.
+    #[arg(long, value_name = "OWNER/NAME", conflicts_with = "name", requires_all = ["file", "digest"])]
+    repo: Option<String>,
+    /// The GGUF file in the repository.
+    #[arg(long, value_name = "FILE", requires = "repo")]
+    file: Option<PathBuf>,
+    /// What the file must be; the hub shows it as SHA256 on the file's page.
+    #[arg(long, value_name = "sha256:..", requires = "repo")]
+    digest: Option<Digest>,
+    /// A branch, tag or commit of the repository.
+    #[arg(long, value_name = "REVISION", requires = "repo")]
+    revision: Option<String>,
+    /// Where the hub is.
+    #[arg(long, value_name = "URL", default_value = "https://huggingface.co", env = "SKERRY_MODEL_HUB")]
+    hub: String,
+}
+
+const PULL_HELP: &str = "\
+Examples:
+  edge-agent models pull all-minilm-l6-v2
+  edge-agent models pull --repo Qwen/Qwen3-0.6B-GGUF --file Qwen3-0.6B-Q8_0.gguf --digest sha256:..
+  edge-agent models pull local/qwen3        the `repo`, `file` and `digest` of that target in agent.toml";
+
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
-    let folder = context.config()?.models_dir();
+    let config = context.config()?;
+    let folder = config.models_dir();
     match args {
         Args::List => list(&folder, context),
-        Args::Pull { name, from } => pull(&known(name)?, from.as_deref(), &folder, context),
+        Args::Pull(asked) => match (&asked.name, wanted(asked, &config)?) {
+            (_, Some((wanted, folder))) => pull_file(&wanted, asked.from.as_deref(), &folder, context),
+            (name, None) => pull(&known(name.as_deref().unwrap_or_default())?, asked.from.as_deref(), &folder, context),
+        },
         Args::Verify { name } => {
             let wanted = name.as_deref().map(known).transpose()?;
             verify(wanted.map_or_else(Manifest::built_in, |one| vec![one]), name.is_some(), &folder, context)
@@ -89,18 +127,81 @@ fn list(folder: &Path, context: &Context) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The file that a repository or a target names, and the folder that it goes to; `None`: a model that Skerry knows.
+fn wanted(asked: &Pull, config: &Config) -> Result<Option<(pull::HubFile, PathBuf)>, Failure> {
+    let hub = asked.hub.clone();
+    if let (Some(repo), Some(path), Some(digest)) = (&asked.repo, &asked.file, asked.digest) {
+        let repo = Hub::new(repo, asked.revision.as_deref()).map_err(|wrong| Failure::Input(format!("--{wrong}")))?;
+        let is_inside = path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+        if !is_inside || path.as_os_str().is_empty() {
+            let message =
+                format!("--file: {} leads out of the repository; expected such as model.gguf", path.display());
+            return Err(Failure::Input(message));
+        }
+        let folder = config.models_dir().join(&repo.repo);
+        return Ok(Some((pull::HubFile { hub, repo, path: path.clone(), digest }, folder)));
+    }
+    let Some(target) = config.targets.iter().find(|target| Some(&target.name) == asked.name.as_ref()) else {
+        return Ok(None);
+    };
+    let Source::Gguf(Gguf { file, digest: Some(digest), hub: Some(repo) }) = &target.source else {
+        let message = format!(
+            "the target {} does not say where its model comes from: expected `repo` and `digest` beside `file`",
+            target.name
+        );
+        return Err(Failure::Input(message));
+    };
+    let (folder, path) = (file.parent().unwrap_or(Path::new(".")), file.file_name().unwrap_or_default());
+    let wanted = pull::HubFile { hub, repo: repo.clone(), path: path.into(), digest: *digest };
+    Ok(Some((wanted, folder.to_owned())))
+}
+
+fn pull_file(
+    wanted: &pull::HubFile,
+    from: Option<&Path>,
+    folder: &Path,
+    context: &Context,
+) -> Result<ExitCode, Failure> {
+    let bar = bar(context, 0);
+    let source = from.map_or(pull::From::Hub, pull::From::Folder);
+    let mut progress = |seen: pull::Progress<'_>| show(&bar, &seen);
+    let outcome = super::small_runtime()?.block_on(pull::pull_file(wanted, source, folder, &mut progress));
+    bar.finish_and_clear();
+    let what = wanted.path.display();
+    outcome.map_err(|error| Failure::Failed(anyhow::Error::new(error).context(format!("cannot pull {what}"))))?;
+    let file = folder.join(&wanted.path);
+    if context.json {
+        output::json(&json!({ "file": file, "digest": wanted.digest, "repo": wanted.repo.repo }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("{} is here and is what its digest says. As a target in agent.toml:\n", file.display());
+    let name = wanted.path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase().replace(' ', "-");
+    let full = std::path::absolute(&file).unwrap_or(file);
+    println!("[[targets]]\nname = \"local/{name}\"\nkind = \"gguf\"\nfile = {:?}", full.display().to_string());
+    println!("digest = \"{}\"\nrepo = \"{}\"", wanted.digest, wanted.repo.repo);
+    println!("revision = \"{}\"", wanted.repo.revision);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn bar(context: &Context, size: u64) -> ProgressBar {
+    let bar = if context.json { ProgressBar::hidden() } else { ProgressBar::new(size) };
+    match ProgressStyle::with_template("{msg:28} {bar:32} {bytes}/{total_bytes} {bytes_per_sec} {eta}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+fn show(bar: &ProgressBar, seen: &pull::Progress<'_>) {
+    bar.set_length(seen.size);
+    bar.set_message(seen.file.display().to_string());
+    bar.set_position(seen.done);
+}
+
 fn pull(model: &Manifest, from: Option<&Path>, folder: &Path, context: &Context) -> Result<ExitCode, Failure> {
     let folder = folder.join(&model.name);
-    let bar = if context.json { ProgressBar::hidden() } else { ProgressBar::new(model.size()) };
-    if let Ok(style) = ProgressStyle::with_template("{msg:28} {bar:32} {bytes}/{total_bytes} {bytes_per_sec} {eta}") {
-        bar.set_style(style);
-    }
+    let bar = bar(context, model.size());
     let source = from.map_or(pull::From::Hub, pull::From::Folder);
-    let mut progress = |seen: pull::Progress<'_>| {
-        bar.set_length(seen.size);
-        bar.set_message(seen.file.display().to_string());
-        bar.set_position(seen.done);
-    };
+    let mut progress = |seen: pull::Progress<'_>| show(&bar, &seen);
     let outcome = super::small_runtime()?.block_on(pull::pull(model, source, &folder, &mut progress));
     bar.finish_and_clear();
     outcome

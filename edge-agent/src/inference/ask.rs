@@ -17,6 +17,9 @@ const MAX_TOKENS: u32 = 1_024;
 const MAX_TOKENS_MAX: u32 = 131_072;
 /// All text of one request: 4 MiB is beyond the context of the largest models.
 const TEXT_BYTES_MAX: usize = 4 << 20;
+/// How long a call is parked when neither `parkFor` nor a timeout says: over a day without a link an answer is late, and a
+/// person should hear of it.
+const PARK_FOR: std::time::Duration = std::time::Duration::from_secs(24 * 3_600);
 /// Passages of one request; retrieval returns a handful.
 const PASSAGES_MAX: usize = 256;
 
@@ -114,7 +117,8 @@ impl Ask {
                 .map_err(|error| wrong("schema", &format!("not a JSON schema: {error}")))?;
         }
         let park_until = match &given.park_for {
-            None => None,
+            // A timeout of the task, the workflow or a scope between ends it too; without either it would wait for ever.
+            None => call.deadline.is_none().then(|| call.asked_at.plus(PARK_FOR)),
             Some(text) => {
                 let expected = || wrong("parkFor", &format!("{text:?}; expected an ISO 8601 duration such as PT10M"));
                 Some(call.asked_at.plus(duration(text).ok_or_else(expected)?))
@@ -218,6 +222,22 @@ pub(super) mod tests {
         assert_eq!(ask.park_until, Some(call.asked_at.plus(std::time::Duration::from_secs(25 * 3_600))));
         assert_eq!(ask.preference("local/small"), Some(1));
         assert_eq!(ask.preference("cloud/other"), None);
+    }
+
+    #[test]
+    fn no_call_is_parked_for_ever() {
+        let park = |more: Value, deadline: Option<u64>| {
+            let mut input = json!({"prompt": "a", "offline": "park"});
+            input.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+            let mut call = call(input);
+            let hours = |hours: u64| std::time::Duration::from_secs(hours * 3_600);
+            call.deadline = deadline.map(|deadline| call.asked_at.plus(hours(deadline)));
+            let until = Ask::parse(&call).expect("valid").park_until.or(call.deadline).expect("an end");
+            until.since(call.asked_at).as_secs() / 3_600
+        };
+        assert_eq!(park(json!({}), None), 24);
+        assert_eq!(park(json!({}), Some(72)), 72, "a timeout is an end of its own");
+        assert_eq!(park(json!({"parkFor": "PT36H"}), None), 36);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use shared::digest::Digest;
 
 use super::EXTRACT;
 
@@ -21,9 +22,25 @@ pub struct Target {
 pub enum Source {
     Provider(Box<Provider>),
     /// A chat model in a GGUF file, loaded when first asked.
-    Gguf {
-        file: PathBuf,
-    },
+    Gguf(Gguf),
+}
+
+/// A chat model on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gguf {
+    pub file: PathBuf,
+    /// What the file must be; one that is something else is refused when it is loaded.
+    pub digest: Option<Digest>,
+    /// Where `edge-agent models pull` gets it.
+    pub hub: Option<Hub>,
+}
+
+/// A repository of the model hub. The file there has the name of the target's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hub {
+    /// `owner/name`.
+    pub repo: String,
+    pub revision: String,
 }
 
 /// A model behind HTTP.
@@ -90,6 +107,12 @@ struct Raw {
     timeout_s: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     file: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    digest: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    repo: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revision: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,17 +154,61 @@ fn gguf(raw: &Raw) -> Result<Source, String> {
         ("price_out", raw.price_out.is_some()),
     ];
     if let Some((field, _)) = foreign.iter().find(|(_, given)| *given) {
-        return Err(format!("{field}: target {} of kind gguf has no such field; it needs `file` alone", raw.name));
+        return Err(format!(
+            "{field}: target {} of kind gguf has no such field; it has `file`, `digest`, `repo` and `revision`",
+            raw.name
+        ));
     }
     let file =
         raw.file.clone().ok_or_else(|| format!("file: target {} of kind gguf needs the model's file", raw.name))?;
-    Ok(Source::Gguf { file })
+    let (name, digest) = (&raw.name, raw.digest);
+    let hub = match (&raw.repo, &raw.revision) {
+        (None, None) => None,
+        (None, Some(_)) => return Err(format!("revision: target {name} has no `repo` that it could be of")),
+        (Some(repo), revision) => {
+            let hub = Hub::new(repo, revision.as_deref()).map_err(|wrong| format!("{wrong} (target {name})"))?;
+            if digest.is_none() {
+                return Err(format!(
+                    "digest: target {name} has a `repo`: expected the digest of what comes from there"
+                ));
+            }
+            Some(hub)
+        }
+    };
+    Ok(Source::Gguf(Gguf { file, digest, hub }))
+}
+
+impl Hub {
+    /// # Errors
+    /// What is wrong with the repository's name or the revision.
+    pub fn new(repo: &str, revision: Option<&str>) -> Result<Self, String> {
+        let is_word = |part: &str| {
+            !part.is_empty()
+                && !part.starts_with('.')
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        };
+        let is_repo = repo.split_once('/').is_some_and(|(owner, name)| is_word(owner) && is_word(name));
+        if !is_repo {
+            return Err(format!("repo: {repo:?} is no repository of the hub; expected owner/name"));
+        }
+        let revision = revision.unwrap_or("main");
+        if !is_word(revision) {
+            return Err(format!("revision: {revision:?}; expected a branch, tag or commit"));
+        }
+        Ok(Self { repo: repo.to_owned(), revision: revision.to_owned() })
+    }
 }
 
 fn provider(raw: &Raw, protocol: Protocol) -> Result<Provider, String> {
     let name = &raw.name;
-    if raw.file.is_some() {
-        return Err(format!("file: target {name} is a provider; only kind gguf has a file"));
+    let foreign = [
+        ("file", raw.file.is_some()),
+        ("digest", raw.digest.is_some()),
+        ("repo", raw.repo.is_some()),
+        ("revision", raw.revision.is_some()),
+    ];
+    if let Some((field, _)) = foreign.iter().find(|(_, given)| *given) {
+        return Err(format!("{field}: target {name} is a provider; only kind gguf has a file"));
     }
     let url = raw.url.as_deref().ok_or_else(|| format!("url: target {name} needs the provider's address"))?;
     let url = reqwest::Url::parse(url.trim_end_matches('/'))
@@ -201,11 +268,17 @@ impl From<Target> for Raw {
             price_out: None,
             timeout_s: None,
             file: None,
+            digest: None,
+            repo: None,
+            revision: None,
         };
         #[expect(clippy::cast_precision_loss, reason = "prices are far below 2^52 micro-USD")]
         let usd = |micro: u64| (micro > 0).then(|| micro as f64 / 1e6);
         match target.source {
-            Source::Gguf { file } => Self { file: Some(file), ..empty },
+            Source::Gguf(Gguf { file, digest, hub }) => {
+                let (repo, revision) = hub.map(|hub| (hub.repo, hub.revision)).unzip();
+                Self { file: Some(file), digest, repo, revision, ..empty }
+            }
             Source::Provider(provider) => {
                 let (key_env, key_file) = match provider.key {
                     Some(Key::Env(variable)) => (Some(variable), None),
@@ -289,6 +362,10 @@ mod tests {
             ("name = 'local/a'\nkind = 'gguf'", "file: target local/a of kind gguf needs"),
             ("name = 'local/a'\nkind = 'gguf'\nfile = 'f'\nurl = 'u'", "has no such field"),
             ("name = 'local/extract'\nkind = 'gguf'\nfile = 'f'", "is built in"),
+            ("name = 'local/a'\nkind = 'gguf'\nfile = 'f'\ndigest = 'sha256:12'", "digest"),
+            ("name = 'local/a'\nkind = 'gguf'\nfile = 'f'\nrepo = 'a/b'", "digest: target local/a has a `repo`"),
+            ("name = 'local/a'\nkind = 'gguf'\nfile = 'f'\nrepo = '../b'", "expected owner/name"),
+            ("name = 'cloud/a'\nkind = 'openai'\nurl = 'http://x'\nmodel = 'm'\nrepo = 'a/b'", "only kind gguf"),
             (
                 "name = 'cloud/a'\nkind = 'openai'\nurl = 'http://x'\nmodel = 'm'\nkeyenv = 'K'",
                 "unknown field `keyenv`",

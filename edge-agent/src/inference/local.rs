@@ -10,9 +10,14 @@ use std::{
     time::Duration,
 };
 
-use models::generate::{Answer, Generator, Request};
-use shared::ledger::entry::CallEnd;
+use models::{
+    catalog::Digests,
+    generate::{Answer, Generator, Request},
+};
+use shared::{digest::Digest, ledger::entry::CallEnd};
 use tokio::sync::{mpsc, oneshot};
+
+use super::config::Gguf;
 
 /// Takes each piece of text as it is written; `Break` ends the answer.
 pub type OnText = Box<dyn FnMut(&str) -> ControlFlow<()> + Send>;
@@ -24,11 +29,14 @@ const QUEUE_LEN_MAX: usize = 16;
 const IDLE_MAX: Duration = Duration::from_secs(600);
 
 /// What a local target runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Weights {
     /// The built-in extractive generator.
     Extract,
-    Gguf(PathBuf),
+    Gguf {
+        model: Gguf,
+        digests: Digests,
+    },
 }
 
 /// Why a local model did not answer.
@@ -36,6 +44,8 @@ pub enum Weights {
 pub enum Error {
     #[error("cannot load the model")]
     Load(#[source] models::Error),
+    #[error("the model is refused: {} is {found}: expected {expected}; `edge-agent models pull` brings the right one", file.display())]
+    Wrong { file: PathBuf, found: Digest, expected: Digest },
     #[error("the model cannot answer")]
     Generate(#[source] models::Error),
     #[error("no answer within {} ms", after.as_millis())]
@@ -51,7 +61,7 @@ impl Error {
         match self {
             Self::Timeout { .. } => CallEnd::TimedOut,
             Self::Generate(models::Error::Request { .. }) => CallEnd::Refused,
-            Self::Load(_) | Self::Generate(_) | Self::Ended => CallEnd::Failed,
+            Self::Load(_) | Self::Wrong { .. } | Self::Generate(_) | Self::Ended => CallEnd::Failed,
         }
     }
 
@@ -60,6 +70,7 @@ impl Error {
     pub const fn brief(&self) -> &'static str {
         match self {
             Self::Load(_) => "cannot load the model",
+            Self::Wrong { .. } => "the model is not what its digest says",
             Self::Generate(models::Error::Request { .. }) => "the model does not take this request",
             Self::Generate(_) => "the model cannot answer",
             Self::Timeout { .. } => "no answer in time",
@@ -152,7 +163,7 @@ fn work(weights: &Weights, mut queue: mpsc::Receiver<Job>) {
         }
         let answer = match &loaded {
             Some(generator) => generate(generator.as_ref(), &mut job),
-            None => weights.load().map_err(Error::Load).and_then(|generator| {
+            None => weights.load().and_then(|generator| {
                 let answer = generate(generator.as_ref(), &mut job);
                 loaded = Some(generator);
                 answer
@@ -172,12 +183,19 @@ fn generate(generator: &dyn Generator, job: &mut Job) -> Result<Answer, Error> {
 }
 
 impl Weights {
-    fn load(&self) -> Result<Arc<dyn Generator>, models::Error> {
+    fn load(&self) -> Result<Arc<dyn Generator>, Error> {
         match self {
             Self::Extract => Ok(models::generate::extract()),
-            Self::Gguf(file) => {
+            Self::Gguf { model: Gguf { file, digest, .. }, digests } => {
                 tracing::info!(file = %file.display(), "loading a chat model");
-                models::generate::load_gguf(file)
+                if let Some(expected) = *digest {
+                    let found = digests.of(file).map_err(Error::Load)?;
+                    if found != expected {
+                        tracing::error!(file = %file.display(), %found, %expected, "a model is refused");
+                        return Err(Error::Wrong { file: file.clone(), found, expected });
+                    }
+                }
+                models::generate::load_gguf(file).map_err(Error::Load)
             }
         }
     }

@@ -7,6 +7,7 @@ mod ask;
 pub mod config;
 mod health;
 mod local;
+pub mod problems;
 mod provider;
 pub mod pull;
 mod reply;
@@ -23,7 +24,7 @@ use edge_core::{
     route::{self, Candidate, Choice, Health, Offline, Place, Refusal, Ruling, Standing},
 };
 use futures::future::BoxFuture;
-use models::generate;
+use models::{catalog::Digests, generate};
 use shared::{
     ledger::entry::Fact,
     policy::{self, Permit},
@@ -70,11 +71,15 @@ struct Inner {
 }
 
 impl Inference {
-    /// The node's targets in the order of its configuration, and `local/extract` after them.
+    /// The node's targets in the order of its configuration, and `local/extract` after them. `digests` remembers which model
+    /// files were read before.
     #[must_use]
-    pub fn new(targets: Vec<Target>) -> Self {
+    pub fn new(targets: Vec<Target>, digests: &Digests) -> Self {
         let file = |target: &Target| match &target.source {
-            Source::Gguf { file } => Some(Worker::new(target.name.clone(), Weights::Gguf(file.clone()))),
+            Source::Gguf(model) => {
+                let weights = Weights::Gguf { model: model.clone(), digests: digests.clone() };
+                Some(Worker::new(target.name.clone(), weights))
+            }
             Source::Provider(_) => None,
         };
         let mut workers: Vec<Worker> = targets.iter().filter_map(file).collect();
@@ -295,7 +300,7 @@ impl Inference {
     fn provider(&self, name: &str) -> Option<&Provider> {
         self.inner.targets.iter().find(|target| target.name == name).and_then(|target| match &target.source {
             Source::Provider(provider) => Some(provider.as_ref()),
-            Source::Gguf { .. } => None,
+            Source::Gguf(_) => None,
         })
     }
 

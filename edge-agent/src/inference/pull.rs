@@ -9,9 +9,12 @@ use std::{
 
 use backon::{ExponentialBuilder, Retryable as _};
 use futures::StreamExt as _;
-use models::catalog::{Flaw, Manifest, ModelFile};
+use models::catalog::{Architecture, Digests, Flaw, Manifest, ModelFile};
 use reqwest::{StatusCode, header};
+use shared::digest::Digest;
 use tokio::{fs, io::AsyncWriteExt as _};
+
+use super::config::Hub;
 
 /// A link that is down longer than this is a matter for the person who asked; what came so far is kept.
 const TRIES_MAX: usize = 5;
@@ -64,7 +67,7 @@ pub async fn pull(
     progress: &mut (dyn FnMut(Progress<'_>) + Send),
 ) -> Result<(), Error> {
     for file in &manifest.files {
-        if file.verify(folder)?.is_none() {
+        if file.verify(folder, &Digests::default())?.is_none() {
             progress(Progress { file: &file.path, done: file.size, size: file.size });
             continue;
         }
@@ -80,6 +83,95 @@ pub async fn pull(
         fs::rename(&part, &target).await.map_err(io("rename", &part))?;
     }
     Ok(())
+}
+
+/// One file of a repository of the hub, known by its digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubFile {
+    /// Where the hub is, such as `https://huggingface.co`.
+    pub hub: String,
+    pub repo: Hub,
+    /// Where it lies in the repository and, below the folder, on this machine.
+    pub path: PathBuf,
+    pub digest: Digest,
+}
+
+/// Brings one file into `folder`; one that is there already and right is left alone. How long it is, its source says.
+///
+/// # Errors
+/// When it cannot be got or is not what its digest says.
+pub async fn pull_file(
+    wanted: &HubFile,
+    from: From<'_>,
+    folder: &Path,
+    progress: &mut (dyn FnMut(Progress<'_>) + Send),
+) -> Result<(), Error> {
+    let target = folder.join(&wanted.path);
+    if let Ok(found) = fs::metadata(&target).await
+        && digest_of(&target).await? == wanted.digest
+    {
+        progress(Progress { file: &wanted.path, done: found.len(), size: found.len() });
+        return Ok(());
+    }
+    let HubFile { hub, repo, path, digest } = wanted;
+    let url = format!("{}/{}/resolve/{}", hub.trim_end_matches('/'), repo.repo, repo.revision);
+    let mut manifest = Manifest {
+        name: repo.repo.clone(),
+        architecture: Architecture::Gguf,
+        description: String::new(),
+        licence: String::new(),
+        url,
+        files: vec![ModelFile { path: path.clone(), size: 0, digest: *digest }],
+    };
+    manifest.files[0].size = match &from {
+        From::Hub => size_of(&manifest.url_of(&manifest.files[0])).await?,
+        From::Folder(source) => {
+            let source = source.join(path);
+            fs::metadata(&source).await.map_err(io("read", &source))?.len()
+        }
+    };
+    pull(&manifest, from, folder, progress).await
+}
+
+async fn digest_of(path: &Path) -> Result<Digest, Error> {
+    let path = path.to_owned();
+    let digest = tokio::task::spawn_blocking(move || models::catalog::digest_of_file(&path)).await;
+    Ok(digest.expect("the digest of a file does not panic")?)
+}
+
+/// How long a file is, asked with its first byte: not every server answers HEAD as it answers GET.
+async fn size_of(url: &str) -> Result<u64, Error> {
+    let http = client();
+    let cut = |detail: String| Error::Cut { url: url.to_owned(), detail };
+    let attempt = || async {
+        let answer = http.get(url).header(header::RANGE, "bytes=0-0").send().await;
+        let answer = answer.map_err(|error| cut(error.without_url().to_string()))?;
+        let range = answer.headers().get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
+        let size = match answer.status() {
+            StatusCode::PARTIAL_CONTENT => range.and_then(|range| range.rsplit('/').next()?.parse().ok()),
+            StatusCode::OK => answer.content_length(),
+            status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+                return Err(cut(format!("the server answered {status}")));
+            }
+            status => return Err(Error::Refused { url: url.to_owned(), status }),
+        };
+        size.ok_or_else(|| cut("the server does not say how long the file is".to_owned()))
+    };
+    attempt.retry(backoff()).when(|error| matches!(error, Error::Cut { .. })).await
+}
+
+fn client() -> reqwest::Client {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    reqwest::Client::builder()
+        .connect_timeout(SILENCE_MAX)
+        .read_timeout(SILENCE_MAX)
+        .redirect(reqwest::redirect::Policy::limited(REDIRECTS_MAX))
+        .build()
+        .expect("an HTTP client with these settings can be made")
+}
+
+fn backoff() -> ExponentialBuilder {
+    ExponentialBuilder::default().with_max_times(TRIES_MAX - 1).with_jitter()
 }
 
 /// Where a file grows until it is whole.
@@ -109,9 +201,7 @@ async fn check(file: &ModelFile, part: &Path) -> Result<(), Error> {
     let found = fs::metadata(part).await.map_err(io("read", part))?.len();
     let path = file.path.clone();
     let flaw = if found == file.size {
-        let part = part.to_owned();
-        let digest = tokio::task::spawn_blocking(move || models::catalog::digest_of_file(&part)).await;
-        let found = digest.expect("the digest of a file does not panic")?;
+        let found = digest_of(part).await?;
         (found != file.digest).then_some(Flaw::Digest { path, found, expected: file.digest })
     } else {
         Some(Flaw::Size { path, found, expected: file.size })
@@ -131,17 +221,10 @@ async fn download(
     part: &Path,
     progress: &mut (dyn FnMut(Progress<'_>) + Send),
 ) -> Result<(), Error> {
-    drop(rustls::crypto::ring::default_provider().install_default());
-    let http = reqwest::Client::builder()
-        .connect_timeout(SILENCE_MAX)
-        .read_timeout(SILENCE_MAX)
-        .redirect(reqwest::redirect::Policy::limited(REDIRECTS_MAX))
-        .build()
-        .expect("an HTTP client with these settings can be made");
+    let http = client();
     let progress = tokio::sync::Mutex::new(progress);
     let attempt = || async { fetch(&http, url, file, part, &mut **progress.lock().await).await };
-    let backoff = ExponentialBuilder::default().with_max_times(TRIES_MAX - 1).with_jitter();
-    attempt.retry(backoff).when(|error| matches!(error, Error::Cut { .. })).await
+    attempt.retry(backoff()).when(|error| matches!(error, Error::Cut { .. })).await
 }
 
 /// One try: asks for what is missing and appends it.
@@ -253,6 +336,12 @@ mod tests {
                 .get(header::RANGE)
                 .and_then(|v| v.to_str().ok()?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
             let from: usize = range.unwrap_or(0);
+            if headers.get(header::RANGE).is_some_and(|range| range == "bytes=0-0") {
+                let answer = Response::builder()
+                    .status(206)
+                    .header(header::CONTENT_RANGE, format!("bytes 0-0/{}", CONTENT.len()));
+                return answer.body(Body::from(&CONTENT[..1])).expect("a response");
+            }
             let first = asked.fetch_add(1, Ordering::SeqCst) == 0;
             let body = if first {
                 // Gives way once before the cut, so that the first bytes are on the wire.
@@ -268,7 +357,10 @@ mod tests {
             Response::builder().status(status).body(body).expect("a response")
         }
         let asked = Arc::new(AtomicUsize::new(0));
-        let router = Router::new().route("/w/model.gguf", get(serve)).with_state(Arc::clone(&asked));
+        let router = Router::new()
+            .route("/w/model.gguf", get(serve))
+            .route("/Qwen/small-GGUF/resolve/v1/w/model.gguf", get(serve))
+            .with_state(Arc::clone(&asked));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -288,6 +380,33 @@ mod tests {
         assert!(seen.is_sorted(), "nothing was fetched twice: {seen:?}");
         pull(&manifest, From::Hub, dir.path(), &mut |_| ()).await.expect("already there");
         assert_eq!(asked.load(Ordering::SeqCst), 2, "a file that is right is not asked for again");
+    }
+
+    #[tokio::test]
+    async fn a_file_of_the_hub_known_by_its_digest_alone_is_resumed_checked_and_asked_for_once() {
+        let (url, asked) = hub().await;
+        let dir = tempfile::tempdir().expect("a folder");
+        let wanted = |digest| HubFile {
+            hub: url.clone(),
+            repo: Hub::new("Qwen/small-GGUF", Some("v1")).expect("a repository"),
+            path: "w/model.gguf".into(),
+            digest,
+        };
+        let right = wanted(Digest::of(CONTENT));
+        let mut seen = Vec::new();
+        pull_file(&right, From::Hub, dir.path(), &mut |p| seen.push((p.done, p.size))).await.expect("pulled");
+        assert_eq!(std::fs::read(dir.path().join("w/model.gguf")).expect("there"), CONTENT);
+        assert_eq!((seen.first(), seen.last()), (Some(&(8, 20)), Some(&(20, 20))), "resumed where it was cut");
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+        pull_file(&right, From::Hub, dir.path(), &mut |_| ()).await.expect("already there");
+        assert_eq!(asked.load(Ordering::SeqCst), 2, "a file that is right is not asked for again");
+
+        let wrong = pull_file(&wanted(Digest::of(b"other")), From::Hub, dir.path(), &mut |_| ()).await;
+        assert!(matches!(&wrong, Err(Error::Wrong(Flaw::Digest { .. }))), "{wrong:?}");
+        assert_eq!(std::fs::read(dir.path().join("w/model.gguf")).expect("there"), CONTENT, "what was right stays");
+        let absent = HubFile { path: "w/absent.gguf".into(), ..wanted(Digest::of(b"other")) };
+        let absent = pull_file(&absent, From::Hub, dir.path(), &mut |_| ()).await;
+        assert!(matches!(absent, Err(Error::Refused { status: StatusCode::NOT_FOUND, .. })), "{absent:?}");
     }
 
     #[tokio::test]

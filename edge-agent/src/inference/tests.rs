@@ -122,7 +122,7 @@ fn routes(facts: &[Fact]) -> Vec<String> {
 #[tokio::test]
 async fn a_streamed_answer_comes_back_whole_with_its_tokens_and_cost() {
     let (url, server) = serve(vec![says("The fan is stuck [1].")]).await;
-    let inference = Inference::new(vec![target("cloud/large", "openai", &url)]);
+    let inference = Inference::new(vec![target("cloud/large", "openai", &url)], &Digests::default());
     let call = call(
         json!({"prompt": "Why?", "passages": [{"text": "A stuck fan heats.", "document": "m.md"}], "maxTokens": 50}),
     );
@@ -160,7 +160,7 @@ async fn anthropic_is_spoken_to_in_its_own_way_and_its_tool_gives_the_value() {
         event(json!({"type": "message_stop"})),
     ];
     let (url, server) = serve(vec![(200, vec![SSE], events)]).await;
-    let inference = Inference::new(vec![target("cloud/claude", "anthropic", &url)]);
+    let inference = Inference::new(vec![target("cloud/claude", "anthropic", &url)], &Digests::default());
     let schema = json!({"type": "array", "items": {"type": "string"}});
     let call = call(json!({
         "messages": [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Which part?"}], "schema": schema
@@ -181,7 +181,7 @@ async fn a_rate_limit_and_a_cut_stream_are_tried_again() {
     let half = says("never whole").2[0].clone();
     let cut = (200, vec![SSE], vec![half, Err(())]);
     let (url, server) = serve(vec![fails(429, vec![("retry-after", "0")]), cut, says("now")]).await;
-    let inference = Inference::new(vec![target("cloud/large", "openai", &url)]);
+    let inference = Inference::new(vec![target("cloud/large", "openai", &url)], &Digests::default());
     let done = infer(&inference, &call(json!({"prompt": "a"})), &[]).await.expect("the third try answers");
     assert_eq!((done.output["text"].as_str(), server.asked.load(Ordering::SeqCst)), (Some("now"), 3));
 }
@@ -190,7 +190,10 @@ async fn a_rate_limit_and_a_cut_stream_are_tried_again() {
 async fn a_target_that_asks_for_rest_gets_it_and_the_next_one_answers() {
     let (busy, server) = serve(vec![fails(429, vec![("retry-after", "600")])]).await;
     let (free, _) = serve(vec![says("here")]).await;
-    let inference = Inference::new(vec![target("cloud/a", "openai", &busy), target("cloud/b", "openai", &free)]);
+    let inference = Inference::new(
+        vec![target("cloud/a", "openai", &busy), target("cloud/b", "openai", &free)],
+        &Digests::default(),
+    );
     let ask = call(json!({"prompt": "a", "model": ["cloud/a", "cloud/b"]}));
     for _ in 0..2 {
         let done = infer(&inference, &ask, &[]).await.expect("answered");
@@ -205,7 +208,7 @@ async fn an_answer_that_does_not_fit_is_mended_once_and_then_refused() {
         json!({"type": "object", "properties": {"score": {"type": "number", "maximum": 1}}, "required": ["score"]});
     let input = json!({"prompt": "How sure?", "schema": schema});
     let (url, server) = serve(vec![says("{\"score\": 7}"), says("{\"score\": 0.7}")]).await;
-    let inference = Inference::new(vec![target("cloud/large", "openai", &url)]);
+    let inference = Inference::new(vec![target("cloud/large", "openai", &url)], &Digests::default());
     let done = infer(&inference, &call(input.clone()), &[]).await.expect("mended");
     assert_eq!(done.output, json!({"score": 0.7}));
     assert_eq!(done.facts.iter().filter(|fact| matches!(fact, Fact::ModelCalled { .. })).count(), 2);
@@ -214,7 +217,7 @@ async fn an_answer_that_does_not_fit_is_mended_once_and_then_refused() {
         body["messages"].as_array().and_then(|m| m.last()).and_then(|m| m["content"].as_str()).unwrap_or_default();
     assert!(told.contains("/score"), "the model is told what is wrong: {told}");
     let (url, _) = serve(vec![says("I do not know")]).await;
-    let inference = Inference::new(vec![target("cloud/large", "openai", &url)]);
+    let inference = Inference::new(vec![target("cloud/large", "openai", &url)], &Digests::default());
     let failure = infer(&inference, &call(input), &[]).await.expect_err("never fits");
     assert_eq!(failure.error.kind, kind::VALIDATION.0);
     assert_eq!(failure.facts.len(), 4, "both calls were paid for and are in the ledger: {:?}", failure.facts);
@@ -223,7 +226,7 @@ async fn an_answer_that_does_not_fit_is_mended_once_and_then_refused() {
 
 #[tokio::test]
 async fn an_unreachable_provider_is_an_error_a_lesser_answer_or_a_wait() {
-    let inference = Inference::new(vec![target("cloud/large", "openai", &dead())]);
+    let inference = Inference::new(vec![target("cloud/large", "openai", &dead())], &Digests::default());
     let ask = |offline: &str| {
         call(json!({
             "prompt": "Why is the pump hot?", "passages": [{"text": "A hot pump has a worn bearing.", "document": "m.md"}],
@@ -249,7 +252,7 @@ async fn an_unreachable_provider_is_an_error_a_lesser_answer_or_a_wait() {
 #[tokio::test]
 async fn nothing_is_sent_where_policy_refuses() {
     let (url, server) = serve(vec![says("secret")]).await;
-    let inference = Inference::new(vec![target("cloud/large", "openai", &url)]);
+    let inference = Inference::new(vec![target("cloud/large", "openai", &url)], &Digests::default());
     let ask = call(json!({"prompt": "a", "model": "cloud/large"}));
     let failure = infer(&inference, &ask, &["cloud/large"]).await.expect_err("refused");
     assert_eq!((failure.error.kind.as_str(), server.asked.load(Ordering::SeqCst)), (kind::AUTHORIZATION.0, 0));
@@ -260,7 +263,7 @@ async fn nothing_is_sent_where_policy_refuses() {
 #[tokio::test]
 async fn a_call_that_may_cost_too_much_is_not_sent() {
     let (url, server) = serve(vec![says("cheap")]).await;
-    let inference = Inference::new(vec![target("cloud/large", "openai", &url)]);
+    let inference = Inference::new(vec![target("cloud/large", "openai", &url)], &Digests::default());
     let input = |usd: f64| call(json!({"prompt": "a", "maxTokens": 1_000, "maxCostUsd": usd}));
     assert!(infer(&inference, &input(0.009), &[]).await.is_err_and(|failure| failure.error.kind == kind::VALIDATION.0));
     assert_eq!(server.asked.load(Ordering::SeqCst), 0);
@@ -271,7 +274,7 @@ async fn a_call_that_may_cost_too_much_is_not_sent() {
 async fn a_silent_provider_costs_no_more_than_the_deadline() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
-    let inference = Inference::new(vec![target("cloud/large", "openai", &url)]);
+    let inference = Inference::new(vec![target("cloud/large", "openai", &url)], &Digests::default());
     let mut ask = call(json!({"prompt": "a"}));
     ask.deadline = Some(crate::clock::now().plus(Duration::from_millis(200)));
     let began = std::time::Instant::now();
@@ -284,7 +287,7 @@ async fn a_silent_provider_costs_no_more_than_the_deadline() {
 #[tokio::test]
 async fn a_refused_key_is_an_authentication_error_that_does_not_show_the_key() {
     let (url, _) = serve(vec![fails(401, vec![])]).await;
-    let inference = Inference::new(vec![target("cloud/large", "openai", &url)]);
+    let inference = Inference::new(vec![target("cloud/large", "openai", &url)], &Digests::default());
     let failure = infer(&inference, &call(json!({"prompt": "a"})), &[]).await.expect_err("refused");
     assert_eq!(failure.error.kind, kind::AUTHENTICATION.0);
     let path = std::env::var("PATH").expect("set");
@@ -293,7 +296,9 @@ async fn a_refused_key_is_an_authentication_error_that_does_not_show_the_key() {
     if let Source::Provider(provider) = &mut absent.source {
         provider.key = Some(config::Key::Env("SKERRY_TEST_ABSENT".to_owned()));
     }
-    let failure = infer(&Inference::new(vec![absent]), &call(json!({"prompt": "a"})), &[]).await.expect_err("no key");
+    let failure = infer(&Inference::new(vec![absent], &Digests::default()), &call(json!({"prompt": "a"})), &[])
+        .await
+        .expect_err("no key");
     assert!(failure.error.detail.is_some_and(|detail| detail.contains("SKERRY_TEST_ABSENT is not set")));
 }
 
@@ -303,7 +308,7 @@ async fn an_answer_that_is_not_the_protocol_is_a_fault_of_the_target() {
         [(200, vec![SSE], vec![Ok("data: {oops\n\n".to_owned())]), (200, vec![], vec![Ok("<html>".to_owned())])]
     {
         let (url, _) = serve(vec![broken]).await;
-        let inference = Inference::new(vec![target("cloud/large", "openai", &url)]);
+        let inference = Inference::new(vec![target("cloud/large", "openai", &url)], &Digests::default());
         let failure = infer(&inference, &call(json!({"prompt": "a"})), &[]).await.expect_err("garbled");
         assert_eq!(failure.error.kind, kind::COMMUNICATION.0);
         assert!(matches!(inference.health()[0].1, Health::Down { .. }));
@@ -315,7 +320,8 @@ async fn a_parked_for_target_that_is_back_is_told() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address");
     drop(listener);
-    let inference = Inference::new(vec![target("cloud/large", "openai", &format!("http://{address}/v1"))]);
+    let inference =
+        Inference::new(vec![target("cloud/large", "openai", &format!("http://{address}/v1"))], &Digests::default());
     let mut back = inference.back();
     let ask = call(json!({"prompt": "a", "offline": "park"}));
     assert!(infer(&inference, &ask, &[]).await.is_err_and(|failure| failure.ask_again_at.is_some()));
@@ -355,7 +361,8 @@ async fn every_request_that_left_is_told_however_it_ended() {
     let (strict, _) = serve(vec![fails(400, vec![])]).await;
     let (fine, _) = serve(vec![says("here")]).await;
     let targets = [("cloud/a", &broken), ("cloud/b", &dead()), ("cloud/c", &strict), ("cloud/d", &fine)];
-    let inference = Inference::new(targets.iter().map(|(name, url)| target(name, "openai", url)).collect());
+    let inference =
+        Inference::new(targets.iter().map(|(name, url)| target(name, "openai", url)).collect(), &Digests::default());
     let ask = call(json!({"prompt": "a question", "model": ["cloud/a", "cloud/b", "cloud/c", "cloud/d"]}));
     let done = infer(&inference, &ask, &[]).await.expect("the last one answers");
     assert_eq!(server.asked.load(Ordering::SeqCst), 3);
@@ -383,7 +390,7 @@ async fn every_request_that_left_is_told_however_it_ended() {
 async fn a_request_that_nobody_answered_in_time_is_told() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
-    let inference = Inference::new(vec![target("cloud/large", "openai", &url)]);
+    let inference = Inference::new(vec![target("cloud/large", "openai", &url)], &Digests::default());
     let mut ask = call(json!({"prompt": "a"}));
     ask.deadline = Some(crate::clock::now().plus(Duration::from_millis(200)));
     let failure = infer(&inference, &ask, &[]).await.expect_err("nobody answers");
@@ -398,7 +405,8 @@ async fn a_local_model_that_cannot_answer_is_told() {
     std::fs::write(&file, b"no model").expect("written");
     let broken = serde_json::from_value(json!({"name": "local/m", "kind": "gguf", "file": file})).expect("valid");
     let ask = call(json!({"prompt": "a", "model": "local/m"}));
-    let failure = infer(&Inference::new(vec![broken]), &ask, &[]).await.expect_err("it is no model");
+    let failure =
+        infer(&Inference::new(vec![broken], &Digests::default()), &ask, &[]).await.expect_err("it is no model");
     assert_eq!(requests(&failure.facts), [("local/m", CallEnd::Failed, "")]);
 }
 
@@ -413,7 +421,8 @@ async fn the_reasons_of_a_route_quote_neither_what_was_sent_nor_what_came_back()
     let (fails, _) = serve(vec![quoting(500)]).await;
     let (misfits, _) = serve(vec![says("{\"who\": \"patient Muster\"}")]).await;
     let targets = [("cloud/a", &rejects), ("cloud/b", &fails), ("cloud/c", &misfits)];
-    let inference = Inference::new(targets.iter().map(|(name, url)| target(name, "openai", url)).collect());
+    let inference =
+        Inference::new(targets.iter().map(|(name, url)| target(name, "openai", url)).collect(), &Digests::default());
     let ask = call(json!({"prompt": "patient Muster", "model": ["cloud/a", "cloud/b", "cloud/c"], "schema": schema}));
     // The second time the first failure's reason is in the health of the target.
     for _ in 0..2 {

@@ -29,7 +29,14 @@ pub struct Document {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Content {
     pub documents: Vec<Document>,
-    pub cases: BTreeMap<String, Vec<Case>>,
+    pub cases: BTreeMap<String, Labelled>,
+}
+
+/// A set of cases, and what its texts demand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labelled {
+    pub cases: Vec<Case>,
+    pub label: Label,
 }
 
 impl Content {
@@ -56,19 +63,7 @@ impl Content {
             let message = format!("{} documents; at most {DOCUMENTS_MAX}", content.documents.len());
             problems.push(problem("documents", None, &message));
         }
-        for path in entries(&bundle.join("cases"), "cases", &mut problems) {
-            let file = format!("cases/{}", name_of(&path));
-            if name_of(&path).starts_with('.') {
-                continue;
-            }
-            match cases(&file, &path) {
-                Ok(cases) => {
-                    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                    content.cases.insert(name, cases);
-                }
-                Err(mut wrong) => problems.append(&mut wrong.0),
-            }
-        }
+        content.cases = read_cases(&bundle.join("cases"), &mut problems);
         if problems.is_empty() { Ok(content) } else { Err(Problems(problems)) }
     }
 }
@@ -79,6 +74,44 @@ fn read(file: &str, path: &Path) -> Result<String, Problem> {
     Kind::of(file)?.admit(file, path.metadata().map_err(unreadable)?.len())?;
     let content = std::fs::read(path).map_err(unreadable)?;
     site::text(file, &content).map(str::to_owned)
+}
+
+/// Reads the sets of cases in a folder with their labels.
+fn read_cases(folder: &Path, problems: &mut Vec<Problem>) -> BTreeMap<String, Labelled> {
+    let mut sets = BTreeMap::new();
+    let paths = entries(folder, "cases", problems);
+    let files: Vec<String> = paths.iter().map(|path| format!("cases/{}", name_of(path))).collect();
+    problems.extend(site::orphans(files.iter().map(String::as_str)));
+    let common = label_in(&folder.join(LABEL_FILE), &format!("cases/{LABEL_FILE}"), problems);
+    for (path, file) in paths.iter().zip(&files) {
+        let name = name_of(path);
+        if name.starts_with('.') || name == LABEL_FILE || name.ends_with(site::CASES_LABEL) {
+            continue;
+        }
+        let set = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let own = format!("{set}{}", site::CASES_LABEL);
+        let label = match (label_in(&folder.join(&own), &format!("cases/{own}"), problems), &common) {
+            (Some(own), Some(common)) => own.join(common),
+            (Some(own), None) => own,
+            (None, Some(common)) => common.clone(),
+            // As with documents: what nobody labelled is not taken for public.
+            (None, None) => Label { class: DataClass::Internal, ..Label::default() },
+        };
+        match cases(file, path) {
+            Ok(cases) => drop(sets.insert(set, Labelled { cases, label })),
+            Err(mut wrong) => problems.append(&mut wrong.0),
+        }
+    }
+    sets
+}
+
+/// The label that a file says, if it is there.
+fn label_in(path: &Path, file: &str, problems: &mut Vec<Problem>) -> Option<Label> {
+    if !path.exists() {
+        return None;
+    }
+    let label = read(file, path).and_then(|text| site::label(file, &text));
+    label.map_err(|problem| problems.push(problem)).ok()
 }
 
 fn cases(file: &str, path: &Path) -> Result<Vec<Case>, Problems> {
@@ -123,12 +156,8 @@ impl Walk<'_> {
 
     fn label(&mut self, folder: &Path) -> Option<Label> {
         let path = folder.join(LABEL_FILE);
-        if !path.exists() {
-            return None;
-        }
         let file = self.relative(&path);
-        let label = read(&file, &path).and_then(|text| site::label(&file, &text));
-        label.map_err(|problem| self.problems.push(problem)).ok()
+        label_in(&path, &file, self.problems)
     }
 
     fn document(&mut self, path: &Path, label: &Label) {
@@ -216,8 +245,30 @@ mod tests {
                 ("staff", "shifts/a.txt", DataClass::Confidential, true)
             ]
         );
-        assert_eq!(content.cases["cause"].len(), 1);
+        assert_eq!(content.cases["cause"].cases.len(), 1);
+        assert_eq!(content.cases["cause"].label.class, DataClass::Internal, "what nobody labelled is not public");
         assert_eq!(Content::read(Path::new("/nowhere")), Ok(Content::default()));
+    }
+
+    #[test]
+    fn a_set_of_cases_carries_its_own_label_and_that_of_its_folder() {
+        let case = br#"{"text": "Ms A fell", "label": "fall"}"#;
+        let dir = bundle(&[
+            ("cases/label.yaml", b"class: confidential\norigins: [CH]\n"),
+            ("cases/ward.jsonl", case),
+            ("cases/ward.label.yaml", b"class: public\npersonal: true\n"),
+            ("cases/line.jsonl", case),
+        ]);
+        let content = Content::read(dir.path()).expect("valid");
+        let label = |set: &str| {
+            let label = &content.cases[set].label;
+            (label.class, label.personal, label.origins.len())
+        };
+        assert_eq!(label("ward"), (DataClass::Confidential, true, 1));
+        assert_eq!(label("line"), (DataClass::Confidential, false, 1));
+        let dir = bundle(&[("cases/ward.label.yaml", b"class: public\n")]);
+        let wrong = Content::read(dir.path()).expect_err("a label of nothing").to_string();
+        assert!(wrong.contains("expected cases/ward.jsonl beside it"), "{wrong}");
     }
 
     #[test]

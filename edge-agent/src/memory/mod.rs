@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use documents::{Content, Document};
+use documents::{Content, Document, Labelled};
 use edge_core::engine::effect::{Call, Completion, Failure, Keep, kind};
 use models::{
     classify::{Case, Cases},
@@ -71,6 +71,7 @@ struct Inner {
 /// Labelled cases, embedded when first asked for.
 struct CaseSet {
     cases: Vec<Case>,
+    label: Label,
     ready: OnceLock<Cases>,
 }
 
@@ -122,7 +123,7 @@ impl Memory {
     /// # Panics
     /// When another thread panicked while it used the cases.
     pub fn set_content(&self, content: Content) {
-        let set = |cases| Arc::new(CaseSet { cases, ready: OnceLock::new() });
+        let set = |Labelled { cases, label }| Arc::new(CaseSet { cases, label, ready: OnceLock::new() });
         let cases = content.cases.into_iter().map(|(name, cases)| (name, set(cases))).collect();
         *self.inner.cases.write().expect("no thread panicked with the cases") = cases;
         // Both under the status's lock, so that nobody sees the new documents wanted and the indexes idle.
@@ -217,7 +218,7 @@ impl Memory {
         Ok(Completion { output, label: call.label.clone(), facts: vec![fact] })
     }
 
-    /// Names the label of the nearest labelled cases, and shows them.
+    /// Names the label of the nearest labelled cases, and shows them. What the cases demand joins the run's label.
     ///
     /// # Errors
     /// `validation` for wrong arguments or a set that the bundle does not have, `runtime` when the embedder fails.
@@ -230,7 +231,8 @@ impl Memory {
             return Err(wrong(call, "k", &format!("{k}; expected 1 to {TOP_K_MAX}")));
         }
         let set = match asked.cases {
-            GivenCases::Inline(cases) => Arc::new(CaseSet { cases, ready: OnceLock::new() }),
+            // They came with the run, and so did their label.
+            GivenCases::Inline(cases) => Arc::new(CaseSet { cases, label: call.label.clone(), ready: OnceLock::new() }),
             GivenCases::Named(name) => {
                 let sets = self.inner.cases.read().expect("no thread panicked with the cases");
                 let known = || sets.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -239,6 +241,7 @@ impl Memory {
                 Arc::clone(sets.get(&name).ok_or_else(missing)?)
             }
         };
+        let label = call.label.join(&set.label);
         let began = Instant::now();
         let (embedder, asked) = (Arc::clone(&self.inner.embedder), text.clone());
         let classify = move || set.embedded(embedder.as_ref())?.nearest(embedder.as_ref(), &asked, k);
@@ -248,9 +251,11 @@ impl Memory {
             models::Error::Request { message } => wrong(call, "cases", &message),
             error => broken(call, error),
         })?;
+        // Policy was asked about the run's label; the answer is of the cases too, which may demand more.
+        let keep = if label == call.label { keep } else { Keep::Digest };
         let fact = self.called(keep, &text, &outcome.label, began.elapsed());
         let output = serde_json::to_value(outcome).expect("a classification is plain data");
-        Ok(Completion { output, label: call.label.clone(), facts: vec![fact] })
+        Ok(Completion { output, label, facts: vec![fact] })
     }
 }
 

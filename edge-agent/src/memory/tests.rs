@@ -78,7 +78,7 @@ impl Site {
         match function {
             "retrieve" => self.memory.retrieve(&call, permit, Keep::Text).await,
             "embed" => self.memory.embed(&call, permit, Keep::Digest).await,
-            _ => self.memory.classify(&call, permit, Keep::Digest).await,
+            _ => self.memory.classify(&call, permit, Keep::Text).await,
         }
     }
 
@@ -124,6 +124,17 @@ async fn the_label_of_what_was_found_joins_the_runs() {
     assert_eq!((done.label.class, done.label.personal), (DataClass::Restricted, true));
     let done = site.call("retrieve", ask("which oil ISO VG")).await.expect("found");
     assert_eq!((done.label.class, done.label.personal), (DataClass::Internal, false));
+}
+
+#[tokio::test]
+async fn the_label_of_the_cases_joins_the_runs_and_their_words_stay_out_of_the_ledger() {
+    let case = json!({"text": "Ms A fell in the ward", "label": "fall of Ms A"}).to_string();
+    let label = "class: confidential\norigins: [CH]\npersonal: true\n";
+    let site = site(&[("cases/ward.jsonl", &case), ("cases/ward.label.yaml", label)]).await;
+    let done = site.call("classify", json!({"text": "a fall", "cases": "ward", "k": 1})).await.expect("known");
+    assert_eq!((done.label.class, done.label.personal), (DataClass::Confidential, true));
+    let told = serde_json::to_string(&done.facts).expect("plain data");
+    assert!(!told.contains("Ms A"), "{told}");
 }
 
 #[tokio::test]
@@ -200,6 +211,7 @@ async fn a_text_is_classified_by_the_cases_of_the_bundle_or_by_its_own() {
     let own = json!([{"text": "yes of course", "label": "yes"}, {"text": "no never", "label": "no"}]);
     let done = site.call("classify", json!({"text": "never", "cases": own, "k": 1})).await.expect("known");
     assert_eq!(done.output["label"], "no");
+    assert_eq!(done.label, Label::default(), "its own cases have the run's label");
     let failure = site.call("classify", json!({"text": "a", "cases": "effect"})).await.expect_err("unknown");
     assert!(
         failure

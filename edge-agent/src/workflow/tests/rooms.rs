@@ -12,8 +12,13 @@ async fn node(rules: PolicySet, body: &str) -> (tempfile::TempDir, Store, Runner
     // Nobody listens there: what is not permitted must not even try.
     let broker =
         action::Broker { host: "127.0.0.1".to_owned(), port: 1, login: None, tls: None, client_id: "test".to_owned() };
-    let rooms =
-        Rooms::new(Inference::new(Vec::new()), memory, action::Action::new(broker), Arc::new(rules), "CH".to_owned());
+    let rooms = Rooms::new(
+        Inference::new(Vec::new(), &models::catalog::Digests::default()),
+        memory,
+        action::Action::new(broker),
+        Arc::new(rules),
+        "CH".to_owned(),
+    );
     let runner = Runner::open(store.clone(), Arc::new(rooms)).await.unwrap();
     runner.set_workflows(Digest::of(b"bundle"), vec![workflow(0, body)]).await.unwrap();
     (dir, store, runner)

@@ -1,0 +1,127 @@
+//! What keeps a target from answering, as far as this node can see without asking it: a file, a digest, a key.
+
+use std::path::Path;
+
+use models::catalog::Digests;
+
+use super::config::{Gguf, Key, Source, Target};
+
+/// Something that is wrong with a target, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub target: String,
+    pub found: String,
+    pub advice: String,
+}
+
+/// How closely to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Reads no model: for a start that must be fast.
+    Quick,
+    /// Also holds each model against its digest, reading those that were not read before.
+    Thorough,
+}
+
+/// What is wrong with the targets, in their order.
+#[must_use]
+pub fn of(targets: &[Target], digests: &Digests, look: Look) -> Vec<Problem> {
+    let problem = |target: &Target| {
+        let (found, advice) = match &target.source {
+            Source::Gguf(model) => of_file(target, model, digests, look)?,
+            Source::Provider(provider) => of_key(provider.key.as_ref()?)?,
+        };
+        Some(Problem { target: target.name.clone(), found, advice })
+    };
+    targets.iter().filter_map(problem).collect()
+}
+
+fn of_file(target: &Target, model: &Gguf, digests: &Digests, look: Look) -> Option<(String, String)> {
+    let file = model.file.display();
+    let pull = match &model.hub {
+        Some(_) => format!("run `edge-agent models pull {}`", target.name),
+        None => "put the model's file there, or get one with `edge-agent models pull --repo OWNER/NAME --file FILE --digest \
+                 sha256:..`"
+            .to_owned(),
+    };
+    if !model.file.is_file() {
+        return Some((format!("its file {file} is not there"), pull));
+    }
+    let expected = model.digest.filter(|_| look == Look::Thorough)?;
+    match digests.of(&model.file) {
+        Ok(found) if found == expected => None,
+        Ok(found) => Some((format!("{file} is {found}: expected {expected}; it will be refused"), pull)),
+        Err(error) => Some((error.to_string(), "let the agent's user read the file".to_owned())),
+    }
+}
+
+fn of_key(key: &Key) -> Option<(String, String)> {
+    match key {
+        Key::Env(variable) => {
+            let is_set = std::env::var(variable).is_ok_and(|value| !value.trim().is_empty());
+            let found = format!("its key is not there: the environment variable {variable} is not set");
+            (!is_set).then(|| (found, format!("set {variable} for the agent, or name a file with `key_file`")))
+        }
+        Key::File(file) => {
+            let found = |why: &str| format!("its key is not there: {} {why}", file.display());
+            let advice = "write the provider's key into that file, readable by the agent's user alone".to_owned();
+            match read(file) {
+                Ok(text) if !text.trim().is_empty() => None,
+                Ok(_) => Some((found("is empty"), advice)),
+                Err(error) => Some((found(&format!("cannot be read ({error})")), advice)),
+            }
+        }
+    }
+}
+
+fn read(file: &Path) -> std::io::Result<String> {
+    std::fs::read_to_string(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use shared::digest::Digest;
+
+    use super::*;
+
+    #[test]
+    fn a_missing_file_a_wrong_one_and_an_absent_key_are_named_with_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("m.gguf");
+        std::fs::write(&file, b"other weights").unwrap();
+        let gguf = |name: &str, file: &Path, repo: Option<&str>| -> Target {
+            let digest = Digest::of(b"weights");
+            serde_json::from_value(json!({"name": name, "kind": "gguf", "file": file, "digest": digest, "repo": repo}))
+                .unwrap()
+        };
+        let cloud = |name: &str, key: &str, at: &str| -> Target {
+            let mut value = json!({"name": name, "kind": "openai", "url": "http://x/v1", "model": "m"});
+            value[key] = at.into();
+            serde_json::from_value(value).unwrap()
+        };
+        let absent = folder.path().join("absent");
+        let targets = [
+            gguf("local/a", &absent, Some("a/b")),
+            gguf("local/b", &absent, None),
+            gguf("local/c", &file, Some("a/b")),
+            cloud("cloud/a", "key_env", "SKERRY_TEST_ABSENT"),
+            cloud("cloud/b", "key_env", "PATH"),
+            cloud("cloud/c", "key_file", &absent.display().to_string()),
+        ];
+        let told = |look| -> Vec<String> {
+            of(&targets, &Digests::default(), look)
+                .into_iter()
+                .map(|problem| format!("{}: {}; {}", problem.target, problem.found, problem.advice))
+                .collect()
+        };
+        let quick = told(Look::Quick);
+        assert_eq!(quick.len(), 4, "{quick:?}");
+        assert!(quick[0].starts_with("local/a: its file") && quick[0].ends_with("`edge-agent models pull local/a`"));
+        assert!(quick[1].contains("--repo OWNER/NAME"), "{}", quick[1]);
+        assert!(quick[2].contains("SKERRY_TEST_ABSENT is not set; set SKERRY_TEST_ABSENT"), "{}", quick[2]);
+        assert!(quick[3].starts_with("cloud/c: its key is not there"), "{}", quick[3]);
+        let thorough = told(Look::Thorough);
+        assert!(thorough[2].contains("it will be refused; run `edge-agent models pull local/c`"), "{thorough:?}");
+    }
+}
