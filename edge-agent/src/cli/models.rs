@@ -74,7 +74,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
     match args {
         Args::List => list(&folder, context),
         Args::Pull(asked) => match (&asked.name, wanted(asked, &config)?) {
-            (_, Some((wanted, folder))) => pull_file(&wanted, asked.from.as_deref(), &folder, context),
+            (_, Some((wanted, folder))) => pull_file(&wanted, asked, &folder, context),
             (name, None) => pull(&known(name.as_deref().unwrap_or_default())?, asked.from.as_deref(), &folder, context),
         },
         Args::Verify { name } => {
@@ -156,14 +156,9 @@ fn wanted(asked: &Pull, config: &Config) -> Result<Option<(pull::HubFile, PathBu
     Ok(Some((wanted, folder.to_owned())))
 }
 
-fn pull_file(
-    wanted: &pull::HubFile,
-    from: Option<&Path>,
-    folder: &Path,
-    context: &Context,
-) -> Result<ExitCode, Failure> {
+fn pull_file(wanted: &pull::HubFile, asked: &Pull, folder: &Path, context: &Context) -> Result<ExitCode, Failure> {
     let bar = bar(context, 0);
-    let source = from.map_or(pull::From::Hub, pull::From::Folder);
+    let source = asked.from.as_deref().map_or(pull::From::Hub, pull::From::Folder);
     let mut progress = |seen: pull::Progress<'_>| show(&bar, &seen);
     let outcome = super::small_runtime()?.block_on(pull::pull_file(wanted, source, folder, &mut progress));
     bar.finish_and_clear();
@@ -174,7 +169,11 @@ fn pull_file(
         output::json(&json!({ "file": file, "digest": wanted.digest, "repo": wanted.repo.repo }))?;
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{} is here and is what its digest says. As a target in agent.toml:\n", file.display());
+    println!("{} is here and is what its digest says.", file.display());
+    if asked.repo.is_none() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("As a target in agent.toml:\n");
     let name = wanted.path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase().replace(' ', "-");
     let full = std::path::absolute(&file).unwrap_or(file);
     println!("[[targets]]\nname = \"local/{name}\"\nkind = \"gguf\"\nfile = {:?}", full.display().to_string());
