@@ -3,6 +3,7 @@
 pub mod catalog;
 mod check;
 pub mod definition;
+pub mod draw;
 pub mod expression;
 #[cfg(test)]
 mod fixtures;
