@@ -51,7 +51,7 @@ impl Site {
         let (mut texts, mut problems) = (Vec::new(), Vec::new());
         for (path, bytes) in &files {
             let kind = match Kind::of(path) {
-                Ok(kind @ (Kind::Feeds | Kind::Workflow | Kind::Policy)) => kind,
+                Ok(kind @ (Kind::Feeds | Kind::Workflow | Kind::Policy | Kind::Function | Kind::Schema)) => kind,
                 Err(problem) if path.starts_with("workflows/") || path.starts_with("policies/") => {
                     problems.push(problem);
                     continue;

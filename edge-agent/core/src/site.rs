@@ -41,6 +41,10 @@ pub enum Kind {
     Feeds,
     Workflow,
     Policy,
+    /// A function that workflows call from a catalog.
+    Function,
+    /// A JSON schema that workflows name.
+    Schema,
     Document,
     Label,
     Cases,
@@ -61,6 +65,10 @@ impl Kind {
             (["workflows", ..], _) => refuse("is no workflow: expected a file that ends with .yaml"),
             (["policies", ..], "cedar") => Ok(Self::Policy),
             (["policies", ..], _) => refuse("is no policy: expected a file that ends with .cedar"),
+            (["catalogs", ..], "yaml" | "yml") => Ok(Self::Function),
+            (["catalogs", ..], _) => refuse("is no function: expected a file that ends with .yaml"),
+            (["schemas", ..], "json" | "yaml" | "yml") => Ok(Self::Schema),
+            (["schemas", ..], _) => refuse("is no schema: expected a file that ends with .json or .yaml"),
             (["cases", _], "jsonl") => Ok(Self::Cases),
             (["cases", name], _) if *name == LABEL_FILE || name.ends_with(CASES_LABEL) => Ok(Self::Label),
             (["cases", ..], _) => refuse("is no set of cases: expected cases/<name>.jsonl"),
@@ -71,7 +79,9 @@ impl Kind {
             }
             (["documents", ..], "md" | "txt") => Ok(Self::Document),
             (["documents", ..], _) => refuse("is no document: expected a file that ends with .md or .txt"),
-            _ => refuse("is not part of a bundle: expected feeds.yaml, workflows/, policies/, documents/ or cases/"),
+            _ => refuse(
+                "is not part of a bundle: expected feeds.yaml, workflows/, catalogs/, schemas/, policies/, documents/ or cases/",
+            ),
         }
     }
 
@@ -114,7 +124,9 @@ impl Rules {
         for (path, text) in texts {
             let read = match Kind::of(path) {
                 Ok(Kind::Feeds) => Feeds::parse(path, text).map(|feeds| rules.feeds = feeds),
-                Ok(Kind::Workflow) => workflow(path, text, &mut named).map(|workflow| rules.workflows.push(workflow)),
+                Ok(Kind::Workflow) => {
+                    workflow(path, text, texts, &mut named).map(|workflow| rules.workflows.push(workflow))
+                }
                 Ok(Kind::Policy) => {
                     policies.push((path.clone(), text.clone()));
                     Ok(())
@@ -135,8 +147,14 @@ impl Rules {
 }
 
 /// One workflow that this engine performs, and whose name no other has: which of two an event starts would be chance.
-fn workflow(path: &str, text: &str, named: &mut BTreeMap<String, String>) -> Result<Arc<Workflow>, Problems> {
-    let workflow = Workflow::parse(path, text)?;
+fn workflow(
+    path: &str,
+    text: &str,
+    texts: &[(String, String)],
+    named: &mut BTreeMap<String, String>,
+) -> Result<Arc<Workflow>, Problems> {
+    let read = |wanted: &str| texts.iter().find(|(path, _)| path == wanted).map(|(_, text)| text.clone());
+    let workflow = Workflow::link(path, text, &read)?;
     support::check(path, &workflow)?;
     let name = workflow.definition().qualified_name();
     if let Some(first) = named.insert(name.clone(), path.to_owned()) {
@@ -263,7 +281,9 @@ impl Check {
             Err(problem) => return self.problems.push(problem),
         };
         match Kind::of(path) {
-            Ok(Kind::Feeds | Kind::Workflow | Kind::Policy) => self.texts.push((path.to_owned(), text.to_owned())),
+            Ok(Kind::Feeds | Kind::Workflow | Kind::Policy | Kind::Function | Kind::Schema) => {
+                self.texts.push((path.to_owned(), text.to_owned()));
+            }
             Ok(Kind::Document) => self.documents += 1,
             Ok(Kind::Label) => self.problems.extend(label(path, text).err()),
             Ok(Kind::Cases) => {

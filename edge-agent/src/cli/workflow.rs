@@ -2,12 +2,15 @@
 
 mod functions;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use clap::Subcommand;
 use edge_core::engine::support;
-use shared::workflow::Workflow;
+use shared::{bundle::path::BundlePath, workflow::Workflow};
 
 use super::{Context, Failure};
 
@@ -35,7 +38,7 @@ fn check(files: &[PathBuf]) -> Result<ExitCode, Failure> {
     for path in files {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
-        let read = Workflow::parse(&name, &text);
+        let read = Workflow::link(&name, &text, &|wanted| read_beside(path, wanted));
         match read.and_then(|workflow| support::check(&name, &workflow).map(|()| workflow)) {
             Ok(workflow) => println!("{name}: good: {}", workflow.definition().qualified_name()),
             Err(problems) => {
@@ -45,4 +48,12 @@ fn check(files: &[PathBuf]) -> Result<ExitCode, Failure> {
         }
     }
     Ok(if broken == 0 { ExitCode::SUCCESS } else { ExitCode::from(2) })
+}
+
+/// A file of the bundle that the document lies in: the folder that holds its `workflows`.
+fn read_beside(document: &Path, wanted: &str) -> Option<String> {
+    let is_workflows = |folder: &&Path| folder.file_name().is_some_and(|name| name == "workflows");
+    let bundle = document.ancestors().find(is_workflows).and_then(Path::parent).or_else(|| document.parent())?;
+    let safe: BundlePath = wanted.parse().ok()?;
+    std::fs::read_to_string(bundle.join(safe.to_string())).ok()
 }

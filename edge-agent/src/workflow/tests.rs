@@ -27,7 +27,10 @@ use crate::{
 
 mod approvals;
 mod children;
+mod conformance;
 mod control;
+#[path = "../../core/src/engine/tests/kit.rs"]
+mod kit;
 mod listens;
 mod restarts;
 mod rooms;

@@ -7,6 +7,7 @@ pub mod draw;
 pub mod expression;
 #[cfg(test)]
 mod fixtures;
+mod link;
 pub mod schedule;
 pub mod secret;
 
@@ -21,8 +22,9 @@ use crate::{
         yaml::{self as source, Side},
     },
 };
-use definition::Definition;
+use definition::{Definition, Task};
 use expression::Expressions;
+pub use link::Missing;
 
 /// More than anyone mends at once; each costs a reading of the text to find its place.
 const PROBLEMS_MAX: usize = 50;
@@ -36,20 +38,53 @@ pub struct Workflow {
     digest: Digest,
     expressions: Expressions,
     schemas: check::Schemas,
+    missing: Vec<Missing>,
 }
+
+/// Rounds of linking: a function of a catalog may call another one.
+const LINK_ROUNDS_MAX: usize = 8;
 
 impl Workflow {
     /// Reads a workflow; `file` is what problems call it.
-    pub fn parse(file: &str, yaml: &str) -> Result<Self, Problems> {
-        let definition = read_definition(file, yaml)?;
-        let (expressions, schemas) = check::check(&definition).map_err(|mistakes| {
+    pub fn parse(file: &str, text: &str) -> Result<Self, Problems> {
+        let (yaml, files) = link::split(text);
+        let mut definition = read_definition(file, yaml)?;
+        for (path, text) in files.iter().filter(|(path, _)| path.starts_with("catalogs/")) {
+            let task: Task = read_part(path, text)?;
+            definition.linked.insert(path.clone(), task);
+        }
+        let checked = check::check(&definition, &files).map_err(|mistakes| {
             let problem =
                 |mistake: check::Mistake| problem_at(file, yaml, &mistake.path, mistake.side, mistake.message);
             let mut problems: Vec<Problem> = mistakes.into_iter().take(PROBLEMS_MAX).map(problem).collect();
             problems.sort_by_key(|problem| (problem.line, problem.column));
             Problems(problems)
         })?;
-        Ok(Self { definition, text: yaml.into(), digest: Digest::of(yaml.as_bytes()), expressions, schemas })
+        let check::Checked { expressions, schemas, missing } = checked;
+        Ok(Self { definition, text: text.into(), digest: Digest::of(text.as_bytes()), expressions, schemas, missing })
+    }
+
+    /// Reads a workflow together with the files of its bundle that it uses, which become part of its text; `read` gives a
+    /// file by its path.
+    pub fn link(file: &str, yaml: &str, read: &dyn Fn(&str) -> Option<String>) -> Result<Self, Problems> {
+        let mut workflow = Self::parse(file, yaml)?;
+        let (own, mut files) = link::split(yaml);
+        for _ in 0..LINK_ROUNDS_MAX {
+            let found: Vec<_> =
+                workflow.missing.iter().filter_map(|m| Some((m.path.clone(), read(&m.path)?))).collect();
+            if found.is_empty() {
+                break;
+            }
+            files.extend(found);
+            workflow = Self::parse(file, &link::join(own, &files))?;
+        }
+        Ok(workflow)
+    }
+
+    /// The files that the workflow needs and that are not linked to it: it cannot be performed without them.
+    #[must_use]
+    pub fn missing(&self) -> &[Missing] {
+        &self.missing
     }
 
     #[must_use]
@@ -85,8 +120,17 @@ impl Workflow {
     #[must_use]
     pub fn problem(&self, file: &str, pointer: &str, message: impl Into<String>) -> Problem {
         let path: Vec<String> = pointer.split('/').skip(1).map(unescape).collect();
-        problem_at(file, &self.text, &path, Side::Key, message.into())
+        problem_at(file, link::split(&self.text).0, &path, Side::Key, message.into())
     }
+}
+
+/// Reads a part of a workflow from a file of its own.
+fn read_part<T: serde::de::DeserializeOwned>(file: &str, yaml: &str) -> Result<T, Problems> {
+    let value = source::read(yaml).map_err(|(place, message)| {
+        let (line, column) = place.unzip();
+        Problems(vec![Problem { file: file.to_owned(), line, column, field: String::new(), message }])
+    })?;
+    source::decode(&value).map_err(|(path, side, message)| Problems(vec![problem_at(file, yaml, &path, side, message)]))
 }
 
 /// Reads the text into types: everything that the language's schema forbids is found here.

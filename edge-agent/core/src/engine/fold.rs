@@ -189,7 +189,9 @@ impl State {
     fn put_off(&mut self, micros: i64) {
         let move_on = |at: &mut Option<Timestamp>| *at = at.map(|at| at.plus_micros(micros));
         move_on(&mut self.deadline);
-        self.frames.values_mut().for_each(|frame| move_on(&mut frame.deadline));
+        for frame in self.frames.values_mut().filter(|frame| frame.deadline.is_some()) {
+            move_on(&mut Arc::make_mut(frame).deadline);
+        }
     }
 
     fn open_list(&mut self, record: &Record) {
@@ -244,7 +246,7 @@ impl State {
 
     fn add(&mut self, id: FrameId, frame: Frame) {
         self.frames_made = self.frames_made.max(id + 1);
-        let before = self.frames.insert(id, frame);
+        let before = self.frames.insert(id, Arc::new(frame));
         assert!(before.is_none(), "frame {id} is opened twice");
     }
 
@@ -271,7 +273,7 @@ impl State {
     }
 
     fn frame_mut(&mut self, id: FrameId) -> &mut Frame {
-        self.frames.get_mut(&id).expect("a record names an open frame")
+        Arc::make_mut(self.frames.get_mut(&id).expect("a record names an open frame"))
     }
 
     fn task_mut(&mut self, id: FrameId) -> &mut Task {

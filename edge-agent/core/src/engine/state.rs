@@ -33,7 +33,8 @@ pub struct State {
     pub(super) context: Arc<Value>,
     pub(super) label: Label,
     pub(super) deadline: Option<Timestamp>,
-    pub(super) frames: BTreeMap<FrameId, Frame>,
+    /// Shared between copies of the state: a decision changes few of them.
+    pub(super) frames: BTreeMap<FrameId, Arc<Frame>>,
     pub(super) frames_made: FrameId,
     pub(super) asks_made: u32,
     pub(super) tasks_started: u32,
@@ -262,7 +263,7 @@ impl State {
 
     pub(super) fn tasks(&self) -> impl Iterator<Item = (FrameId, &Frame, &Task)> {
         self.frames.iter().filter_map(|(id, frame)| match &frame.body {
-            Body::Task(task) => Some((*id, frame, task)),
+            Body::Task(task) => Some((*id, &**frame, task)),
             Body::List(_) => None,
         })
     }
@@ -290,7 +291,7 @@ impl State {
 
     /// The frame and those around it, innermost first.
     pub(super) fn ancestors(&self, id: FrameId) -> impl Iterator<Item = (FrameId, &Frame)> {
-        std::iter::successors(Some(id), |id| self.frames[id].parent).map(|id| (id, &self.frames[&id]))
+        std::iter::successors(Some(id), |id| self.frames[id].parent).map(|id| (id, &*self.frames[&id]))
     }
 
     pub(super) fn asked_by(&self, wanted: Ask) -> Option<FrameId> {

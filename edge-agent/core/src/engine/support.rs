@@ -25,6 +25,13 @@ pub fn check(file: &str, workflow: &Workflow) -> Result<(), Problems> {
             check_list(definition, &format!("{pointer}/{side}"), tasks.as_deref().unwrap_or_default(), &mut found);
         }
     }
+    for missing in workflow.missing() {
+        let message = format!(
+            "this is not in the bundle: expected it there at `{}`, as a node fetches nothing by itself",
+            missing.path
+        );
+        found.push((missing.pointer.clone(), message));
+    }
     let functions = definition.uses.iter().flat_map(|uses| uses.functions.iter().flatten());
     for (name, task) in functions {
         check_task(definition, &format!("/use/functions/{name}"), task, &mut found);
@@ -57,6 +64,11 @@ pub(super) fn function(call: &Call) -> Result<(), String> {
     ))
 }
 
+fn has_foreach(call: &Call) -> bool {
+    let subscription = call.with.as_ref().and_then(|with| with.get("subscription"));
+    subscription.is_some_and(|subscription| subscription.get("foreach").is_some())
+}
+
 type Found = Vec<(String, String)>;
 
 fn check_list(definition: &Definition, pointer: &str, tasks: &[Item<Task>], found: &mut Found) {
@@ -71,6 +83,14 @@ fn check_task(definition: &Definition, pointer: &str, task: &Task, found: &mut F
             let tasks = listen.foreach.as_ref().and_then(|foreach| foreach.tasks.as_deref());
             check_list(definition, &format!("{pointer}/foreach/do"), tasks.unwrap_or_default(), found);
         }
+        Kind::Call(call) if call.name() == "asyncapi" && has_foreach(call) => {
+            let message = "tasks for each message of a subscription are not supported by this version of the engine: \
+                           expected a `for` task over the output, or a feed and `listen`";
+            found.push((format!("{pointer}/with/subscription/foreach"), message.to_owned()));
+        }
+        // What a catalog describes is there, or was missed above.
+        Kind::Call(call) if call.catalog().is_some_and(|name| name != catalog::NAME) => {}
+        Kind::Call(call) if call.function.contains("://") => {}
         Kind::Call(call) if definition.function(&call.function).is_none() => {
             found.extend(function(call).err().map(|message| (format!("{pointer}/call"), message)));
         }

@@ -6,6 +6,11 @@ use super::*;
 use crate::{action, inference::Inference, memory::Memory};
 
 async fn node(rules: PolicySet, body: &str) -> (tempfile::TempDir, Store, Runner) {
+    node_of(rules, workflow(0, body)).await
+}
+
+/// A node with this workflow and its own rooms.
+pub(super) async fn node_of(rules: PolicySet, workflow: Arc<Workflow>) -> (tempfile::TempDir, Store, Runner) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&path(&dir)).unwrap();
     let memory = Memory::open(store.clone(), models::embed::default_embedder());
@@ -20,11 +25,11 @@ async fn node(rules: PolicySet, body: &str) -> (tempfile::TempDir, Store, Runner
         "CH".to_owned(),
     );
     let runner = Runner::open(store.clone(), Arc::new(rooms)).await.unwrap();
-    runner.set_workflows(Digest::of(b"bundle"), vec![workflow(0, body)]).await.unwrap();
+    runner.set_workflows(Digest::of(b"bundle"), vec![workflow]).await.unwrap();
     (dir, store, runner)
 }
 
-async fn ended(store: &Store, runner: &Runner, run: RunId) -> runs::RunDetail {
+pub(super) async fn ended(store: &Store, runner: &Runner, run: RunId) -> runs::RunDetail {
     let mut changes = runner.changes();
     let wait = async {
         loop {

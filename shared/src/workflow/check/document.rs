@@ -40,6 +40,21 @@ impl Checker<'_> {
             self.at(&["use"], |checker| checker.uses(uses));
         }
         self.at(&["do"], |checker| checker.tasks(&definition.tasks));
+        self.linked();
+    }
+
+    /// The functions of catalogs. Where they are called their pointer is that of a function of the workflow.
+    fn linked(&mut self) {
+        let definition = self.definition;
+        for (path, task) in &definition.linked {
+            let before = self.mistakes.len();
+            self.at(&["use", "functions", path], |checker| checker.task(task, &[]));
+            for mistake in &mut self.mistakes[before..] {
+                let inside: String = mistake.path.iter().skip(3).map(|step| format!("/{step}")).collect();
+                mistake.message = format!("{path}: {inside}: {}", mistake.message);
+                mistake.path = vec!["document".to_owned()];
+            }
+        }
     }
 
     fn head(&mut self) {

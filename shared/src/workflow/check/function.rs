@@ -6,7 +6,7 @@ use super::{Checker, TASK};
 use crate::workflow::{
     catalog::{self, Function},
     definition::Call,
-    expression,
+    expression, link,
 };
 
 impl Checker<'_> {
@@ -25,7 +25,11 @@ impl Checker<'_> {
         }
         match self.built_in(call) {
             Ok(Some(function)) => self.arguments(function, call.with.as_ref()),
-            Ok(None) => {}
+            Ok(None) => {
+                if let Some(path) = link::function(call) {
+                    self.at(&["call"], |checker| checker.lacks(path));
+                }
+            }
             Err(message) => self.at(&["call"], |checker| checker.wrong(message)),
         }
     }

@@ -17,6 +17,7 @@ use super::{
         self, Authentication, Definition, Duration, Export, ExternalResource, Input, Output, Schema, SchemaSource,
     },
     expression::{self, Expressions},
+    link::{self, Files, Missing},
 };
 use crate::problem::yaml::Side;
 
@@ -40,9 +41,11 @@ const AFTER_TASK: Site = &["authorization", "context", "input", "output", "runti
 pub(super) type Schemas = BTreeMap<String, CompiledSchema>;
 
 /// Checks a document and compiles its expressions and schemas.
-pub(super) fn check(definition: &Definition) -> Result<(Expressions, Schemas), Vec<Mistake>> {
+pub(super) fn check(definition: &Definition, files: &Files) -> Result<Checked, Vec<Mistake>> {
     let mut checker = Checker {
         definition,
+        files,
+        missing: Vec::new(),
         expressions: Expressions::default(),
         schemas: Schemas::new(),
         mistakes: Vec::new(),
@@ -50,11 +53,21 @@ pub(super) fn check(definition: &Definition) -> Result<(Expressions, Schemas), V
         variables: Vec::new(),
     };
     checker.document();
-    if checker.mistakes.is_empty() { Ok((checker.expressions, checker.schemas)) } else { Err(checker.mistakes) }
+    let Checker { expressions, schemas, missing, mistakes, .. } = checker;
+    if mistakes.is_empty() { Ok(Checked { expressions, schemas, missing }) } else { Err(mistakes) }
+}
+
+/// What a good document comes to.
+pub(super) struct Checked {
+    pub expressions: Expressions,
+    pub schemas: Schemas,
+    pub missing: Vec<Missing>,
 }
 
 struct Checker<'d> {
     definition: &'d Definition,
+    files: &'d Files,
+    missing: Vec<Missing>,
     expressions: Expressions,
     schemas: Schemas,
     mistakes: Vec<Mistake>,
@@ -195,19 +208,38 @@ impl Checker<'_> {
             self.at(&["schema", "format"], |checker| checker.wrong(message));
         }
         match &schema.source {
-            SchemaSource::Document(document) => match CompiledSchema::compile(document) {
-                Ok(compiled) => {
-                    let place: String = self.path.iter().map(|step| format!("/{}", super::escape(step))).collect();
-                    self.schemas.insert(format!("{place}/schema"), compiled);
-                }
-                Err(error) => {
-                    self.at(&["schema", "document"], |checker| checker.wrong(error.to_string()));
-                }
-            },
+            SchemaSource::Document(document) => {
+                self.at(&["schema"], |checker| checker.compile("document", document));
+            }
             SchemaSource::Resource(resource) => {
                 self.at(&["schema", "resource"], |checker| checker.resource(resource, WORKFLOW));
+                let path = link::schema(resource);
+                match self.files.get(&path).map(|text| super::source::read(text)) {
+                    Some(Ok(document)) => self.at(&["schema"], |checker| checker.compile("resource", &document)),
+                    Some(Err((_, error))) => {
+                        self.at(&["schema", "resource"], |checker| checker.wrong(format!("{path}: {error}")));
+                    }
+                    None => self.at(&["schema"], |checker| checker.lacks(path)),
+                }
             }
         }
+    }
+
+    /// Keeps the schema that stands here, under `key`, compiled.
+    fn compile(&mut self, key: &str, document: &Value) {
+        match CompiledSchema::compile(document) {
+            Ok(compiled) => drop(self.schemas.insert(self.pointer(), compiled)),
+            Err(error) => self.at(&[key], |checker| checker.wrong(error.to_string())),
+        }
+    }
+
+    /// The bundle must have a file for what stands here.
+    fn lacks(&mut self, path: String) {
+        self.missing.push(Missing { pointer: self.pointer(), path });
+    }
+
+    fn pointer(&self) -> String {
+        self.path.iter().map(|step| format!("/{}", super::escape(step))).collect()
     }
 
     fn resource(&mut self, resource: &ExternalResource, site: Site) {

@@ -308,6 +308,40 @@ fn a_schema_that_is_none() {
 }
 
 #[test]
+fn functions_and_schemas_of_the_bundle_become_part_of_the_workflow() {
+    let text = format!(
+        "{HEAD}use: {{ catalogs: {{ mine: {{ endpoint: 'https://c.example/x' }} }} }}\n\
+         input: {{ schema: {{ resource: {{ endpoint: schemas/in.json }} }} }}\n\
+         do:\n  - a: {{ call: 'log:1.0.0@mine', with: {{ n: 1 }} }}\n  - b: {{ call: 'https://c.example/f.yaml' }}\n"
+    );
+    let unlinked = Workflow::parse("w.yaml", &text).unwrap();
+    let missing: Vec<_> = unlinked.missing().iter().map(|m| (m.pointer.as_str(), m.path.as_str())).collect();
+    let expected = [
+        ("/input/schema", "schemas/in.json"),
+        ("/do/0/a/call", "catalogs/mine/functions/log/1.0.0/function.yaml"),
+        ("/do/1/b/call", "catalogs/c.example/f.yaml"),
+    ];
+    assert_eq!(missing, expected);
+    let read = |path: &str| match path {
+        "schemas/in.json" => Some("{\"type\": \"object\", \"required\": [\"k\"]}".to_owned()),
+        "catalogs/mine/functions/log/1.0.0/function.yaml" => Some("call: 'deep:2.0.0@mine'\n".to_owned()),
+        "catalogs/mine/functions/deep/2.0.0/function.yaml" => Some("set: { x: '${ .n }' }\n".to_owned()),
+        "catalogs/c.example/f.yaml" => Some("wait: PT1S\n".to_owned()),
+        _ => None,
+    };
+    let linked = Workflow::link("w.yaml", &text, &read).unwrap();
+    assert!(linked.missing().is_empty() && linked.digest() != unlinked.digest());
+    assert_eq!(linked.definition().linked.len(), 3);
+    assert_eq!(linked.schema("/input/schema").unwrap().mismatches(&serde_json::json!({})).len(), 1);
+    // The text alone is enough to have all of it again.
+    let again = Workflow::parse("w.yaml", linked.text()).unwrap();
+    assert_eq!((again.digest(), again.missing().len()), (linked.digest(), 0));
+    let broken = |path: &str| read(path).map(|text| text.replace("PT1S", "soon"));
+    let problems = Workflow::link("w.yaml", &text, &broken).unwrap_err().to_string();
+    assert!(problems.starts_with("catalogs/c.example/f.yaml:1:7: /wait: \"soon\" is not a duration"), "{problems}");
+}
+
+#[test]
 fn everything_wrong_is_told_at_once_up_to_a_limit() {
     let tasks: String = (0..80).map(|n| format!("  - t{n}: {{ if: nope, wait: PT1S }}\n")).collect();
     assert_eq!(problems(&format!("do:\n{tasks}")).lines().count(), 50);

@@ -56,6 +56,9 @@ pub struct Definition {
     pub schedule: Option<Schedule>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluate: Option<Evaluate>,
+    /// Functions of catalogs that were linked to the workflow, by their path in the bundle. Not part of the document.
+    #[serde(skip)]
+    pub linked: BTreeMap<String, Task>,
 }
 
 /// What the document says of itself.
@@ -170,10 +173,22 @@ impl Definition {
         format!("{}/{}", self.document.namespace, self.document.name)
     }
 
-    /// The function of this name under `use.functions`: the task that a `call` of it performs.
+    /// The function of this name under `use.functions` or of a catalog: the task that a `call` of it performs.
     #[must_use]
     pub fn function(&self, name: &str) -> Option<&Task> {
-        self.uses.as_ref()?.functions.as_ref()?.get(name)
+        let own = self.uses.as_ref().and_then(|uses| uses.functions.as_ref()).and_then(|all| all.get(name));
+        own.or_else(|| self.linked.get(&self.function_name(name)?))
+    }
+
+    /// The name under which a function is kept: its own, or of one of a catalog its path in the bundle.
+    #[must_use]
+    pub fn function_name(&self, called: &str) -> Option<String> {
+        let own = self.uses.as_ref().and_then(|uses| uses.functions.as_ref());
+        if own.is_some_and(|all| all.contains_key(called)) || self.linked.contains_key(called) {
+            return Some(called.to_owned());
+        }
+        let path = super::link::function(&Call { function: called.to_owned(), with: None })?;
+        self.linked.contains_key(&path).then_some(path)
     }
 
     /// The error itself, be it written in place or named under `use.errors`.

@@ -25,7 +25,8 @@ pub(super) fn start(turn: &mut Turn, frame: FrameId, call: &Call) -> Result<(), 
     if workflow.definition().function(&call.function).is_some() {
         let arguments = Scope::within_task(&turn.state, frame).template(&Value::Object(with), &input)?;
         limit::check("the arguments of the call", &arguments)?;
-        return enter(turn, frame, &call.function, arguments);
+        let name = workflow.definition().function_name(&call.function).unwrap_or_else(|| call.function.clone());
+        return enter(turn, frame, &name, arguments);
     }
     support::function(call).map_err(|message| Error::new(kind::CONFIGURATION, message))?;
     let arguments = arguments::of(turn, frame, &Value::Object(with), &input)?;

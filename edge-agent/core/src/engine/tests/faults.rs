@@ -179,6 +179,31 @@ fn a_value_beyond_the_limit_is_an_error_and_is_not_remembered() {
 }
 
 #[test]
+fn everything_bad_is_a_typed_error_of_the_language_that_catch_takes() {
+    let spec = "https://serverlessworkflow.io/spec/1.0.0/errors";
+    let large = "x".repeat(limit::VALUE_BYTES_MAX);
+    let deep = "use: { functions: { f: { call: f } } }\n";
+    for (head, task, kind) in [
+        ("", "{ input: { schema: { document: { required: [none] } } }, set: { x: 1 } }", "validation"),
+        ("", "{ output: { schema: { document: { type: array } } }, set: { x: 1 } }", "validation"),
+        ("", "{ export: { as: '${ 5 }', schema: { document: { type: object } } }, set: { x: 1 } }", "validation"),
+        ("", "{ set: { x: '${ [range(.n)] | length }' } }", "expression"),
+        ("", "{ set: { x: '${ .large + .large }' } }", "runtime"),
+        ("", "{ set: { x: '${ .n.deep }' } }", "expression"),
+        (deep, "{ call: f }", "runtime"),
+        ("", "{ wait: '${ .n }' }", "expression"),
+    ] {
+        let text = format!(
+            "{head}do: [{{ t: {{ try: [{{ bad: {task} }}], catch: {{ errors: {{ with: {{ type: '{spec}/{kind}' }} }}, \
+            do: [{{ h: {{ set: {{ status: '${{ $error.status }}' }} }} }}] }} }} }}]"
+        );
+        let input = json!({"n": 1_000_000_000, "large": large[..limit::VALUE_BYTES_MAX - 100]});
+        let output = Driven::start(&text, input).output();
+        assert!(output["status"].as_u64().is_some_and(|status| status >= 400), "{task}: {output}");
+    }
+}
+
+#[test]
 fn one_failed_branch_fails_the_fork_but_only_drops_out_of_a_race() {
     let text = "do: [{ f: { fork: { compete: RACE, branches: [{ a: { call: infer, with: { prompt: a } } }, \
         { b: { call: infer, with: { prompt: b } } }] } } }]";
@@ -197,6 +222,10 @@ fn one_failed_branch_fails_the_fork_but_only_drops_out_of_a_race() {
 
 #[test]
 fn what_the_engine_cannot_perform_is_refused_by_name_and_place() {
+    let foreach = "do: [{ a: { call: asyncapi, with: { document: { endpoint: 'http://h' }, subscription: { consume: { amount: 1 }, \
+        foreach: { do: [{ s: { set: { x: 1 } } }] } } } } }]";
+    let problems = support::check("w.yaml", &workflow(foreach)).unwrap_err().0;
+    assert_eq!(problems[0].field, "/do/0/a/with/subscription/foreach");
     let text = "do: [{ a: { call: a2a, with: { method: tasks/list } } }, { d: { do: [{ c: { call: query, with: { collection: c } } }] } }]";
     let problems = support::check("w.yaml", &workflow(text)).unwrap_err().0;
     let places: Vec<_> = problems.iter().map(|p| (p.field.as_str(), p.line, p.column)).collect();

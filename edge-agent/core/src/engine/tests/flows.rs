@@ -143,6 +143,28 @@ fn a_function_of_the_workflow_sees_its_arguments_alone() {
 }
 
 #[test]
+fn a_function_of_a_catalog_is_performed_as_one_of_the_workflow_and_its_schemas_hold() {
+    let text = "document: { dsl: '1.0.3', namespace: test, name: sample, version: '0.1.0' }\n\
+        use: { catalogs: { mine: { endpoint: 'https://c.example' } } }\ndo: [{ a: { call: 'ask:1.0.0@mine', with: { q: '${ .k }' } } }]";
+    let function =
+        "input: { schema: { resource: { endpoint: schemas/q.yaml } } }\ncall: infer\nwith: { prompt: '${ .q }' }\n";
+    let read = |path: &str| match path {
+        "catalogs/mine/functions/ask/1.0.0/function.yaml" => Some(function.to_owned()),
+        "schemas/q.yaml" => Some("properties: { q: { type: string } }".to_owned()),
+        _ => None,
+    };
+    let unlinked = support::check("w.yaml", &workflow(text)).unwrap_err().to_string();
+    assert!(unlinked.contains("expected it there at `catalogs/mine/functions/ask/1.0.0/function.yaml`"), "{unlinked}");
+    let linked = Workflow::link("w.yaml", text, &read).unwrap();
+    support::check("w.yaml", &linked).unwrap();
+    let mut run = Driven::start(linked.text(), json!({"k": "why"}));
+    assert_eq!(run.asked().1.input, json!({"prompt": "why"}));
+    run.complete(json!("because"));
+    assert_eq!(run.output(), json!("because"));
+    assert_eq!(Driven::start(linked.text(), json!({"k": 5})).error().kind, kind::VALIDATION.0);
+}
+
+#[test]
 fn http_calls_get_their_template_filled_and_their_authentication_looked_up() {
     let text = "use: { authentications: { desk: { basic: { username: '${ .user }', password: p } } } }\n\
         do: [{ a: { call: http, with: { method: get, endpoint: { uri: 'http://h/pet/{id}?q={q}', authentication: { use: desk } } } } }]";

@@ -23,6 +23,9 @@ fn leaf() -> impl Strategy<Value = Value> {
         1 => Just(json!({"emit": {"event": {"with": {"type": "t", "data": "${ .n? }"}}}})),
         1 => Just(json!({"if": "(.n? // 0) % 2 == 0", "set": {"n": 1}, "then": "exit"})),
         1 => Just(json!({"call": "infer", "with": {"prompt": "slow"}, "timeout": {"after": {"seconds": 2}}})),
+        1 => Just(json!({"listen": {"to": {"any": [], "until": "length == 2"}}})),
+        1 => Just(json!({"listen": {"to": {"one": {"with": {"type": "t", "data": "${ . % 2 == 0 }"}}}}, "foreach": {
+            "do": [{"f": {"call": "infer", "with": {"prompt": "${ $item }"}}}], "export": {"as": "${ $context + { heard: $item } }"}}})),
     ]
 }
 
@@ -57,6 +60,7 @@ fn run(workflow: &Arc<Workflow>, script: &[Say], killed: bool) -> (Vec<Record>, 
     let id = RunId::derive(now, b"restart");
     let mut state = State::new(id, Arc::clone(workflow));
     let (mut records, mut effects, mut said) = (Vec::new(), Vec::new(), 0);
+    let mut heard = 0;
     let mut command = Command::Start { input: json!({"n": 0}).into(), label: Label::default() };
     for _ in 0..400 {
         if killed {
@@ -84,6 +88,11 @@ fn run(workflow: &Arc<Workflow>, script: &[Say], killed: bool) -> (Vec<Record>, 
             (_, Some(ask), Say::Nothing, None) | (_, Some(ask), Say::Well, _) => {
                 Command::Complete { ask, output: json!({"n": said}), label: Label::default() }
             }
+            (_, None, ..) if state.is_listening() => {
+                heard += 1;
+                let event = shared::event::Event::new(heard.to_string(), "here", "t", json!(heard));
+                Command::Hear { event: event.into(), label: Label::default() }
+            }
             (_, _, _, Some(at)) => {
                 now = now.max(at);
                 Command::Wake
@@ -100,7 +109,9 @@ proptest! {
 
     #[test]
     fn killed_at_every_step_it_goes_the_same_way(list in tasks(3), script in script()) {
-        let text = json!({"document": {"dsl": "1.0.3", "namespace": "test", "name": "any", "version": "1.0.0"}, "do": list});
+        let text = json!({"document": {"dsl": "1.0.3", "namespace": "test", "name": "any", "version": "1.0.0"}, "do": list,
+            "use": {"extensions": [{"around": {"extend": "set", "when": "(.n? // 0) % 5 == 1",
+                "before": [{"b": {"call": "infer", "with": {"prompt": "before"}}}], "after": [{"a": {"wait": {"seconds": 1}}}]}}]}});
         let workflow = Arc::new(Workflow::parse("any.yaml", &text.to_string()).unwrap_or_else(|p| panic!("{p}\n{text}")));
         let whole = run(&workflow, &script, false);
         prop_assert_eq!(&whole, &run(&workflow, &script, true));
