@@ -16,9 +16,19 @@ pub enum Action {
     Infer,
     Embed,
     Classify,
+    Rerank,
     Retrieve,
     Publish,
+    /// Take messages from a topic.
+    Subscribe,
+    /// A request to a host: HTTP, and what is carried by it, such as gRPC.
     Http,
+    /// A tool, prompt or resource of an MCP server.
+    Mcp,
+    /// A process on the node: a shell command, a script, a container.
+    Run,
+    /// Hand a secret of the node to what a workflow calls.
+    UseSecret,
     Approve,
     /// Keep the text itself in the ledger, not only its digest.
     KeepText,
@@ -26,13 +36,18 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 13] = [
         Self::Infer,
         Self::Embed,
         Self::Classify,
+        Self::Rerank,
         Self::Retrieve,
         Self::Publish,
+        Self::Subscribe,
         Self::Http,
+        Self::Mcp,
+        Self::Run,
+        Self::UseSecret,
         Self::Approve,
         Self::KeepText,
     ];
@@ -44,9 +59,14 @@ impl Action {
             Self::Infer => "infer",
             Self::Embed => "embed",
             Self::Classify => "classify",
+            Self::Rerank => "rerank",
             Self::Retrieve => "retrieve",
             Self::Publish => "publish",
+            Self::Subscribe => "subscribe",
             Self::Http => "http",
+            Self::Mcp => "mcp",
+            Self::Run => "run",
+            Self::UseSecret => "useSecret",
             Self::Approve => "approve",
             Self::KeepText => "keepText",
         }
@@ -55,16 +75,24 @@ impl Action {
 
 /// What sort of thing a target is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "camelCase")]
 pub enum TargetKind {
     /// A model on the node.
     Local,
     /// A model elsewhere.
     Cloud,
-    /// An MQTT topic.
+    /// An MQTT topic on the node's own broker, or its site's.
     Topic,
+    /// A topic on another broker: `broker.example/alarms/a`.
+    RemoteTopic,
     /// An HTTP host.
     Host,
+    /// What an MCP server offers: `tools.example/lookup`, or `tools.example` to list it.
+    Tool,
+    /// A process on the node: the shell command as it is written, the language of a script, the image of a container.
+    Command,
+    /// A secret of the node, by name.
+    Secret,
     /// An index of documents on the node.
     Index,
     /// People with a role.
@@ -79,7 +107,11 @@ impl TargetKind {
             Self::Local => "local",
             Self::Cloud => "cloud",
             Self::Topic => "topic",
+            Self::RemoteTopic => "remoteTopic",
             Self::Host => "host",
+            Self::Tool => "tool",
+            Self::Command => "command",
+            Self::Secret => "secret",
             Self::Index => "index",
             Self::Role => "role",
         }
@@ -87,14 +119,14 @@ impl TargetKind {
 
     /// Whether the target is part of the node, and so stands where the node stands.
     const fn is_on_node(self) -> bool {
-        matches!(self, Self::Local | Self::Index)
+        matches!(self, Self::Local | Self::Index | Self::Command | Self::Secret)
     }
 }
 
 /// What data would go to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Target {
-    /// `cloud/large`, `local/extract`, a topic, a host, an index, a role.
+    /// `cloud/large`, `local/extract`, a topic, a host, an index, a role; rules may ask `resource.name like "alarms/*"`.
     pub name: String,
     pub kind: TargetKind,
     /// Where it stands, such as `CH`; of a local model or index the node's own when absent.

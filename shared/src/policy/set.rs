@@ -114,6 +114,7 @@ impl PolicySet {
         let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
         let target = &request.target;
         let attributes = HashMap::from([
+            ("name".to_owned(), text(&target.name)),
             ("kind".to_owned(), text(target.kind.name())),
             ("jurisdiction".to_owned(), text(jurisdiction(target, &request.node_jurisdiction))),
             ("provider".to_owned(), text(target.provider.as_deref().unwrap_or_default())),
