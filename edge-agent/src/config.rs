@@ -5,6 +5,7 @@
 mod written;
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -16,7 +17,7 @@ use shared::{
     problem::{Problem, Problems},
 };
 
-use crate::{feed, inference};
+use crate::{action, feed, inference};
 use written::Written;
 
 /// What a node is told about itself.
@@ -41,6 +42,22 @@ pub struct Config {
     /// Models at providers and in files; `local/extract` is always there.
     #[serde(default)]
     pub targets: Vec<inference::config::Target>,
+    /// What workflows may use by name and never see.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, action::config::Secret>,
+    /// What calls of workflows find on this machine.
+    #[serde(default)]
+    pub calls: Calls,
+    /// Processes that workflows ask for; absent: none are run.
+    pub run: Option<action::config::Run>,
+}
+
+/// What calls of workflows find on this machine.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calls {
+    /// The folder of interface documents (OpenAPI, AsyncAPI, proto) and scripts that have no address on the web.
+    pub documents: Option<PathBuf>,
 }
 
 /// The local page, the API and the OpenAI-compatible endpoint.
@@ -104,6 +121,15 @@ impl Config {
         for target in &mut config.targets {
             resolve_target(target, base);
         }
+        config.calls.documents = config.calls.documents.map(|folder| base.join(folder));
+        for secret in config.secrets.values_mut() {
+            if let action::config::Secret::File(file) = secret {
+                *file = base.join(&*file);
+            }
+        }
+        if let Some(run) = &mut config.run {
+            run.resolve(base);
+        }
         Ok(config)
     }
 
@@ -143,6 +169,11 @@ impl Config {
                 found.push(("models.embedder".to_owned(), message));
             }
         }
+        if self.run.as_ref().is_some_and(|run| run.user.is_some() == run.as_agent) {
+            let message = "expected either `user`, whom processes of workflows run as, or `as_agent = true`, which lets \
+                them read what the agent can read";
+            found.push(("run".to_owned(), message.to_owned()));
+        }
         let mut names = std::collections::BTreeSet::new();
         for (index, target) in self.targets.iter().enumerate() {
             if !names.insert(target.name.as_str()) {
@@ -151,6 +182,13 @@ impl Config {
             }
         }
         found
+    }
+
+    /// Everything about calls, for the room that makes them.
+    #[must_use]
+    pub fn calls(&self) -> action::config::Calls {
+        let (secrets, documents) = (self.secrets.clone(), self.calls.documents.clone());
+        action::config::Calls { secrets, documents, run: self.run.clone() }
     }
 
     /// The node's store.
@@ -269,6 +307,8 @@ mod tests {
             (format!("{begin}{}", target.replace("model = \"m\"\n", "")), "3:1: targets[0].model: "),
             (format!("{begin}{target}jurisdiction = \"Germany\"\n"), "8:16: targets[0].jurisdiction: \"Germany\""),
             (format!("{begin}{target}price_in = -1.0\n"), "8:12: targets[0].price_in: -1"),
+            (format!("{begin}[run]\ntimeout_s = 5\n"), "3:1: run: expected either `user`, whom processes"),
+            (format!("{begin}[secrets.erp]\nvalue = \"x\"\n"), "3:1: secrets.erp: unknown variant `value`"),
             (
                 format!("{begin}{target}{target}"),
                 "9:8: targets[1].name: a second target is called \"cloud/a\": each needs its own name",

@@ -51,6 +51,8 @@ pub(super) struct Message {
     qos: QoS,
     retain: bool,
     key: String,
+    /// User properties beside the key.
+    headers: Vec<(String, String)>,
     connections: u8,
     answer: Option<oneshot::Sender<Result<(), Error>>>,
 }
@@ -80,7 +82,11 @@ impl Error {
 
 impl Message {
     pub(super) const fn new(topic: String, payload: String, qos: QoS, retain: bool, key: String) -> Self {
-        Self { topic, payload, qos, retain, key, connections: 0, answer: None }
+        Self { topic, payload, qos, retain, key, headers: Vec::new(), connections: 0, answer: None }
+    }
+
+    pub(super) fn with_headers(self, headers: Vec<(String, String)>) -> Self {
+        Self { headers, ..self }
     }
 
     fn answer(self, outcome: Result<(), Error>) {
@@ -102,6 +108,10 @@ pub(super) struct Publisher {
 impl Publisher {
     pub(super) const fn new(broker: Broker) -> Self {
         Self { broker, queue: OnceLock::new() }
+    }
+
+    pub(super) const fn broker(&self) -> &Broker {
+        &self.broker
     }
 
     /// Sends a message and waits for the broker's acknowledgement (QoS 0: until it is on the wire).
@@ -160,15 +170,7 @@ struct Connection {
 
 impl Connection {
     fn new(broker: &Broker, waiting: VecDeque<Message>) -> Self {
-        let mut options = MqttOptions::new(&broker.client_id, &broker.host, broker.port);
-        options.set_keep_alive(KEEP_ALIVE);
-        if let Some((user, password)) = &broker.login {
-            options.set_credentials(user, password);
-        }
-        if let Some(tls) = &broker.tls {
-            options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::clone(tls))));
-        }
-        let (client, events) = AsyncClient::new(options, 2 * IN_FLIGHT_MAX);
+        let (client, events) = AsyncClient::new(options(broker), 2 * IN_FLIGHT_MAX);
         let mut connection = Self { client, events, handed: VecDeque::new(), sent: BTreeMap::new(), was_up: false };
         waiting.into_iter().for_each(|message| hand(&connection.client, &mut connection.handed, message));
         connection
@@ -254,12 +256,26 @@ impl Connection {
     }
 }
 
+/// How a client connects to the broker.
+pub(super) fn options(broker: &Broker) -> MqttOptions {
+    let mut options = MqttOptions::new(&broker.client_id, &broker.host, broker.port);
+    options.set_keep_alive(KEEP_ALIVE);
+    if let Some((user, password)) = &broker.login {
+        options.set_credentials(user, password);
+    }
+    if let Some(tls) = &broker.tls {
+        options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::clone(tls))));
+    }
+    options
+}
+
 fn hand(client: &AsyncClient, handed: &mut VecDeque<Message>, message: Message) {
     if message.is_given_up() {
         return;
     }
+    let key = (KEY.to_owned(), message.key.clone());
     let properties = PublishProperties {
-        user_properties: vec![(KEY.to_owned(), message.key.clone())],
+        user_properties: message.headers.iter().cloned().chain([key]).collect(),
         payload_format_indicator: Some(1),
         ..PublishProperties::default()
     };

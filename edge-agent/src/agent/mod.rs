@@ -75,7 +75,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let pipeline =
         pipeline::start(store.clone(), settings, feeds, Arc::new(bridge::ToRunner::new(runner_wanted))).await?;
     let broker = shown(&config, &pipeline);
-    let action = Action::new(bridge::broker(&config, pipeline.connection()));
+    let action = Action::new(bridge::broker(&config, pipeline.connection()), config.calls());
     let policies = Arc::clone(&force.site.policies);
     let performer = Arc::new(workflow::Rooms::new(
         inference.clone(),

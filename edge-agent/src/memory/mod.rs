@@ -3,6 +3,7 @@
 mod chunk;
 pub mod documents;
 mod index;
+mod rerank;
 mod search;
 
 use std::{

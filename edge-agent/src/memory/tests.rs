@@ -68,7 +68,11 @@ impl Site {
         };
         let target = self.memory.target(&call)?;
         let request = Request {
-            action: if function == "retrieve" { Action::Retrieve } else { Action::Classify },
+            action: match function {
+                "retrieve" => Action::Retrieve,
+                "rerank" => Action::Rerank,
+                _ => Action::Classify,
+            },
             workflow: "test/look".to_owned(),
             target,
             label: Label::default(),
@@ -77,6 +81,7 @@ impl Site {
         let permit = PolicySet::default_rules().decide(&request).expect("the default rules permit it for open data");
         match function {
             "retrieve" => self.memory.retrieve(&call, permit, Keep::Text).await,
+            "rerank" => self.memory.rerank(&call, permit, Keep::Digest).await,
             "embed" => self.memory.embed(&call, permit, Keep::Digest).await,
             _ => self.memory.classify(&call, permit, Keep::Text).await,
         }
@@ -238,4 +243,22 @@ async fn texts_become_vectors_and_mistakes_name_their_field() {
         let detail = failure.error.detail.unwrap_or_default();
         assert!(detail.contains(expected), "{input} gave {detail}");
     }
+}
+
+#[tokio::test]
+async fn passages_are_put_in_the_order_of_how_well_they_answer() {
+    let site = site(&[]).await;
+    let passages = json!([
+        {"text": "Compressors need clean air. The filter is changed every 500 hours.", "document": "a.md"},
+        {"text": "Pumps need no priming. Seal kit SK-40 fits the main cylinder of the press.", "document": "b.md", "score": 0.1},
+    ]);
+    let input = json!({"query": "Which seal kit fits the press cylinder?", "passages": passages, "topK": 1});
+    let output = site.call("rerank", input).await.expect("ranked").output;
+    assert_eq!(output["passages"].as_array().map(Vec::len), Some(1));
+    assert_eq!(output["passages"][0]["document"], "b.md");
+    assert!(output["passages"][0]["score"].as_f64().is_some_and(|score| score > 0.3), "{output}");
+    let none = site.call("rerank", json!({"query": "x", "passages": []})).await.expect("ranked").output;
+    assert_eq!(none, json!({"passages": []}));
+    let empty = site.call("rerank", json!({"query": "x", "passages": [{"text": " "}]})).await.expect_err("no text");
+    assert!(empty.error.detail.is_some_and(|detail| detail.contains("passages[0].text: empty")));
 }

@@ -13,7 +13,11 @@ use shared::{
     policy::{Action, Permit, PolicySet, Refusal, Request, Target, TargetKind},
 };
 
-use crate::{action, inference::Inference, memory::Memory};
+use crate::{
+    action::{self, Trail},
+    inference::Inference,
+    memory::Memory,
+};
 
 /// What became of an effect.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,17 +88,6 @@ impl Rooms {
         *self.policies.write().expect("no thread panicked with the policies") = policies;
     }
 
-    fn ask(&self, action: Action, target: Target, call: &Call, facts: &mut Vec<Fact>) -> Result<Permit, Refusal> {
-        let decided = self.decide(action, target.clone(), workflow_name(&call.workflow), &call.label);
-        let (allowed, rules) = match &decided {
-            Ok(permit) => (true, permit.rules().to_vec()),
-            Err(refusal) => (false, refusal.rules.clone()),
-        };
-        let (action, label) = (action.name().to_owned(), call.label.clone());
-        facts.push(Fact::PolicyDecided { action, resource: target.name, allowed, rules, label });
-        decided
-    }
-
     /// Asks policy as it is now. `workflow` is `namespace/name`.
     ///
     /// # Errors
@@ -113,18 +106,13 @@ impl Rooms {
         })
     }
 
-    /// The permit for a call with one target.
-    fn permit(&self, action: Action, target: Target, call: &Call, facts: &mut Vec<Fact>) -> Result<Permit, Failure> {
-        self.ask(action, target, call, facts).map_err(|refusal| Failure::new(kind::AUTHORIZATION, refusal.reason))
-    }
-
-    async fn call(&self, call: &Call, facts: &mut Vec<Fact>) -> Result<Outcome, Failure> {
-        let keep = self.keep(workflow_name(&call.workflow), &call.label);
+    async fn call(&self, call: &Call, trail: &Trail<'_>) -> Result<Outcome, Failure> {
+        let keep = trail.keep();
         let done = match call.function.as_str() {
             "infer" => {
                 let (mut permitted, mut refused) = (Vec::new(), Vec::new());
                 for target in self.inference.targets(call)? {
-                    match self.ask(Action::Infer, target, call, facts) {
+                    match trail.ask(Action::Infer, target) {
                         Ok(permit) => permitted.push(permit),
                         Err(refusal) => refused.push(refusal),
                     }
@@ -132,31 +120,28 @@ impl Rooms {
                 self.inference.infer(call, permitted, refused, keep).await?
             }
             "retrieve" => {
-                let permit = self.permit(Action::Retrieve, self.memory.target(call)?, call, facts)?;
+                let permit = trail.permit(Action::Retrieve, self.memory.target(call)?)?;
                 self.memory.retrieve(call, permit, keep).await?
             }
             "classify" => {
-                let permit = self.permit(Action::Classify, self.memory.target(call)?, call, facts)?;
+                let permit = trail.permit(Action::Classify, self.memory.target(call)?)?;
                 self.memory.classify(call, permit, keep).await?
             }
             "embed" => {
-                let permit = self.permit(Action::Embed, self.memory.target(call)?, call, facts)?;
+                let permit = trail.permit(Action::Embed, self.memory.target(call)?)?;
                 self.memory.embed(call, permit, keep).await?
             }
-            "publish" => {
-                let permit = self.permit(Action::Publish, self.action.target(call)?, call, facts)?;
-                self.action.publish(call, permit, keep).await?
-            }
-            "http" => {
-                let permit = self.permit(Action::Http, self.action.target(call)?, call, facts)?;
-                self.action.http(call, permit, keep).await?
+            "rerank" => {
+                let permit = trail.permit(Action::Rerank, self.memory.target(call)?)?;
+                self.memory.rerank(call, permit, keep).await?
             }
             "approve" => {
                 let Approve { role, title, proposal } = call.arguments()?;
-                self.permit(Action::Approve, Target::new(TargetKind::Role, &*role), call, facts)?;
+                trail.permit(Action::Approve, Target::new(TargetKind::Role, &*role))?;
                 let proposal = Proposal { role, title, shown: proposal, keep };
                 return Ok(Outcome::Ask { proposal, facts: Vec::new() });
             }
+            function if action::Action::performs(function) => self.action.perform(call, trail).await?,
             other => return Err(Failure::new(kind::CONFIGURATION, format!("there is no function {other:?}"))),
         };
         Ok(Outcome::Done(done))
@@ -166,10 +151,13 @@ impl Rooms {
 impl Perform for Rooms {
     fn perform<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Outcome, Failure>> {
         async move {
-            let mut decided = Vec::new();
-            let outcome = self.call(call, &mut decided).await;
+            let workflow = workflow_name(&call.workflow);
+            let keep = self.keep(workflow, &call.label);
+            let decide = |action, target| self.decide(action, target, workflow, &call.label);
+            let trail = Trail::new(call.label.clone(), keep, decide);
+            let outcome = self.call(call, &trail).await;
             // What policy said comes before what was done on its word.
-            let after = |facts: Vec<Fact>| decided.into_iter().chain(facts).collect();
+            let after = |facts: Vec<Fact>| trail.facts().into_iter().chain(facts).collect();
             match outcome {
                 Ok(Outcome::Done(done)) => Ok(Outcome::Done(Completion { facts: after(done.facts), ..done })),
                 Ok(Outcome::Ask { proposal, facts }) => Ok(Outcome::Ask { proposal, facts: after(facts) }),

@@ -20,7 +20,7 @@ pub(super) async fn node_of(rules: PolicySet, workflow: Arc<Workflow>) -> (tempf
     let rooms = Rooms::new(
         Inference::new(Vec::new(), &models::catalog::Digests::default()),
         memory,
-        action::Action::new(broker),
+        action::Action::new(broker, action::config::Calls::default()),
         Arc::new(rules),
         "CH".to_owned(),
     );

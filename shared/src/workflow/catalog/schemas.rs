@@ -141,7 +141,7 @@ fn rerank() -> Entry {
         }),
     );
     let output = object(&["passages"], json!({"passages": {"type": "array", "items": passage()}}));
-    ("rerank", false, &[], input, output)
+    ("rerank", true, &[], input, output)
 }
 
 fn approve() -> Entry {

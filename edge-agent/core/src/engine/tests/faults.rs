@@ -233,6 +233,14 @@ fn what_the_engine_cannot_perform_is_refused_by_name_and_place() {
 }
 
 #[test]
+fn messages_are_not_taken_one_by_one() {
+    let text = "do: [{ a: { call: asyncapi, with: { document: { endpoint: 'http://h/a.json' }, operation: o, \
+        subscription: { consume: { amount: 1 }, foreach: { do: [] } } } } }]";
+    let problems = support::check("w.yaml", &workflow(text)).unwrap_err().0;
+    assert_eq!(problems[0].field, "/do/0/a/with/subscription/foreach");
+}
+
+#[test]
 fn a_cancelled_run_wants_nothing_any_more() {
     let mut run = Driven::start("do: [{ a: { call: infer, with: { prompt: p } } }]", json!({}));
     let ask = run.asked().0;

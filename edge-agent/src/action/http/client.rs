@@ -1,0 +1,164 @@
+//! The client: one permit, one request, one answer; and a second request where the server first says how it wants to be
+//! asked (digest), or no longer takes the token that it took (oauth2).
+
+use std::time::Duration;
+
+use edge_core::engine::effect::{Failure, kind};
+use futures::StreamExt as _;
+use reqwest::{
+    StatusCode, Url,
+    header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE},
+    redirect,
+};
+use shared::policy::{Action, Permit, TargetKind};
+
+use super::{
+    super::{
+        auth::{Authentication, Credentials},
+        errand::Errand,
+    },
+    Answer, Request,
+};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// An answer becomes part of the run's state, which is stored at every step.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
+const REDIRECTS_MAX: usize = 5;
+
+/// Two clients, as whether redirects are followed is a setting of the client.
+pub(in super::super) struct Client {
+    direct: reqwest::Client,
+    following: reqwest::Client,
+}
+
+impl Client {
+    pub(in super::super) fn new() -> Self {
+        // A second installation in the process is refused and harmless.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        // Only within the host that the permit names: a redirect elsewhere is given back as it is.
+        let same_host = redirect::Policy::custom(|attempt| {
+            let first = attempt.previous().first().and_then(|url| url.host_str());
+            if attempt.previous().len() > REDIRECTS_MAX {
+                attempt.error("too many redirects")
+            } else if first == attempt.url().host_str() {
+                attempt.follow()
+            } else {
+                attempt.stop()
+            }
+        });
+        let client = |policy| {
+            let client = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(policy);
+            client.build().expect("an HTTP client with these settings can be made")
+        };
+        Self { direct: client(redirect::Policy::none()), following: client(same_host) }
+    }
+
+    /// The client itself, for protocols that read their answers as a stream.
+    pub(in super::super) const fn direct(&self) -> &reqwest::Client {
+        &self.direct
+    }
+
+    /// Asks policy, sends the request, and reads the answer whatever its status. What went out is told.
+    pub(in super::super) async fn perform(&self, errand: &Errand<'_>, request: &Request) -> Result<Answer, Failure> {
+        let permit = errand.permit(Action::Http, TargetKind::Host, request.host())?;
+        let credentials = match &request.authentication {
+            Some(authentication) => Some(authentication.credentials(errand).await?),
+            None => None,
+        };
+        let sent = errand.trail.begin(&request.function, &request.told());
+        let answer = self.exchange(errand, request, credentials, &permit).await;
+        match &answer {
+            Ok(answer) => sent.answered(&answer.told(request.is_private)),
+            Err(failure) => sent.failed(failure),
+        }
+        answer
+    }
+
+    async fn exchange(
+        &self,
+        errand: &Errand<'_>,
+        request: &Request,
+        credentials: Option<Credentials>,
+        permit: &Permit,
+    ) -> Result<Answer, Failure> {
+        let header = credentials.as_ref().and_then(Credentials::header);
+        let answer = self.send(errand, request, header, permit).await?;
+        if answer.status != StatusCode::UNAUTHORIZED {
+            return Ok(answer);
+        }
+        let again = match (&request.authentication, credentials) {
+            (Some(authentication), Some(Credentials::Token(token))) => {
+                let fresh = authentication.fresh(errand, &token).await?;
+                fresh.header()
+            }
+            (Some(Authentication::Digest(login)), _) => {
+                let challenges = answer.headers.get_all(WWW_AUTHENTICATE).iter();
+                let challenges = challenges.filter_map(|value| value.to_str().ok());
+                let body = request.body.as_deref().unwrap_or_default();
+                login.answer(challenges, request.method.as_str(), target(&request.url), body)
+            }
+            _ => None,
+        };
+        match again {
+            Some(header) => self.send(errand, request, Some(header), permit).await,
+            None => Ok(answer),
+        }
+    }
+
+    /// One request to where the permit says.
+    async fn send(
+        &self,
+        errand: &Errand<'_>,
+        request: &Request,
+        authorization: Option<HeaderValue>,
+        permit: &Permit,
+    ) -> Result<Answer, Failure> {
+        assert_eq!(permit.target().name, request.host(), "a request goes where its permit says");
+        let client = if request.redirect { &self.following } else { &self.direct };
+        let mut headers = request.headers.clone();
+        if let Some(mut value) = authorization {
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        let mut builder = client.request(request.method.clone(), request.url.clone()).headers(headers);
+        if let Some(body) = &request.body {
+            builder = builder.body(body.clone());
+        }
+        let response = builder.send().await.map_err(|error| unreachable(errand, &error))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = read(errand, response).await?;
+        Ok(Answer { status, headers, body })
+    }
+}
+
+/// Path and query: what a request line names.
+fn target(url: &Url) -> &str {
+    &url[url::Position::BeforePath..url::Position::AfterQuery]
+}
+
+async fn read(errand: &Errand<'_>, response: reqwest::Response) -> Result<Vec<u8>, Failure> {
+    let mut body = Vec::new();
+    let mut chunks = response.bytes_stream();
+    while let Some(chunk) = chunks.next().await {
+        body.extend_from_slice(&chunk.map_err(|error| unreachable(errand, &error))?);
+        if body.len() > ANSWER_BYTES_MAX {
+            let detail = format!("the answer is longer than {ANSWER_BYTES_MAX} bytes");
+            return Err(errand.failure(kind::COMMUNICATION, &detail));
+        }
+    }
+    Ok(body)
+}
+
+fn unreachable(errand: &Errand<'_>, error: &reqwest::Error) -> Failure {
+    errand.failure(kind::COMMUNICATION, &causes(error))
+}
+
+/// The host and the innermost cause; the layers between say nothing more.
+pub(in super::super) fn causes(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    let host = error.url().and_then(Url::host_str).unwrap_or("the host");
+    format!("{host}: {cause}")
+}
