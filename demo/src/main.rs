@@ -10,7 +10,7 @@ use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, time::Duration}
 use clap::{Parser, Subcommand};
 use story::{Pace, Screen, Story};
 use tokio::signal::unix::{SignalKind, signal};
-use world::{World, binaries::Binaries};
+use world::{ON_SITE, World, binaries::Binaries};
 
 /// Sensors, decisions and people at three sites, with and without the link to the cloud: in two minutes, on this machine.
 #[derive(Debug, Parser)]
@@ -137,5 +137,6 @@ fn offer(screen: &Screen, world: &World) {
     for (site, node) in &world.nodes {
         screen.offer(&format!("local page of {site}"), &node.page);
         screen.offer("  local token", &node.token);
+        screen.offer("  to answer there", &format!("{ON_SITE}, secret {}", node.on_site_secret));
     }
 }

@@ -36,6 +36,8 @@ pub const SITES: [(&str, &str, &str); 3] =
 /// The person who answers on the console's side, and their role.
 pub const OPERATOR: &str = "ada-lindqvist";
 const ROLE: &str = "maintenance-lead";
+/// The person who answers at the gateways themselves.
+pub const ON_SITE: &str = "Vreni Probst-Muster";
 /// How long a process may take until it answers; a busy machine of two cores needs some of it.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
@@ -62,6 +64,8 @@ pub struct Node {
     pub page: String,
     pub token: String,
     pub api: Api,
+    /// The secret of `ON_SITE` on this node.
+    pub on_site_secret: String,
     uplink: Link,
     cloud: Link,
 }
@@ -209,6 +213,11 @@ async fn start_node(
     enroll.arg("enroll").arg("--config").arg(&config).env("SKERRY_JOIN_TOKEN", token.to_string());
     process::output(enroll).await.with_context(|| format!("{site} cannot enrol"))?;
 
+    let mut add = Command::new(&binaries.edge_agent);
+    add.args(["approvers", "add", ON_SITE, "--role", ROLE, "--json", "--config"]).arg(&config);
+    let added: Value = serde_json::from_str(&process::output(add).await?)?;
+    let on_site_secret = added["secret"].as_str().context("no secret for the person on site")?.to_owned();
+
     let mut run = Command::new(&binaries.edge_agent);
     run.arg("run").arg("--config").arg(&config);
     if model.proxied {
@@ -217,7 +226,7 @@ async fn start_node(
     let (mut process, _) = Process::start(site, run, &folder.join(format!("{site}.log")))?;
     let (page, token) = whereabouts(&home.join("data"), &mut process).await?;
     let api = Api::of_agent(&page, &token)?;
-    Ok(Node { process, page: format!("http://{page}"), token, api, uplink, cloud })
+    Ok(Node { process, page: format!("http://{page}"), token, api, on_site_secret, uplink, cloud })
 }
 
 /// Waits until the agent has said where its page is and what opens it.
