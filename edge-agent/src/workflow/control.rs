@@ -43,9 +43,17 @@ struct Past {
 }
 
 impl Runner {
-    /// Asks a run to stop. What it asked for ends by itself; nothing more follows.
+    /// Asks a run to stop. What it asked for ends by itself; nothing more follows. The wish is kept before anything is
+    /// done about it, so that a kill does not lose it; a run that has not begun does not begin.
     pub fn cancel(&self, run: RunId) {
-        self.inner.send(run, Message::Command(Command::Cancel));
+        let inner = Arc::clone(&self.inner);
+        self.inner.spawn(async move {
+            let now = clock::now();
+            let want = || move |tx: &mut store::Transaction<'_>| Ok(want_cancel(tx.connection(), run, now)?);
+            inner.insist("cancel a run", want).await;
+            inner.send(run, Message::Command(Command::Cancel));
+            inner.note_change();
+        });
     }
 
     /// Asks a run to rest: what it asked for comes to its end and is kept, and nothing follows until it is resumed. Its
@@ -83,6 +91,15 @@ impl Runner {
         self.inner.send(new, Message::Begin(begun));
         Ok(new)
     }
+}
+
+pub(super) fn want_cancel(connection: &Connection, run: RunId, now: Timestamp) -> rusqlite::Result<()> {
+    let unbegun =
+        "UPDATE run SET status = 'cancelled', changed_at = ?2, ended_at = ?2 WHERE id = ?1 AND status = 'pending'";
+    connection.prepare_cached(unbegun)?.execute(params![run.to_string(), now.as_micros()])?;
+    let open = "UPDATE run SET wanted = 'cancel' WHERE id = ?1 AND status IN ('running', 'waiting')";
+    connection.prepare_cached(open)?.execute([run.to_string()])?;
+    Ok(())
 }
 
 fn past(connection: &Connection, catalog: &super::catalog::Catalog, run: RunId) -> rusqlite::Result<Option<Past>> {

@@ -47,3 +47,22 @@ async fn only_a_run_that_has_ended_is_tried_again() {
     let none = RunId::derive(clock::now(), b"none");
     assert!(matches!(node.runner.retry(none, "/do/0/w").await, Err(ControlError::Unknown(_))));
 }
+
+#[tokio::test]
+async fn a_wish_to_cancel_outlives_the_node_and_a_run_that_has_not_begun_does_not_begin() {
+    let node = Node::new(&["do: [{ w: { wait: PT1H } }]"]).await;
+    let run = node.start(json!({})).await;
+    node.until_status(run, "waiting").await;
+    let pending = RunId::derive(clock::now(), b"pending");
+    let wanted = move |c: &rusqlite::Connection| {
+        c.execute("UPDATE run SET wanted = 'cancel' WHERE id = ?1", [run.to_string()]).unwrap();
+        let sql = "INSERT INTO run (id, workflow, version, definition, bundle, trigger, input, label, status, created_at, \
+                   changed_at) SELECT ?1, workflow, version, definition, bundle, trigger, input, label, 'pending', 1, 1 FROM run";
+        c.execute(sql, [pending.to_string()]).unwrap();
+        super::super::control::want_cancel(c, pending, clock::now()).unwrap();
+    };
+    let node = node.reopen_with(wanted).await;
+    node.until_status(run, "cancelled").await;
+    node.until_status(pending, "cancelled").await;
+    assert_eq!(node.facts("run-started").await, 1);
+}
