@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use regex::Regex;
 use serde_json::Value;
 use shared::{
     event::Event,
@@ -14,15 +15,16 @@ use shared::{
 /// The values by which an event belongs to a run or to other events, by the name of the correlation.
 pub type Correlated = BTreeMap<String, Value>;
 
-/// Whether the event has every attribute that the filter names: equal to a literal, or such that the expression over it
-/// holds. Literals are compared first, because that costs nothing. An expression that gives something else than true or
+/// Whether the event has every attribute that the filter names: equal to a literal, such that a regular expression (a
+/// text that begins with `^`) fits the whole of it, or such that the expression over it holds. Literals are compared first,
+/// because that costs nothing. An expression that gives something else than true or
 /// false must give the attribute itself. What it cannot make sense of does not match: an event of another shape is no
 /// mistake of the workflow's author.
 #[must_use]
 pub fn matches(expressions: &Expressions, filter: &EventFilter, event: &Event, variables: &Variables<'_>) -> bool {
     let expression = |wanted: &Value| wanted.as_str().is_some_and(|text| body(text).is_some());
     let literal = |(name, wanted): (&String, &Value)| {
-        expression(wanted) || attribute(event, name).is_some_and(|found| found == *wanted)
+        expression(wanted) || pattern(wanted).is_some() || attribute(event, name).is_some_and(|found| found == *wanted)
     };
     let holds = |(name, wanted): (&String, &Value)| match wanted.as_str() {
         Some(text) if expression(wanted) => {
@@ -33,9 +35,22 @@ pub fn matches(expressions: &Expressions, filter: &EventFilter, event: &Event, v
                 Ok(value) => value == found,
             }
         }
-        _ => true,
+        _ => pattern(wanted).is_none_or(|pattern| {
+            let found = attribute(event, name);
+            found.as_ref().and_then(Value::as_str).is_some_and(|found| fits(pattern, found))
+        }),
     };
     filter.with.iter().all(literal) && filter.with.iter().all(holds)
+}
+
+/// A text that begins with `^` is a regular expression: no type, source or subject does.
+fn pattern(wanted: &Value) -> Option<&str> {
+    wanted.as_str().filter(|text| text.starts_with('^'))
+}
+
+fn fits(pattern: &str, found: &str) -> bool {
+    // That it compiles was checked when the workflow was read.
+    Regex::new(pattern).is_ok_and(|regex| regex.find(found).is_some_and(|at| at.len() == found.len()))
 }
 
 /// The values that the filter's correlations take from the event; `None` when it lacks one. `from` is asked of the whole
@@ -71,7 +86,7 @@ pub fn envelope(event: &Event) -> Value {
 /// A literal that the filter asks of an attribute, for finding who might want an event before any expression is asked.
 #[must_use]
 pub fn literal<'f>(filter: &'f EventFilter, attribute: &str) -> Option<&'f str> {
-    filter.with.get(attribute)?.as_str().filter(|text| body(text).is_none())
+    filter.with.get(attribute)?.as_str().filter(|text| body(text).is_none() && !text.starts_with('^'))
 }
 
 fn attribute(event: &Event, name: &str) -> Option<Value> {

@@ -141,7 +141,12 @@ impl Checker<'_> {
             self.at(&["with"], |checker| checker.wrong("expected at least one attribute of the event, such as `type`"));
         }
         for (key, value) in &filter.with {
-            self.at(&["with", key], |checker| checker.template(value, site));
+            self.at(&["with", key], |checker| {
+                checker.template(value, site);
+                if let Some(Err(error)) = value.as_str().filter(|text| text.starts_with('^')).map(Regex::new) {
+                    checker.wrong(format!("this begins with ^ and is no regular expression: {error}"));
+                }
+            });
         }
         for (name, correlation) in filter.correlate.iter().flatten() {
             self.at(&["correlate", name], |checker| {

@@ -297,6 +297,17 @@ fn a_schedule_that_cannot_be() {
 }
 
 #[test]
+fn a_pattern_of_an_event_that_is_none() {
+    let listen =
+        |kind: &str| format!("do:\n  - a: {{ listen: {{ to: {{ one: {{ with: {{ type: '{kind}' }} }} }} }} }}\n");
+    assert!(
+        problems(&listen("^a("))
+            .starts_with("3:47: /do/0/a/listen/to/one/with/type: this begins with ^ and is no regular")
+    );
+    assert_eq!(problems(&listen("^com[.]plant[.].*")), "");
+}
+
+#[test]
 fn a_schema_that_is_none() {
     let rest = "input: { schema: { document: { type: thing } } }\ndo:\n  - a: { wait: PT1S }\n";
     assert!(problems(rest).starts_with("2:30: /input/schema/document: this is no JSON schema: "), "{}", problems(rest));

@@ -31,6 +31,15 @@ fn any_takes_the_first_that_fits_one_of_its_filters() {
 }
 
 #[test]
+fn a_pattern_must_fit_the_whole_attribute() {
+    let pattern = "{ to: { one: { with: { type: '^io[.]plant[.](start|stop)' } } } }";
+    let events =
+        [("1", "io.plant.stopped", json!(1)), ("2", "io-plant-stop", json!(2)), ("3", "io.plant.stop", json!(3))];
+    assert_eq!(heard(pattern, &events).output(), json!([3]));
+    assert_eq!(heard(pattern, &[]).state.interests()[0].kind, None, "no literal to look for");
+}
+
+#[test]
 fn all_needs_one_of_each_in_whatever_order() {
     let all = "{ to: { all: [{ with: { type: a } }, { with: { type: b } }] } }";
     let run = heard(all, &[("1", "b", json!(1)), ("2", "b", json!(2))]);
