@@ -48,6 +48,7 @@ const EDGE_CORE: Rooms = &[
     ("trigger", &["reading", "signal", "engine", "hear"]),
     ("site", &["feed", "engine"]),
     ("engine", &["hear"]),
+    ("rehearse", &["engine"]),
     ("route", &[]),
     ("guard", &[]),
     ("budget", &[]),

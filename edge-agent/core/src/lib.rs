@@ -4,6 +4,7 @@ pub mod engine;
 pub mod feed;
 pub mod hear;
 pub mod reading;
+pub mod rehearse;
 pub mod route;
 pub mod signal;
 pub mod site;

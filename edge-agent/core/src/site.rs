@@ -34,12 +34,16 @@ const TOLD_MAX: usize = 20;
 pub const LABEL_FILE: &str = "label.yaml";
 /// What follows the name of a set of cases in the file that says what this set carries.
 pub const CASES_LABEL: &str = ".label.yaml";
+/// What follows the name of a workflow in the file of its cases.
+pub const WORKFLOW_TEST: &str = ".test.yaml";
 
 /// What a file of a bundle is, by its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Feeds,
     Workflow,
+    /// Cases of the workflow beside them, for `edge-agent workflow test`; a node does nothing by them.
+    WorkflowTest,
     Policy,
     /// A function that workflows call from a catalog.
     Function,
@@ -61,6 +65,7 @@ impl Kind {
         let refuse = |message: &str| Err(problem(path, None, message));
         match (steps.as_slice(), extension) {
             (["feeds.yaml"], _) => Ok(Self::Feeds),
+            (["workflows", ..], "yaml") if path.ends_with(WORKFLOW_TEST) => Ok(Self::WorkflowTest),
             (["workflows", ..], "yaml") => Ok(Self::Workflow),
             (["workflows", ..], _) => refuse("is no workflow: expected a file that ends with .yaml"),
             (["policies", ..], "cedar") => Ok(Self::Policy),
@@ -284,6 +289,7 @@ impl Check {
             Ok(Kind::Feeds | Kind::Workflow | Kind::Policy | Kind::Function | Kind::Schema) => {
                 self.texts.push((path.to_owned(), text.to_owned()));
             }
+            Ok(Kind::WorkflowTest) => {}
             Ok(Kind::Document) => self.documents += 1,
             Ok(Kind::Label) => self.problems.extend(label(path, text).err()),
             Ok(Kind::Cases) => {
@@ -359,6 +365,7 @@ mod tests {
                 "workflows/a.yaml:3:18: /do/0/one/call: there is no function `publsh`: expected one of",
             ),
             ("workflows/a.yaml", b"do: nothing", "workflows/a.yaml:"),
+            ("workflows/a.test.yaml", b"- name: one", "good"),
             ("workflows/a.yml", b"x", "workflows/a.yml: is no workflow: expected a file that ends with .yaml"),
             ("policies/a.cedar", b"permit (principal", "policies/a.cedar:1"),
             ("notes.txt", b"x", "notes.txt: is not part of a bundle: expected feeds.yaml,"),

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use axum::{body::Body, http::Request, response::Response};
 use shared::{
+    id::RunId,
     ledger::entry::{Entry, Fact},
     time::Timestamp,
     wire::v1::Health,
@@ -315,4 +316,43 @@ async fn what_is_described_is_served() {
             assert!(known, "{method} {path}: {status}");
         }
     }
+}
+
+/// A run of a workflow with two tasks of which it has taken one.
+async fn add_run(site: &Site) -> RunId {
+    let text = "document: { dsl: '1.0.3', namespace: plant, name: a, version: '1.2.0' }\n\
+        do: [{ first: { set: { x: '<&>' } } }, { second: { set: { x: 1 } } }]";
+    let run = RunId::derive(Timestamp::from_millis(1), b"run");
+    let records = r#"[{"record":"started","at":"1970-01-01T00:00:00Z","input":{},"label":{"class":"internal"}},
+        {"record":"list-opened","frame":0,"definition":"/do","place":"/do","data":{}},
+        {"record":"task-started","frame":1,"list":0,"index":0,"name":"first","at":"1970-01-01T00:00:00Z"},
+        {"record":"task-ended","frame":1,"at":"1970-01-01T00:00:00Z","output":{"x":"<&>"}}]"#;
+    let insert = move |tx: &mut crate::store::Transaction<'_>| {
+        let (connection, digest) = (tx.connection(), Digest::of(b"").to_string());
+        connection.execute("INSERT INTO workflow VALUES (?1, 'plant/a', ?2)", [&digest, text])?;
+        connection.execute(
+            "INSERT INTO run (id, workflow, version, definition, bundle, trigger, input, label, status, created_at, changed_at) \
+             VALUES (?1, 'plant/a', '1.2.0', ?2, ?2, 'by hand', '{}', '{\"class\":\"internal\"}', 'running', 1, 1)",
+            [&run.to_string(), &digest],
+        )?;
+        connection.execute("INSERT INTO run_step VALUES (?1, 0, 1, ?2)", [&run.to_string(), records])?;
+        Ok(())
+    };
+    site.store.write("add a run", insert).await.unwrap();
+    run
+}
+
+#[tokio::test]
+async fn the_page_of_a_run_draws_its_path_without_a_style_of_its_own() {
+    let site = site(Health::Healthy);
+    let run = add_run(&site).await;
+    let cookie = site.log_in().await;
+    let (status, page) = site.get(&format!("/runs/{run}"), Some(("cookie", &cookie))).await;
+    assert_eq!(status, StatusCode::OK, "{page}");
+    assert!(page.contains("class=\"flow run\"") && page.contains("class=\"box set completed\""), "{page}");
+    assert!(
+        page.contains("through version 1.2.0") && page.contains("<g class=\"box set\"><title>/do/1/second"),
+        "{page}"
+    );
+    assert!(!page.contains("<style") && !page.contains("style="), "the page's policy refuses inline styles");
 }

@@ -6,7 +6,10 @@ use anyhow::Context as _;
 use rusqlite::Connection;
 use shared::{id::RunId, wire::v1::RunSummary};
 
-use super::{Context, Failure, output};
+use super::{
+    Context, Failure, output,
+    workflow::draw::{Format, drawing},
+};
 use crate::store::runs;
 
 const STATUSES: [&str; 7] = ["pending", "running", "waiting", "parked", "completed", "faulted", "cancelled"];
@@ -16,7 +19,9 @@ const STATUSES: [&str; 7] = ["pending", "running", "waiting", "parked", "complet
 Examples:
   edge-agent runs                          the newest runs
   edge-agent runs --status waiting         those that wait for a person, a time, or the link
-  edge-agent runs 01J8...                  one run, task by task, with what went in and came out")]
+  edge-agent runs 01J8...                  one run, task by task, with what went in and came out
+  edge-agent runs 01J8... --draw           the workflow with the path that the run took, as Mermaid
+  edge-agent runs 01J8... --draw=svg > run.svg")]
 pub(super) struct Args {
     /// One run; without it the newest are listed.
     #[arg(value_name = "RUN")]
@@ -27,6 +32,9 @@ pub(super) struct Args {
     /// Only runs of this workflow, `namespace/name`.
     #[arg(long, value_name = "WORKFLOW")]
     workflow: Option<String>,
+    /// Draw the workflow with the path that the run took.
+    #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "mermaid", requires = "run")]
+    draw: Option<Format>,
     /// At most so many.
     #[arg(long, default_value_t = 50, value_name = "N")]
     limit: usize,
@@ -35,6 +43,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
     let connection = context.store()?;
     match &args.run {
+        Some(run) if args.draw.is_some() => draw(&connection, run, args.draw.unwrap_or(Format::Mermaid)),
         Some(run) => show(&connection, run, context),
         None => list(&connection, args, context),
     }
@@ -65,8 +74,20 @@ fn list(connection: &Connection, args: &Args, context: &Context) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
+fn draw(connection: &Connection, run: &str, format: Format) -> Result<ExitCode, Failure> {
+    let id = parse(run)?;
+    let found = runs::path(connection, id).context("cannot read the run")?;
+    let (workflow, path) = found.ok_or_else(|| Failure::NotFound(format!("there is no run {id}")))?;
+    output::say(drawing(workflow.definition(), Some(&path), format).trim_end());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn parse(run: &str) -> Result<RunId, Failure> {
+    run.parse().map_err(|error: shared::id::ParseError| Failure::Input(error.to_string()))
+}
+
 fn show(connection: &Connection, run: &str, context: &Context) -> Result<ExitCode, Failure> {
-    let id: RunId = run.parse().map_err(|error: shared::id::ParseError| Failure::Input(error.to_string()))?;
+    let id = parse(run)?;
     let Some(detail) = runs::detail(connection, id).context("cannot read the run")? else {
         return Err(Failure::NotFound(format!("there is no run {id}")));
     };

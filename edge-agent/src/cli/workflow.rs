@@ -1,6 +1,9 @@
-//! `edge-agent workflow check`: what is wrong with a document, before it reaches a node; and `functions`: what it may call.
+//! `edge-agent workflow check`: what is wrong with a document, before it reaches a node; `draw`: what it looks like;
+//! `test`: whether it does what was meant; and `functions`: what it may call.
 
+pub(super) mod draw;
 mod functions;
+mod test;
 
 use std::{
     path::{Path, PathBuf},
@@ -22,6 +25,10 @@ pub(super) enum Args {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+    /// Draw a workflow document, with the path that a run took.
+    Draw(draw::Args),
+    /// Play the cases beside workflow documents, with mocked calls and simulated time.
+    Test(test::Args),
     /// What a workflow may call: arguments, types, and what each call gives.
     Functions(functions::Args),
 }
@@ -29,6 +36,8 @@ pub(super) enum Args {
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
     match args {
         Args::Check { files } => check(files),
+        Args::Draw(args) => draw::run(args, context),
+        Args::Test(args) => test::run(args, context),
         Args::Functions(args) => functions::run(args, context),
     }
 }
@@ -36,15 +45,13 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
 fn check(files: &[PathBuf]) -> Result<ExitCode, Failure> {
     let mut broken = 0_usize;
     for path in files {
-        let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
-        let read = Workflow::link(&name, &text, &|wanted| read_beside(path, wanted));
-        match read.and_then(|workflow| support::check(&name, &workflow).map(|()| workflow)) {
-            Ok(workflow) => println!("{name}: good: {}", workflow.definition().qualified_name()),
-            Err(problems) => {
+        match read(path) {
+            Ok(workflow) => println!("{}: good: {}", path.display(), workflow.definition().qualified_name()),
+            Err(Failure::Input(problems)) => {
                 broken += 1;
                 eprintln!("{problems}");
             }
+            Err(failure) => return Err(failure),
         }
     }
     Ok(if broken == 0 { ExitCode::SUCCESS } else { ExitCode::from(2) })
@@ -56,4 +63,13 @@ fn read_beside(document: &Path, wanted: &str) -> Option<String> {
     let bundle = document.ancestors().find(is_workflows).and_then(Path::parent).or_else(|| document.parent())?;
     let safe: BundlePath = wanted.parse().ok()?;
     std::fs::read_to_string(bundle.join(safe.to_string())).ok()
+}
+
+/// A document that a node could take.
+fn read(path: &Path) -> Result<Workflow, Failure> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+    let read = Workflow::link(&name, &text, &|wanted| read_beside(path, wanted));
+    read.and_then(|workflow| support::check(&name, &workflow).map(|()| workflow))
+        .map_err(|problems| Failure::Input(problems.to_string()))
 }

@@ -15,6 +15,7 @@ use shared::{
     id::{ApprovalId, RunId},
     time::Timestamp,
     wire::v1::{PendingApproval, RunSummary},
+    workflow::{Workflow, draw::Path},
 };
 
 /// One run in full.
@@ -126,13 +127,32 @@ pub fn detail(connection: &Connection, run: RunId) -> rusqlite::Result<Option<Ru
     let (trigger, input, output, error) = connection
         .prepare_cached("SELECT trigger, input, output, error FROM run WHERE id = ?1")?
         .query_row([run.to_string()], |row| Ok((row.get(0)?, json(row, 1)?, maybe(row, 2)?, maybe(row, 3)?)))?;
-    let mut records: Vec<Record> = Vec::new();
+    let tasks = history::tasks(&records(connection, run)?);
+    Ok(Some(RunDetail { summary, trigger, input, output, error, tasks }))
+}
+
+/// The version of the workflow that a run keeps, and the path that it took through it.
+///
+/// # Errors
+/// As `list`.
+pub fn path(connection: &Connection, run: RunId) -> rusqlite::Result<Option<(Workflow, Path)>> {
+    let sql = "SELECT workflow.text FROM workflow JOIN run ON run.definition = workflow.digest WHERE run.id = ?1";
+    let text: Option<String> =
+        connection.prepare_cached(sql)?.query_row([run.to_string()], |row| row.get(0)).optional()?;
+    let Some(text) = text else { return Ok(None) };
+    let workflow = Workflow::parse("stored workflow", &text)
+        .map_err(|problems| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(problems)))?;
+    Ok(Some((workflow, history::path(&records(connection, run)?))))
+}
+
+fn records(connection: &Connection, run: RunId) -> rusqlite::Result<Vec<Record>> {
+    let mut records = Vec::new();
     let mut statement = connection.prepare_cached("SELECT records FROM run_step WHERE run = ?1 ORDER BY seq")?;
     let mut rows = statement.query([run.to_string()])?;
     while let Some(row) = rows.next()? {
         records.extend(json::<Vec<Record>>(row, 0)?);
     }
-    Ok(Some(RunDetail { summary, trigger, input, output, error, tasks: history::tasks(&records) }))
+    Ok(records)
 }
 
 const QUESTION: &str = "SELECT id, run, workflow, role, title, shown, digest, label, requested_at, deadline, \

@@ -1,10 +1,16 @@
 //! A run as people read it: its tasks in the order in which they began.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::Serialize;
 use serde_json::Value;
-use shared::time::Timestamp;
+use shared::{
+    time::Timestamp,
+    workflow::draw::{Path, Seen},
+};
 
 use super::{
     definition::FUNCTIONS,
@@ -18,6 +24,8 @@ use super::{
 pub struct TaskView {
     /// JSON pointer with iterations and repeated visits, unique within the run: `/do/2/each#3/do/0/ask@1`.
     pub place: String,
+    /// JSON pointer of the task in its workflow: the place without iterations and visits.
+    pub reference: String,
     pub name: String,
     pub status: TaskStatus,
     pub started_at: Timestamp,
@@ -48,35 +56,66 @@ pub enum TaskStatus {
     Cancelled,
 }
 
+impl TaskStatus {
+    const fn seen(self) -> Seen {
+        match self {
+            Self::Running => Seen::Running,
+            Self::Waiting => Seen::Waiting,
+            Self::Completed => Seen::Completed,
+            Self::Faulted => Seen::Faulted,
+            Self::Skipped => Seen::Skipped,
+            Self::Cancelled => Seen::Cancelled,
+        }
+    }
+}
+
 struct OpenList {
     owner: Option<FrameId>,
     definition: String,
     place: String,
     data: Arc<Value>,
     visits: BTreeMap<u32, u32>,
+    /// The reference of the task that it entered last.
+    last: Option<String>,
 }
 
 /// The tasks of a run, from all its records.
 #[must_use]
 pub fn tasks<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<TaskView> {
-    let mut history = History { lists: BTreeMap::new(), views: Vec::new(), of: BTreeMap::new() };
-    records.into_iter().for_each(|record| history.read(record));
-    history.views
+    History::of(records).views
 }
 
+/// The path of a run through its workflow, from all its records.
+#[must_use]
+pub fn path<'a>(records: impl IntoIterator<Item = &'a Record>) -> Path {
+    let history = History::of(records);
+    let mut path = Path { passages: history.passages, ..Path::default() };
+    history.views.iter().for_each(|view| path.visit(&view.reference, view.status.seen()));
+    path
+}
+
+#[derive(Default)]
 struct History {
     lists: BTreeMap<FrameId, OpenList>,
     views: Vec<TaskView>,
+    /// From one task of a list to the one that followed it.
+    passages: BTreeSet<(String, String)>,
     /// Frame of a task -> its view and its list.
     of: BTreeMap<FrameId, (usize, FrameId)>,
 }
 
 impl History {
+    fn of<'a>(records: impl IntoIterator<Item = &'a Record>) -> Self {
+        let mut history = Self::default();
+        records.into_iter().for_each(|record| history.read(record));
+        history
+    }
+
     fn read(&mut self, record: &Record) {
         match record {
             Record::ListOpened { frame, parent, definition, place, data, .. } => {
                 let (definition, place, data) = (definition.clone(), place.clone(), Arc::clone(data));
-                let list = OpenList { owner: *parent, definition, place, data, visits: BTreeMap::new() };
+                let list = OpenList { owner: *parent, definition, place, data, visits: BTreeMap::new(), last: None };
                 self.lists.insert(*frame, list);
             }
             Record::TaskStarted { frame, list, index, name, at } => self.start(*frame, *list, *index, name, *at),
@@ -124,14 +163,19 @@ impl History {
         let visit = list.visits.entry(index).or_insert(0);
         let again = if *visit > 0 { format!("@{visit}") } else { String::new() };
         *visit += 1;
-        let place = if list.definition == FUNCTIONS {
-            list.place.clone()
+        let step = name.replace('~', "~0").replace('/', "~1");
+        let (reference, place) = if list.definition == FUNCTIONS {
+            (format!("{FUNCTIONS}/{step}"), list.place.clone())
         } else {
-            format!("{}/{index}/{name}{again}", list.place)
+            (format!("{}/{index}/{step}", list.definition), format!("{}/{index}/{step}{again}", list.place))
         };
+        if let Some(last) = list.last.replace(reference.clone()) {
+            self.passages.insert((last, reference.clone()));
+        }
         self.of.insert(frame, (self.views.len(), list_id));
         self.views.push(TaskView {
             place,
+            reference,
             name: name.to_owned(),
             status: TaskStatus::Running,
             started_at: at,

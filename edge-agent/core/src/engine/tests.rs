@@ -12,6 +12,7 @@ mod control;
 mod extensions;
 mod faults;
 mod flows;
+mod histories;
 mod kit;
 mod listens;
 mod restart;

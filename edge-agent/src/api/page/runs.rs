@@ -6,13 +6,14 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use maud::{Markup, html};
+use maud::{Markup, PreEscaped, html};
 use serde::Deserialize;
 use serde_json::Value;
 use shared::{
     id::RunId,
     look::{self, words},
     wire::v1::RunSummary,
+    workflow::draw::{self, Style},
 };
 
 use super::parts::{self, Unreadable};
@@ -76,10 +77,16 @@ pub(super) async fn show(
     };
     let filter = LedgerFilter { run: Some(id), limit: Some(ENTRIES_SHOWN), ..LedgerFilter::default() };
     let entries = store.read("list the run's entries", move |c| ledger_entries(c, &filter)).await?;
+    // A document that this version cannot read any more leaves the page without its drawing alone.
+    let path = store.read("read the run's path", move |c| runs::path(c, id)).await.ok().flatten();
     let body = html! {
         p.crumb { a href="/runs" { "Runs" } " / " span.mono { (id) } }
         h1 { (run.workflow) }
         div #summary data-live { (parts::summary(&run, clock::now(), &html! {})) }
+        @if let Some((workflow, path)) = &path {
+            section.sheet { header { h2 { "Its path" } p { "through version " (workflow.definition().document.version) } }
+                div.scroll #path data-live { (PreEscaped(draw::svg(workflow.definition(), Some(path), Style::Embedded))) } }
+        }
         section.sheet { header { h2 { "What happened" } p { "every line is an entry of the ledger" } }
             ol.steps #steps data-live { @for entry in &entries { (step(entry, false)) } } }
     };

@@ -149,9 +149,13 @@ fn exits(index: usize, task: &Task, siblings: &[Item<Task>]) -> Vec<Exit> {
     match &task.kind {
         Kind::Switch(cases) => {
             let case = |item: &Item<crate::workflow::definition::Case>| {
-                let label =
-                    item.value.when.as_ref().map_or_else(|| "otherwise".to_owned(), |when| bare(when).to_owned());
-                Exit { label: cut(&format!("{}: {label}", item.name)), to: goal(&item.value.then) }
+                let name = &item.name;
+                let label = match &item.value.when {
+                    Some(when) => format!("{name}: {}", bare(when)),
+                    None if matches!(name.as_str(), "default" | "otherwise") => name.clone(),
+                    None => format!("{name}: otherwise"),
+                };
+                Exit { label: cut(&label), to: goal(&item.value.then) }
             };
             let mut exits: Vec<Exit> = cases.iter().map(case).collect();
             if cases.iter().all(|item| item.value.when.is_some()) {

@@ -146,6 +146,7 @@ impl Pen<'_> {
             top += height + GAP;
         }
         let mut column = 0;
+        let mut arrived = vec![0; lane.boxes.len()];
         for (index, one) in lane.boxes.iter().enumerate() {
             let (height, lanes) = &measured.boxes[index];
             let rows = rows(one, index, lane);
@@ -167,8 +168,9 @@ impl Pen<'_> {
                 if let Goal::Box(next) = goal {
                     column += 1;
                     let from = tops[index] + HEAD + ROW * row as i32 + ROW / 2 - 3;
-                    // Lines that end at the same box end side by side.
-                    let to = tops[*next] + 10 + (column * 5) % 24;
+                    // Lines that end at the same box end side by side, as far as its head has room.
+                    let to = tops[*next] + 9 + (arrived[*next] * 9) % 27;
+                    arrived[*next] += 1;
                     let taken = self.is_taken(one, &lane.boxes[*next]);
                     self.around(x + measured.body, (from, to), COLUMN * column, taken);
                 }
