@@ -82,6 +82,7 @@ mod tests {
         let request = Request {
             action: Action::Infer,
             workflow: "quality/record-review".to_owned(),
+            agent: None,
             target,
             label,
             node_jurisdiction: origin.to_owned(),

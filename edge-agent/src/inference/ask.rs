@@ -1,7 +1,10 @@
 //! The arguments of `infer`, parsed and checked; every mistake names its field.
 
 use edge_core::{
-    engine::effect::{Call, Failure, kind},
+    engine::{
+        CHAT,
+        effect::{Call, Failure, kind},
+    },
     route::Offline,
 };
 use models::generate::{Message, Passage, Role};
@@ -9,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use shared::time::Timestamp;
 
-use super::config::Target;
+use super::{chat::Chat, config::Target};
 
 /// An answer of about 700 words; a task that needs more says so.
 const MAX_TOKENS: u32 = 1_024;
@@ -27,6 +30,8 @@ const PASSAGES_MAX: usize = 256;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ask {
     pub messages: Vec<Message>,
+    /// The same with tools, when it is an agent's turn.
+    pub chat: Option<Chat>,
     pub passages: Vec<Passage>,
     /// Names or patterns such as `local/*`, in the order of preference; empty: whatever the node has.
     pub models: Vec<String>,
@@ -81,6 +86,10 @@ impl Ask {
     /// # Errors
     /// A validation error that names the field and what was expected.
     pub fn parse(call: &Call) -> Result<Self, Failure> {
+        if call.function == CHAT {
+            let (chat, call) = Chat::parse(call)?;
+            return Ok(Self { chat: Some(chat), ..Self::parse(&call)? });
+        }
         let given: Arguments = call.arguments()?;
         let wrong = |field: &str, expected: &str| {
             Failure::new(kind::VALIDATION, format!("infer of {}: {field}: {expected}", call.task))
@@ -126,6 +135,7 @@ impl Ask {
         };
         Ok(Self {
             messages,
+            chat: None,
             passages,
             models: given.model.map_or_else(Vec::new, Models::into_list),
             schema: given.schema,
@@ -206,6 +216,7 @@ pub(super) mod tests {
             input,
             label: Label::default(),
             deadline: None,
+            agent: None,
             asked_at: now,
         }
     }

@@ -4,6 +4,7 @@
 
 mod answer;
 mod ask;
+mod chat;
 pub mod config;
 mod health;
 mod local;
@@ -302,6 +303,10 @@ impl Inference {
             Source::Provider(provider) => Some(provider.as_ref()),
             Source::Gguf(_) => None,
         })
+    }
+
+    fn is_provider(&self, name: &str) -> bool {
+        self.provider(name).is_some()
     }
 
     fn policy_target(&self, name: &str) -> policy::Target {

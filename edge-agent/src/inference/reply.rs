@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edge_core::engine::effect::{Call, Error as Dsl, Keep, kind};
+use edge_core::engine::{
+    ToolCall,
+    effect::{Call, Error as Dsl, Keep, kind},
+};
 use models::generate::{Message, Request, with_passages};
 use serde_json::{Value, json};
 use shared::{
@@ -13,7 +16,7 @@ use shared::{
     time::Timestamp,
 };
 
-use super::{Inference, LOCAL_TIMEOUT, answer, ask::Ask, local, provider, tokens_estimate};
+use super::{Inference, LOCAL_TIMEOUT, answer, ask::Ask, chat, local, provider, tokens_estimate};
 
 /// One call as it goes to one target.
 pub(super) struct Asked<'a> {
@@ -47,11 +50,14 @@ pub(super) enum FaultKind {
     Timeout,
     /// A local model failed.
     Broken,
+    /// It cannot call tools.
+    Toolless,
 }
 
 /// What a model said, whichever it was.
-struct Said {
+pub(super) struct Said {
     text: String,
+    pub calls: Vec<ToolCall>,
     model: String,
     tokens_in: u64,
     tokens_out: u64,
@@ -61,6 +67,20 @@ struct Said {
 impl Inference {
     /// Calls the target and makes the task's output of its answer.
     pub(super) async fn call(&self, asked: &Asked<'_>, now: Timestamp, facts: &mut Vec<Fact>) -> Result<Value, Fault> {
+        if let Some(chat) = &asked.ask.chat {
+            return self.converse(asked, chat, now, facts).await;
+        }
+        let (said, value) = self.fitting(asked, now, facts).await?;
+        Ok(value.unwrap_or_else(|| plain(asked, &said)))
+    }
+
+    /// Calls the target until its answer fits the schema, if there is one, or was mended once.
+    pub(super) async fn fitting(
+        &self,
+        asked: &Asked<'_>,
+        now: Timestamp,
+        facts: &mut Vec<Fact>,
+    ) -> Result<(Said, Option<Value>), Fault> {
         let left = asked.call.deadline.map(|deadline| deadline.since(now));
         let ends = Instant::now() + left.unwrap_or(LOCAL_TIMEOUT);
         let mut messages = asked.ask.messages.clone();
@@ -71,9 +91,9 @@ impl Inference {
                 None => said,
                 Some(first) => said.plus(&first),
             };
-            let Some(schema) = &asked.ask.schema else { return Ok(plain(asked, &said)) };
+            let Some(schema) = &asked.ask.schema else { return Ok((said, None)) };
             match answer::parse(&said.text, schema) {
-                Ok(value) => return Ok(value),
+                Ok(value) => return Ok((said, Some(value))),
                 // Its own messages and two more: this was the second try already.
                 Err(faults) if messages.len() > asked.ask.messages.len() => {
                     misfit(facts);
@@ -116,6 +136,7 @@ impl Inference {
         let target = self.provider(asked.target).expect("the caller found the provider under this name");
         let prompt = provider::Prompt {
             messages: with_passages(messages, &asked.ask.passages),
+            chat: asked.ask.chat.clone(),
             max_tokens: asked.ask.max_tokens,
             temperature: asked.ask.temperature,
             schema: asked.ask.schema.clone(),
@@ -125,11 +146,13 @@ impl Inference {
         let said = |reply: &provider::Reply| {
             let estimate = || prompt.messages.iter().map(|m| tokens_estimate(&m.content)).sum();
             // Of a request that brought nothing the provider alone knows what it cost.
-            let is_known = reply.ended || !reply.text.is_empty();
+            let calls = reply.tool_calls();
+            let text = chat::words(&reply.text, &calls);
+            let is_known = reply.ended || !text.is_empty();
             let tokens_in = reply.tokens_in.unwrap_or_else(|| if is_known { estimate() } else { 0 });
-            let tokens_out = reply.tokens_out.unwrap_or_else(|| tokens_estimate(&reply.text));
+            let tokens_out = reply.tokens_out.unwrap_or_else(|| tokens_estimate(&text));
             let cost_micro_usd = target.cost_micro_usd(tokens_in, tokens_out);
-            Said { text: reply.text.clone(), model: target.model.clone(), tokens_in, tokens_out, cost_micro_usd }
+            Said { text: reply.text.clone(), calls, model: target.model.clone(), tokens_in, tokens_out, cost_micro_usd }
         };
         for request in &requests {
             // The reply as the protocol's reader left it, which for a whole answer is what the task gets.
@@ -166,12 +189,20 @@ impl Inference {
         match answer {
             Ok(answer) => {
                 let (tokens_in, tokens_out) = (answer.tokens_in as u64, answer.tokens_out as u64);
-                let said = Said { text: answer.text, model, tokens_in, tokens_out, cost_micro_usd: 0 };
+                let said =
+                    Said { text: answer.text, calls: Vec::new(), model, tokens_in, tokens_out, cost_micro_usd: 0 };
                 facts.push(called(asked, messages, &said, CallEnd::Answered, began.elapsed()));
                 Ok(said)
             }
             Err(error) => {
-                let nothing = Said { text: String::new(), model, tokens_in: 0, tokens_out: 0, cost_micro_usd: 0 };
+                let nothing = Said {
+                    text: String::new(),
+                    calls: Vec::new(),
+                    model,
+                    tokens_in: 0,
+                    tokens_out: 0,
+                    cost_micro_usd: 0,
+                };
                 facts.push(called(asked, messages, &nothing, error.ended(), began.elapsed()));
                 Err(match error {
                     local::Error::Timeout { .. } => {
@@ -215,7 +246,7 @@ fn called(asked: &Asked<'_>, messages: &[Message], said: &Said, ended: CallEnd, 
         target: asked.target.to_owned(),
         model: said.model.clone(),
         prompt: asked.keep.content(&sent(asked.ask, messages)),
-        answer: asked.keep.content(&said.text),
+        answer: asked.keep.content(&chat::words(&said.text, &said.calls)),
         ended,
         tokens_in: said.tokens_in,
         tokens_out: said.tokens_out,
@@ -232,7 +263,7 @@ fn misfit(facts: &mut [Fact]) {
 }
 
 /// The output of a call without a schema.
-fn plain(asked: &Asked<'_>, said: &Said) -> Value {
+pub(super) fn plain(asked: &Asked<'_>, said: &Said) -> Value {
     #[expect(clippy::cast_precision_loss, reason = "a cost is far below 2^52 micro-USD")]
     let cost = said.cost_micro_usd as f64 / 1e6;
     json!({
@@ -284,7 +315,7 @@ impl Said {
 }
 
 impl Fault {
-    fn new(kind: FaultKind, target: &str, brief: &str, detail: &str) -> Self {
+    pub(super) fn new(kind: FaultKind, target: &str, brief: &str, detail: &str) -> Self {
         Self { kind, detail: format!("{target}: {detail}"), brief: format!("{target}: {brief}") }
     }
 
@@ -305,6 +336,7 @@ impl Fault {
             FaultKind::Rejected(status) => (kind::COMMUNICATION.0, status),
             FaultKind::Misfit => kind::VALIDATION,
             FaultKind::Timeout => kind::TIMEOUT,
+            FaultKind::Toolless => kind::CONFIGURATION,
             FaultKind::Broken => kind::RUNTIME,
         };
         Dsl::new((uri, status), format!("infer of {}: {}", call.task, self.detail))

@@ -64,6 +64,7 @@ impl Site {
             input,
             label: Label::default(),
             deadline: None,
+            agent: None,
             asked_at: now,
         };
         let target = self.memory.target(&call)?;
@@ -74,6 +75,7 @@ impl Site {
                 _ => Action::Classify,
             },
             workflow: "test/look".to_owned(),
+            agent: None,
             target,
             label: Label::default(),
             node_jurisdiction: "CH".to_owned(),

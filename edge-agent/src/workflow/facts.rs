@@ -51,7 +51,7 @@ pub(super) fn of_step(
                 let status = ending_word(*ending).to_owned();
                 Some(Fact::RunEnded { status, output: keep.content(&canonical_json(content)) })
             }
-            _ => None,
+            record => agent_acted(&reached, record, keep),
         };
         entries.extend(fact.map(|fact| Entry { at: now, run: Some(run), task, fact }));
         reached.apply(record);
@@ -71,6 +71,30 @@ pub(super) fn of_step(
     entries
 }
 
+/// What an agent did by this record; `before` is the state that the record comes to.
+fn agent_acted(before: &State, record: &Record, keep: Keep) -> Option<Fact> {
+    let frame = record_frame(record)?;
+    let mut after = before.clone();
+    after.apply(record);
+    // Who hands over is the one who acted, not the one who goes on.
+    let agent = before.agent(frame).or_else(|| after.agent(frame))?;
+    let goal = |with: &Value| with.get("goal").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (act, of, text) = match record {
+        Record::AgentBegan { with, .. } => ("began", None, goal(with)),
+        Record::AgentHandedOver { with, .. } => ("handed-over", after.agent(frame).map(|next| next.name), goal(with)),
+        Record::AgentTurned { said, .. } => {
+            let said = serde_json::to_value(said).expect("what was said is plain data");
+            ("turned", None, canonical_json(&said))
+        }
+        Record::ToolAnswered { text, failed, .. } => {
+            (if *failed { "failed" } else { "called" }, before.agent_wants(frame), text.clone())
+        }
+        _ => return None,
+    };
+    let (agent, owner) = (agent.name, agent.owner);
+    Some(Fact::AgentActed { agent, owner, act: act.to_owned(), of, content: keep.content(&text) })
+}
+
 fn ended(status: &str, output: &Value, keep: Keep) -> Fact {
     Fact::TaskEnded { status: status.to_owned(), output: keep.content(&canonical_json(output)) }
 }
@@ -80,6 +104,10 @@ fn record_frame(record: &Record) -> Option<u32> {
         Record::TaskSkipped { frame, .. } | Record::TaskEnded { frame, .. } | Record::TaskFaulted { frame, .. } => {
             Some(*frame)
         }
+        Record::AgentBegan { frame, .. }
+        | Record::AgentTurned { frame, .. }
+        | Record::ToolAnswered { frame, .. }
+        | Record::AgentHandedOver { frame, .. } => Some(*frame),
         _ => None,
     }
 }

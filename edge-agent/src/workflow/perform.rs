@@ -3,7 +3,10 @@
 
 use std::sync::{Arc, RwLock};
 
-use edge_core::engine::effect::{Call, Completion, Failure, Keep, kind};
+use edge_core::engine::{
+    CHAT,
+    effect::{Call, Completion, Failure, Keep, kind},
+};
 use futures::{FutureExt as _, future::BoxFuture};
 use serde::Deserialize;
 use serde_json::Value;
@@ -96,10 +99,22 @@ impl Rooms {
     /// # Panics
     /// When a thread panicked while it held the rules.
     pub fn decide(&self, action: Action, target: Target, workflow: &str, label: &Label) -> Result<Permit, Refusal> {
+        self.decide_for(action, target, workflow, None, label)
+    }
+
+    fn decide_for(
+        &self,
+        action: Action,
+        target: Target,
+        workflow: &str,
+        agent: Option<&str>,
+        label: &Label,
+    ) -> Result<Permit, Refusal> {
         let policies = Arc::clone(&self.policies.read().expect("no thread panicked with the policies"));
         policies.decide(&Request {
             action,
             workflow: workflow.to_owned(),
+            agent: agent.map(str::to_owned),
             target,
             label: label.clone(),
             node_jurisdiction: self.jurisdiction.clone(),
@@ -109,7 +124,7 @@ impl Rooms {
     async fn call(&self, call: &Call, trail: &Trail<'_>) -> Result<Outcome, Failure> {
         let keep = trail.keep();
         let done = match call.function.as_str() {
-            "infer" => {
+            "infer" | CHAT => {
                 let (mut permitted, mut refused) = (Vec::new(), Vec::new());
                 for target in self.inference.targets(call)? {
                     match trail.ask(Action::Infer, target) {
@@ -153,7 +168,8 @@ impl Perform for Rooms {
         async move {
             let workflow = workflow_name(&call.workflow);
             let keep = self.keep(workflow, &call.label);
-            let decide = |action, target| self.decide(action, target, workflow, &call.label);
+            let agent = call.agent.as_ref().map(|agent| agent.name.as_str());
+            let decide = |action, target| self.decide_for(action, target, workflow, agent, &call.label);
             let trail = Trail::new(call.label.clone(), keep, decide);
             let outcome = self.call(call, &trail).await;
             // What policy said comes before what was done on its word.

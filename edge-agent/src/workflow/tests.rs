@@ -25,6 +25,7 @@ use crate::{
     store::{Store, runs},
 };
 
+mod agents;
 mod approvals;
 mod children;
 mod conformance;
@@ -89,6 +90,17 @@ impl Perform for Script {
                     let ask_again_at = Some(clock::now().plus(Duration::from_secs(3_600)));
                     let facts = vec![sent(), said];
                     Err(Failure { facts, ask_again_at, ..Failure::new(kind::COMMUNICATION, "no link") })
+                }
+                // An agent's first turn wants two tools; the next is its answer.
+                "chat" => {
+                    let output = if call.key.0.ends_with("/turn/0") {
+                        json!({"toolCalls": [
+                            {"id": "a", "name": "retrieve", "arguments": {"query": "a"}}, {"id": "b", "name": "fetch", "arguments": {}},
+                        ]})
+                    } else {
+                        json!({"text": "done"})
+                    };
+                    Ok(Outcome::Done(Completion { output, label: call.label.clone(), facts: vec![said] }))
                 }
                 "http" if down => futures::future::pending().await,
                 "embed" => Err(Failure::new(kind::COMMUNICATION, "always")),

@@ -190,6 +190,20 @@ pub enum Fact {
         hits: Vec<Hit>,
         duration_ms: u64,
     },
+    /// What an agent did: `began`, `turned` (its model answered), `called` (a tool, and it was told the result), `failed`
+    /// (a tool, or the call was refused), `handed-over` (to the agent named in `of`).
+    AgentActed {
+        agent: String,
+        /// Who answers for the agent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        owner: Option<String>,
+        act: String,
+        /// The tool, or the other agent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of: Option<String>,
+        /// The goal, what the model said, or what it was told.
+        content: Content,
+    },
     ToolCalled {
         function: String,
         input: Content,

@@ -86,6 +86,12 @@ pub fn tell(entry: &Entry) -> Told {
                 format!("{} of {index} in {duration_ms} ms: {}", hits.len(), places.join("; ")),
             )
         }
+        Fact::AgentActed { agent, owner, act, of, .. } => {
+            let tone = if act == "failed" { Tone::Bad } else { Tone::Plain };
+            let of = of.as_ref().map_or_else(String::new, |of| format!(" {of}"));
+            let owner = owner.as_ref().map_or_else(String::new, |owner| format!(", of {owner}"));
+            told(tone, &format!("Agent {}", act.replace('-', " ")), format!("{agent}{owner}:{of}"))
+        }
         Fact::ToolCalled { function, duration_ms, .. } => {
             told(Tone::Plain, &format!("Called {function}"), format!("{duration_ms} ms"))
         }
@@ -130,6 +136,7 @@ fn tell_of_the_node(fact: &Fact) -> Told {
 fn texts(fact: &Fact) -> Vec<(&'static str, String)> {
     let contents: Vec<(&'static str, &Content)> = match fact {
         Fact::ModelCalled { prompt, answer, .. } => vec![("prompt", prompt), ("answer", answer)],
+        Fact::AgentActed { content, .. } => vec![("said", content)],
         Fact::Retrieved { query, .. } => vec![("query", query)],
         Fact::ToolCalled { input, output, .. } => vec![("input", input), ("output", output)],
         Fact::ApprovalRequested { shown, .. } => vec![("shown", shown)],

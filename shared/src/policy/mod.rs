@@ -151,6 +151,8 @@ pub struct Request {
     pub action: Action,
     /// `namespace/name`.
     pub workflow: String,
+    /// The agent of that workflow that wants it; `None`: the workflow itself does. Rules see it as `context.agent`.
+    pub agent: Option<String>,
     pub target: Target,
     /// The label of all that flowed into what would be sent.
     pub label: Label,

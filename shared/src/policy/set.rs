@@ -129,6 +129,7 @@ impl PolicySet {
                 RestrictedExpression::new_set(request.label.origins.iter().map(|origin| text(origin))),
             ),
             ("node_jurisdiction".to_owned(), text(&request.node_jurisdiction)),
+            ("agent".to_owned(), text(request.agent.as_deref().unwrap_or_default())),
         ])
         .map_err(|error| error.to_string())?;
         let action = self.names.actions[&request.action].clone();

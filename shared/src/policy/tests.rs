@@ -15,7 +15,7 @@ fn target(kind: TargetKind, name: &str, jurisdiction: Option<&str>) -> Target {
 
 fn ask(set: &PolicySet, action: Action, target: Target, label: Label) -> Result<Permit, Refusal> {
     let node_jurisdiction = "CH".to_owned();
-    set.decide(&Request { action, workflow: "plant/pumps".to_owned(), target, label, node_jurisdiction })
+    set.decide(&Request { action, workflow: "plant/pumps".to_owned(), agent: None, target, label, node_jurisdiction })
 }
 
 fn parse(text: &str) -> Result<PolicySet, Problems> {
@@ -34,6 +34,28 @@ fn the_default_lets_open_data_out_and_names_the_rule() {
     assert_eq!((permit.rules(), permit.target()), (&["cloud-for-open-data".to_owned()][..], &cloud()));
     let permit = ask(&set, Action::Publish, target(TargetKind::Topic, "alarms/a", None), Label::default()).unwrap();
     assert_eq!(permit.rules(), ["publish-on-site"]);
+}
+
+#[test]
+fn a_rule_may_narrow_what_an_agent_of_a_workflow_does() {
+    let rules = "@id(\"topics\") permit (principal, action == Action::\"publish\", resource);\n\
+        @id(\"scout-only-looks\") forbid (principal, action == Action::\"publish\", resource) when { context.agent == \"scout\" };";
+    let set = parse(rules).unwrap();
+    let asked = |agent: Option<&str>| {
+        let (workflow, agent) = ("plant/pumps".to_owned(), agent.map(str::to_owned));
+        let (target, label) = (target(TargetKind::Topic, "alarms/a", None), Label::default());
+        set.decide(&Request {
+            action: Action::Publish,
+            workflow,
+            agent,
+            target,
+            label,
+            node_jurisdiction: "CH".to_owned(),
+        })
+    };
+    assert_eq!(asked(Some("scout")).unwrap_err().rules, ["scout-only-looks"]);
+    assert_eq!(asked(Some("expert")).unwrap().rules(), ["topics"]);
+    assert_eq!(asked(None).unwrap().rules(), ["topics"]);
 }
 
 #[test]

@@ -60,8 +60,20 @@ pub struct Call {
     pub label: Label,
     /// When the caller gives up: the nearest timeout of the task, the workflow and the scopes between.
     pub deadline: Option<Timestamp>,
+    /// The agent that wants it, if it is one's model call or one of its tools.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Agent>,
     /// When this effect was asked for the first time; asking again (parked, or after a restart) does not change it.
     pub asked_at: Timestamp,
+}
+
+/// Who acts when it is not the workflow itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agent {
+    pub name: String,
+    /// Who answers for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
 }
 
 impl Call {

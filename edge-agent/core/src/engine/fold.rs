@@ -164,7 +164,7 @@ impl State {
                     self.context = Arc::clone(context);
                 }
             }
-            other => unreachable!("{other:?} is applied elsewhere"),
+            record => self.agent_goes_on(record),
         }
     }
 
@@ -189,8 +189,14 @@ impl State {
     fn put_off(&mut self, micros: i64) {
         let move_on = |at: &mut Option<Timestamp>| *at = at.map(|at| at.plus_micros(micros));
         move_on(&mut self.deadline);
-        for frame in self.frames.values_mut().filter(|frame| frame.deadline.is_some()) {
-            move_on(&mut Arc::make_mut(frame).deadline);
+        let timed =
+            |frame: &Frame| frame.deadline.is_some() || matches!(&frame.body, Body::Task(task) if task.agent.is_some());
+        for frame in self.frames.values_mut().filter(|frame| timed(frame)) {
+            let frame = Arc::make_mut(frame);
+            move_on(&mut frame.deadline);
+            if let Body::Task(Task { agent: Some(agent), .. }) = &mut frame.body {
+                move_on(&mut agent.until);
+            }
         }
     }
 
@@ -228,6 +234,7 @@ impl State {
             raw_input: Arc::clone(&data),
             input: data,
             progress: Progress::Plain,
+            agent: None,
         };
         self.add(*frame, Frame { parent: Some(*list_id), definition, place, deadline: None, body: Body::Task(task) });
     }
@@ -276,7 +283,7 @@ impl State {
         Arc::make_mut(self.frames.get_mut(&id).expect("a record names an open frame"))
     }
 
-    fn task_mut(&mut self, id: FrameId) -> &mut Task {
+    pub(super) fn task_mut(&mut self, id: FrameId) -> &mut Task {
         match &mut self.frame_mut(id).body {
             Body::Task(task) => task,
             Body::List(_) => unreachable!("frame {id} is a list"),

@@ -13,6 +13,7 @@ use shared::{
 };
 
 use super::{
+    agent::AGENT,
     definition::FUNCTIONS,
     effect::Error,
     record::{FrameId, Record},
@@ -126,8 +127,13 @@ impl History {
             }
             Record::Asked { frame, call, .. } => {
                 if let Some(view) = self.view(*frame) {
-                    view.function = Some(call.function.clone());
+                    view.function.get_or_insert_with(|| call.function.clone());
                     view.status = TaskStatus::Waiting;
+                }
+            }
+            Record::AgentBegan { frame, .. } => {
+                if let Some(view) = self.view(*frame) {
+                    view.function = Some(AGENT.to_owned());
                 }
             }
             Record::WaitBegan { frame, .. }

@@ -3,6 +3,7 @@
 //! `decide` is the whole of it. It never waits, reads no clock and performs nothing: records are to be written, then
 //! effects performed, and their outcomes come back as commands.
 
+mod agent;
 pub mod command;
 mod definition;
 pub mod effect;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use shared::{label::Label, time::Timestamp, workflow::secret};
 
+pub use agent::{CHAT, Said, ToolCall, Usage};
 pub use command::{Command, Rejection};
 pub use effect::Effect;
 pub use record::{Ending, Record};
@@ -61,12 +63,12 @@ pub fn decide(state: &State, command: Command, now: Timestamp) -> Result<Step, R
             let output = secret::neutralised(output);
             match limit::check("the output of the call", &output) {
                 Ok(()) => task::answered(&mut turn, task, output),
-                Err(error) => turn.fail(task, error),
+                Err(error) => task::unanswered(&mut turn, task, error),
             }
         }
         Command::Fail { ask, error } => {
             let task = turn.answered(ask, Label::default()).ok_or(Rejection::NotAsked(ask))?;
-            turn.fail(task, error.harmless());
+            task::unanswered(&mut turn, task, error.harmless());
         }
         Command::Wake => turn.wake(),
         Command::Hear { event, label } => task::listen::take(&mut turn, &event, &label),

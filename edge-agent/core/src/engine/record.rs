@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::{digest::Digest, id::RunId, label::Label, time::Timestamp, workflow::definition::Then};
 
-use super::effect::{Ask, Call, Error};
+use super::{
+    agent::Said,
+    effect::{Ask, Call, Error},
+};
 use crate::hear::filter::Correlated;
 
 /// Names a frame within its run; counted up from 0, never used again.
@@ -143,6 +146,34 @@ pub enum Record {
     /// The run is another one's, up to the task at `from`, and goes on from there. Deadlines have moved by `pause_us`
     /// microseconds.
     Retried { at: Timestamp, of: RunId, from: String, pause_us: i64 },
+    /// The task is an agent's: these are its arguments, and it has until then.
+    AgentBegan {
+        frame: FrameId,
+        at: Timestamp,
+        with: Arc<Value>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+    },
+    /// The agent's model said this: its answer, or which tools it wants called.
+    AgentTurned { frame: FrameId, said: Arc<Said> },
+    /// What the agent is told of the tool call that was next. `call`: which tool with which arguments.
+    ToolAnswered {
+        frame: FrameId,
+        call: Digest,
+        text: String,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        failed: bool,
+    },
+    /// The agent is told something that no tool said.
+    AgentTold { frame: FrameId, text: String },
+    /// Another agent goes on, with what is left of the budget.
+    AgentHandedOver {
+        frame: FrameId,
+        at: Timestamp,
+        with: Arc<Value>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+    },
     /// The task runs that many branches at once.
     ForkBegan { frame: FrameId, branches: u32 },
     /// A branch came to its end; `None`: it failed in a race that others may still win.

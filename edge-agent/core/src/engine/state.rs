@@ -15,7 +15,8 @@ use shared::{
 };
 
 use super::{
-    effect::{Ask, Call, Error},
+    agent::Agent,
+    effect::{self, Ask, Call, Error},
     record::{Ending, FrameId},
 };
 use crate::hear::{filter::Correlated, gather::Gathered};
@@ -89,6 +90,8 @@ pub(super) struct Task {
     pub raw_input: Arc<Value>,
     pub input: Arc<Value>,
     pub progress: Progress,
+    /// How far its agent is, if it is one's.
+    pub agent: Option<Box<Agent>>,
 }
 
 /// What a task is doing.
@@ -240,6 +243,24 @@ impl State {
         self.frames.get(&frame).map(|frame| frame.definition.clone())
     }
 
+    /// Which agent an open task is of.
+    #[must_use]
+    pub fn agent(&self, frame: FrameId) -> Option<effect::Agent> {
+        match &self.frames.get(&frame)?.body {
+            Body::Task(task) => task.agent.as_ref().map(|agent| super::agent::identity(&agent.with)),
+            Body::List(_) => None,
+        }
+    }
+
+    /// The tool whose result the agent of an open task waits for.
+    #[must_use]
+    pub fn agent_wants(&self, frame: FrameId) -> Option<String> {
+        match &self.frames.get(&frame)?.body {
+            Body::Task(task) => Some(task.agent.as_ref()?.next_call()?.name.clone()),
+            Body::List(_) => None,
+        }
+    }
+
     /// The places of the innermost open tasks: what the run is at.
     pub fn at(&self) -> impl Iterator<Item = &str> {
         let lists = |id: &FrameId| self.frames.values().any(|frame| frame.parent == Some(*id));
@@ -303,12 +324,13 @@ impl State {
 }
 
 impl Frame {
-    /// Until when the frame's own task rests.
+    /// Until when the frame's own task rests, or its agent may take.
     pub fn pause(&self) -> Option<Timestamp> {
         match &self.body {
             Body::Task(Task { progress: Progress::Waiting { until } | Progress::BackingOff { until, .. }, .. }) => {
                 Some(*until)
             }
+            Body::Task(Task { progress: Progress::Asked { .. }, agent: Some(agent), .. }) => agent.until,
             _ => None,
         }
     }

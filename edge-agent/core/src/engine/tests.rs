@@ -7,6 +7,7 @@ use shared::{id::RunId, label::Label, time::Timestamp, workflow::Workflow};
 
 use super::{effect::kind, *};
 
+mod agents;
 mod conformance;
 mod control;
 mod extensions;

@@ -294,7 +294,7 @@ impl Turn {
         for (task, outcome) in held.collect::<Vec<_>>().into_iter().rev() {
             match outcome {
                 Ok(output) => task::answered(self, task, Value::clone(&output)),
-                Err(error) => self.fail(task, error),
+                Err(error) => task::unanswered(self, task, error),
             }
         }
     }

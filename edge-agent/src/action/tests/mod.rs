@@ -42,6 +42,7 @@ fn call(function: &str, input: Value) -> Call {
         input,
         label: Label::default(),
         deadline: Some(now.plus(Duration::from_secs(10))),
+        agent: None,
         asked_at: now,
     }
 }

@@ -46,7 +46,14 @@ async fn serve_with(key: Option<&str>, rules: PolicySet, label: Option<Label>, s
             store,
             decide: Arc::new(move |action, target, workflow, label| {
                 let (workflow, label, node_jurisdiction) = (workflow.to_owned(), label.clone(), "CH".to_owned());
-                rules.decide(&shared::policy::Request { action, workflow, target, label, node_jurisdiction })
+                rules.decide(&shared::policy::Request {
+                    action,
+                    workflow,
+                    agent: None,
+                    target,
+                    label,
+                    node_jurisdiction,
+                })
             }),
             label,
             jurisdiction: "CH".to_owned(),

@@ -1,12 +1,15 @@
 //! The Messages API of Anthropic (`docs.anthropic.com/en/api/messages`). A schema is asked for as the input of a tool
 //! that the model must call.
 
+use edge_core::engine::ToolCall;
 use models::generate::Role;
 use serde_json::{Value, json};
 
+use super::super::chat::{Chat, Speaker, Tool};
 use super::{Fault, Lost, Prompt, Reply, parse};
 
 pub(super) const VERSION: &str = "2023-06-01";
+/// Tools of agents have other names.
 const TOOL: &str = "answer";
 /// A tool's input is always an object; any other value travels under this key.
 const WRAPPED: &str = "value";
@@ -20,6 +23,14 @@ pub(super) fn body(model: &str, prompt: &Prompt) -> Value {
         "max_tokens": prompt.max_tokens,
         "stream": true,
     });
+    if let Some(chat) = &prompt.chat {
+        body["messages"] = conversation(chat);
+        let tool =
+            |tool: &Tool| json!({"name": tool.name, "description": tool.description, "input_schema": tool.parameters});
+        if !chat.tools.is_empty() {
+            body["tools"] = chat.tools.iter().map(tool).collect();
+        }
+    }
     if !system.is_empty() {
         let texts: Vec<&str> = system.iter().map(|message| message.content.as_str()).collect();
         body["system"] = texts.join("\n\n").into();
@@ -38,6 +49,33 @@ pub(super) fn body(model: &str, prompt: &Prompt) -> Value {
         body["tool_choice"] = json!({"type": "tool", "name": TOOL});
     }
     body
+}
+
+/// The messages of a conversation with tools: what these gave comes from the user here, all of one turn together.
+fn conversation(chat: &Chat) -> Value {
+    let mut messages: Vec<Value> = Vec::new();
+    let mut results = false;
+    for turn in chat.turns.iter().filter(|turn| turn.role != Speaker::System) {
+        if turn.role == Speaker::Tool {
+            let block = json!({"type": "tool_result", "tool_use_id": turn.tool_call_id, "content": turn.content});
+            match messages.last_mut().and_then(|message| message["content"].as_array_mut()).filter(|_| results) {
+                Some(blocks) => blocks.push(block),
+                None => messages.push(json!({"role": "user", "content": [block]})),
+            }
+            results = true;
+            continue;
+        }
+        results = false;
+        let call =
+            |call: &ToolCall| json!({"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments});
+        let said = (!turn.content.is_empty()).then(|| json!({"type": "text", "text": turn.content}));
+        let blocks: Vec<Value> = said.into_iter().chain(turn.tool_calls.iter().map(call)).collect();
+        // An empty message is refused.
+        if !blocks.is_empty() {
+            messages.push(json!({"role": turn.role.name(), "content": blocks}));
+        }
+    }
+    Value::Array(messages)
 }
 
 /// The answer's text without what `body` wrapped around the schema.
@@ -59,8 +97,19 @@ pub(super) fn event(reply: &mut Reply, data: &str) -> Result<bool, Fault> {
     let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     match text("/type") {
         "message_start" => usage(reply, event.pointer("/message/usage")),
+        "content_block_start" if text("/content_block/type") == "tool_use" && text("/content_block/name") != TOOL => {
+            if let Some(wanted) = reply.wanted(index(&event)) {
+                text("/content_block/id").clone_into(&mut wanted.id);
+                text("/content_block/name").clone_into(&mut wanted.name);
+            }
+        }
         "content_block_delta" => match text("/delta/type") {
             "text_delta" => reply.text.push_str(text("/delta/text")),
+            "input_json_delta" if reply.calls.iter().any(|wanted| wanted.index == index(&event)) => {
+                if let Some(wanted) = reply.wanted(index(&event)) {
+                    wanted.arguments.push_str(text("/delta/partial_json"));
+                }
+            }
             "input_json_delta" => reply.text.push_str(text("/delta/partial_json")),
             _ => {}
         },
@@ -85,7 +134,16 @@ pub(super) fn whole(reply: &mut Reply, body: &Value) -> Result<(), Fault> {
         .get("content")
         .and_then(Value::as_array)
         .ok_or_else(|| Fault::Garbled { detail: "the answer has no content".to_owned() })?;
-    for block in blocks {
+    for (number, block) in blocks.iter().enumerate() {
+        let text = |key: &str| block.get(key).and_then(Value::as_str).unwrap_or_default();
+        if text("type") == "tool_use" && text("name") != TOOL {
+            if let Some(wanted) = reply.wanted(number as u64) {
+                text("id").clone_into(&mut wanted.id);
+                text("name").clone_into(&mut wanted.name);
+                wanted.arguments = block.get("input").map(Value::to_string).unwrap_or_default();
+            }
+            continue;
+        }
         match block.get("input") {
             Some(input) => reply.text.push_str(&input.to_string()),
             None => reply.text.push_str(block.get("text").and_then(Value::as_str).unwrap_or_default()),
@@ -93,6 +151,11 @@ pub(super) fn whole(reply: &mut Reply, body: &Value) -> Result<(), Fault> {
     }
     reply.ended = true;
     Ok(())
+}
+
+/// Which block of the answer an event is about.
+fn index(event: &Value) -> u64 {
+    event.get("index").and_then(Value::as_u64).unwrap_or_default()
 }
 
 fn usage(reply: &mut Reply, usage: Option<&Value>) {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use backon::{ExponentialBuilder, Retryable as _};
+use edge_core::engine::ToolCall;
 use eventsource_stream::Eventsource as _;
 use futures::StreamExt as _;
 use models::generate::Message;
@@ -16,12 +17,17 @@ use reqwest::{StatusCode, header::RETRY_AFTER};
 use serde_json::Value;
 use shared::ledger::entry::CallEnd;
 
-use super::config::{Key, Protocol, Provider};
+use super::{
+    chat::{Chat, arguments},
+    config::{Key, Protocol, Provider},
+};
 
 /// What a provider is asked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prompt {
     pub messages: Vec<Message>,
+    /// In place of the messages: an agent's conversation with its tools.
+    pub chat: Option<Chat>,
     pub max_tokens: u32,
     pub temperature: Option<f64>,
     pub schema: Option<Value>,
@@ -31,11 +37,50 @@ pub struct Prompt {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reply {
     pub text: String,
+    /// The tools that the model wants called, as far as they have come.
+    calls: Vec<Wanted>,
     /// `None` when the provider does not say.
     pub tokens_in: Option<u64>,
     pub tokens_out: Option<u64>,
     /// Whether the provider said that the answer is over. Without it the stream was cut.
     pub ended: bool,
+}
+
+/// A tool call as it comes in pieces: `index` says which one a piece belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Wanted {
+    index: u64,
+    id: String,
+    name: String,
+    /// JSON text.
+    arguments: String,
+}
+
+impl Reply {
+    /// The tools that the model wants called.
+    #[must_use]
+    pub fn tool_calls(&self) -> Vec<ToolCall> {
+        let call = |wanted: &Wanted| ToolCall {
+            id: wanted.id.clone(),
+            name: wanted.name.clone(),
+            arguments: arguments(&wanted.arguments),
+        };
+        self.calls.iter().map(call).collect()
+    }
+
+    /// The tool call with this index, a new one if none has come of it; `None` when there are too many.
+    fn wanted(&mut self, index: u64) -> Option<&mut Wanted> {
+        let at = self.calls.iter().position(|wanted| wanted.index == index);
+        if at.is_none() && self.calls.len() < CALLS_MAX {
+            self.calls.push(Wanted { index, ..Wanted::default() });
+        }
+        let at = at.unwrap_or(self.calls.len() - 1);
+        self.calls.get_mut(at).filter(|wanted| wanted.index == index)
+    }
+
+    fn len(&self) -> usize {
+        self.text.len() + self.calls.iter().map(|wanted| wanted.arguments.len() + wanted.name.len()).sum::<usize>()
+    }
 }
 
 /// What kept a provider from answering.
@@ -104,6 +149,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
 /// An answer longer than this is cut off as garbled: no model writes 8 MiB.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
+/// Tool calls in one answer; an agent performs fewer, and drops the others too.
+const CALLS_MAX: usize = 64;
 /// Of an error's body; enough for the provider's sentence, never a page of HTML.
 const ERROR_BYTES_MAX: usize = 400;
 
@@ -205,7 +252,7 @@ async fn exchange(protocol: Protocol, request: reqwest::RequestBuilder, reply: &
             Protocol::OpenAi => openai::event(reply, &event.data)?,
             Protocol::Anthropic => anthropic::event(reply, &event.data)?,
         };
-        if reply.text.len() > ANSWER_BYTES_MAX {
+        if reply.len() > ANSWER_BYTES_MAX {
             return Err(Fault::Garbled { detail: format!("the answer is longer than {ANSWER_BYTES_MAX} bytes") });
         }
         if done {

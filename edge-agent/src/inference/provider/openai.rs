@@ -1,8 +1,10 @@
 //! Chat completions as OpenAI defines them (`platform.openai.com/docs/api-reference/chat`) and many servers speak.
 
+use edge_core::engine::ToolCall;
 use models::generate::Role;
 use serde_json::{Value, json};
 
+use super::super::chat::{Speaker, Tool, Turn};
 use super::{Fault, Lost, Prompt, Reply, parse};
 
 pub(super) fn body(model: &str, prompt: &Prompt) -> Value {
@@ -13,6 +15,17 @@ pub(super) fn body(model: &str, prompt: &Prompt) -> Value {
         "stream": true,
         "stream_options": {"include_usage": true},
     });
+    if let Some(chat) = &prompt.chat {
+        body["messages"] = chat.turns.iter().map(message).collect();
+        let tool = |tool: &Tool| {
+            let function = json!({"name": tool.name, "description": tool.description, "parameters": tool.parameters});
+            json!({"type": "function", "function": function})
+        };
+        // Servers refuse an empty list.
+        if !chat.tools.is_empty() {
+            body["tools"] = chat.tools.iter().map(tool).collect();
+        }
+    }
     if let Some(temperature) = prompt.temperature {
         body["temperature"] = temperature.into();
     }
@@ -29,6 +42,21 @@ pub(super) fn body(model: &str, prompt: &Prompt) -> Value {
     body
 }
 
+fn message(turn: &Turn) -> Value {
+    let mut message = json!({"role": turn.role.name(), "content": turn.content});
+    if turn.role == Speaker::Tool {
+        message["tool_call_id"] = turn.tool_call_id.clone().into();
+    }
+    if !turn.tool_calls.is_empty() {
+        let call = |call: &ToolCall| {
+            let function = json!({"name": call.name, "arguments": call.arguments.to_string()});
+            json!({"id": call.id, "type": "function", "function": function})
+        };
+        message["tool_calls"] = turn.tool_calls.iter().map(call).collect();
+    }
+    message
+}
+
 /// Takes one event of the stream; true when it was the last.
 pub(super) fn event(reply: &mut Reply, data: &str) -> Result<bool, Fault> {
     if data.trim() == "[DONE]" {
@@ -41,6 +69,7 @@ pub(super) fn event(reply: &mut Reply, data: &str) -> Result<bool, Fault> {
     if let Some(text) = choice.pointer("/delta/content").and_then(Value::as_str) {
         reply.text.push_str(text);
     }
+    called(reply, choice.pointer("/delta/tool_calls"));
     reply.ended |= choice.get("finish_reason").is_some_and(Value::is_string);
     // The usage comes in an event of its own after this one, so the stream is read on.
     Ok(false)
@@ -50,13 +79,29 @@ pub(super) fn event(reply: &mut Reply, data: &str) -> Result<bool, Fault> {
 pub(super) fn whole(reply: &mut Reply, body: &Value) -> Result<(), Fault> {
     failed(body)?;
     usage(reply, body);
+    called(reply, body.pointer("/choices/0/message/tool_calls"));
+    // A message that only calls tools has no content.
+    let silent = (!reply.calls.is_empty()).then_some("");
     let text = body
         .pointer("/choices/0/message/content")
         .and_then(Value::as_str)
+        .or(silent)
         .ok_or_else(|| Fault::Garbled { detail: "the answer has no choices[0].message.content".to_owned() })?;
     text.clone_into(&mut reply.text);
     reply.ended = true;
     Ok(())
+}
+
+/// Takes tool calls or pieces of them; a piece without an index belongs where it stands.
+fn called(reply: &mut Reply, calls: Option<&Value>) {
+    for (position, call) in calls.and_then(Value::as_array).into_iter().flatten().enumerate() {
+        let index = call.get("index").and_then(Value::as_u64).unwrap_or(position as u64);
+        let Some(wanted) = reply.wanted(index) else { continue };
+        let text = |pointer: &str| call.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        wanted.id.push_str(text("/id"));
+        wanted.name.push_str(text("/function/name"));
+        wanted.arguments.push_str(text("/function/arguments"));
+    }
 }
 
 fn usage(reply: &mut Reply, body: &Value) {

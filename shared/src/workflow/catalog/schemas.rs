@@ -40,7 +40,8 @@ fn agent() -> Entry {
         &[],
         json!({
             "function": {"type": "string"}, "mcp": {"type": "object"}, "workflow": {"type": "string"},
-            "name": {"type": "string"}, "description": {"type": "string"}, "with": {"type": "object"},
+            "agent": {"type": "object"}, "name": {"type": "string"}, "description": {"type": "string"},
+            "with": {"type": "object"}, "parameters": {"type": "object"},
         }),
     );
     let limits = object(
@@ -68,9 +69,12 @@ fn agent() -> Entry {
         }),
     );
     let output = json!({"type": "object", "required": ["output", "turns", "ended"], "properties": {
-        "output": {}, "turns": {"type": "integer"}, "ended": {"type": "string"}, "usage": {"type": "object"},
+        "output": {}, "turns": {"type": "integer"}, "usage": {"type": "object"},
+        "ended": {"enum": ["done", "turns", "tokens", "cost", "time", "repetition"]},
+        "agent": {"type": "string"}, "owner": {"type": "string"},
+        "toolCalls": {"type": "integer"}, "toolFailures": {"type": "integer"},
     }});
-    ("agent", false, &[], input, output)
+    ("agent", true, &[], input, output)
 }
 
 fn guard() -> Entry {

@@ -8,6 +8,7 @@ use shared::workflow::definition::Call;
 
 use super::super::{
     Effect,
+    agent::AGENT,
     definition::FUNCTIONS,
     effect::{self, EffectKey, Error, kind},
     eval::Scope,
@@ -16,7 +17,7 @@ use super::super::{
     support,
     turn::{Opening, Turn},
 };
-use super::arguments;
+use super::{agent, arguments};
 
 pub(super) fn start(turn: &mut Turn, frame: FrameId, call: &Call) -> Result<(), Error> {
     let input = Arc::clone(&turn.state.task(frame).input);
@@ -30,6 +31,9 @@ pub(super) fn start(turn: &mut Turn, frame: FrameId, call: &Call) -> Result<(), 
     }
     support::function(call).map_err(|message| Error::new(kind::CONFIGURATION, message))?;
     let arguments = arguments::of(turn, frame, &Value::Object(with), &input)?;
+    if call.name() == AGENT {
+        return agent::start(turn, frame, arguments);
+    }
     ask(turn, frame, call.name(), arguments)
 }
 
@@ -50,12 +54,18 @@ fn enter(turn: &mut Turn, frame: FrameId, function: &str, arguments: Value) -> R
 
 /// Asks the world for something, and waits for the outcome.
 pub(super) fn ask(turn: &mut Turn, frame: FrameId, function: &str, input: Value) -> Result<(), Error> {
+    ask_for(turn, frame, "", function, input)
+}
+
+/// The same for one of several things that a task asks for; `step` follows the task's place in the key.
+pub(super) fn ask_for(turn: &mut Turn, frame: FrameId, step: &str, function: &str, input: Value) -> Result<(), Error> {
     limit::check("the arguments of the call", &input)?;
     let state = &turn.state;
     let document = &state.workflow.definition().document;
     let around = state.ancestors(frame).filter_map(|(_, frame)| frame.deadline);
+    let around = around.chain(state.task(frame).agent.as_ref().and_then(|agent| agent.until));
     let call = Arc::new(effect::Call {
-        key: EffectKey(format!("{}:{}", state.run, state.frames[&frame].place)),
+        key: EffectKey(format!("{}:{}{step}", state.run, state.frames[&frame].place)),
         run: state.run,
         task: state.frames[&frame].definition.clone(),
         workflow: format!("{}/{}:{}", document.namespace, document.name, document.version),
@@ -63,6 +73,7 @@ pub(super) fn ask(turn: &mut Turn, frame: FrameId, function: &str, input: Value)
         input,
         label: state.label().clone(),
         deadline: around.chain(state.deadline).min(),
+        agent: state.agent(frame),
         asked_at: turn.now,
     });
     let ask = turn.next_ask();

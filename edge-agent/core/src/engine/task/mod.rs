@@ -1,5 +1,6 @@
 //! The kinds of tasks: how each begins, and how those that hold other tasks go on when these end. One file a kind.
 
+mod agent;
 mod arguments;
 mod call;
 mod r#do;
@@ -43,6 +44,9 @@ pub(super) fn start(turn: &mut Turn, frame: FrameId) -> Result<(), Error> {
 
 /// The effect that a task asked for came to a good end with this output.
 pub(super) fn answered(turn: &mut Turn, frame: FrameId, output: Value) {
+    if turn.state.task(frame).agent.is_some() {
+        return agent::answered(turn, frame, output);
+    }
     let workflow = Arc::clone(&turn.state.workflow);
     let task = definition::task(workflow.definition(), &turn.state.frames[&frame].definition);
     let output = match task.map(|task| &task.kind) {
@@ -50,6 +54,14 @@ pub(super) fn answered(turn: &mut Turn, frame: FrameId, output: Value) {
         _ => output.into(),
     };
     turn.end(frame, output, None);
+}
+
+/// The effect that a task asked for came to a bad end. A tool's is told to its agent.
+pub(super) fn unanswered(turn: &mut Turn, frame: FrameId, error: Error) {
+    if turn.state.task(frame).agent.is_some() {
+        return agent::unanswered(turn, frame, error);
+    }
+    turn.fail(frame, error);
 }
 
 /// All tasks of a list are done; `data` is what the last one gave.
@@ -105,6 +117,9 @@ pub(super) fn list_failed(turn: &mut Turn, owner: FrameId, list: FrameId, error:
 pub(super) fn rested(turn: &mut Turn, frame: FrameId) {
     if matches!(turn.progress(frame), Progress::BackingOff { .. }) {
         return r#try::again(turn, frame);
+    }
+    if turn.state.task(frame).agent.is_some() {
+        return agent::late(turn, frame);
     }
     let input = Arc::clone(&turn.state.task(frame).input);
     turn.end(frame, input, None);

@@ -1,0 +1,257 @@
+//! Agents: what is asked of the model and of tools, where a loop ends, and that a restart repeats nothing.
+
+use super::*;
+
+const TOOLS: &str =
+    "[retrieve, { function: publish, with: { topic: alarms/a } }, { workflow: plant/check, name: check }]";
+
+fn agent(more: &str) -> String {
+    format!(
+        "do: [{{ solve: {{ call: agent, with: {{ name: scout, owner: ops, goal: 'find it', tools: {TOOLS}{more} }} }} }}]"
+    )
+}
+
+fn says(text: &str) -> Value {
+    json!({"text": text, "usage": {"tokensIn": 10, "tokensOut": 5, "costUsd": 0.5}})
+}
+
+fn wants(calls: &[(&str, Value)]) -> Value {
+    let call = |(n, (name, arguments)): (usize, &(&str, Value))| json!({"id": format!("c{n}"), "name": name, "arguments": arguments});
+    let calls: Vec<Value> = calls.iter().enumerate().map(call).collect();
+    json!({"text": "", "toolCalls": calls, "usage": {"tokensIn": 10, "tokensOut": 5, "costUsd": 0.5}})
+}
+
+/// The part of the key after the task's place, and the function.
+fn step(driven: &Driven) -> (String, String) {
+    let (_, call) = driven.asked();
+    let key = call.key.0.split_once("/solve").expect("of the task").1.to_owned();
+    (key, call.function.clone())
+}
+
+/// What the model was told last.
+fn last_told(driven: &Driven) -> String {
+    let (_, call) = driven.asked();
+    let messages = call.input["messages"].as_array().expect("a conversation");
+    messages.last().expect("not empty")["content"].as_str().expect("text").to_owned()
+}
+
+fn ended(driven: &Driven) -> (Value, Value, Value) {
+    let output = driven.output();
+    (output["ended"].clone(), output["output"].clone(), output["turns"].clone())
+}
+
+#[test]
+fn a_turn_and_a_tool_call_are_effects_with_keys_of_their_own() {
+    let mut driven = Driven::start(&agent(""), json!({}));
+    assert_eq!(step(&driven), ("/turn/0".to_owned(), "chat".to_owned()));
+    let (_, call) = driven.asked();
+    assert_eq!(call.agent, Some(effect::Agent { name: "scout".to_owned(), owner: Some("ops".to_owned()) }));
+    let names: Vec<_> =
+        call.input["tools"].as_array().expect("tools").iter().map(|tool| tool["name"].clone()).collect();
+    assert_eq!(names, ["retrieve", "publish", "check"]);
+    // What the document fixes is not the model's to give.
+    assert_eq!(call.input["tools"][1]["parameters"]["properties"].get("topic"), None);
+    driven.complete(wants(&[
+        ("publish", json!({"payload": 1, "qos": 1})),
+        ("retrieve", json!({"query": "fan"})),
+        ("check", json!({"unit": 7})),
+    ]));
+    let (key, function) = step(&driven);
+    assert!(key.starts_with("/turn/0/tool/0/"), "{key}");
+    assert_eq!((function.as_str(), &driven.asked().1.input["topic"]), ("publish", &json!("alarms/a")));
+    driven.complete(json!({"topic": "alarms/a"}));
+    assert!(step(&driven).0.starts_with("/turn/0/tool/1/"));
+    driven.fail(kind::AUTHORIZATION);
+    let (_, child) = driven.asked();
+    assert_eq!(
+        (child.function.as_str(), &child.input["name"], &child.input["input"]),
+        ("workflow", &json!("check"), &json!({"unit": 7}))
+    );
+    driven.complete(json!("fine"));
+    assert_eq!(step(&driven), ("/turn/1".to_owned(), "chat".to_owned()));
+    let (_, call) = driven.asked();
+    let told: Vec<_> =
+        call.input["messages"].as_array().expect("messages")[3..].iter().map(|m| m["content"].clone()).collect();
+    assert_eq!(told, [json!(r#"{"topic":"alarms/a"}"#), json!("error (authorization): on purpose"), json!("fine")]);
+    driven.complete(says("It was the fan."));
+    let output = driven.output();
+    assert_eq!(ended(&driven), (json!("done"), json!("It was the fan."), json!(2)));
+    assert_eq!(
+        (&output["toolCalls"], &output["toolFailures"], &output["usage"]["tokensIn"]),
+        (&json!(3), &json!(1), &json!(20))
+    );
+}
+
+#[test]
+fn what_is_not_on_the_list_is_refused_and_told() {
+    let mut driven = Driven::start(&agent(""), json!({}));
+    driven.complete(wants(&[
+        ("http", json!({"method": "get", "endpoint": "http://a"})),
+        ("retrieve", json!({"qury": 1})),
+    ]));
+    // Nothing but the model's next turn was asked for.
+    assert_eq!(step(&driven), ("/turn/1".to_owned(), "chat".to_owned()));
+    let (_, call) = driven.asked();
+    let told: Vec<_> = call.input["messages"].as_array().expect("messages").iter().rev().take(2).collect();
+    assert!(
+        told[1]["content"]
+            .as_str()
+            .expect("text")
+            .contains("there is no tool \"http\"; there is retrieve, publish, check")
+    );
+    assert!(told[0]["content"].as_str().expect("text").contains("unknown key `qury`"), "{}", told[0]);
+    driven.complete(says("no"));
+    assert_eq!(driven.output()["toolFailures"], 2);
+}
+
+#[test]
+fn the_third_equal_call_stops_the_loop() {
+    let mut driven = Driven::start(&agent(""), json!({}));
+    let same = || wants(&[("retrieve", json!({"query": "fan", "topK": 3}))]);
+    driven.complete(same());
+    driven.complete(json!({"passages": []}));
+    driven.complete(wants(&[("retrieve", json!({"topK": 3, "query": "fan"}))]));
+    assert_eq!(step(&driven), ("/turn/2".to_owned(), "chat".to_owned()), "it was not called again");
+    assert!(last_told(&driven).contains(r#"The result was: {"passages":[]}"#));
+    driven.complete(same());
+    assert_eq!(ended(&driven), (json!("repetition"), json!(null), json!(3)));
+}
+
+#[test]
+fn every_limit_ends_the_loop() {
+    let other = |n: u32| wants(&[("retrieve", json!({"query": n.to_string()}))]);
+    for (limits, turns, why) in
+        [("turns: 2", 2, "turns"), ("tokens: 40", 3, "tokens"), ("costUsd: 0.9", 2, "cost"), ("turns: 1", 1, "turns")]
+    {
+        let mut driven = Driven::start(&agent(&format!(", limits: {{ {limits} }}")), json!({}));
+        for turn in 0..turns {
+            assert_eq!(step(&driven), (format!("/turn/{turn}"), "chat".to_owned()), "{limits}");
+            driven.complete(other(turn));
+            if turn + 1 < turns {
+                driven.complete(json!({"passages": []}));
+            }
+        }
+        assert_eq!(ended(&driven), (json!(why), json!(null), json!(turns)), "{limits}");
+    }
+    let mut driven = Driven::start(&agent(", limits: { time: PT10S }"), json!({}));
+    driven.complete(other(0));
+    let asked = driven.asked();
+    assert_eq!(asked.1.deadline, Some(Timestamp::from_micros(T0 + 10_000_000)));
+    driven.after(10_000);
+    assert_eq!(ended(&driven), (json!("time"), json!(null), json!(1)));
+    assert!(driven.effects.contains(&Effect::Withdraw { ask: asked.0 }));
+}
+
+#[test]
+fn an_answer_that_does_not_fit_is_asked_for_again_or_an_error() {
+    let schema = ", schema: { type: object, required: [cause], properties: { cause: { type: string } } }";
+    let mut driven = Driven::start(&agent(schema), json!({}));
+    driven.complete(says("the fan"));
+    assert_eq!(last_told(&driven), "That answer does not fit: it is not JSON. Give the whole answer again as JSON.");
+    driven.complete(says("Here: {\"cause\": \"fan\"}"));
+    assert_eq!(ended(&driven), (json!("done"), json!({"cause": "fan"}), json!(2)));
+    let mut driven = Driven::start(&agent(&format!("{schema}, limits: {{ turns: 1 }}")), json!({}));
+    driven.complete(says("the fan"));
+    let error = driven.error();
+    assert_eq!((error.status, error.instance.as_deref()), (413, Some("/do/0/solve")));
+    assert!(error.detail.expect("told").contains("stopped (turns) after 1 turns"));
+}
+
+#[test]
+fn a_case_is_handed_over_with_the_rest_of_the_budget() {
+    let text = "do: [{ solve: { call: agent, with: { name: scout, owner: ops, goal: look, limits: { turns: 3 }, tools: \
+        [{ agent: { name: expert, goal: decide, tools: [publish], limits: { turns: 9 } } }] } } }]";
+    let mut driven = Driven::start(text, json!({}));
+    driven.complete(wants(&[("handoff_expert", json!({"case": "the fan is stuck"}))]));
+    let (_, call) = driven.asked();
+    assert_eq!(call.agent, Some(effect::Agent { name: "expert".to_owned(), owner: Some("ops".to_owned()) }));
+    assert_eq!(step(&driven).0, "/turn/1");
+    assert!(last_told(&driven).contains("the fan is stuck"));
+    assert_eq!(call.input["tools"][0]["name"], "publish");
+    driven.complete(wants(&[("publish", json!({"topic": "a", "payload": 1}))]));
+    driven.complete(json!({}));
+    driven.complete(wants(&[("publish", json!({"topic": "b", "payload": 1}))]));
+    assert_eq!(ended(&driven).0, "turns");
+    assert_eq!(driven.output()["agent"], "expert");
+}
+
+#[test]
+fn a_list_that_cannot_be_is_an_error_before_anything_is_asked() {
+    for (tools, wanted) in [
+        ("[retriev]", "tools[0]: \"retriev\" is no built-in function"),
+        ("[agent]", "no built-in function that an agent may call"),
+        ("[retrieve, retrieve]", "two tools are called \"retrieve\""),
+        ("[{ workflow: check }]", "expected `namespace/name`"),
+        ("[{ mcp: { tool: a } }]", "missing `transport`"),
+        ("[{ function: retrieve, workflow: a/b }]", "exactly one of"),
+    ] {
+        let text = format!("do: [{{ solve: {{ call: agent, with: {{ name: a, goal: b, tools: {tools} }} }} }}]");
+        let driven = Driven::start(&text, json!({}));
+        let detail = driven.error().detail.expect("told");
+        assert!(detail.contains(wanted), "{tools}: {detail}");
+        assert!(driven.effects.is_empty());
+    }
+}
+
+#[test]
+fn an_agent_stands_in_loops_and_branches_and_its_failure_is_caught() {
+    let text = "do: [{ all: { for: { in: '${ [1, 2] }' }, do: [{ attempt: { try: [{ solve: { call: agent, with: { name: a, goal: b } } }], \
+        catch: { do: [{ give: { set: { gave: up } } }] } } }] } }]";
+    let mut driven = Driven::start(text, json!({}));
+    driven.fail(kind::COMMUNICATION);
+    assert_eq!(
+        driven.asked().1.key.0.split_once(':').expect("a place").1,
+        "/do/0/all#1/do/0/attempt/try/0/solve/turn/0"
+    );
+    driven.complete(says("well"));
+    assert_eq!(ended(&driven).1, "well");
+}
+
+/// One run to its end; with `cut` the state is folded anew after every single record, as a kill there would.
+fn whole(cut: bool) -> (Vec<Record>, Vec<Effect>) {
+    let answers = [
+        wants(&[("retrieve", json!({"query": "a"})), ("nothing", json!({})), ("publish", json!({"payload": 2}))]),
+        json!({"passages": [{"text": "x"}]}),
+        json!({"topic": "t"}),
+        wants(&[("retrieve", json!({"query": "a"}))]),
+        wants(&[("check", json!({}))]),
+        json!({"fine": true}),
+        says("not JSON"),
+        says("{\"a\": 1}"),
+    ];
+    let mut driven = Driven::start(&agent(", schema: { type: object }"), json!({}));
+    for answer in answers {
+        if cut {
+            driven.refold();
+        }
+        driven.complete(answer);
+    }
+    assert_eq!(ended(&driven), (json!("done"), json!({"a": 1}), json!(5)));
+    (driven.records, driven.effects)
+}
+
+#[test]
+fn whatever_was_kept_the_run_goes_on_from_there_and_asks_nothing_twice() {
+    let (records, effects) = whole(false);
+    assert_eq!((&records, &effects), (&whole(true).0, &whole(true).1));
+    let keys: Vec<_> = effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Call { call, .. } => Some(call.key.0.clone()),
+            _ => None,
+        })
+        .collect();
+    let mut unique = keys.clone();
+    unique.sort();
+    unique.dedup();
+    assert_eq!((keys.len(), unique.len()), (8, 8), "{keys:?}");
+    // Every step is one transaction, so a kill leaves a prefix of whole steps; the fold itself takes any prefix.
+    let text = serde_json::to_string(&records).expect("records are plain data");
+    let read: Vec<Record> = serde_json::from_str(&text).expect("they read as they were written");
+    let workflow = workflow(&agent(", schema: { type: object }"));
+    for end in 0..=read.len() {
+        let mut state = State::new(RunId::derive(Timestamp::from_micros(T0), b"test"), Arc::clone(&workflow));
+        read[..end].iter().for_each(|record| state.apply(record));
+        assert!(state.asked().count() <= 1, "after {end} records");
+    }
+}
