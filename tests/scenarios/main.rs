@@ -6,6 +6,7 @@ mod demo;
 mod fleet;
 mod full_disk;
 mod harness_itself;
+mod kills;
 mod openai_client;
 mod outcome;
 mod real_input;

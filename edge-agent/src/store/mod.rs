@@ -17,6 +17,7 @@ use std::{
 };
 
 use rusqlite::{Connection, OpenFlags};
+use shared::ledger::tree::Tail;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use ledger::Position;
@@ -60,11 +61,27 @@ impl Error {
 /// A handle to the node's store; clones share it. The writer ends when the last handle is gone.
 #[derive(Clone)]
 pub struct Store {
-    jobs: mpsc::Sender<writer::Job>,
+    jobs: Jobs,
     readers: Arc<Readers>,
     ledger_size: watch::Receiver<u64>,
     trouble: watch::Receiver<Option<String>>,
 }
+
+/// Who takes the jobs.
+#[derive(Clone)]
+enum Jobs {
+    Thread(mpsc::Sender<writer::Job>),
+    /// Whoever writes, after as many turns of the others as the simulation says; readers likewise.
+    #[cfg(test)]
+    Here {
+        writer: Arc<Mutex<writer::Here>>,
+        turns: Turns,
+    },
+}
+
+/// How often a simulated caller of the store lets the others go first.
+#[cfg(test)]
+pub(crate) type Turns = Arc<dyn Fn() -> usize + Send + Sync>;
 
 struct Readers {
     path: PathBuf,
@@ -77,15 +94,7 @@ impl Store {
     /// # Errors
     /// When the file cannot be opened or was made by a newer version.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let failed = |source| Error::Open { path: path.to_owned(), source };
-        let connection = Connection::open(path).map_err(failed)?;
-        configure(&connection).map_err(failed)?;
-        connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
-        connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
-        connection.pragma_update(None, "wal_autocheckpoint", 4_000).map_err(failed)?;
-        connection.pragma_update(None, "journal_size_limit", 64 << 20).map_err(failed)?;
-        schema::migrate(&connection, path)?;
-        let tail = ledger::load_tail(&connection).map_err(failed)?;
+        let (connection, tail) = open_writer(path)?;
         let (size, ledger_size) = watch::channel(tail.size());
         let (trouble_sender, trouble) = watch::channel(None);
         let told = writer::Told { size, trouble: trouble_sender };
@@ -95,7 +104,22 @@ impl Store {
             .spawn(move || writer::run(connection, tail, queue, &told))
             .expect("a thread for the store's writer can be started");
         let readers = Arc::new(Readers { path: path.to_owned(), idle: Mutex::new(Vec::new()) });
-        Ok(Self { jobs, readers, ledger_size, trouble })
+        Ok(Self { jobs: Jobs::Thread(jobs), readers, ledger_size, trouble })
+    }
+
+    /// Opens the store without threads: the same callers take the same turns each time. Checkpoints come every few pages,
+    /// so that short runs have some.
+    #[cfg(test)]
+    pub(crate) fn open_here(path: &Path, turns: Turns) -> Result<Self, Error> {
+        let (connection, tail) = open_writer(path)?;
+        let failed = |source| Error::Open { path: path.to_owned(), source };
+        connection.pragma_update(None, "wal_autocheckpoint", 24).map_err(failed)?;
+        let (size, ledger_size) = watch::channel(tail.size());
+        let (trouble_sender, trouble) = watch::channel(None);
+        let told = writer::Told { size, trouble: trouble_sender };
+        let writer = Arc::new(Mutex::new(writer::Here::new(connection, tail, told)));
+        let readers = Arc::new(Readers { path: path.to_owned(), idle: Mutex::new(Vec::new()) });
+        Ok(Self { jobs: Jobs::Here { writer, turns }, readers, ledger_size, trouble })
     }
 
     /// Runs a job in the next group commit and answers when it is on the disk. `operation` completes the sentence
@@ -110,7 +134,15 @@ impl Store {
     ) -> Result<T, Error> {
         let (answer, outcome) = oneshot::channel();
         let job = writer::Job::new(operation, job, answer);
-        self.jobs.send(job).await.map_err(|_| Error::Closed { operation })?;
+        match &self.jobs {
+            Jobs::Thread(jobs) => jobs.send(job).await.map_err(|_| Error::Closed { operation })?,
+            #[cfg(test)]
+            Jobs::Here { writer, turns } => {
+                writer.lock().expect("no writer panicked").push(job);
+                take_turns(turns).await;
+                writer.lock().expect("no writer panicked").commit_waiting();
+            }
+        }
         outcome.await.map_err(|_| Error::Closed { operation })?
     }
 
@@ -125,7 +157,15 @@ impl Store {
     ) -> Result<T, Error> {
         let (answer, outcome) = oneshot::channel();
         let job = writer::Job::new(operation, job, answer);
-        self.jobs.blocking_send(job).map_err(|_| Error::Closed { operation })?;
+        match &self.jobs {
+            Jobs::Thread(jobs) => jobs.blocking_send(job).map_err(|_| Error::Closed { operation })?,
+            #[cfg(test)]
+            Jobs::Here { writer, .. } => {
+                let mut writer = writer.lock().expect("no writer panicked");
+                writer.push(job);
+                writer.commit_waiting();
+            }
+        }
         outcome.blocking_recv().map_err(|_| Error::Closed { operation })?
     }
 
@@ -138,6 +178,11 @@ impl Store {
         operation: &'static str,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
+        #[cfg(test)]
+        if let Jobs::Here { turns, .. } = &self.jobs {
+            take_turns(turns).await;
+            return self.read_blocking(operation, query);
+        }
         let store = self.clone();
         tokio::task::spawn_blocking(move || store.read_blocking(operation, query))
             .await
@@ -183,6 +228,26 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+async fn take_turns(turns: &Turns) {
+    for _ in 0..turns() {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn open_writer(path: &Path) -> Result<(Connection, Tail), Error> {
+    let failed = |source| Error::Open { path: path.to_owned(), source };
+    let connection = Connection::open(path).map_err(failed)?;
+    configure(&connection).map_err(failed)?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 4_000).map_err(failed)?;
+    connection.pragma_update(None, "journal_size_limit", 64 << 20).map_err(failed)?;
+    schema::migrate(&connection, path)?;
+    let tail = ledger::load_tail(&connection).map_err(failed)?;
+    Ok((connection, tail))
+}
+
 /// Opens a store's file for reading alone, as the command line does beside a running agent.
 ///
 /// # Errors
@@ -208,4 +273,4 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

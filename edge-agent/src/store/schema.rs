@@ -14,6 +14,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/04_memory.sql"),
     include_str!("schema/05_sync.sql"),
     include_str!("schema/06_engine.sql"),
+    include_str!("schema/07_due.sql"),
 ];
 
 pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), Error> {

@@ -8,6 +8,10 @@ use shared::{
 
 use super::*;
 
+pub(crate) mod chance;
+pub(crate) mod disk;
+pub(crate) mod vfs;
+
 fn entry(n: i64) -> Entry {
     let fact = Fact::AgentStarted { version: n.to_string() };
     Entry { at: Timestamp::from_micros(n), run: None, task: None, fact }

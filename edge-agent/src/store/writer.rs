@@ -79,14 +79,23 @@ pub(super) struct Told {
 pub(super) fn run(connection: Connection, mut tail: Tail, mut queue: mpsc::Receiver<Job>, told: &Told) {
     let mut group = Vec::with_capacity(GROUP_LEN_MAX);
     while queue.blocking_recv_many(&mut group, GROUP_LEN_MAX) > 0 {
-        let trouble = commit(&connection, &mut tail, &told.size, group.drain(..)).err();
-        let trouble = trouble.map(|source| match from_sqlite("write to the store", source) {
-            Error::Sqlite { operation, source } => format!("cannot {operation}: {source}"),
-            full => full.to_string(),
-        });
-        told.trouble.send_if_modified(|known| std::mem::replace(known, trouble.clone()) != trouble);
+        take(&connection, &mut tail, told, group.drain(..));
     }
-    // Leaves a file that opens without recovery; losing this costs nothing but time at the next start.
+    end(&connection);
+}
+
+/// Commits the jobs, and tells what trouble there was.
+fn take(connection: &Connection, tail: &mut Tail, told: &Told, jobs: impl Iterator<Item = Job>) {
+    let trouble = commit(connection, tail, &told.size, jobs).err();
+    let trouble = trouble.map(|source| match from_sqlite("write to the store", source) {
+        Error::Sqlite { operation, source } => format!("cannot {operation}: {source}"),
+        full => full.to_string(),
+    });
+    told.trouble.send_if_modified(|known| std::mem::replace(known, trouble.clone()) != trouble);
+}
+
+/// Leaves a file that opens without recovery; losing this costs nothing but time at the next start.
+fn end(connection: &Connection) {
     drop(connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);"));
 }
 
@@ -103,8 +112,8 @@ fn commit(
     let mut trouble = None;
     for job in jobs {
         let undo = tail.clone();
-        if let Err(source) = group.begun.as_ref().map_err(copy).and_then(|()| connection.execute_batch("SAVEPOINT job"))
-        {
+        let begun = group.begun.as_ref().map_err(copy).and_then(|()| quickly(connection, "SAVEPOINT job"));
+        if let Err(source) = begun {
             let (_, answer) = (job.run)(Err(from_sqlite(job.operation, copy(&source))));
             answer(Ok(()));
             trouble = Some(source);
@@ -121,16 +130,16 @@ fn commit(
         }
         if ran.is_err() {
             *tail = undo;
-            drop(connection.execute_batch("ROLLBACK TO job"));
+            drop(quickly(connection, "ROLLBACK TO job"));
         }
-        drop(connection.execute_batch("RELEASE job"));
+        drop(quickly(connection, "RELEASE job"));
         group.answers.push((job.operation, answer));
     }
     let outcome = group.begun.as_ref().map_err(copy).and_then(|()| {
         if *tail != group.before {
             ledger::save_tail(connection, tail)?;
         }
-        connection.execute_batch("COMMIT")
+        quickly(connection, "COMMIT")
     });
     if !connection.is_autocommit() {
         drop(connection.execute_batch("ROLLBACK"));
@@ -138,6 +147,11 @@ fn commit(
     let trouble = outcome.as_ref().err().map(copy).or(trouble);
     group.finish(tail, size, outcome);
     trouble.map_or(Ok(()), Err)
+}
+
+/// Runs a statement that was compiled before: these come with every job.
+fn quickly(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(drop)
 }
 
 /// The jobs of one transaction, between its begin and its end.
@@ -149,7 +163,7 @@ struct Group {
 
 impl Group {
     fn begin(connection: &Connection, tail: &Tail) -> Self {
-        Self { begun: connection.execute_batch("BEGIN IMMEDIATE"), before: tail.clone(), answers: Vec::new() }
+        Self { begun: quickly(connection, "BEGIN IMMEDIATE"), before: tail.clone(), answers: Vec::new() }
     }
 
     /// Publishes the ledger's size first: whoever has an answer finds what was answered counted.
@@ -194,5 +208,38 @@ impl From<rusqlite::Error> for Error {
     fn from(source: rusqlite::Error) -> Self {
         // The job's `operation` is put in by `named` before anyone reads it.
         Self::Sqlite { operation: "use the store", source }
+    }
+}
+
+/// The writer without a thread of its own, for simulations: whoever writes commits all that waits by then.
+#[cfg(test)]
+pub(super) struct Here {
+    connection: Connection,
+    tail: Tail,
+    told: Told,
+    queue: Vec<Job>,
+}
+
+#[cfg(test)]
+impl Here {
+    pub(super) const fn new(connection: Connection, tail: Tail, told: Told) -> Self {
+        Self { connection, tail, told, queue: Vec::new() }
+    }
+
+    pub(super) fn push(&mut self, job: Job) {
+        self.queue.push(job);
+    }
+
+    pub(super) fn commit_waiting(&mut self) {
+        if !self.queue.is_empty() {
+            take(&self.connection, &mut self.tail, &self.told, self.queue.drain(..));
+        }
+    }
+}
+
+#[cfg(test)]
+impl Drop for Here {
+    fn drop(&mut self) {
+        end(&self.connection);
     }
 }

@@ -14,7 +14,7 @@ use super::{
     perform::Outcome,
     runner::Inner,
 };
-use crate::{clock, store};
+use crate::store;
 
 /// How deep workflows may run each other. Each level waits for the one below, so a workflow that runs itself would
 /// otherwise never come to an end.
@@ -81,7 +81,7 @@ impl Inner {
             subject: None,
             input: wanted.input.unwrap_or_else(|| json!({})),
             label: call.label.clone(),
-            at: clock::now(),
+            at: self.clock.now(),
         });
         let (parent, label) = (call.run, call.label.clone());
         let child = self

@@ -79,7 +79,7 @@ impl Runner {
         if past.is_open {
             return Err(ControlError::Open(run));
         }
-        let now = clock::now();
+        let now = self.inner.clock.now();
         let new = RunId::derive(now, &clock::seed());
         let records = retry::records(run, new, &past.workflow, &past.records, place, now)?;
         let mut state = State::new(new, Arc::clone(&past.workflow));

@@ -3,8 +3,8 @@
 use std::{
     collections::VecDeque,
     panic::AssertUnwindSafe,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use edge_core::engine::{
@@ -26,11 +26,11 @@ use super::{
     journal::{self, Commit, Loaded, Summary, Written},
     listen,
     perform::{Outcome, Proposal},
-    runner::{Inner, Message},
+    runner::{Inner, Message, apart},
     schedule,
     timers::Due,
 };
-use crate::{clock, store};
+use crate::store;
 
 /// Between two tries to write to a store that cannot be written to: long enough to leave a full disk alone, short enough
 /// to go on soon after there is room.
@@ -49,7 +49,7 @@ impl Inner {
                     let why = chain(&error);
                     tracing::error!(%run, error = why, "a run cannot be read");
                     if is_unreadable(&error) {
-                        let now = clock::now();
+                        let now = self.clock.now();
                         let give_up = || {
                             let why = why.clone();
                             move |tx: &mut store::Transaction<'_>| journal::give_up(tx, run, &why, now)
@@ -58,7 +58,7 @@ impl Inner {
                         self.note_change();
                         return None;
                     }
-                    tokio::time::sleep(STORE_PAUSE).await;
+                    self.clock.sleep(STORE_PAUSE).await;
                 }
             }
         }
@@ -85,15 +85,19 @@ impl Inner {
                 let _ = begun.send(());
             }
             Message::Outcome { ask, outcome } => self.outcome(run, loaded, ask, *outcome).await,
+            Message::Due(..) => unreachable!("unpacked where it was taken from the inbox"),
             Message::AskAgain(only) => self.ask_again(run, loaded, only).await,
         }
     }
 
     /// Performs what is asked and not answered, and goes on with a step that was full.
     async fn ask_again(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, only: Option<Ask>) {
+        if let Some(only) = only {
+            loaded.parked.remove(&only);
+        }
         for (ask, call) in loaded.state.asked() {
             // What is parked comes when its time has come.
-            let is_wanted = only.map_or_else(|| !self.timers.is_set(&Due::Parked(run, ask)), |only| only == ask);
+            let is_wanted = only.map_or_else(|| !loaded.parked.contains(&ask), |only| only == ask);
             if is_wanted {
                 self.perform(run, ask, Arc::clone(call));
             }
@@ -105,7 +109,7 @@ impl Inner {
 
     async fn outcome(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, ask: Ask, outcome: Result<Outcome, Failure>) {
         let call = loaded.state.asked().find(|(known, _)| *known == ask).map(|(_, call)| Arc::clone(call));
-        let now = clock::now();
+        let now = self.clock.now();
         let task = call.as_ref().map(|call| call.task.clone());
         let entries = |facts: Vec<Fact>| -> Vec<Entry> {
             facts.into_iter().map(|fact| Entry { at: now, run: Some(run), task: task.clone(), fact }).collect()
@@ -121,7 +125,8 @@ impl Inner {
             (Ok(Outcome::Ask { facts, .. }), None) => self.append(entries(facts)).await,
             (Err(Failure { error, facts, ask_again_at: Some(until) }), Some(_)) => {
                 let why = error.detail.unwrap_or_default();
-                self.park(run, ask, until, why, entries(facts)).await;
+                loaded.parked.insert(ask);
+                self.park(run, ask, self.clock.of_wall(until), why, entries(facts)).await;
             }
             (Err(Failure { error, mut facts, .. }), call) => {
                 let function = call.map(|call| call.function.clone()).unwrap_or_default();
@@ -157,11 +162,8 @@ impl Inner {
     ) {
         let mut commands = VecDeque::from([command]);
         while let Some(command) = commands.pop_front() {
-            let now = clock::now();
-            let (state, asked) = (loaded.state.clone(), command.clone());
-            let decide = move || edge_core::engine::decide(&state, asked, now);
-            let decided = tokio::task::spawn_blocking(decide).await.expect("a decision does not panic");
-            let step = match decided {
+            let now = self.clock.now();
+            let step = match decide(loaded, command.clone(), now).await {
                 Ok(step) => step,
                 Err(rejection) => {
                     if !matches!(rejection, Rejection::Ended | Rejection::NotAsked(_)) {
@@ -270,7 +272,7 @@ impl Inner {
             if let Some((parent, ask)) = loaded.parent {
                 self.send(parent, Message::AskAgain(Some(ask)));
             }
-            if let Some(at) = schedule::again_at(&loaded.state.workflow, clock::now()) {
+            if let Some(at) = schedule::again_at(&loaded.state.workflow, self.clock.now()) {
                 self.timers.set(Due::Schedule(loaded.origin.workflow.clone()), Some(at));
             }
         }
@@ -279,12 +281,16 @@ impl Inner {
 
     /// Performs an effect on a task of its own; the outcome comes into the run's inbox.
     fn perform(self: &Arc<Self>, run: RunId, ask: Ask, call: Arc<Call>) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let is_new = self.in_flight.lock().expect("no thread panicked with the effects").insert((run, ask));
+        // Looking for a child's outcome harms nobody, and must not be missed.
+        if !is_new && call.function != RUN_WORKFLOW {
+            return;
+        }
         let inner = Arc::clone(self);
         if call.function == RUN_WORKFLOW {
             self.spawn(async move {
                 let outcome = inner.run_child(ask, &call).await;
-                inner.in_flight.fetch_sub(1, Ordering::Relaxed);
+                inner.in_flight.lock().expect("no thread panicked with the effects").remove(&(run, ask));
                 if let Some(outcome) = outcome {
                     inner.send(run, Message::Outcome { ask, outcome: Box::new(outcome) });
                 }
@@ -300,7 +306,7 @@ impl Inner {
                 tracing::error!(%run, function = call.function, "a room panicked");
                 Err(Failure::new(kind::RUNTIME, format!("`{}` broke down on this node", call.function)))
             });
-            inner.in_flight.fetch_sub(1, Ordering::Relaxed);
+            inner.in_flight.lock().expect("no thread panicked with the effects").remove(&(run, ask));
             inner.send(run, Message::Outcome { ask, outcome: Box::new(outcome) });
             inner.pump.notify_one();
         });
@@ -315,7 +321,7 @@ impl Inner {
         proposal: Proposal,
         facts: Vec<Fact>,
     ) {
-        let (proposal, facts, now) = (Arc::new(proposal), Arc::new(facts), clock::now());
+        let (proposal, facts, now) = (Arc::new(proposal), Arc::new(facts), self.clock.now());
         let answered = self
             .insist("ask for an approval", || {
                 let (call, proposal, facts) = (Arc::clone(&call), Arc::clone(&proposal), Arc::clone(&facts));
@@ -329,7 +335,7 @@ impl Inner {
     }
 
     async fn park(self: &Arc<Self>, run: RunId, ask: Ask, until: Timestamp, why: String, entries: Vec<Entry>) {
-        let (why, entries, now) = (Arc::new(why), Arc::new(entries), clock::now());
+        let (why, entries, now) = (Arc::new(why), Arc::new(entries), self.clock.now());
         self.insist("park an effect", || {
             let (why, entries) = (Arc::clone(&why), Arc::clone(&entries));
             move |tx: &mut store::Transaction<'_>| {
@@ -378,11 +384,27 @@ impl Inner {
                 Err(store::Error::Closed { .. }) => return None,
                 Err(error) => {
                     tracing::error!(error = chain(&error), "a run waits for the store");
-                    tokio::time::sleep(STORE_PAUSE).await;
+                    self.clock.sleep(STORE_PAUSE).await;
                 }
             }
         }
     }
+}
+
+/// A decision that took longer than this would have held up what else the thread does; the run's next ones get a thread
+/// where that harms nobody. Most take a tenth of it, less than the way to another thread and back.
+const QUICK: Duration = Duration::from_millis(2);
+
+async fn decide(loaded: &mut Loaded, command: Command, now: Timestamp) -> Result<Step, Rejection> {
+    if loaded.is_slow {
+        let state = loaded.state.clone();
+        let decide = move || edge_core::engine::decide(&state, command, now);
+        return apart(decide).await;
+    }
+    let began = Instant::now();
+    let decided = edge_core::engine::decide(&loaded.state, command, now);
+    loaded.is_slow = began.elapsed() > QUICK;
+    decided
 }
 
 /// Whether the store holds something that will not become readable by waiting.

@@ -23,7 +23,7 @@ use super::{
     lifecycle, listen,
     runner::{Inner, Message},
 };
-use crate::{clock, store};
+use crate::store;
 
 /// What follows from some events.
 #[derive(Default)]
@@ -48,7 +48,7 @@ impl Inner {
         events: Vec<(Event, Label)>,
         emitted: Vec<i64>,
     ) -> Result<(), store::Error> {
-        let (current, now) = (self.catalog.current(), clock::now());
+        let (current, now) = (self.catalog.current(), self.clock.now());
         let gathers = events.iter().any(|(event, _)| current.gathering(event).next().is_some());
         let _only = if gathers { Some(self.gathering.lock().await) } else { None };
         // Filters are expressions: off the threads that keep everything else going.

@@ -1,6 +1,6 @@
 //! Where a run is written down: its beginning, its steps, what it asks of the world.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use edge_core::engine::{
     Ending, Interest, Phase, RUN_WORKFLOW, Record, State,
@@ -40,6 +40,10 @@ pub(super) struct Loaded {
     pub origin: Arc<facts::Origin>,
     /// How many steps are on the disk.
     pub steps: i64,
+    /// Whether its decisions take long, so that they are made where they hold nobody up.
+    pub is_slow: bool,
+    /// What is asked and parked until a time.
+    pub parked: BTreeSet<Ask>,
     /// What the run begins with, as long as it has not.
     pub beginning: Option<(Arc<Value>, Label)>,
     /// The run that runs this one, and its asking.
@@ -274,12 +278,16 @@ pub(super) fn load(connection: &Connection, catalog: &Catalog, run: RunId) -> ru
         let records: Vec<Record> = read_json(row.get_ref(0)?.as_str()?)?;
         records.iter().for_each(|record| state.apply(record));
     }
+    let parked = connection
+        .prepare_cached("SELECT ask FROM outbox WHERE run = ?1 AND ask_again_at IS NOT NULL")?
+        .query_map([run.to_string()], |row| row.get(0).map(Ask))?
+        .collect::<Result<_, _>>()?;
     let beginning = match status.as_str() {
         "pending" => Some((Arc::new(read_json(&input)?), read_json(&label)?)),
         _ => None,
     };
     let origin = Arc::new(facts::Origin { workflow, version, bundle, trigger });
-    Ok(Some(Loaded { state, origin, steps, beginning, parent }))
+    Ok(Some(Loaded { state, origin, steps, is_slow: false, parked, beginning, parent }))
 }
 
 pub(super) fn pinned(connection: &Connection, catalog: &Catalog, digest: &str) -> rusqlite::Result<Arc<Workflow>> {
@@ -319,6 +327,27 @@ pub(super) fn park(
         .prepare_cached("UPDATE run SET status = 'waiting', note = ?2, changed_at = ?3 WHERE id = ?1")?
         .execute(params![id, format!("parked until {until}: {why}"), now.as_micros()])?;
     Ok(first == Some(true))
+}
+
+/// Parked effects that are made due together.
+const UNPARKED_MAX: i64 = 500;
+
+/// Makes some of what is parked until later due now; says which.
+pub(super) fn unpark(connection: &Connection, now: Timestamp) -> rusqlite::Result<Vec<(RunId, Ask)>> {
+    let sql = "UPDATE outbox SET ask_again_at = ?1 WHERE (run, ask) IN (SELECT run, ask FROM outbox \
+               WHERE ask_again_at > ?1 ORDER BY ask_again_at LIMIT ?2) RETURNING run, ask";
+    let read = |row: &rusqlite::Row<'_>| {
+        let run = row.get_ref(0)?.as_str()?.parse().map_err(|error| unreadable(&error))?;
+        Ok((run, Ask(row.get(1)?)))
+    };
+    connection.prepare_cached(sql)?.query_map(params![now.as_micros(), UNPARKED_MAX], read)?.collect()
+}
+
+/// The latest instant that any run has recorded.
+pub(super) fn latest(connection: &Connection) -> rusqlite::Result<Timestamp> {
+    let sql = "SELECT max(changed_at) FROM run";
+    let latest: Option<i64> = connection.query_row(sql, [], |row| row.get(0))?;
+    Ok(Timestamp::from_micros(latest.unwrap_or(i64::MIN)))
 }
 
 /// Appends what the ledger must say of an outcome that nobody waits for any more.

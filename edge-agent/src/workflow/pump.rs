@@ -11,9 +11,9 @@ use tokio::sync::oneshot;
 use super::{
     journal::{self, read_json, unreadable},
     runner::{Inner, Message},
-    timers::Due,
+    timers::{Due, Next, PAGE_LEN, Place},
 };
-use crate::{clock, store};
+use crate::store;
 
 /// Runs that begin together and so share their commits.
 const BEGIN_MAX: usize = 128;
@@ -32,13 +32,10 @@ const SWEEP_NEXT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl Inner {
-    /// Sets the timers of all open runs, and says which are to be taken up.
+    /// Says which open runs are to be taken up; what waits for a time alone stays on the disk.
     pub(super) async fn resume(self: &Arc<Self>) -> Result<VecDeque<RunId>, store::Error> {
-        let Resumed { timers, runs, unwanted } = self.store.read("find the open runs", open_runs).await?;
-        for (due, at) in timers {
-            self.timers.set(due, Some(at));
-        }
-        self.timers.set(Due::Sweep, Some(clock::now().plus(SWEEP_NEXT)));
+        let Resumed { runs, unwanted } = self.store.read("find the open runs", open_runs).await?;
+        self.timers.set(Due::Sweep, Some(self.clock.now().plus(SWEEP_NEXT)));
         for run in unwanted {
             self.send(run, Message::Command(Command::Cancel));
         }
@@ -47,7 +44,7 @@ impl Inner {
 
     /// Forgets ended runs and findings that are old or too many, a piece at a time.
     async fn sweep(self: &Arc<Self>) {
-        let now = clock::now();
+        let now = self.clock.now();
         let swept = self.insist("forget old runs", || move |tx| Ok(journal::sweep(tx.connection(), now)?)).await;
         let pause = if swept.is_some_and(|rows| rows > 0) { SWEEP_NEXT } else { SWEEP_EVERY };
         self.timers.set(Due::Sweep, Some(now.plus(pause)));
@@ -63,7 +60,7 @@ impl Inner {
                 Err(store::Error::Closed { .. }) => return,
                 Err(error) => {
                     tracing::error!(%error, "runs wait for the store");
-                    tokio::time::sleep(PAUSE).await;
+                    self.clock.sleep(PAUSE).await;
                 }
             }
         }
@@ -104,40 +101,63 @@ impl Inner {
     /// Tells what is due that it is, for as long as the node runs.
     pub(super) async fn keep_time(self: Arc<Self>) {
         loop {
-            let due = self.timers.next().await;
-            self.due(due);
+            match self.timers.next(&self.clock).await {
+                Next::Due(due) => self.due(due).await,
+                Next::Read(after) => match self.store.read("find what is due next", move |c| due_after(c, after)).await
+                {
+                    Ok(page) => self.timers.fill(page),
+                    Err(store::Error::Closed { .. }) => return,
+                    Err(error) => {
+                        self.timers.not_read();
+                        tracing::error!(%error, "timers wait for the store");
+                        self.clock.sleep(PAUSE).await;
+                    }
+                },
+            }
         }
     }
 
-    pub(super) fn due(self: &Arc<Self>, due: Due) {
-        match due {
-            Due::Run(run) => self.send(run, Message::Command(Command::Wake)),
-            Due::Parked(run, ask) => self.send(run, Message::AskAgain(Some(ask))),
+    /// Tells a run that its time has come, as soon as others that were told before are done.
+    async fn due(self: &Arc<Self>, due: Due) {
+        let (run, message) = match due {
+            Due::Run(run) => (run, Message::Command(Command::Wake)),
+            Due::Parked(run, ask) => (run, Message::AskAgain(Some(ask))),
             Due::Sweep => {
                 let inner = Arc::clone(self);
-                self.spawn(async move { inner.sweep().await });
+                return self.spawn(async move { inner.sweep().await });
             }
             Due::Schedule(workflow) => {
                 let inner = Arc::clone(self);
-                self.spawn(async move { inner.start_scheduled(workflow, clock::now()).await });
+                return self.spawn(async move { inner.start_scheduled(workflow).await });
+            }
+        };
+        let permit = Arc::clone(&self.waking).acquire_owned().await.expect("the semaphore is never closed");
+        self.send(run, Message::Due(Box::new(message), permit));
+    }
+
+    /// Makes what is parked due now, a piece at a time.
+    pub(super) async fn unpark(self: &Arc<Self>) {
+        let now = self.clock.now();
+        let due = || move |tx: &mut store::Transaction<'_>| Ok(journal::unpark(tx.connection(), now)?);
+        while let Some(unparked) = self.insist("ask parked effects again", due).await.filter(|some| !some.is_empty()) {
+            for (run, ask) in unparked {
+                self.timers.set(Due::Parked(run, ask), Some(now));
             }
         }
     }
 }
 
 struct Resumed {
-    timers: Vec<(Due, Timestamp)>,
     runs: VecDeque<RunId>,
     /// Those that are to be cancelled.
     unwanted: Vec<RunId>,
 }
 
 fn open_runs(connection: &Connection) -> rusqlite::Result<Resumed> {
-    let mut timers = Vec::new();
     let mut runs = VecDeque::new();
     let mut unwanted = Vec::new();
     let mut statement = connection.prepare(
-        "SELECT id, wake_at, status = 'running' OR EXISTS (SELECT 1 FROM outbox LEFT JOIN approval \
+        "SELECT id, status = 'running' OR EXISTS (SELECT 1 FROM outbox LEFT JOIN approval \
          ON approval.run = outbox.run AND approval.ask = outbox.ask WHERE outbox.run = run.id \
          AND outbox.ask_again_at IS NULL AND (outbox.function <> 'approve' OR approval.status IS NOT 'pending') \
          AND NOT (outbox.function = 'workflow' AND EXISTS (SELECT 1 FROM run AS child WHERE child.parent = run.id \
@@ -148,24 +168,43 @@ fn open_runs(connection: &Connection) -> rusqlite::Result<Resumed> {
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let run = run_id(row.get_ref(0)?.as_str()?)?;
-        if let Some(at) = row.get::<_, Option<i64>>(1)? {
-            timers.push((Due::Run(run), Timestamp::from_micros(at)));
-        }
-        if row.get(2)? {
+        if row.get(1)? {
             runs.push_back(run);
         }
-        if row.get::<_, Option<String>>(3)?.is_some() {
+        if row.get::<_, Option<String>>(2)?.is_some() {
             unwanted.push(run);
         }
     }
-    let mut statement =
-        connection.prepare("SELECT run, ask, ask_again_at FROM outbox WHERE ask_again_at IS NOT NULL")?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let due = Due::Parked(run_id(row.get_ref(0)?.as_str()?)?, Ask(row.get(1)?));
-        timers.push((due, Timestamp::from_micros(row.get(2)?)));
+    Ok(Resumed { runs, unwanted })
+}
+
+/// What is due next behind this place, in the order in which it strikes.
+fn due_after(connection: &Connection, after: Option<Place>) -> rusqlite::Result<Vec<Place>> {
+    let (at, run, ask) = match after {
+        Some((at, run, ask)) => (at.as_micros(), run.to_string(), ask.map_or(-1, |ask| i64::from(ask.0))),
+        None => (i64::MIN, String::new(), -1),
+    };
+    let limit = i64::try_from(PAGE_LEN).unwrap_or(i64::MAX);
+    let place = |row: &rusqlite::Row<'_>| {
+        let ask = row.get::<_, Option<u32>>(2)?.map(Ask);
+        Ok((Timestamp::from_micros(row.get(0)?), run_id(row.get_ref(1)?.as_str()?)?, ask))
+    };
+    // Either is read in the order of an index, and no further than needed.
+    let mut places = Vec::new();
+    for sql in [
+        "SELECT wake_at, id, NULL FROM run WHERE wake_at >= ?1 AND (wake_at, id, -1) > (?1, ?2, ?3) \
+         ORDER BY wake_at, id LIMIT ?4",
+        "SELECT ask_again_at, run, ask FROM outbox WHERE ask_again_at >= ?1 AND (ask_again_at, run, ask) > (?1, ?2, ?3) \
+         ORDER BY ask_again_at, run, ask LIMIT ?4",
+    ] {
+        let mut statement = connection.prepare_cached(sql)?;
+        for read in statement.query_map(rusqlite::params![at, run, ask, limit], place)? {
+            places.push(read?);
+        }
     }
-    Ok(Resumed { timers, runs, unwanted })
+    places.sort();
+    places.truncate(PAGE_LEN);
+    Ok(places)
 }
 
 fn pending_runs(connection: &Connection) -> rusqlite::Result<Vec<RunId>> {

@@ -2,11 +2,8 @@
 //! the steps of many runs share the store's group commits.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    collections::{HashMap, HashSet, VecDeque},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -26,7 +23,7 @@ use shared::{
     time::Timestamp,
     workflow::Workflow,
 };
-use tokio::sync::{Notify, Semaphore, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -35,9 +32,12 @@ use super::{
     journal::{self, Loaded, NewRun},
     listen::Correlations,
     perform::{Outcome, Perform},
-    timers::{Due, Timers},
+    timers::Timers,
 };
-use crate::{clock, store::Store};
+use crate::{
+    clock::{self, Steady},
+    store::Store,
+};
 
 /// Effects performed at the same time. More would only queue in the rooms, which have limits of their own.
 const PERFORMING_MAX: usize = 64;
@@ -48,6 +48,9 @@ const PENDING_MAX: i64 = 10_000;
 
 /// A second look when nothing changed.
 const PENDING_PAUSE: Duration = Duration::from_secs(1);
+
+/// Runs that are told at the same time that something is due. When a node was off for a week, the rest waits on the disk.
+const WAKING_MAX: usize = 256;
 
 /// Idle runs kept in memory; others are read again when something happens to them.
 const IDLE_RUNS_MAX: usize = 512;
@@ -77,12 +80,14 @@ pub(super) struct Inner {
     /// Held while events are gathered: what a workflow has of them is read, decided about and written again.
     pub gathering: tokio::sync::Mutex<()>,
     pub timers: Timers,
+    pub clock: Steady,
+    pub waking: Arc<Semaphore>,
     slots: Mutex<HashMap<RunId, Slot>>,
     /// There may be runs to begin or to take up again.
     pub pump: Notify,
     pub performing: Semaphore,
-    /// Effects that wait for their turn or are being performed.
-    pub in_flight: AtomicUsize,
+    /// Effects that wait for their turn or are being performed: none is twice at once.
+    pub in_flight: Mutex<HashSet<(RunId, Ask)>>,
     pub changed: watch::Sender<u64>,
     pub tasks: TaskTracker,
     pub stop: CancellationToken,
@@ -108,6 +113,8 @@ pub(super) enum Message {
     AskAgain(Option<Ask>),
     /// Events wait for it.
     Hear,
+    /// What was due at its time; the permit makes room for the next when this is done.
+    Due(Box<Message>, OwnedSemaphorePermit),
 }
 
 impl Runner {
@@ -116,6 +123,12 @@ impl Runner {
     /// # Errors
     /// When the store cannot be read.
     pub async fn open(store: Store, performer: Arc<dyn Perform>) -> Result<Self, Error> {
+        let recorded = store.read("find the latest change", journal::latest).await?;
+        Self::open_at(store, performer, Steady::after(recorded)).await
+    }
+
+    /// Like `open`, by another clock.
+    pub(super) async fn open_at(store: Store, performer: Arc<dyn Perform>, clock: Steady) -> Result<Self, Error> {
         let inner = Arc::new(Inner {
             store,
             performer,
@@ -123,10 +136,12 @@ impl Runner {
             correlations: Correlations::default(),
             gathering: tokio::sync::Mutex::default(),
             timers: Timers::default(),
+            clock,
+            waking: Arc::new(Semaphore::new(WAKING_MAX)),
             slots: Mutex::default(),
             pump: Notify::new(),
             performing: Semaphore::new(PERFORMING_MAX),
-            in_flight: AtomicUsize::new(0),
+            in_flight: Mutex::default(),
             changed: watch::channel(0).0,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -194,7 +209,7 @@ impl Runner {
             let known = current.workflows.keys().cloned().collect::<Vec<_>>().join(", ");
             return Err(Error::UnknownWorkflow { name: workflow.to_owned(), known });
         };
-        let at = clock::now();
+        let at = self.inner.clock.now();
         let id = RunId::derive(at, &clock::seed());
         let (workflow, bundle) = (Arc::clone(found), current.bundle);
         let run = NewRun { id, workflow, bundle, trigger: "by hand".to_owned(), subject: None, input, label, at };
@@ -209,7 +224,7 @@ impl Runner {
     /// # Errors
     /// When there is no such question, it was decided or has expired, it is not this person's, or they saw something else.
     pub async fn decide_approval(&self, answer: Answer) -> Result<Entry, ApprovalError> {
-        let (now, performer) = (clock::now(), Arc::clone(&self.inner.performer));
+        let (now, performer) = (self.inner.clock.now(), Arc::clone(&self.inner.performer));
         let write = move |tx: &mut crate::store::Transaction<'_>| {
             approval::decide(tx, &answer, &|workflow, label| performer.keep(workflow, label), now)
         };
@@ -225,9 +240,8 @@ impl Runner {
 
     /// Asks parked effects again now: the link is back.
     pub fn nudge(&self) {
-        for due in self.inner.timers.take(|due| matches!(due, Due::Parked(..))) {
-            self.inner.due(due);
-        }
+        let inner = Arc::clone(&self.inner);
+        self.inner.spawn(async move { inner.unpark().await });
     }
 
     /// Changes whenever a run did.
@@ -244,6 +258,18 @@ impl Runner {
         // Behind all that was handed to the store before.
         drop(self.inner.store.write("close the runs", |_| Ok(())).await);
     }
+}
+
+/// Runs what may take long where it holds nobody up.
+///
+/// # Panics
+/// When it does.
+pub(super) async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    #[cfg(test)]
+    if super::tests::simulated::is_simulated() {
+        return work();
+    }
+    tokio::task::spawn_blocking(work).await.expect("what is computed apart does not panic")
 }
 
 impl Inner {
@@ -278,6 +304,10 @@ impl Inner {
     async fn drive(self: Arc<Self>, run: RunId) {
         let mut loaded: Option<Box<Loaded>> = None;
         while let Some(message) = self.next_message(run, &mut loaded) {
+            let (message, _permit) = match message {
+                Message::Due(message, permit) => (*message, Some(permit)),
+                message => (message, None),
+            };
             if loaded.is_none() {
                 loaded = self.load(run).await;
             }
@@ -317,6 +347,6 @@ impl Inner {
 
     /// How many effects are under way.
     pub fn under_way(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+        self.in_flight.lock().expect("no thread panicked with the effects").len()
     }
 }

@@ -19,7 +19,7 @@ use super::{
     runner::Inner,
     timers::Due,
 };
-use crate::{clock, store};
+use crate::{clock::Steady, store};
 
 /// The shortest interval between two starts: below it a typing error would keep the node busy with nothing else.
 const EVERY_MIN: Duration = Duration::from_secs(1);
@@ -55,6 +55,23 @@ impl Rule {
         match self {
             Self::After(span) => Some(now.plus(*span)),
             rule => rule.next(now, now),
+        }
+    }
+
+    /// Now, by the clock that the rule goes by: a cron expression means the wall clock's hours, an interval means time
+    /// that passes.
+    fn now(&self, clock: &Steady) -> Timestamp {
+        match self {
+            Self::Cron(_) => clock.wall(),
+            Self::Every(_) | Self::After(_) => clock.now(),
+        }
+    }
+
+    /// When this start strikes, in the time of runs.
+    fn due(&self, at: Timestamp, clock: &Steady) -> Timestamp {
+        match self {
+            Self::Cron(_) => clock.of_wall(at),
+            Self::Every(_) | Self::After(_) => at,
         }
     }
 
@@ -94,8 +111,11 @@ pub(super) fn rules(current: &Current) -> BTreeMap<String, (String, Rule)> {
 
 impl Inner {
     /// Makes the stored next starts fit the rules: those whose rule did not change stay.
-    pub(super) async fn set_schedules(&self, rules: BTreeMap<String, (String, Rule)>) -> Result<(), store::Error> {
-        let now = clock::now();
+    pub(super) async fn set_schedules(
+        self: &Arc<Self>,
+        rules: BTreeMap<String, (String, Rule)>,
+    ) -> Result<(), store::Error> {
+        let inner = Arc::clone(self);
         let write = move |tx: &mut store::Transaction<'_>| {
             let connection = tx.connection();
             let mut stored = BTreeMap::new();
@@ -109,15 +129,19 @@ impl Inner {
             for (workflow, (text, rule)) in &rules {
                 let kept =
                     stored.get(workflow).filter(|(old, _)| old == text).map(|(_, at)| Timestamp::from_micros(*at));
+                let now = rule.now(&inner.clock);
+                let kept = kept.map(|at| {
+                    rule.first(now).filter(|_| !matches!(rule, Rule::After(_))).map_or(at, |first| at.min(first))
+                });
                 let Some(at) = kept.or_else(|| rule.first(now)) else { continue };
                 connection
                     .execute("INSERT INTO schedule VALUES (?1, ?2, ?3)", params![workflow, text, at.as_micros()])?;
-                next.push((workflow.clone(), at));
+                next.push((workflow.clone(), rule.due(at, &inner.clock)));
             }
             Ok(next)
         };
         let next = self.store.write("keep the schedules", write).await?;
-        self.timers.take(|due| matches!(due, Due::Schedule(_)));
+        self.timers.forget_schedules();
         for (workflow, at) in next {
             self.timers.set(Due::Schedule(workflow), Some(at));
         }
@@ -125,11 +149,12 @@ impl Inner {
     }
 
     /// Starts a workflow whose time has come, and sets the time after that.
-    pub(super) async fn start_scheduled(self: &Arc<Self>, name: String, now: Timestamp) {
+    pub(super) async fn start_scheduled(self: &Arc<Self>, name: String) {
         let current = self.catalog.current();
         let Some((_, rule)) = rules(&current).remove(&name) else { return };
         let Some(workflow) = current.workflows.get(&name).cloned() else { return };
-        let (rule, bundle) = (Arc::new(rule), current.bundle);
+        let (now, at, bundle) = (rule.now(&self.clock), self.clock.now(), current.bundle);
+        let rule = Arc::new(rule);
         let next = self
             .insist("start a scheduled run", || {
                 let (name, rule, workflow) = (name.clone(), Arc::clone(&rule), Arc::clone(&workflow));
@@ -139,8 +164,14 @@ impl Inner {
                         .query_row("SELECT next_at FROM schedule WHERE workflow = ?1", [&name], |row| row.get(0))
                         .optional()?;
                     let Some(due) = due.map(Timestamp::from_micros) else { return Ok(None) };
-                    if due > now {
-                        return Ok(Some(due));
+                    // A clock that was set back may find the next start years ahead. One that was made already is known by
+                    // its run's id.
+                    if let Some(next) = rule.next(now, now).filter(|_| due > now) {
+                        connection.execute(
+                            "UPDATE schedule SET next_at = ?2 WHERE workflow = ?1 AND next_at > ?2",
+                            params![name, next.as_micros()],
+                        )?;
+                        return Ok(Some(due.min(next)));
                     }
                     let run = NewRun {
                         id: trigger::run_of_schedule(&name, due),
@@ -150,7 +181,7 @@ impl Inner {
                         subject: None,
                         input: json!({}),
                         label: Label::default(),
-                        at: now,
+                        at,
                     };
                     journal::insert(connection, &run)?;
                     let Some(next) = rule.next(due, now) else {
@@ -165,7 +196,8 @@ impl Inner {
                 }
             })
             .await;
-        self.timers.set(Due::Schedule(name), next.flatten());
+        let next = next.flatten().map(|next| rule.due(next, &self.clock));
+        self.timers.set(Due::Schedule(name), next);
         self.pump.notify_one();
     }
 }

@@ -30,11 +30,14 @@ mod approvals;
 mod children;
 mod conformance;
 mod control;
+mod cuts;
 #[path = "../../core/src/engine/tests/kit.rs"]
 mod kit;
 mod listens;
 mod restarts;
 mod rooms;
+mod seeds;
+pub(crate) mod simulated;
 mod starts;
 
 /// Nothing here takes longer on a machine that works.
