@@ -16,9 +16,9 @@ lint:
 bench *args:
     tests/bench/run {{args}}
 
-# Kills, cut links and full disks.
+# Kills, cut links and full disks: what the scenarios' names tell of.
 sim:
-    tests/run scenarios::
+    tests/run kill disk link simulated cuts seeds
 
 # A static binary and a Debian package for a gateway: just cross aarch64-unknown-linux-musl
 cross target:

@@ -147,7 +147,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tracing::info!("stopping");
     drop(sd_notify::notify(&[sd_notify::NotifyState::Stopping]));
     stop.cancel();
-    store.write("end a bundle's trial", |tx| Ok(sync::trial_ended(tx.connection())?)).await?;
+    // On a full disk the trial is counted as one that did not end; that must not keep the rest from stopping in order.
+    if let Err(error) = store.write("end a bundle's trial", |tx| Ok(sync::trial_ended(tx.connection())?)).await {
+        tracing::warn!(%error, "the end of a bundle's trial cannot be written down");
+    }
     pipeline.shutdown().await;
     runner.close().await;
     tasks.close();

@@ -69,8 +69,9 @@ struct GivenPassage {
     document: String,
     #[serde(default)]
     place: String,
-    #[serde(default)]
-    score: Option<f64>,
+    /// For ranking; the model is given the passages in that order.
+    #[serde(default, rename = "score")]
+    _score: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -171,8 +172,6 @@ impl Ask {
 
 impl GivenPassage {
     fn into_passage(self) -> Passage {
-        // The score was for ranking; the model is given the passages in that order.
-        let _ = self.score;
         Passage { text: self.text, document: self.document, place: self.place }
     }
 }

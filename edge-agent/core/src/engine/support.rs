@@ -93,10 +93,6 @@ fn check_task(definition: &Definition, pointer: &str, task: &Task, found: &mut F
         Kind::Call(call) if call.function.contains("://") => {}
         Kind::Call(call) if definition.function(&call.function).is_none() => {
             found.extend(function(call).err().map(|message| (format!("{pointer}/call"), message)));
-            if call.with.as_ref().and_then(|with| with.get("subscription")?.get("foreach")).is_some() {
-                let message = "taking messages one by one is not supported by this version of the engine: take them with `consume`, then use `for`";
-                found.push((format!("{pointer}/with/subscription/foreach"), message.to_owned()));
-            }
         }
         Kind::Do(tasks) => check_list(definition, &format!("{pointer}/do"), tasks, found),
         Kind::For(each) => check_list(definition, &format!("{pointer}/do"), &each.tasks, found),
