@@ -86,7 +86,7 @@ async fn what_every_node_would_refuse_is_not_signed() {
     let feed = "feeds:\n  - name: t\n    topic: a/+\n    decode: { device: 'topic[1]', channel: { constant: c } }\n";
     cloud.push(&[("feeds.yaml", feed)]).await;
     let told = refused(&cloud, "plant", "feeds.yaml", &feed.replace("topic:", "topik:")).await;
-    assert!(told.starts_with("feeds.yaml:3:5: feeds[0]: unknown field `topik`, expected one of"), "{told}");
+    assert!(told.starts_with("feeds.yaml:3:5: feeds[0].topik: unknown field `topik`, expected one of"), "{told}");
     let told = refused(&cloud, "plant", "documents/m/a.md", &"x".repeat((8 << 20) + 1)).await;
     assert_eq!(told, "documents/m/a.md: has 8388609 bytes: expected at most 8388608");
     let told = refused(&cloud, "plnat", "feeds.yaml", feed).await;

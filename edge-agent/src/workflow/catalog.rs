@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, RwLock},
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use shared::{digest::Digest, event::Event, workflow::Workflow};
@@ -18,6 +21,8 @@ const PINNED_MAX: usize = 64;
 #[derive(Default)]
 pub(super) struct Catalog {
     current: RwLock<Arc<Current>>,
+    /// Whether somebody said which workflows there are: before that, nothing is known of who waits for an event.
+    is_known: AtomicBool,
     pinned: RwLock<HashMap<Digest, Arc<Workflow>>>,
     /// The types of lifecycle events that a workflow waits for; only grows, as old runs may still listen.
     lifecycle: RwLock<Arc<BTreeSet<String>>>,
@@ -73,6 +78,12 @@ impl Catalog {
     pub fn set(&self, current: Current) {
         current.workflows.values().for_each(|workflow| self.want_lifecycle(workflow));
         *self.current.write().expect("no thread panicked with the catalog") = Arc::new(current);
+        self.is_known.store(true, Ordering::Release);
+    }
+
+    /// Whether the workflows are known yet.
+    pub fn is_known(&self) -> bool {
+        self.is_known.load(Ordering::Acquire)
     }
 
     /// The version with this digest, if it is at hand.

@@ -68,7 +68,12 @@ impl Inner {
 
     /// `true`: there may be more to do.
     async fn pump_once(self: &Arc<Self>, interrupted: &mut VecDeque<RunId>) -> Result<bool, store::Error> {
-        let events = self.store.read("find emitted events", emitted_events).await?;
+        // Events of before a kill wait until the workflows are known: handed out earlier, they would start nothing.
+        let events = if self.catalog.is_known() {
+            self.store.read("find emitted events", emitted_events).await?
+        } else {
+            Vec::new()
+        };
         let had_events = !events.is_empty();
         if had_events {
             let seqs = events.iter().map(|(seq, ..)| *seq).collect();

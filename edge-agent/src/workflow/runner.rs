@@ -178,6 +178,7 @@ impl Runner {
         let schedules = super::schedule::rules(&current);
         self.inner.catalog.set(current);
         self.inner.set_schedules(schedules).await?;
+        self.inner.pump.notify_one();
         Ok(())
     }
 

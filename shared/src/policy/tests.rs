@@ -178,9 +178,9 @@ fn a_rule_that_contradicts_the_schema_names_its_line_and_rule() {
     let text = "@id(\"a\")\npermit (principal, action, resource)\nwhen { context.clas <= 1 };\n";
     let expected = "policies/site.cedar:3:8: a: attribute `clas` in context not found: did you mean `class`?";
     assert_eq!(problems(text), expected);
-    let text = "@id(\"a\")\npermit (principal, action == Action::\"infr\", resource);\n";
+    let text = "@id(\"a\")\npermit (principal, action == Action::\"inferr\", resource);\n";
     let expected =
-        "policies/site.cedar:2:30: a: unrecognized action `Action::\"infr\"`: did you mean `Action::\"infer\"`?";
+        "policies/site.cedar:2:30: a: unrecognized action `Action::\"inferr\"`: did you mean `Action::\"infer\"`?";
     assert_eq!(problems(text), expected);
 }
 

@@ -90,7 +90,7 @@ impl Done {
 async fn perform_by(rules: &PolicySet, action: &Action, call: &Call) -> Done {
     let decide = |action, target| {
         let (workflow, node_jurisdiction) = ("test/act".to_owned(), "CH".to_owned());
-        rules.decide(&Request { action, workflow, target, label: call.label.clone(), node_jurisdiction })
+        rules.decide(&Request { action, workflow, agent: None, target, label: call.label.clone(), node_jurisdiction })
     };
     let trail = Trail::new(call.label.clone(), Keep::Text, decide);
     let outcome = action.perform(call, &trail).await.map(|done| done.output);

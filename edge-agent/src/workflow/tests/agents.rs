@@ -50,7 +50,7 @@ fn rooms(store: &Store, url: &str, rules: PolicySet) -> Rooms {
     Rooms::new(
         Inference::new(vec![serde_json::from_value(target).unwrap()], &models::catalog::Digests::default()),
         Memory::open(store.clone(), models::embed::default_embedder()),
-        action::Action::new(broker),
+        action::Action::new(broker, action::config::Calls::default()),
         Arc::new(rules),
         "CH".to_owned(),
     )
@@ -133,7 +133,6 @@ async fn a_restart_between_turns_repeats_no_turn_and_no_tool_call() {
     let mut node = Node::new(&[body]).await;
     node.script.set_down(true);
     let run = node.start(json!({})).await;
-    node.until_status(run, "waiting").await;
     let script = Arc::clone(&node.script);
     tokio::time::timeout(PATIENCE, async {
         while script.keys().len() < 3 {
