@@ -51,6 +51,7 @@ struct Ways {
     secrets: secret::Secrets,
     tokens: auth::Tokens,
     documents: document::Documents,
+    unawaited: process::Unawaited,
     run: Option<config::Run>,
 }
 
@@ -78,7 +79,7 @@ impl Action {
     #[must_use]
     pub fn new(broker: Broker, calls: config::Calls) -> Self {
         let documents = document::Documents::below(calls.documents);
-        let (http, channel, pools, sessions, tokens) = Default::default();
+        let (http, channel, pools, sessions, tokens, unawaited) = Default::default();
         let secrets = secret::Secrets(calls.secrets);
         let publisher = mqtt::Publisher::new(broker);
         Self {
@@ -91,6 +92,7 @@ impl Action {
                 secrets,
                 tokens,
                 documents,
+                unawaited,
                 run: calls.run,
             }),
         }

@@ -17,6 +17,9 @@ use shared::{
 
 use super::secret::Hidden;
 
+/// As long as a topic may be; longer names are commands, whose text is told with what was sent.
+const NAME_BYTES_MAX: usize = 1_024;
+
 /// The question to policy: may this be done to that?
 type Decide<'a> = dyn Fn(Action, Target) -> Result<Permit, Refusal> + Send + Sync + 'a;
 
@@ -50,11 +53,7 @@ impl<'a> Trail<'a> {
     /// # Errors
     /// When policy does not permit it.
     pub fn ask(&self, action: Action, target: Target) -> Result<Permit, Refusal> {
-        let resource = match (target.kind, self.keep) {
-            // A command may have data in it.
-            (TargetKind::Command, Keep::Digest) => Digest::of(target.name.as_bytes()).to_string(),
-            _ => self.hidden().strike(&target.name),
-        };
+        let resource = self.named(target.kind, &target.name);
         let decided = (self.decide)(action, target);
         let (allowed, rules) = match &decided {
             Ok(permit) => (true, permit.rules().to_vec()),
@@ -101,6 +100,21 @@ impl<'a> Trail<'a> {
         self.hidden.lock().expect("no thread panicked with the hidden values")
     }
 
+    /// A target as the ledger may name it. What an expression makes, such as a command, a topic or the address of a tool's
+    /// resource, may have data in it.
+    fn named(&self, kind: TargetKind, name: &str) -> String {
+        use TargetKind::{Command, RemoteTopic, Tool, Topic};
+        let name = self.hidden().strike(name);
+        match (kind, self.keep) {
+            (Command | Tool | Topic | RemoteTopic, Keep::Digest) => Digest::of(name.as_bytes()).to_string(),
+            _ if name.len() <= NAME_BYTES_MAX => name,
+            _ => {
+                let end = name.floor_char_boundary(NAME_BYTES_MAX);
+                format!("{}... ({} bytes)", &name[..end], name.len())
+            }
+        }
+    }
+
     fn content(&self, text: &str) -> Content {
         self.keep.content(&self.hidden().strike(text))
     }
@@ -130,6 +144,7 @@ impl Sent<'_> {
     /// The broker has acknowledged it.
     pub(super) fn published(mut self, topic: String, payload: &str, key: &str) {
         self.is_told = true;
+        let topic = self.trail.named(TargetKind::Topic, &topic);
         let payload = self.trail.content(payload);
         self.trail.tell(Fact::MessagePublished { topic, payload, key: key.to_owned() });
     }
@@ -148,5 +163,46 @@ impl Drop for Sent<'_> {
         if !self.is_told {
             self.tell("no answer before the call was given up");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// What the ledger says of a target and of a message to it, when a secret stands in its name.
+    fn told(keep: Keep, kind: TargetKind, name: &str) -> (String, String) {
+        let refuse = |_, target| {
+            Err(Refusal { target: Box::new(target), rules: Vec::new(), reason: "no rule permits it".to_owned() })
+        };
+        let trail = Trail::new(Label::default(), keep, refuse);
+        trail.hide("erp", &json!("s3cret"));
+        assert!(trail.ask(Action::Publish, Target::new(kind, name)).is_err());
+        trail.begin("publish", "").published(name.to_owned(), "", "key");
+        match &trail.facts()[..] {
+            [Fact::PolicyDecided { resource, .. }, Fact::MessagePublished { topic, .. }] => {
+                (resource.clone(), topic.clone())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_secret_in_a_topic_is_struck_out_and_a_long_one_is_cut() {
+        let both = |text: &str| (text.to_owned(), text.to_owned());
+        assert_eq!(told(Keep::Text, TargetKind::Topic, "a/s3cret/b"), both("a/[secret erp]/b"));
+        let long = "x".repeat(5_000);
+        assert_eq!(told(Keep::Text, TargetKind::Topic, &long), both(&format!("{}... (5000 bytes)", &long[..1_024])));
+    }
+
+    #[test]
+    fn names_that_may_have_data_in_them_are_digested_where_text_is_not_kept() {
+        let digest = Digest::of(b"patients/ann").to_string();
+        for kind in [TargetKind::Command, TargetKind::Tool, TargetKind::Topic, TargetKind::RemoteTopic] {
+            assert_eq!(told(Keep::Digest, kind, "patients/ann"), (digest.clone(), digest.clone()), "{kind:?}");
+        }
+        assert_eq!(told(Keep::Digest, TargetKind::Host, "erp.example").0, "erp.example");
     }
 }

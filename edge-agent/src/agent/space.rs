@@ -109,7 +109,7 @@ impl Waiting {
                 return Self(None);
             }
         };
-        let answer = serde_json::json!({ "health": "failing", "complaints": [reason] });
+        let answer = answer(listen, &reason);
         let unwell = move || std::future::ready((StatusCode::SERVICE_UNAVAILABLE, Json(answer.clone())));
         let router = Router::new().route("/health", get(unwell.clone())).fallback(unwell);
         Self(Some(tokio::spawn(async move {
@@ -124,6 +124,29 @@ impl Waiting {
         if let Some(task) = self.0 {
             task.abort();
             drop(task.await);
+        }
+    }
+}
+
+/// What `/health` says meanwhile: the reason, which has paths of this machine in it, only where nobody else can ask.
+fn answer(listen: SocketAddr, reason: &str) -> serde_json::Value {
+    if listen.ip().is_loopback() {
+        serde_json::json!({ "health": "failing", "complaints": [reason] })
+    } else {
+        serde_json::json!({ "health": "failing" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_is_told_on_loopback_alone() {
+        let told = |listen: &str| answer(listen.parse().expect("an address"), "no room in /var/lib/skerry").to_string();
+        assert!(told("127.0.0.1:8686").contains("/var/lib/skerry") && told("[::1]:8686").contains("/var/lib/skerry"));
+        for open in ["0.0.0.0:8686", "10.0.0.7:8686", "[::]:8686"] {
+            assert_eq!(told(open), r#"{"health":"failing"}"#, "{open}");
         }
     }
 }

@@ -35,12 +35,11 @@ impl Client {
     pub(in super::super) fn new() -> Self {
         // A second installation in the process is refused and harmless.
         drop(rustls::crypto::ring::default_provider().install_default());
-        // Only within the host that the permit names: a redirect elsewhere is given back as it is.
-        let same_host = redirect::Policy::custom(|attempt| {
-            let first = attempt.previous().first().and_then(|url| url.host_str());
+        let same_origin = redirect::Policy::custom(|attempt| {
+            let is_within = attempt.previous().first().is_some_and(|first| is_followed(first, attempt.url()));
             if attempt.previous().len() > REDIRECTS_MAX {
                 attempt.error("too many redirects")
-            } else if first == attempt.url().host_str() {
+            } else if is_within {
                 attempt.follow()
             } else {
                 attempt.stop()
@@ -50,7 +49,7 @@ impl Client {
             let client = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(policy);
             client.build().expect("an HTTP client with these settings can be made")
         };
-        Self { direct: client(redirect::Policy::none()), following: client(same_host) }
+        Self { direct: client(redirect::Policy::none()), following: client(same_origin) }
     }
 
     /// The client itself, for protocols that read their answers as a stream.
@@ -131,6 +130,12 @@ impl Client {
     }
 }
 
+/// Whether a redirect is followed: only within the scheme, host and port that were asked, as headers and body go along.
+/// One elsewhere is given back as it is.
+fn is_followed(first: &Url, next: &Url) -> bool {
+    first.origin() == next.origin()
+}
+
 /// Path and query: what a request line names.
 fn target(url: &Url) -> &str {
     &url[url::Position::BeforePath..url::Position::AfterQuery]
@@ -161,4 +166,23 @@ pub(in super::super) fn causes(error: &reqwest::Error) -> String {
     }
     let host = error.url().and_then(Url::host_str).unwrap_or("the host");
     format!("{host}: {cause}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_leaves_neither_scheme_nor_host_nor_port() {
+        let first = Url::parse("https://erp.example/orders").expect("an address");
+        for (next, expected) in [
+            ("https://erp.example/there?x=1", true),
+            ("https://erp.example:443/", true),
+            ("http://erp.example/orders", false),
+            ("https://erp.example:8443/orders", false),
+            ("https://api.erp.example/orders", false),
+        ] {
+            assert_eq!(is_followed(&first, &Url::parse(next).expect("an address")), expected, "{next}");
+        }
+    }
 }

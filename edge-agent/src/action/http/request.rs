@@ -19,7 +19,7 @@ pub(in super::super) struct Request {
     pub(in super::super) headers: HeaderMap,
     pub(in super::super) body: Option<Vec<u8>>,
     pub(in super::super) authentication: Option<Authentication>,
-    /// Whether an answer of 300 to 399 is a good one, and is followed within the host.
+    /// Whether an answer of 300 to 399 is a good one, and is followed within the origin.
     pub(in super::super) redirect: bool,
     /// What the ledger calls it: `http`, `document`, `oauth2`.
     pub(in super::super) function: String,

@@ -54,16 +54,7 @@ impl<'r> Confined<'r> {
 
     /// An empty folder for one process.
     pub(in super::super) fn folder(&self, errand: &Errand<'_>) -> Result<Folder, Failure> {
-        let path = self.run.work_dir.join(format!("skerry-{}", hex::encode(crate::clock::seed())));
-        let make = || {
-            std::fs::DirBuilder::new().mode(0o700).create(&path)?;
-            let folder = Folder { path: path.clone(), user: self.user };
-            folder.own(&path).map(|()| folder)
-        };
-        make().map_err(|error| {
-            let why = format!("cannot make the folder {}: {error} (`work_dir` under [run])", path.display());
-            errand.failure(kind::CONFIGURATION, &why)
-        })
+        Folder::new(errand, &self.run.work_dir, self.user)
     }
 
     /// The command, ready to be spawned.
@@ -152,6 +143,20 @@ pub(in super::super) struct Folder {
 }
 
 impl Folder {
+    /// An empty one in this folder, for this user and group; `None`: the agent's own.
+    pub(super) fn new(errand: &Errand<'_>, work_dir: &Path, user: Option<(u32, u32)>) -> Result<Self, Failure> {
+        let path = work_dir.join(format!("skerry-{}", hex::encode(crate::clock::seed())));
+        let make = || {
+            std::fs::DirBuilder::new().mode(0o700).create(&path)?;
+            let folder = Self { path: path.clone(), user };
+            folder.own(&path).map(|()| folder)
+        };
+        make().map_err(|error| {
+            let why = format!("cannot make the folder {}: {error} (`work_dir` under [run])", path.display());
+            errand.failure(kind::CONFIGURATION, &why)
+        })
+    }
+
     /// Writes a file that the process may read; gives its path.
     pub(super) fn write(&self, errand: &Errand<'_>, name: &str, text: &str) -> Result<String, Failure> {
         let path = self.path.join(name);

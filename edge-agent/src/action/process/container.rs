@@ -1,7 +1,8 @@
 //! `run: container`, by the command line of an engine such as Docker or Podman.
 
 use std::{
-    path::{Component, Path},
+    collections::BTreeMap,
+    path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
@@ -10,6 +11,7 @@ use edge_core::engine::effect::{Failure, kind};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use shared::{
+    digest::Digest,
     policy::{Action, TargetKind},
     workflow::definition::Duration as Span,
 };
@@ -21,6 +23,7 @@ use super::{
         errand::Errand,
     },
     Common,
+    confine::Folder,
     running::{Launch, Limits},
     settle, word,
 };
@@ -29,6 +32,12 @@ use super::{
 const PASSED_ON: [&str; 6] = ["PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG", "CONTAINER_HOST", "XDG_RUNTIME_DIR"];
 /// Processes in one container.
 const PROCESSES_MAX: u32 = 256;
+/// The label by which a container that an ended agent left behind is found again: a digest of the effect's key.
+const KEY_LABEL: &str = "skerry-key";
+/// Of the task's own name in the container's.
+const NAME_CHARS_MAX: usize = 64;
+/// How long the engine may take to say what was left behind. One that is slower is not there for the container either.
+const LEFTOVERS_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -78,37 +87,55 @@ pub(super) async fn call(errand: &Errand<'_>, run: &Run) -> Result<Value, Failur
         return Err(errand.failure(kind::CONFIGURATION, why));
     };
     let container: Container = errand.arguments()?;
-    let name = match &container.name {
-        Some(name) => name.clone(),
-        None => format!("skerry-{}", &shared::digest::Digest::of(errand.call.key.0.as_bytes()).to_string()[..16]),
-    };
-    let name: String =
-        name.chars().map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '-' }).collect();
     errand.permit(Action::Run, TargetKind::Command, &container.image)?;
-    let remove_after = removal(errand, container.lifetime.as_ref())?;
-    let arguments = arguments(errand, run, engine, &container, &name)?;
-    let environment = container.common.environment(errand)?;
+    let end = End::of(errand, container.lifetime.as_ref())?;
+    let place = container.common.place(errand)?;
+    // The command line runs as the agent, and so reads what only the agent may read.
+    let folder = Folder::new(errand, &run.work_dir, None)?;
+    let variables = folder.write(errand, "environment", &variables(errand, &container.common.environment(errand)?)?)?;
+    let key = Digest::of(errand.call.key.0.as_bytes()).to_string();
+    let mut arguments = arguments(errand, run, engine, &container)?;
+    let made = Made { engine: engine.engine.clone(), name: name(container.name.as_deref()), end };
+    let own = ["run".to_owned(), "--interactive".to_owned(), format!("--name={}", made.name)];
+    let own = own.into_iter().chain([format!("--label={KEY_LABEL}={key}"), format!("--env-file={variables}")]);
+    arguments.splice(0..0, own.chain((end == End::Removed).then(|| "--rm".to_owned())));
+    remove_leftovers(&engine.engine, &key).await;
     let program = engine.engine.to_string_lossy().into_owned();
-    let launch = Launch { program, arguments, environment, stdin: container.common.stdin() };
-    let mut command = Command::new(&launch.program);
-    let own = PASSED_ON.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
-    command.args(&launch.arguments).env_clear().envs(own).envs(&launch.environment).process_group(0);
+    // What the workflow gives is for the container. Here it could name a library, a path or another engine.
+    let launch = Launch { program, arguments, environment: BTreeMap::new(), stdin: container.common.stdin() };
+    let mut command = to_engine(&engine.engine);
+    command.args(&launch.arguments).process_group(0);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let held = Box::new(Killed { engine: launch.program.clone(), name: name.clone() });
-    let running = launch.start(command, held).map_err(|error| {
+    let running = launch.start(command, Box::new((made, folder, place))).map_err(|error| {
         let why = format!("cannot start {}: {error} (`engine` under [run.container])", engine.engine.display());
         errand.failure(kind::CONFIGURATION, &why)
     })?;
     let told = format!("{} {}", container.image, container.command.as_deref().unwrap_or_default());
-    let outcome = settle(errand, running, &container.common, Limits::of(run, errand), &told).await;
-    if let Some(wait) = remove_after {
-        let engine = engine.engine.to_string_lossy().into_owned();
-        tokio::spawn(async move {
-            tokio::time::sleep(wait).await;
-            tell(&engine, &["rm", "--force", &name]);
-        });
+    settle(errand, running, &container.common, Limits::of(run, errand), &told).await
+}
+
+/// A name of this call alone, with the task's own in it for people.
+fn name(wanted: Option<&str>) -> String {
+    let wanted = wanted.unwrap_or("run").chars().take(NAME_CHARS_MAX);
+    let wanted: String = wanted.map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '-' }).collect();
+    format!("skerry-{wanted}-{}", &hex::encode(crate::clock::seed())[..12])
+}
+
+/// The variables as a file for the engine, whose format has no way to write a line's end or a `#` in front.
+fn variables(errand: &Errand<'_>, environment: &BTreeMap<String, String>) -> Result<String, Failure> {
+    let mut lines = String::new();
+    for (name, value) in environment {
+        if !name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c)) {
+            let expected = format!("{name:?}; expected letters, digits and _ . - in a container's variable");
+            return Err(errand.wrong("environment", &expected));
+        }
+        if value.contains(['\n', '\r']) {
+            let expected = format!("{name}: expected one line; a container gets more by stdin or a volume");
+            return Err(errand.wrong("environment", &expected));
+        }
+        lines.extend([name.as_str(), "=", value, "\n"]);
     }
-    outcome
+    Ok(lines)
 }
 
 /// The command line that runs the container.
@@ -117,31 +144,22 @@ fn arguments(
     run: &Run,
     engine: &config::Container,
     container: &Container,
-    name: &str,
 ) -> Result<Vec<String>, Failure> {
     let pull = match container.pull_policy {
         PullPolicy::IfNotPresent => "missing",
         PullPolicy::Always => "always",
         PullPolicy::Never => "never",
     };
-    let mut arguments: Vec<String> =
-        ["run", "--interactive", "--name", name, "--pull", pull, "--security-opt", "no-new-privileges"]
-            .map(str::to_owned)
-            .to_vec();
+    let mut arguments = vec![format!("--pull={pull}"), "--security-opt=no-new-privileges".to_owned()];
     arguments.push(format!("--memory={}m", run.memory_mb));
     arguments.push(format!("--pids-limit={PROCESSES_MAX}"));
-    if container.lifetime.as_ref().is_some_and(|lifetime| lifetime.cleanup == Cleanup::Always) {
-        arguments.push("--rm".to_owned());
-    }
-    // By name alone: the values are in the environment of the command line, where `ps` does not show them.
-    arguments.extend(container.common.environment(errand)?.into_keys().map(|name| format!("--env={name}")));
     for (host, inside) in &container.volumes {
-        let is_plain = !host.contains(':') && Path::new(host).components().all(|part| part != Component::ParentDir);
-        if !is_plain || !engine.volumes.iter().any(|allowed| Path::new(host).starts_with(allowed)) {
-            let why =
-                format!("volumes: {host:?} is not below a folder in `volumes` under [run.container] in agent.toml");
+        let Some(host) = below(&engine.volumes, host) else {
+            let why = format!(
+                "volumes: {host:?} is not below a folder in `volumes` under [run.container] in agent.toml, or not there"
+            );
             return Err(errand.failure(kind::CONFIGURATION, &why));
-        }
+        };
         arguments.push(format!("--volume={host}:{}", word(errand, "volumes", inside)?));
     }
     if !container.ports.is_empty() && !engine.ports {
@@ -164,31 +182,136 @@ fn arguments(
     Ok(arguments)
 }
 
-/// How long after its end the container is removed; `None`: it is not, or by the engine.
-fn removal(errand: &Errand<'_>, lifetime: Option<&Lifetime>) -> Result<Option<Duration>, Failure> {
-    let Some(Lifetime { cleanup: Cleanup::Eventually, after }) = lifetime else { return Ok(None) };
-    let Some(after) = after else { return Err(errand.wrong("lifetime.after", "expected with cleanup: eventually")) };
-    let span = Span::span_of(after).map_err(|error| errand.wrong("lifetime.after", &error.to_string()))?;
-    Ok(Some(span))
+/// Where the path really is, if that is below one of these folders: links lead nowhere else.
+fn below(folders: &[PathBuf], path: &str) -> Option<String> {
+    let real = Some(Path::new(path)).filter(|path| path.is_absolute())?.canonicalize().ok()?;
+    let is_below =
+        folders.iter().filter_map(|folder| folder.canonicalize().ok()).any(|folder| real.starts_with(folder));
+    // A colon ends the path on the engine's command line.
+    real.to_str().filter(|real| is_below && !real.contains(':')).map(str::to_owned)
 }
 
-/// Its container does not outlive it: the command line may have been ended, which the engine does not notice.
-struct Killed {
-    engine: String,
+/// What becomes of a container at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Removed,
+    Kept,
+    /// Removed after this long.
+    Later(Duration),
+}
+
+impl End {
+    /// As the task says; a task that says nothing leaves nothing behind.
+    fn of(errand: &Errand<'_>, lifetime: Option<&Lifetime>) -> Result<Self, Failure> {
+        let Some(Lifetime { cleanup, after }) = lifetime else { return Ok(Self::Removed) };
+        match (cleanup, after) {
+            (Cleanup::Always, _) => Ok(Self::Removed),
+            (Cleanup::Never, _) => Ok(Self::Kept),
+            (Cleanup::Eventually, None) => Err(errand.wrong("lifetime.after", "expected with cleanup: eventually")),
+            (Cleanup::Eventually, Some(after)) => {
+                let span = Span::span_of(after);
+                span.map(Self::Later).map_err(|error| errand.wrong("lifetime.after", &error.to_string()))
+            }
+        }
+    }
+}
+
+/// A container that this call made. It does not run on after the call: the command line may have been ended, which the
+/// engine does not notice.
+struct Made {
+    engine: PathBuf,
     name: String,
+    end: End,
 }
 
-impl Drop for Killed {
+impl Drop for Made {
     fn drop(&mut self) {
-        tell(&self.engine, &["kill", &self.name]);
+        match self.end {
+            End::Removed => tell(&self.engine, &["rm", "--force", &self.name]),
+            End::Kept => tell(&self.engine, &["kill", &self.name]),
+            End::Later(wait) => {
+                tell(&self.engine, &["kill", &self.name]);
+                let (engine, name) = (self.engine.clone(), self.name.clone());
+                tokio::spawn(async move {
+                    tokio::time::sleep(wait).await;
+                    tell(&engine, &["rm", "--force", &name]);
+                });
+            }
+        }
+    }
+}
+
+/// The engine's command line, with what it needs of the agent's environment and nothing else.
+fn to_engine(engine: &Path) -> Command {
+    let mut command = Command::new(engine);
+    let own = PASSED_ON.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
+    command.env_clear().envs(own).stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// Removes what an earlier try of the same effect left behind, when the agent was ended in the middle of it.
+async fn remove_leftovers(engine: &Path, key: &str) {
+    let filter = format!("label={KEY_LABEL}={key}");
+    let mut asked = to_engine(engine);
+    let asked = asked.args(["ps", "--all", "--quiet", "--filter", &filter]).output();
+    // An engine that cannot say so cannot run anything either, and is heard then.
+    let Ok(Ok(said)) = tokio::time::timeout(LEFTOVERS_WITHIN, asked).await else { return };
+    let said = String::from_utf8_lossy(&said.stdout);
+    for left in said.lines().filter(|id| !id.is_empty() && id.chars().all(|c| c.is_ascii_hexdigit())) {
+        let removed = to_engine(engine).args(["rm", "--force", left]).stdout(Stdio::null()).status();
+        if !matches!(tokio::time::timeout(LEFTOVERS_WITHIN, removed).await, Ok(Ok(status)) if status.success()) {
+            tracing::warn!(container = left, "a container that was left behind cannot be removed");
+        }
     }
 }
 
 /// Tells the engine something that may be unnecessary.
-fn tell(engine: &str, words: &[&str]) {
-    let mut command = Command::new(engine);
-    command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+fn tell(engine: &Path, words: &[&str]) {
+    let mut command = to_engine(engine);
+    command.args(words).stdout(Stdio::null()).kill_on_drop(false);
     if let Err(error) = command.spawn() {
-        tracing::warn!(engine, ?words, %error, "the container engine cannot be told");
+        tracing::warn!(engine = %engine.display(), ?words, %error, "the container engine cannot be told");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_is_below_an_open_folder_wherever_links_lead() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let dir = dir.path().canonicalize().expect("a path");
+        let [open, closed, near] = ["open", "closed", "opened"].map(|name| dir.join(name));
+        for folder in [&open.join("a"), &closed, &near] {
+            std::fs::create_dir_all(folder).expect("made");
+        }
+        std::os::unix::fs::symlink(&closed, open.join("out")).expect("linked");
+        std::os::unix::fs::symlink(open.join("a"), closed.join("in")).expect("linked");
+        std::os::unix::fs::symlink(&open, dir.join("named")).expect("linked");
+        let allowed = [dir.join("named"), dir.join("absent")];
+        let a = open.join("a").display().to_string();
+        for (path, expected) in [
+            ("open/a", Some(&a)),
+            ("named/a", Some(&a)),
+            ("closed/in", Some(&a)),
+            ("open/../open/a", Some(&a)),
+            ("open/out", None),
+            ("open/../closed", None),
+            ("opened", None),
+            ("open/absent", None),
+        ] {
+            let asked = dir.join(path).display().to_string();
+            assert_eq!(below(&allowed, &asked).as_ref(), expected, "{path}");
+        }
+        assert_eq!(below(&[PathBuf::from("/")], "etc"), None, "relative to nothing");
+    }
+
+    #[test]
+    fn no_call_takes_the_name_of_another_container() {
+        let (one, other) = (name(Some("mosquitto -x")), name(Some("mosquitto -x")));
+        assert!(one.starts_with("skerry-mosquitto--x-") && one != other, "{one} {other}");
+        assert!(name(None).starts_with("skerry-run-"));
+        assert!(name(Some(&"x".repeat(500))).len() < 100);
     }
 }

@@ -5,12 +5,13 @@ mod confine;
 mod container;
 mod running;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use edge_core::engine::effect::{Failure, kind};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use shared::policy::{Action, TargetKind};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub(super) use confine::{Confined, Folder};
 use running::{Ended, Limits};
@@ -24,6 +25,18 @@ use super::{
 
 /// Names the effect to what runs, so that it can know a repetition.
 const KEY_VARIABLE: &str = "SKERRY_KEY";
+/// Processes with `await: false` at one time. Nothing else holds them back, as their tasks are done at once; each may take
+/// the memory that `[run]` allows until its limit of time.
+const UNAWAITED_MAX: usize = 8;
+
+/// Places for the processes that no task waits for.
+pub(super) struct Unawaited(Arc<Semaphore>);
+
+impl Default for Unawaited {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(UNAWAITED_MAX)))
+    }
+}
 
 #[derive(Deserialize)]
 struct Shell {
@@ -178,6 +191,18 @@ impl Common {
         Ok(environment)
     }
 
+    /// A place for a process that nobody waits for, to be held until its end; `None`: its task waits.
+    fn place(&self, errand: &Errand<'_>) -> Result<Option<OwnedSemaphorePermit>, Failure> {
+        if self.waits {
+            return Ok(None);
+        }
+        Arc::clone(&errand.ways.unawaited.0).try_acquire_owned().map(Some).map_err(|_| {
+            let why =
+                format!("{UNAWAITED_MAX} processes with `await: false` run already; try again when one has ended");
+            errand.failure(kind::RUNTIME, &why)
+        })
+    }
+
     fn stdin(&self) -> Option<String> {
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         self.stdin.as_ref().filter(|value| !value.is_null()).map(text)
@@ -201,10 +226,10 @@ async fn finish(
     told: &str,
 ) -> Result<Value, Failure> {
     let confined = Confined::new(errand, run)?;
-    let environment = common.environment(errand)?;
+    let (environment, place) = (common.environment(errand)?, common.place(errand)?);
     let launch = Launch { program: program.to_owned(), arguments, environment, stdin: common.stdin() };
     let command = confined.command(&launch, &folder);
-    let running = launch.start(command, Box::new(folder)).map_err(|error| {
+    let running = launch.start(command, Box::new((folder, place))).map_err(|error| {
         let why = format!("cannot start {program}: {error}; is it installed on {:?} (`path` under [run])?", run.path);
         errand.failure(kind::CONFIGURATION, &why)
     })?;

@@ -181,6 +181,8 @@ async fn a_container_needs_an_engine_that_the_node_names() {
         (json!({"volumes": {"/srv/open/../../etc": "/x"}}), "is not below"),
         (json!({"ports": {"80": 80}}), "expected `ports = true`"),
         (json!({"lifetime": {"cleanup": "eventually"}}), "lifetime.after: expected"),
+        (json!({"environment": {"site": "basel\nPATH=/x"}}), "environment: site: expected one line"),
+        (json!({"environment": {"#site": "basel"}}), "expected letters, digits"),
     ] {
         let mut input = json!({"image": "alpine"});
         input.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
@@ -191,29 +193,83 @@ async fn a_container_needs_an_engine_that_the_node_names() {
     assert!(done.detail().contains("cannot start /no/such/engine"), "{}", done.detail());
 }
 
-/// The command line that an engine would get: a program in its place says what it was given.
+/// A program in an engine's place: says what it was given, and writes down what else it is told.
+fn engine(dir: &Path) -> Run {
+    let path = dir.join("engine");
+    let script = format!(
+        "#!/bin/sh\nif [ \"$1\" != run ]; then echo \"$@\" >> {}; [ \"$1\" = ps ] && echo abc123; exit 0; fi\n\
+         printf '%s\\n' \"$@\"; for word in \"$@\"; do case \"$word\" in --env-file=*) file=${{word#*=}};; esac; done\n\
+         stat -c %a \"$file\"; cat \"$file\"; echo \"own: $LD_PRELOAD $DOCKER_HOST $site\"; cat\n",
+        dir.join("told").display()
+    );
+    std::fs::write(&path, script).expect("written");
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
+    let container = Container { engine: path, volumes: vec![dir.to_owned()], ports: true };
+    Run { container: Some(container), ..run() }
+}
+
 #[tokio::test]
 async fn an_engine_is_given_what_the_task_says() {
     let dir = tempfile::tempdir().expect("a folder");
-    let engine = dir.path().join("engine");
-    let script = "#!/bin/sh\nprintf '%s\\n' \"$@\"; echo \"site=$site\"; cat\n";
-    std::fs::write(&engine, script).expect("written");
-    std::fs::set_permissions(&engine, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
-    let container = Container { engine, volumes: vec![PathBuf::from("/srv/open")], ports: true };
-    let run = Run { container: Some(container), ..run() };
+    let volume = dir.path().canonicalize().expect("a path").display().to_string();
     let input = json!({
         "image": "alpine", "name": "hello w", "command": "cat; echo $1", "arguments": ["Foo"], "stdin": "in",
-        "environment": {"site": "s3cret-basel"}, "volumes": {"/srv/open/a": "/data"}, "ports": {"8080": 80},
-        "lifetime": {"cleanup": "always"}, "pullPolicy": "always",
+        "environment": {"site": "s3cret-basel", "LD_PRELOAD": "/x.so", "DOCKER_HOST": "tcp://x"},
+        "volumes": {&volume: "/data"}, "ports": {"8080": 80}, "lifetime": {"cleanup": "always"}, "pullPolicy": "always",
     });
-    let output = go(run, "container", input).await.output();
+    let output = go(engine(dir.path()), "container", input).await.output();
     let said = output.as_str().expect("text");
     let before: Vec<&str> = said.lines().take_while(|line| *line != "alpine").collect();
-    for option in ["--rm", "--env=site", "--env=SKERRY_KEY", "--volume=/srv/open/a:/data", "--publish=8080:80"] {
+    let volume = format!("--volume={volume}:/data");
+    for option in ["--rm", "--pull=always", &volume, "--publish=8080:80"] {
         assert!(before.contains(&option), "{option} in {said}");
     }
-    assert!(said.contains("--name\nhello-w\n--pull\nalways\n"), "{said}");
-    assert!(said.ends_with("alpine\nsh\n-c\ncat; echo $1\nsh\nFoo\nsite=s3cret-basel\nin"), "{said}");
+    let named = before.iter().find_map(|option| option.strip_prefix("--name=")).expect("a name").to_owned();
+    assert!(named.starts_with("skerry-hello-w-"), "{named}");
+    assert!(!before.iter().any(|option| option.contains("s3cret")), "`ps` would show it: {said}");
+    let variables = "DOCKER_HOST=tcp://x\nLD_PRELOAD=/x.so\nSKERRY_KEY=run:/do/0/act\nsite=s3cret-basel\n";
+    let end = format!("alpine\nsh\n-c\ncat; echo $1\nsh\nFoo\n600\n{variables}own:   \nin");
+    assert!(said.ends_with(&end), "for the container, not for the engine: {said}");
+    // What an earlier try left goes first; then only what this call has made.
+    let key = shared::digest::Digest::of(b"run:/do/0/act");
+    let asked = format!("ps --all --quiet --filter label=skerry-key={key}\nrm --force abc123\nrm --force {named}\n");
+    until("the engine is told", || std::fs::read_to_string(dir.path().join("told")).is_ok_and(|told| told == asked))
+        .await;
+}
+
+#[tokio::test]
+async fn a_container_is_removed_unless_the_task_keeps_it() {
+    for (lifetime, removed, told) in [
+        (Value::Null, true, "rm --force skerry-run-"),
+        (json!({"cleanup": "never"}), false, "kill skerry-run-"),
+        (json!({"cleanup": "eventually", "after": "PT0.01S"}), false, "rm --force skerry-run-"),
+    ] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut input = json!({"image": "alpine"});
+        if !lifetime.is_null() {
+            input["lifetime"] = lifetime.clone();
+        }
+        let output = go(engine(dir.path()), "container", input).await.output();
+        let options = output.as_str().expect("text").lines().take_while(|line| *line != "alpine");
+        assert_eq!(options.filter(|option| *option == "--rm").count(), usize::from(removed), "{lifetime}");
+        let file = dir.path().join("told");
+        until("the engine is told", || std::fs::read_to_string(&file).is_ok_and(|text| text.contains(told))).await;
+    }
+}
+
+#[tokio::test]
+async fn processes_that_nobody_waits_for_are_few() {
+    let node = node(Run { timeout_s: 2, ..run() });
+    let start = || call("shell", json!({"command": "exec sleep 600", "await": false}));
+    for _ in 0..8 {
+        assert_eq!(perform_by(&rules(), &node, &start()).await.output(), Value::Null);
+    }
+    let done = perform_by(&rules(), &node, &start()).await;
+    assert!(done.detail().contains("8 processes with `await: false` run already"), "{}", done.detail());
+    let waited = call("shell", json!({"command": "echo here"}));
+    assert_eq!(perform_by(&rules(), &node, &waited).await.output(), "here\n", "a task that waits has its own turn");
+    let again = async { while perform_by(&rules(), &node, &start()).await.outcome.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(10), again).await.expect("places are free again");
 }
 
 /// Whether a process ends within a while.
