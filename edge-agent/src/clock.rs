@@ -32,7 +32,7 @@ pub trait Source: Send + Sync + 'static {
     fn passed(&self) -> Duration;
 
     /// Ends when so much time has passed.
-    fn sleep(&self, span: Duration) -> BoxFuture<'static, ()>;
+    fn pass(&self, span: Duration) -> BoxFuture<'static, ()>;
 }
 
 /// The machine's clocks.
@@ -47,7 +47,7 @@ impl Source for Machine {
         self.0.elapsed()
     }
 
-    fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {
+    fn pass(&self, span: Duration) -> BoxFuture<'static, ()> {
         tokio::time::sleep(span).boxed()
     }
 }
@@ -105,8 +105,8 @@ impl Steady {
     }
 
     /// Ends when so much time has passed.
-    pub fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {
-        self.source.sleep(span)
+    pub fn pass(&self, span: Duration) -> BoxFuture<'static, ()> {
+        self.source.pass(span)
     }
 }
 
@@ -131,7 +131,7 @@ mod tests {
             Duration::from_secs(self.0.lock().unwrap().1)
         }
 
-        fn sleep(&self, _: Duration) -> BoxFuture<'static, ()> {
+        fn pass(&self, _: Duration) -> BoxFuture<'static, ()> {
             futures::future::pending().boxed()
         }
     }

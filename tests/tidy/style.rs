@@ -1,5 +1,7 @@
 //! The rules of style that a machine can check.
 
+use std::collections::BTreeSet;
+
 use crate::{
     check,
     source::{code_of, files, line_of, tests_start},
@@ -89,4 +91,18 @@ fn no_file_knows_the_machine_it_was_written_on() {
         }
     }
     check("a path of somebody's machine:", &found);
+}
+
+#[test]
+fn the_pages_stylesheet_has_every_rule_of_a_drawing_of_its_own() {
+    let classes = |path: &str| -> BTreeSet<String> {
+        let css = std::fs::read_to_string(tests::binaries::checkout().join(path)).expect("a stylesheet");
+        let selectors = css.split(['{', '}']).flat_map(|part| part.split([',', ' ', '>', ':', '\n']));
+        selectors.filter(|word| word.starts_with('.')).map(str::to_owned).collect()
+    };
+    let page = classes("shared/src/look/skerry.css");
+    let drawing = classes("shared/src/workflow/draw/svg.css");
+    assert!(drawing.len() > 10, "{drawing:?}");
+    let missing: Vec<_> = drawing.difference(&page).cloned().collect();
+    check("skerry.css has no rule for what svg.css has:", &missing);
 }

@@ -58,7 +58,7 @@ impl Inner {
                         self.note_change();
                         return None;
                     }
-                    self.clock.sleep(STORE_PAUSE).await;
+                    self.clock.pass(STORE_PAUSE).await;
                 }
             }
         }
@@ -384,7 +384,7 @@ impl Inner {
                 Err(store::Error::Closed { .. }) => return None,
                 Err(error) => {
                     tracing::error!(error = chain(&error), "a run waits for the store");
-                    self.clock.sleep(STORE_PAUSE).await;
+                    self.clock.pass(STORE_PAUSE).await;
                 }
             }
         }

@@ -60,7 +60,7 @@ impl Inner {
                 Err(store::Error::Closed { .. }) => return,
                 Err(error) => {
                     tracing::error!(%error, "runs wait for the store");
-                    self.clock.sleep(PAUSE).await;
+                    self.clock.pass(PAUSE).await;
                 }
             }
         }
@@ -115,7 +115,7 @@ impl Inner {
                     Err(error) => {
                         self.timers.not_read();
                         tracing::error!(%error, "timers wait for the store");
-                        self.clock.sleep(PAUSE).await;
+                        self.clock.pass(PAUSE).await;
                     }
                 },
             }

@@ -182,7 +182,7 @@ impl Timers {
             tokio::select! {
                 biased;
                 () = changed => {}
-                () = clock.sleep(wait) => {}
+                () = clock.pass(wait) => {}
             }
         }
     }

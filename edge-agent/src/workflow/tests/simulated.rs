@@ -87,7 +87,7 @@ impl Source for Time {
         self.passed()
     }
 
-    fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {
+    fn pass(&self, span: Duration) -> BoxFuture<'static, ()> {
         self.rest(span).boxed()
     }
 }

@@ -93,18 +93,3 @@ fn a_picture_is_well_formed_and_its_boxes_do_not_overlap() {
         assert_eq!(opened, picture.matches(&format!("</{tag}>")).count(), "<{tag}>");
     }
 }
-
-#[test]
-fn the_pages_stylesheet_has_every_rule_of_a_picture_of_its_own() {
-    let rules = |css: &str| -> BTreeSet<String> {
-        let selectors = css.split(['{', '}']).flat_map(|part| part.split(','));
-        let words = selectors.flat_map(|selector| selector.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
-        words
-            .filter(|word| word.starts_with('.'))
-            .map(|word| word.split(['>', ':']).next().unwrap_or("").to_owned())
-            .collect()
-    };
-    let page = rules(crate::look::STYLE);
-    let missing: Vec<String> = rules(include_str!("svg.css")).difference(&page).cloned().collect();
-    assert!(missing.is_empty(), "shared/src/look/skerry.css has no rule for {missing:?}");
-}
