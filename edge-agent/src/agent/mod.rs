@@ -3,6 +3,7 @@
 //! Nothing here needs the network or a right clock: what cannot be reached is tried again by the room that wants it.
 
 mod bridge;
+mod footprint;
 mod live;
 mod rollout;
 mod space;
@@ -138,6 +139,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let bundle = rollout.state().borrow().shown();
     tracing::info!(node = %config.name, api = %address, %broker, %bundle, "ready");
+    tasks.spawn(footprint::settle(stop.clone()));
     // Told to nobody when systemd did not start this process.
     drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
     tokio::select! {
