@@ -54,6 +54,16 @@ impl Outcome {
     }
 }
 
+/// The windows and detectors of every series as a stopped agent left them, to the last bit.
+pub fn windows(agent: &Agent) -> BTreeMap<String, String> {
+    let store = rusqlite::Connection::open(agent.folder.join("data/node.db")).expect("the store opens");
+    let mut all = store
+        .prepare("SELECT feed || '/' || device || '/' || channel, CAST(state AS TEXT) FROM series")
+        .expect("the store has series");
+    let rows = all.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("series are read");
+    rows.collect::<Result<_, _>>().expect("a name and a state")
+}
+
 /// What `edge-agent doctor` says of the feeds.
 pub async fn accounts(agent: &Agent) -> Accounts {
     // On a full disk the doctor finds something broken, and says so by its exit code as well.

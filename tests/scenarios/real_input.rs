@@ -12,7 +12,7 @@ use tests::{
     wait,
 };
 
-use crate::outcome::{Outcome, accounts};
+use crate::outcome::{Outcome, accounts, windows};
 
 const TOPIC: &str = "plant/press-1/temperature";
 /// All of it, in a debug build on a busy machine.
@@ -46,7 +46,7 @@ async fn every_reading_is_accounted_for_and_the_labelled_troubles_are_found() {
 async fn ten_kills_of_the_agent_and_one_of_the_broker_change_nothing() {
     let recording = Recording::load();
     let count = recording.readings.len() as u64;
-    let undisturbed = {
+    let (undisturbed, windows_undisturbed) = {
         let folder = tempfile::tempdir().expect("a folder");
         let (broker, mut agent) = with_mosquitto(folder.path()).await;
         agent.start().await;
@@ -54,9 +54,9 @@ async fn ten_kills_of_the_agent_and_one_of_the_broker_change_nothing() {
         let outcome = Outcome::of(&agent, count, BOUND).await;
         agent.stop().await;
         drop(broker);
-        outcome
+        (outcome, windows(&agent))
     };
-    assert!(!undisturbed.runs.is_empty());
+    assert!(!undisturbed.runs.is_empty() && !windows_undisturbed.is_empty());
 
     let folder = tempfile::tempdir().expect("a folder");
     let (mut broker, mut agent) = with_mosquitto(folder.path()).await;
@@ -81,6 +81,7 @@ async fn ten_kills_of_the_agent_and_one_of_the_broker_change_nothing() {
     disturbed.must_equal(&undisturbed);
     agent.cli(&["ledger", "verify"]).await.ok();
     agent.stop().await;
+    assert_eq!(windows(&agent), windows_undisturbed, "windows and detectors as they would have been");
 }
 
 /// A broker that is killed loses what it acknowledged and has not yet written, which no client can mend. So the

@@ -194,23 +194,24 @@ pub fn totals(connection: &Connection) -> rusqlite::Result<Vec<(String, Totals)>
         .collect()
 }
 
-/// Rows after `position`, at most `limit`, in order. Rows of feeds that are no more are left out; the second part is the
-/// last place that was read, `None` at the end.
+/// Rows after the place `position` and up to the place `last`, at most `limit`, in order. Rows of feeds that are no more are
+/// left out; the second part is the last place that was read, `None` at the end.
 pub(crate) fn read_after(
     connection: &Connection,
     feeds: &Feeds,
     position: i64,
+    last: i64,
     limit: usize,
 ) -> rusqlite::Result<(Vec<Row>, Option<i64>)> {
     let mut query = connection.prepare_cached(
         "SELECT j.seq, j.feed, j.device, j.channel, j.value, j.unit, j.at, j.key, p.topic, p.data
-         FROM journal j LEFT JOIN journal_payload p ON p.seq = j.seq WHERE j.seq > ?1 ORDER BY j.seq LIMIT ?2",
+         FROM journal j LEFT JOIN journal_payload p ON p.seq = j.seq WHERE j.seq > ?1 AND j.seq <= ?2 ORDER BY j.seq LIMIT ?3",
     )?;
-    let mut rows = query.query(params![position, i64::try_from(limit).unwrap_or(i64::MAX)])?;
-    let (mut found, mut last) = (Vec::new(), None);
+    let mut rows = query.query(params![position, last, i64::try_from(limit).unwrap_or(i64::MAX)])?;
+    let (mut found, mut reached) = (Vec::new(), None);
     while let Some(row) = rows.next()? {
         let seq = row.get(0)?;
-        last = Some(seq);
+        reached = Some(seq);
         let Some(feed) = feeds.named(row.get_ref(1)?.as_str()?) else { continue };
         let data: Option<Vec<u8>> = row.get(9)?;
         let topic: Option<String> = row.get(8)?;
@@ -225,7 +226,7 @@ pub(crate) fn read_after(
         let key = row.get::<_, Option<i64>>(7)?.map(i64::cast_unsigned);
         found.push(Row { seq, feed: Arc::clone(feed), reading, key, message });
     }
-    Ok((found, last))
+    Ok((found, reached))
 }
 
 /// Drops what the pipeline has passed and nothing needs any more.

@@ -8,6 +8,8 @@ use std::{
     time::Instant,
 };
 
+mod catch_up;
+
 use rand_free::Dice;
 use rusqlite::Connection as Sqlite;
 

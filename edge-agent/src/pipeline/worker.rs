@@ -174,11 +174,13 @@ impl Worker {
         self.save().await;
     }
 
+    /// Takes what the journal held at this start. What is written meanwhile is not read here: it is passed, and would be
+    /// taken twice.
     async fn catch_up(&mut self, last: i64) -> Result<(), Stopped> {
         while self.position < last {
             let (feeds, position) = (Arc::clone(&self.feeds), self.position);
             let read = self.store.read("read the journal", move |connection| {
-                journal::read_after(connection, &feeds, position, CATCH_UP_LEN)
+                journal::read_after(connection, &feeds, position, last, CATCH_UP_LEN)
             });
             match read.await {
                 Ok((rows, Some(reached))) => self.take(&rows, reached).await?,
