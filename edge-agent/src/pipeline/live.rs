@@ -56,7 +56,8 @@ pub struct SeriesView {
 
 pub(super) struct Live {
     snapshot: watch::Sender<Arc<Snapshot>>,
-    renewed: Instant,
+    /// Before the first renewal: never.
+    renewed: Option<Instant>,
     messages: u64,
     messages_before: u64,
     readings: u64,
@@ -69,15 +70,14 @@ pub(super) struct Live {
 impl Live {
     pub(super) fn new() -> (Self, watch::Receiver<Arc<Snapshot>>) {
         let (snapshot, receiver) = watch::channel(Arc::new(Snapshot::default()));
-        let (renewed, recent) = (Instant::now(), VecDeque::new());
         let live = Self {
             snapshot,
-            renewed,
+            renewed: None,
             messages: 0,
             messages_before: 0,
             readings: 0,
             findings: 0,
-            recent,
+            recent: VecDeque::new(),
             latency: BTreeMap::new(),
             stale: false,
         };
@@ -111,9 +111,10 @@ impl Live {
         self.recent.push_back(data);
     }
 
-    /// Renews the snapshot when it is time and something has changed.
+    /// Renews the snapshot when it is time and something has changed; for the first time at once, so that whoever waits for
+    /// a node that starts sees its first message when it is handled.
     pub(super) fn renew(&mut self, series: impl FnOnce() -> (usize, Vec<SeriesView>)) {
-        let elapsed = self.renewed.elapsed();
+        let elapsed = self.renewed.map_or(RENEWED_EVERY, |at| at.elapsed());
         if elapsed < RENEWED_EVERY || !self.stale {
             return;
         }
@@ -123,7 +124,7 @@ impl Live {
         // One more renewal after the last reading, so that the rate falls to zero.
         self.stale = self.messages != self.messages_before;
         self.messages_before = self.messages;
-        self.renewed = Instant::now();
+        self.renewed = Some(Instant::now());
         self.snapshot.send_replace(Arc::new(Snapshot {
             at: clock::now(),
             messages_per_second,
