@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 /// A SHA-256 digest. Text form: `sha256:` and 64 lower-case hex digits.
@@ -25,7 +26,7 @@ impl Digest {
 
     /// The digest of a JSON value in its canonical form: object keys sorted, no white space.
     #[must_use]
-    pub fn of_json(value: &serde_json::Value) -> Self {
+    pub fn of_json(value: &Value) -> Self {
         Self::of(canonical_json(value).as_bytes())
     }
 
@@ -49,19 +50,46 @@ impl Digest {
 
 /// JSON with object keys sorted by code point at every depth and no white space, so that equal values have equal bytes.
 #[must_use]
-pub fn canonical_json(value: &serde_json::Value) -> String {
-    fn sorted(value: &serde_json::Value) -> serde_json::Value {
-        match value {
-            serde_json::Value::Object(map) => {
-                let mut entries: Vec<_> = map.iter().collect();
-                entries.sort_by(|a, b| a.0.cmp(b.0));
-                serde_json::Value::Object(entries.into_iter().map(|(k, v)| (k.clone(), sorted(v))).collect())
+pub fn canonical_json(value: &Value) -> String {
+    let mut text = Vec::with_capacity(256);
+    write_canonical(value, &mut text);
+    String::from_utf8(text).expect("JSON is UTF-8")
+}
+
+/// Straight into the text: what a ledger says of every step comes through here, and a sorted copy would cost more than
+/// the writing.
+fn write_canonical(value: &Value, text: &mut Vec<u8>) {
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_unstable_by_key(|(key, _)| *key);
+            text.push(b'{');
+            for (index, (key, value)) in entries.into_iter().enumerate() {
+                if index > 0 {
+                    text.push(b',');
+                }
+                write_plain(key, text);
+                text.push(b':');
+                write_canonical(value, text);
             }
-            serde_json::Value::Array(items) => serde_json::Value::Array(items.iter().map(sorted).collect()),
-            other => other.clone(),
+            text.push(b'}');
         }
+        Value::Array(items) => {
+            text.push(b'[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    text.push(b',');
+                }
+                write_canonical(item, text);
+            }
+            text.push(b']');
+        }
+        plain => write_plain(plain, text),
     }
-    sorted(value).to_string()
+}
+
+fn write_plain(value: &(impl Serialize + ?Sized), text: &mut Vec<u8>) {
+    serde_json::to_writer(text, value).expect("plain data goes into memory");
 }
 
 impl fmt::Display for Digest {
@@ -120,5 +148,14 @@ mod tests {
         let b = serde_json::json!({"a": "t", "b": [1, {"x": 1, "y": 0}]});
         assert_eq!(Digest::of_json(&a), Digest::of_json(&b));
         assert_eq!(canonical_json(&a), r#"{"a":"t","b":[1,{"x":1,"y":0}]}"#);
+    }
+
+    #[test]
+    fn canonical_json_escapes_and_numbers_as_any_json_does() {
+        let value =
+            serde_json::json!({"é\n\"": [null, true, -0.5, 1e300, u64::MAX], "": {}, "Z": [], "a\u{1f600}": "\u{7}"});
+        let text = canonical_json(&value);
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
+        assert_eq!(text, r#"{"":{},"Z":[],"a😀":"\u0007","é\n\"":[null,true,-0.5,1e+300,18446744073709551615]}"#);
     }
 }
