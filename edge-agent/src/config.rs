@@ -58,6 +58,9 @@ pub struct Config {
 pub struct Calls {
     /// The folder of interface documents (OpenAPI, AsyncAPI, proto) and scripts that have no address on the web.
     pub documents: Option<PathBuf>,
+    /// Hosts that are reached elsewhere: a mirror or a proxy within the site. By `host` or `host:port`.
+    #[serde(default)]
+    pub hosts: BTreeMap<String, action::config::Address>,
 }
 
 /// The local page, the API and the OpenAI-compatible endpoint.
@@ -187,8 +190,8 @@ impl Config {
     /// Everything about calls, for the room that makes them.
     #[must_use]
     pub fn calls(&self) -> action::config::Calls {
-        let (secrets, documents) = (self.secrets.clone(), self.calls.documents.clone());
-        action::config::Calls { secrets, documents, run: self.run.clone() }
+        let Calls { documents, hosts } = self.calls.clone();
+        action::config::Calls { secrets: self.secrets.clone(), documents, hosts, run: self.run.clone() }
     }
 
     /// The node's store.

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use reqwest::Url;
 use serde::Deserialize;
 
 /// Where a secret's value is: a text, or an object in JSON.
@@ -23,8 +24,29 @@ pub struct Calls {
     pub secrets: BTreeMap<String, Secret>,
     /// Where `file:` addresses and relative ones of documents (OpenAPI, AsyncAPI, proto, scripts) lie.
     pub documents: Option<PathBuf>,
+    /// Hosts that are reached elsewhere, by `host` or `host:port`.
+    pub hosts: BTreeMap<String, Address>,
     /// Absent: this node runs no processes for workflows.
     pub run: Option<Run>,
+}
+
+/// The scheme, host and port of a web server: `http://127.0.0.1:8080`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Address(pub(super) Url);
+
+impl TryFrom<String> for Address {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let bare = |url: &Url| {
+            let ends = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+            ends && url.username().is_empty() && url.password().is_none()
+        };
+        let url = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let url = url.filter(bare).map(Self);
+        url.ok_or_else(|| format!("{text:?}; expected http:// or https:// and a host, with a port or without"))
+    }
 }
 
 /// How processes run that workflows ask for: `run: shell`, `run: script`, MCP servers on stdio.

@@ -8,6 +8,7 @@ pub mod config;
 mod document;
 mod errand;
 mod grpc;
+mod hosts;
 mod http;
 mod mcp;
 mod mqtt;
@@ -51,6 +52,7 @@ struct Ways {
     secrets: secret::Secrets,
     tokens: auth::Tokens,
     documents: document::Documents,
+    hosts: hosts::Hosts,
     unawaited: process::Unawaited,
     run: Option<config::Run>,
 }
@@ -81,6 +83,7 @@ impl Action {
         let documents = document::Documents::below(calls.documents);
         let (http, channel, pools, sessions, tokens, unawaited) = Default::default();
         let secrets = secret::Secrets(calls.secrets);
+        let hosts = hosts::Hosts(calls.hosts);
         let publisher = mqtt::Publisher::new(broker);
         Self {
             ways: Arc::new(Ways {
@@ -92,6 +95,7 @@ impl Action {
                 secrets,
                 tokens,
                 documents,
+                hosts,
                 unawaited,
                 run: calls.run,
             }),
@@ -175,4 +179,4 @@ async fn dispatch(errand: &Errand<'_>) -> Result<Value, Failure> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

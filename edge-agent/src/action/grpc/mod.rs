@@ -6,7 +6,7 @@ mod wire;
 
 use std::time::Duration;
 
-use edge_core::engine::effect::{Error, Failure, kind};
+use edge_core::engine::effect::{Failure, kind};
 use prost_reflect::{DynamicMessage, MethodDescriptor, SerializeOptions, prost::Message as _};
 use reqwest::{
     Url,
@@ -71,6 +71,7 @@ pub(super) async fn call(errand: &Errand<'_>) -> Result<Value, Failure> {
     }
     let sent = errand.trail.begin("grpc", &format!("{url} {}", json(&request)));
     assert_eq!(permit.target().name, given.service.host, "a call goes where its permit says");
+    let url = errand.ways.hosts.reach(&url, &mut headers);
     let called = errand.ways.channel().call(url, headers, request.encode_to_vec()).await;
     let outcome = called.map_err(|error| fail(errand, error)).and_then(|messages| decode(errand, &method, &messages));
     match &outcome {
@@ -143,5 +144,5 @@ fn fail(errand: &Errand<'_>, error: wire::Error) -> Failure {
         _ => (kind::COMMUNICATION.0, 500),
     };
     let detail = format!("grpc of {}: status {code}: {message}", errand.call.task);
-    Failure { error: Error::new((kind, status), detail), facts: Vec::new(), ask_again_at: None }
+    Failure::new((kind, status), detail)
 }

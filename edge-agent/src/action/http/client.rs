@@ -119,7 +119,8 @@ impl Client {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        let mut builder = client.request(request.method.clone(), request.url.clone()).headers(headers);
+        let url = errand.ways.hosts.reach(&request.url, &mut headers);
+        let mut builder = client.request(request.method.clone(), url).headers(headers);
         if let Some(body) = &request.body {
             builder = builder.body(body.clone());
         }

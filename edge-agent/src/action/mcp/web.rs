@@ -53,6 +53,7 @@ impl Door {
         }
         headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let url = errand.ways.hosts.reach(&url, &mut headers);
         Ok(Self { url, headers, client: errand.ways.http().direct().clone() })
     }
 
