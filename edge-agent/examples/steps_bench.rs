@@ -21,7 +21,7 @@ use edge_agent::{
 use edge_core::engine::effect::{Call, Completion, Failure, Keep, kind};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use serde_json::{Value, json};
-use shared::{digest::Digest, event::Event, label::Label, time::Timestamp, workflow::Workflow};
+use shared::{digest::Digest, event::Event, label::Label, ledger::entry::Fact, time::Timestamp, workflow::Workflow};
 
 /// Starts that wait for the store at the same time, as many clients of one node would.
 const STARTING_MAX: usize = 256;
@@ -153,6 +153,10 @@ impl Perform for AtOnce {
             Ok(Outcome::Done(Completion { output: json!({"n": 1}), label: call.label.clone(), facts: Vec::new() }))
         }
         .boxed()
+    }
+
+    fn may_start(&self, _call: &Call, _workflow: &str) -> Result<Vec<Fact>, Failure> {
+        Ok(Vec::new())
     }
 
     fn keep(&self, _workflow: &str, _label: &Label) -> Keep {

@@ -97,6 +97,12 @@ impl Steady {
         self.source.wall()
     }
 
+    /// How long it is since some instant of this process: the one time that no setting of a clock changes.
+    #[must_use]
+    pub fn passed(&self) -> Duration {
+        self.source.passed()
+    }
+
     /// An instant of the wall clock in this time: as far ahead of now here as it is there.
     #[must_use]
     pub fn of_wall(&self, at: Timestamp) -> Timestamp {

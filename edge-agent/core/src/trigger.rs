@@ -17,18 +17,26 @@ use shared::{
     },
 };
 
-use crate::hear::{
-    self,
-    filter::{self, Correlated},
-    gather::{self, Gathered},
-    identity,
+use crate::{
+    engine::limit,
+    hear::{
+        self, Arrival,
+        filter::{self, Correlated},
+        gather::{self, Gathered},
+        identity,
+    },
 };
 
-/// Groups of events that wait for the rest of their kind, of one workflow. Beyond it the oldest is dropped: one whose
+/// Groups of events that wait for the rest of their kind, of one workflow. Beyond it the oldest is given up: one whose
 /// other events never come would otherwise wait for ever.
-const GROUPS_MAX: usize = 256;
+pub const GROUPS_MAX: usize = 256;
 
-/// Events of one group; with `until` there may be many. Beyond it the group starts the workflow as it is.
+/// Bytes of all events that wait so, for one workflow; they are written again with each that comes. Beyond it the oldest
+/// group is given up.
+pub const GROUPS_BYTES_MAX: usize = 8 << 20;
+
+/// Events of one group; with `until` there may be many. Beyond it, or beyond what a run's input may hold, the group starts
+/// the workflow as it is.
 const GROUP_EVENTS_MAX: usize = 1_000;
 
 /// Events of which a workflow knows that it has taken them.
@@ -107,11 +115,49 @@ pub struct Group {
     pub events: Vec<Event>,
     /// The join of the events' labels.
     pub label: Label,
+    /// The latest of the events' generations.
+    pub generation: u32,
+    bytes: usize,
+}
+
+impl Group {
+    /// An event that belongs to no other.
+    #[must_use]
+    pub fn of(arrival: &Arrival) -> Self {
+        let Arrival { event, label, generation } = arrival;
+        let (events, label, generation) = (vec![event.clone()], label.clone(), *generation);
+        Self { events, label, generation, ..Self::default() }
+    }
+}
+
+/// What an event makes of the groups that wait.
+#[derive(Debug, Default, PartialEq)]
+pub struct Taken {
+    /// It is enough: the workflow starts.
+    pub complete: Option<Group>,
+    /// What had to make room, the oldest first.
+    pub given_up: Vec<Group>,
 }
 
 impl Groups {
-    /// Takes an event if the workflow waits for it. `Some`: with it a group is complete, and the workflow starts.
-    pub fn take(&mut self, workflow: &Workflow, event: &Event, label: &Label) -> Option<Group> {
+    /// Takes an event if the workflow waits for it.
+    pub fn take(&mut self, workflow: &Workflow, arrival: &Arrival) -> Taken {
+        let Some(group) = self.grow(workflow, arrival) else { return Taken::default() };
+        let complete = group.and_then(|index| self.open.remove(index));
+        let mut given_up = Vec::new();
+        while self.open.len() > GROUPS_MAX || self.bytes() > GROUPS_BYTES_MAX {
+            given_up.extend(self.open.pop_front());
+        }
+        Taken { complete, given_up }
+    }
+
+    fn bytes(&self) -> usize {
+        self.open.iter().map(|group| group.bytes).sum()
+    }
+
+    /// Puts the event where it belongs. `None`: nowhere; `Some(Some(_))`: this group has enough now.
+    fn grow(&mut self, workflow: &Workflow, arrival: &Arrival) -> Option<Option<usize>> {
+        let Arrival { event, label, generation } = arrival;
         let strategy = strategy(workflow)?;
         let name = identity(event);
         if self.taken.contains(&name) {
@@ -131,18 +177,16 @@ impl Groups {
         let group = self.open.get_mut(index)?;
         group.gathered.take(taken.filter, &taken.fixes, taken.closes);
         group.label = group.label.join(label);
+        group.generation = group.generation.max(*generation);
         if taken.is_item {
+            group.bytes += limit::size(&filter::envelope(event));
             group.events.push(event.clone());
         }
-        let enough =
-            group.gathered.closed || group.events.len() >= GROUP_EVENTS_MAX || holds(workflow, strategy, group);
-        if enough {
-            return self.open.remove(index);
-        }
-        if self.open.len() > GROUPS_MAX {
-            self.open.pop_front();
-        }
-        None
+        let enough = group.gathered.closed
+            || group.events.len() >= GROUP_EVENTS_MAX
+            || group.bytes >= limit::VALUE_BYTES_MAX
+            || holds(workflow, strategy, group);
+        Some(enough.then_some(index))
     }
 }
 
@@ -222,6 +266,10 @@ mod tests {
         Workflow::parse("w.yaml", &text).unwrap_or_else(|problems| panic!("{problems}"))
     }
 
+    fn arrival(event: Event) -> Arrival {
+        Arrival { event, label: Label::default(), generation: 0 }
+    }
+
     /// Offers events `(id, type, room)`; gives the ids of each group that became complete.
     fn groups(on: &str, events: &[(&str, &str, u32)]) -> Vec<Vec<String>> {
         let workflow = several(on);
@@ -232,8 +280,9 @@ mod tests {
             let text = serde_json::to_string(&state).unwrap();
             state = serde_json::from_str(&text).unwrap();
             let event = Event::new(*id, "here", *kind, json!({"room": room}));
-            let group = state.take(&workflow, &event, &Label::default());
-            complete.extend(group.map(|group| group.events.into_iter().map(|event| event.id).collect()));
+            let taken = state.take(&workflow, &arrival(event));
+            assert_eq!(taken.given_up, []);
+            complete.extend(taken.complete.map(|group| group.events.into_iter().map(|event| event.id).collect()));
         }
         complete
     }
@@ -278,6 +327,36 @@ mod tests {
         assert_eq!(groups(count, &[("1", "a", 1), ("2", "b", 1), ("3", "a", 1), ("4", "a", 1)]), [["1", "3"]]);
         let stop = "{ any: [{ with: { type: a } }], until: { one: { with: { type: stop } } } }";
         assert_eq!(groups(stop, &[("1", "a", 1), ("2", "a", 1), ("3", "stop", 1)]), [["1", "2"]]);
+    }
+
+    #[test]
+    fn what_makes_room_for_newer_groups_is_said() {
+        let on = "{ all: [{ with: { type: a }, correlate: { room: { from: .room } } }, \
+            { with: { type: b }, correlate: { room: { from: .room } } }] }";
+        let (workflow, mut state) = (several(on), Groups::default());
+        let mut first = |room: usize, text: &str| {
+            let event = Event::new(room.to_string(), "here", "a", json!({"room": room, "text": text}));
+            state.take(&workflow, &arrival(event)).given_up
+        };
+        let ids = |groups: &[Group]| -> Vec<String> {
+            groups.iter().flat_map(|group| &group.events).map(|event| event.id.clone()).collect()
+        };
+        assert!((0..GROUPS_MAX).all(|room| first(room, "").is_empty()));
+        assert_eq!(ids(&first(GROUPS_MAX, "")), ["0"]);
+        let large = "x".repeat(1_000_000);
+        let given_up: Vec<_> = (1_000..1_010).flat_map(|room| first(room, &large)).collect();
+        assert!(ids(&given_up).len() > 10 && ids(&given_up).contains(&"1001".to_owned()), "bytes are bounded too");
+    }
+
+    #[test]
+    fn events_together_larger_than_an_input_start_the_workflow_as_they_are() {
+        let (workflow, mut state) = (several("{ any: [{ with: { type: a } }], until: 'false' }"), Groups::default());
+        let mut take = |id: &str| {
+            let event = Event::new(id, "here", "a", json!("x".repeat(600_000)));
+            state.take(&workflow, &arrival(event)).complete
+        };
+        assert!(take("1").is_none());
+        assert_eq!(take("2").map(|group| group.events.len()), Some(2));
     }
 
     #[test]

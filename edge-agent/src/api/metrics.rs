@@ -12,6 +12,7 @@ use super::{
     Shared,
     live::{Feed, Link, Live},
 };
+use crate::store::withheld::{self, Withheld};
 
 /// A feed's counter.
 type Count = fn(&Feed) -> u64;
@@ -24,15 +25,17 @@ pub(super) async fn show(State(server): Shared, headers: HeaderMap) -> Response 
     }
     let live = (server.handles.live)();
     let ledger = *server.handles.store.ledger_size().borrow();
-    let counted = server.handles.store.read("count the runs", super::admin::run_counts).await;
-    match counted {
-        Ok(runs) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text(&live, ledger, &runs))
-            .into_response(),
+    let count = |c: &rusqlite::Connection| Ok((super::admin::run_counts(c)?, withheld::all(c)?));
+    match server.handles.store.read("count the runs", count).await {
+        Ok((runs, withheld)) => {
+            let text = text(&live, ledger, &runs, &withheld);
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+        }
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
     }
 }
 
-fn text(live: &Live, ledger: u64, runs: &[(String, u64)]) -> String {
+fn text(live: &Live, ledger: u64, runs: &[(String, u64)], withheld: &[Withheld]) -> String {
     let mut out = String::new();
     let counters: [(&str, &str, Count); 5] = [
         ("messages", "Messages received from the broker.", |feed| feed.messages),
@@ -71,6 +74,16 @@ fn text(live: &Live, ledger: u64, runs: &[(String, u64)]) -> String {
     family(&mut out, "skerry_runs", "gauge", "Runs by status.");
     for (status, count) in runs {
         line(&mut out, "skerry_runs", &[("status", status)], *count as f64);
+    }
+    let name = "skerry_events_withheld_total";
+    family(
+        &mut out,
+        name,
+        "counter",
+        "Events that did not come to whom they were for; each is recorded in the ledger.",
+    );
+    for Withheld { workflow, reason, events, .. } in withheld {
+        line(&mut out, name, &[("workflow", workflow), ("reason", reason)], *events as f64);
     }
     out
 }
@@ -129,13 +142,16 @@ mod tests {
             findings_count: 4,
             targets: Vec::new(),
         };
-        let text = text(&live, 7, &[("waiting".to_owned(), 2)]);
+        let (workflow, reason) = ("a/b".to_owned(), "loop".to_owned());
+        let withheld = [Withheld { workflow, reason, events: 3, last: Timestamp::default() }];
+        let text = text(&live, 7, &[("waiting".to_owned(), 2)], &withheld);
         for expected in [
             "# TYPE skerry_feed_messages_total counter\nskerry_feed_messages_total{feed=\"a\\\"b\"} 3\n",
             "skerry_feed_latency_seconds_bucket{feed=\"a\\\"b\",le=\"+Inf\"} 3\n",
             "skerry_feed_latency_seconds_count{feed=\"a\\\"b\"} 3\n",
             "skerry_start_time_seconds 1.5\n",
             "skerry_runs{status=\"waiting\"} 2\n",
+            "skerry_events_withheld_total{workflow=\"a/b\",reason=\"loop\"} 3\n",
             "skerry_link_up 0\n",
             "skerry_findings_total 4\n",
         ] {

@@ -2,6 +2,7 @@
 //! agent and without one.
 
 mod broker;
+mod events;
 mod feeds;
 mod fleet;
 mod machine;
@@ -130,6 +131,7 @@ fn examine(args: &Args, context: &Context) -> Report {
             checks.extend(ledger_halt(&connection, &config));
             checks.extend(machine::time_goes_on(&connection));
             checks.extend(machine::store(&config, &connection));
+            checks.extend(events::withheld(&connection));
             match feeds::accounts(&connection) {
                 Ok(found) => {
                     checks.push(feeds::accounting(&found));

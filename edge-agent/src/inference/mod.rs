@@ -149,7 +149,7 @@ impl Inference {
             match self.call(&asked, now, &mut facts).await {
                 Ok(output) => return Ok(Completion { output, label: call.label.clone(), facts }),
                 Err(fault) if fault.is_final() => {
-                    return Err(Failure { error: fault.error(call), facts, ask_again_at: None });
+                    return Err(Failure { facts, ..fault.error(call).into() });
                 }
                 Err(fault) => {
                     // A target that is down stays among the candidates, so that `park` sees it.
@@ -338,7 +338,7 @@ impl Inference {
     fn parked(&self, call: &Call, until: Timestamp, reasons: &[String], facts: Vec<Fact>) -> Failure {
         self.probe();
         let detail = format!("infer of {}: parked: {}", call.task, reasons.join("; "));
-        Failure { error: Dsl::new(kind::COMMUNICATION, detail), facts, ask_again_at: Some(until) }
+        Failure { facts, ask_again_at: Some(until), ..Failure::new(kind::COMMUNICATION, detail) }
     }
 
     /// Tries the targets that are down until one answers; one probe at a time.
@@ -404,7 +404,7 @@ const fn tokens_estimate(text: &str) -> u64 {
 
 fn refuse(call: &Call, refusal: Refusal, last: Option<Fault>, reasons: &[String], facts: Vec<Fact>) -> Failure {
     if let (Some(fault), Refusal::Unreachable | Refusal::Unknown | Refusal::Policy) = (&last, refusal) {
-        return Failure { error: fault.error(call), facts, ask_again_at: None };
+        return Failure { facts, ..fault.error(call).into() };
     }
     let (kind, what) = match refusal {
         Refusal::Policy => (kind::AUTHORIZATION, "policy refuses every target"),
@@ -414,7 +414,7 @@ fn refuse(call: &Call, refusal: Refusal, last: Option<Fault>, reasons: &[String]
         Refusal::Unknown => (kind::CONFIGURATION, "no target of this node fits"),
     };
     let detail = format!("infer of {}: {what}: {}", call.task, reasons.join("; "));
-    Failure { error: Dsl::new(kind, detail), facts, ask_again_at: None }
+    Failure { facts, ..Failure::new(kind, detail) }
 }
 
 #[cfg(test)]

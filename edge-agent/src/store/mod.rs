@@ -9,6 +9,7 @@ mod ledger;
 pub mod quarantine;
 pub mod runs;
 mod schema;
+pub mod withheld;
 mod writer;
 
 use std::{

@@ -15,6 +15,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/05_sync.sql"),
     include_str!("schema/06_engine.sql"),
     include_str!("schema/07_due.sql"),
+    include_str!("schema/08_bounds.sql"),
 ];
 
 pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), Error> {

@@ -7,7 +7,7 @@ use edge_core::engine::effect::{Ask, Call, Completion, Error, Failure, kind};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::{digest::Digest, id::RunId, label::Label, time::Timestamp, workflow::Workflow};
+use shared::{digest::Digest, id::RunId, label::Label, ledger::entry::Entry, time::Timestamp, workflow::Workflow};
 
 use super::{
     journal::{self, NewRun, read_json},
@@ -64,15 +64,55 @@ impl Inner {
             Ok(wanted) => wanted,
             Err(failure) => return Some(Err(failure)),
         };
+        let (id, is_awaited) = (id_of(call, ask), wanted.is_awaited);
+        // Policy is asked about what is to begin; what became of it may be looked at.
+        let child = match self.store.read("look for a run of a run", move |c| look(c, id)).await {
+            Ok(Some(child)) => child,
+            Ok(None) => match self.begin_child(id, ask, call, wanted).await? {
+                Ok(child) => child,
+                Err(failure) => return Some(Err(failure)),
+            },
+            Err(error) => return Some(Err(not_looked_up(&error))),
+        };
+        let done = |output: Value, label: Label| Ok(Outcome::Done(Completion { output, label, facts: Vec::new() }));
+        match child {
+            Child::TooDeep => {
+                let detail = format!("workflows run each other more than {DEPTH_MAX} deep");
+                Some(Err(Failure::new(kind::LIMIT, detail)))
+            }
+            _ if !is_awaited => Some(done(json!({ "run": id.to_string() }), call.label.clone())),
+            Child::Open => None,
+            Child::Ended(ended) if ended.status == "completed" => Some(done(ended.output, ended.label)),
+            Child::Ended(ended) => {
+                let told = || Error::new(kind::RUNTIME, format!("the run {id} of the workflow was {}", ended.status));
+                // The task that runs the workflow is what failed here. The error may quote what the child was given.
+                let error = Error { instance: None, ..ended.error.unwrap_or_else(told) };
+                Some(Err(Failure { label: ended.label, ..error.into() }))
+            }
+        }
+    }
+
+    /// Writes the child down, if policy lets this workflow, or its agent, start that one.
+    async fn begin_child(
+        self: &Arc<Self>,
+        id: RunId,
+        ask: Ask,
+        call: &Call,
+        wanted: Wanted,
+    ) -> Option<Result<Child, Failure>> {
         let workflow = match self.version_of(&wanted).await {
             Ok(Some(found)) => found,
             Ok(None) => return Some(Err(self.unknown(&wanted))),
-            Err(error) => {
-                let detail = format!("the workflow cannot be looked up: {error}");
-                return Some(Err(Failure::new(kind::RUNTIME, detail)));
-            }
+            Err(error) => return Some(Err(not_looked_up(&error))),
         };
-        let (id, is_awaited) = (id_of(call, ask), wanted.is_awaited);
+        let facts = match self.performer.may_start(call, &workflow.definition().qualified_name()) {
+            Ok(facts) => facts,
+            Err(failure) => return Some(Err(failure)),
+        };
+        let at = self.clock.now();
+        let (parent, task) = (call.run, call.task.clone());
+        let entry = |fact| Entry { at, run: Some(parent), task: Some(task.clone()), fact };
+        let entries: Arc<Vec<Entry>> = Arc::new(facts.into_iter().map(entry).collect());
         let run = Arc::new(NewRun {
             id,
             workflow,
@@ -81,32 +121,17 @@ impl Inner {
             subject: None,
             input: wanted.input.unwrap_or_else(|| json!({})),
             label: call.label.clone(),
-            at: self.clock.now(),
+            generation: 0,
+            at,
         });
-        let (parent, label) = (call.run, call.label.clone());
         let child = self
             .insist("start a run of a run", || {
-                let run = Arc::clone(&run);
-                move |tx: &mut store::Transaction<'_>| Ok(begin(tx.connection(), &run, parent, ask)?)
+                let (run, entries) = (Arc::clone(&run), Arc::clone(&entries));
+                move |tx: &mut store::Transaction<'_>| begin(tx, &run, parent, ask, &entries)
             })
             .await?;
         self.pump.notify_one();
-        let done = |output: Value, label: Label| Ok(Outcome::Done(Completion { output, label, facts: Vec::new() }));
-        match child {
-            Child::TooDeep => {
-                let detail = format!("workflows run each other more than {DEPTH_MAX} deep");
-                Some(Err(Failure::new(kind::LIMIT, detail)))
-            }
-            _ if !is_awaited => Some(done(json!({ "run": id.to_string() }), label)),
-            Child::Open => None,
-            Child::Ended(ended) if ended.status == "completed" => Some(done(ended.output, ended.label)),
-            Child::Ended(ended) => {
-                let told = || Error::new(kind::RUNTIME, format!("the run {id} of the workflow was {}", ended.status));
-                // The task that runs the workflow is what failed here.
-                let error = Error { instance: None, ..ended.error.unwrap_or_else(told) };
-                Some(Err(Failure { error, ..Failure::new(kind::RUNTIME, "") }))
-            }
-        }
+        Some(Ok(child))
     }
 
     fn unknown(&self, wanted: &Wanted) -> Failure {
@@ -151,23 +176,37 @@ impl Inner {
     }
 }
 
-/// Writes the child down if it is not there, and says where it stands.
-fn begin(connection: &Connection, run: &NewRun, parent: RunId, ask: Ask) -> rusqlite::Result<Child> {
+fn not_looked_up(error: &store::Error) -> Failure {
+    Failure::new(kind::RUNTIME, format!("the workflow cannot be looked up: {error}"))
+}
+
+/// Writes the child down if it is not there, with what policy said of it, and says where it stands. What its parent goes
+/// back to, the child does.
+fn begin(
+    tx: &mut store::Transaction<'_>,
+    run: &NewRun,
+    parent: RunId,
+    ask: Ask,
+    entries: &[Entry],
+) -> Result<Child, store::Error> {
+    let connection = tx.connection();
     if let Some(child) = look(connection, run.id)? {
         return Ok(child);
     }
-    let above: Option<i64> = connection
-        .prepare_cached("SELECT depth FROM run WHERE id = ?1")?
-        .query_row([parent.to_string()], |row| row.get(0))
+    let above: Option<(i64, u32)> = connection
+        .prepare_cached("SELECT depth, generation FROM run WHERE id = ?1")?
+        .query_row([parent.to_string()], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let depth = above.unwrap_or(0) + 1;
-    if depth > DEPTH_MAX {
+    let (depth, generation) = above.unwrap_or_default();
+    if depth >= DEPTH_MAX {
+        journal::append(tx, entries)?;
         return Ok(Child::TooDeep);
     }
     journal::insert(connection, run)?;
     connection
-        .prepare_cached("UPDATE run SET parent = ?2, parent_ask = ?3, depth = ?4 WHERE id = ?1")?
-        .execute(params![run.id.to_string(), parent.to_string(), ask.0, depth])?;
+        .prepare_cached("UPDATE run SET parent = ?2, parent_ask = ?3, depth = ?4, generation = ?5 WHERE id = ?1")?
+        .execute(params![run.id.to_string(), parent.to_string(), ask.0, depth + 1, generation])?;
+    journal::append(tx, entries)?;
     Ok(Child::Open)
 }
 

@@ -39,6 +39,7 @@ struct Past {
     subject: Option<String>,
     input: String,
     records: Vec<Record>,
+    generation: u32,
     is_open: bool,
 }
 
@@ -48,7 +49,7 @@ impl Runner {
     pub fn cancel(&self, run: RunId) {
         let inner = Arc::clone(&self.inner);
         self.inner.spawn(async move {
-            let now = clock::now();
+            let now = inner.clock.now();
             let want = || move |tx: &mut store::Transaction<'_>| Ok(want_cancel(tx.connection(), run, now)?);
             inner.insist("cancel a run", want).await;
             inner.send(run, Message::Command(Command::Cancel));
@@ -106,15 +107,15 @@ fn past(connection: &Connection, catalog: &super::catalog::Catalog, run: RunId) 
     use rusqlite::OptionalExtension as _;
     let row = connection
         .prepare_cached(
-            "SELECT workflow, version, bundle, definition, subject, input, ended_at IS NULL FROM run WHERE id = ?1",
+            "SELECT workflow, version, bundle, definition, subject, input, ended_at IS NULL, generation FROM run WHERE id = ?1",
         )?
         .query_row([run.to_string()], |row| {
             let bundle = row.get::<_, String>(2)?.parse().map_err(|error| journal::unreadable(&error))?;
             let origin = Origin { workflow: row.get(0)?, version: row.get(1)?, bundle, trigger: String::new() };
-            Ok((origin, row.get::<_, String>(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
+            Ok((origin, row.get::<_, String>(3)?, row.get(4)?, row.get(5)?, row.get(6)?, row.get(7)?))
         })
         .optional()?;
-    let Some((origin, definition, subject, input, is_open)) = row else { return Ok(None) };
+    let Some((origin, definition, subject, input, is_open, generation)) = row else { return Ok(None) };
     let workflow = journal::pinned(connection, catalog, &definition)?;
     let mut records = Vec::new();
     let mut statement = connection.prepare_cached("SELECT records FROM run_step WHERE run = ?1 ORDER BY seq")?;
@@ -122,7 +123,7 @@ fn past(connection: &Connection, catalog: &super::catalog::Catalog, run: RunId) 
     while let Some(row) = rows.next()? {
         records.extend(read_json::<Vec<Record>>(row.get_ref(0)?.as_str()?)?);
     }
-    Ok(Some(Past { workflow, origin, subject, input, records, is_open }))
+    Ok(Some(Past { workflow, origin, subject, input, records, generation, is_open }))
 }
 
 fn write(
@@ -137,7 +138,7 @@ fn write(
     let Origin { workflow, version, bundle, .. } = &past.origin;
     connection.execute(
         "INSERT INTO run (id, workflow, version, definition, bundle, trigger, subject, input, label, status, created_at, \
-         changed_at, wake_at, steps) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'running', ?10, ?10, ?11, 1)",
+         changed_at, wake_at, steps, generation) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'running', ?10, ?10, ?11, 1, ?12)",
         params![
             id,
             workflow,
@@ -150,6 +151,7 @@ fn write(
             journal::json(state.label()),
             now.as_micros(),
             state.wake_at().map(Timestamp::as_micros),
+            past.generation,
         ],
     )?;
     connection.execute(

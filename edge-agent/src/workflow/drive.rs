@@ -7,9 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edge_core::engine::{
-    Command, Effect, Phase, RUN_WORKFLOW, Record, Rejection, Step,
-    effect::{Ask, Call, Completion, Failure, Keep, kind},
+use edge_core::{
+    engine::{
+        Command, Effect, Phase, RUN_WORKFLOW, Record, Rejection, Step,
+        effect::{Ask, Call, Completion, Failure, Keep, kind},
+    },
+    hear::Arrival,
 };
 use futures::FutureExt as _;
 use shared::{
@@ -24,7 +27,7 @@ use shared::{
 use super::{
     approval, child, facts,
     journal::{self, Commit, Loaded, Summary, Written},
-    listen,
+    listen::{self, Heard},
     perform::{Outcome, Proposal},
     runner::{Inner, Message, apart},
     schedule,
@@ -123,91 +126,82 @@ impl Inner {
                 self.request(run, loaded, ask, call, proposal, facts).await;
             }
             (Ok(Outcome::Ask { facts, .. }), None) => self.append(entries(facts)).await,
-            (Err(Failure { error, facts, ask_again_at: Some(until) }), Some(_)) => {
+            (Err(Failure { error, facts, ask_again_at: Some(until), .. }), Some(_)) => {
                 let why = error.detail.unwrap_or_default();
                 loaded.parked.insert(ask);
                 self.park(run, ask, self.clock.of_wall(until), why, entries(facts)).await;
             }
-            (Err(Failure { error, mut facts, .. }), call) => {
+            (Err(Failure { error, mut facts, label, .. }), call) => {
                 let function = call.map(|call| call.function.clone()).unwrap_or_default();
                 let detail = error.detail.clone().unwrap_or_default();
                 // It may quote what was sent or came back.
-                let detail = match self.performer.keep(&loaded.origin.workflow, loaded.state.label()) {
+                let detail = match self.performer.keep(&loaded.origin.workflow, &loaded.state.label().join(&label)) {
                     Keep::Text => detail,
                     Keep::Digest => Digest::of(detail.as_bytes()).to_string(),
                 };
                 facts.push(Fact::EffectFailed { function, error: format!("{} {detail}", error.kind) });
-                self.step(run, loaded, Command::Fail { ask, error }, entries(facts)).await;
+                self.step(run, loaded, Command::Fail { ask, error, label }, entries(facts)).await;
             }
         }
     }
 
-    /// Decides about an event that waits for the run under this number.
-    pub(super) async fn step_heard(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, command: Command, seq: i64) {
-        self.steps(run, loaded, command, Vec::new(), Some(seq)).await;
+    /// Decides about something that waits in the run's inbox.
+    pub(super) async fn step_heard(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, command: Command, heard: Heard) {
+        self.steps(run, loaded, Told { heard: Some(heard), ..Told::of(command) }).await;
     }
 
-    /// Decides about a command and what follows from it; `entries` go to the ledger with its first step.
+    /// Decides about a command and what follows from it; `entries` go to the ledger with its step.
     async fn step(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, command: Command, entries: Vec<Entry>) {
-        self.steps(run, loaded, command, entries, None).await;
+        self.steps(run, loaded, Told { entries, ..Told::of(command) }).await;
     }
 
-    async fn steps(
-        self: &Arc<Self>,
-        run: RunId,
-        loaded: &mut Loaded,
-        command: Command,
-        mut entries: Vec<Entry>,
-        mut heard: Option<i64>,
-    ) {
-        let mut commands = VecDeque::from([command]);
-        while let Some(command) = commands.pop_front() {
+    async fn steps(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, first: Told) {
+        let mut all = VecDeque::from([first]);
+        while let Some(told) = all.pop_front() {
             let now = self.clock.now();
-            let step = match decide(loaded, command.clone(), now).await {
+            let step = match decide(loaded, told.command.clone(), now).await {
                 Ok(step) => step,
                 Err(rejection) => {
                     if !matches!(rejection, Rejection::Ended | Rejection::NotAsked(_)) {
                         tracing::warn!(%run, %rejection, "a command does not fit its run");
                     }
-                    self.append(std::mem::take(&mut entries)).await;
-                    self.passed(run, heard.take()).await;
+                    self.append(told.entries).await;
+                    self.passed(run, told.heard).await;
                     continue;
                 }
             };
-            if step.records.is_empty() && entries.is_empty() {
-                self.passed(run, heard.take()).await;
+            if step.records.is_empty() && told.entries.is_empty() {
+                self.passed(run, told.heard).await;
                 self.timers.set(Due::Run(run), loaded.state.wake_at());
                 continue;
             }
             let more = step.more;
-            let commit = Commit { heard, ..self.commit_of(run, loaded, &step, entries.clone(), now) };
-            let commit = Arc::new(commit);
+            let commit = Arc::new(self.commit_of(run, loaded, &step, &told, now));
             match self.write(&commit).await {
                 Some(Written::Done) => {
-                    entries.clear();
-                    heard = None;
+                    loaded.generation = commit.generation;
                     self.apply(run, loaded, step);
                     if more {
-                        commands.push_front(Command::Continue);
+                        all.push_front(Told::of(Command::Continue));
                     }
                 }
                 Some(Written::Overtaken { ask, output }) => {
-                    commands.push_front(command);
-                    commands.push_front(Command::Complete { ask, output, label: Label::default() });
+                    all.push_front(told);
+                    all.push_front(Told::of(Command::Complete { ask, output, label: Label::default() }));
                 }
                 None => return,
             }
         }
     }
 
-    /// An event changed nothing.
-    async fn passed(&self, run: RunId, heard: Option<i64>) {
-        let Some(seq) = heard else { return };
-        let remove = || move |tx: &mut store::Transaction<'_>| Ok(listen::delivered(tx.connection(), run, seq)?);
+    /// What the run heard changed nothing.
+    async fn passed(&self, run: RunId, heard: Option<Heard>) {
+        let (Some(heard), now) = (heard, self.clock.now()) else { return };
+        let remove = || move |tx: &mut store::Transaction<'_>| listen::decided(tx, run, heard, now);
         self.insist("remove an event", remove).await;
     }
 
-    fn commit_of(&self, run: RunId, loaded: &Loaded, step: &Step, entries: Vec<Entry>, now: Timestamp) -> Commit {
+    fn commit_of(&self, run: RunId, loaded: &Loaded, step: &Step, told: &Told, now: Timestamp) -> Commit {
         let origin = &loaded.origin;
         let mut after = loaded.state.clone();
         step.records.iter().for_each(|record| after.apply(record));
@@ -221,14 +215,16 @@ impl Inner {
             seq: loaded.steps,
             now,
             records: step.records.clone(),
-            entries: entries.into_iter().chain(of_step).collect(),
+            entries: told.entries.iter().cloned().chain(of_step).collect(),
             summary: Summary::of(&after, step.more),
             answered: Vec::new(),
             asked: Vec::new(),
             withdrawn: Vec::new(),
             emitted: Vec::new(),
+            generation: loaded.generation.max(told.generation(step)),
+            withheld: 0,
             interests: listened.then(|| after.interests()).filter(|now| *now != loaded.state.interests()),
-            heard: None,
+            heard: told.heard,
             next_start: has_ended.then(|| schedule::again_at(&after.workflow, now)).flatten(),
         };
         for record in &step.records {
@@ -239,11 +235,14 @@ impl Inner {
         for effect in &step.effects {
             match effect {
                 Effect::Call { ask, call } => commit.asked.push((*ask, Arc::clone(call))),
-                Effect::Emit { event, label, .. } => commit.emitted.push((Event::clone(event), label.clone())),
+                Effect::Emit { event, label, .. } => {
+                    let (event, label, generation) = (Event::clone(event), label.clone(), commit.generation);
+                    commit.emitted.push(Arrival { event, label, generation });
+                }
                 Effect::Withdraw { ask } => commit.withdrawn.push(*ask),
             }
         }
-        commit.emitted.extend(self.lifecycle_of(loaded, &after, &step.records));
+        self.tell_lifecycle(loaded, after.label(), &mut commit);
         commit
     }
 
@@ -387,6 +386,28 @@ impl Inner {
                     self.clock.pass(STORE_PAUSE).await;
                 }
             }
+        }
+    }
+}
+
+/// Something that a run decides about, and what is written with the step that it makes, and with no other.
+struct Told {
+    command: Command,
+    entries: Vec<Entry>,
+    heard: Option<Heard>,
+}
+
+impl Told {
+    const fn of(command: Command) -> Self {
+        Self { command, entries: Vec::new(), heard: None }
+    }
+
+    /// That of the event, if the step took it.
+    fn generation(&self, step: &Step) -> u32 {
+        let took = |record: &Record| matches!(record, Record::EventTaken { .. });
+        match self.heard {
+            Some(Heard::Event { generation, .. }) if step.records.iter().any(took) => generation,
+            _ => 0,
         }
     }
 }

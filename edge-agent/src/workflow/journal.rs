@@ -1,11 +1,14 @@
 //! Where a run is written down: its beginning, its steps, what it asks of the world.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 
-use edge_core::engine::{
-    Ending, Interest, Phase, RUN_WORKFLOW, Record, State,
-    effect::{Ask, Call},
-    limit,
+use edge_core::{
+    engine::{
+        Ending, Interest, Phase, RUN_WORKFLOW, Record, State,
+        effect::{Ask, Call},
+        limit,
+    },
+    hear::Arrival,
 };
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::Value;
@@ -19,7 +22,14 @@ use shared::{
     workflow::Workflow,
 };
 
-use super::{approval, catalog::Catalog, child, facts, listen, schedule};
+use super::{
+    approval,
+    catalog::Catalog,
+    child, facts,
+    listen::{self, Heard},
+    schedule,
+    withheld::{self, Why},
+};
 use crate::store::{Error, Transaction};
 
 /// A run that is to begin.
@@ -31,6 +41,7 @@ pub(super) struct NewRun {
     pub subject: Option<String>,
     pub input: Value,
     pub label: Label,
+    pub generation: u32,
     pub at: Timestamp,
 }
 
@@ -48,6 +59,8 @@ pub(super) struct Loaded {
     pub beginning: Option<(Arc<Value>, Label)>,
     /// The run that runs this one, and its asking.
     pub parent: Option<(RunId, Ask)>,
+    /// How many lifecycle events lie between it and what came from outside.
+    pub generation: u32,
 }
 
 /// One step, ready to be written.
@@ -63,11 +76,15 @@ pub(super) struct Commit {
     pub answered: Vec<Ask>,
     pub asked: Vec<(Ask, Arc<Call>)>,
     pub withdrawn: Vec<Ask>,
-    pub emitted: Vec<(Event, Label)>,
+    pub emitted: Vec<Arrival>,
+    /// Of the run, after the step.
+    pub generation: u32,
+    /// Lifecycle events that somebody waits for, and that are not made because they would never end.
+    pub withheld: u64,
     /// What the run listens for, if that has changed.
     pub interests: Option<Vec<Interest>>,
-    /// The event that this step decided about.
-    pub heard: Option<i64>,
+    /// What of its inbox this step decided about.
+    pub heard: Option<Heard>,
     /// When the workflow starts again because this run has ended.
     pub next_start: Option<Timestamp>,
 }
@@ -155,7 +172,7 @@ pub(super) fn insert(connection: &Connection, run: &NewRun) -> rusqlite::Result<
     let inserted = connection
         .prepare_cached(
             "INSERT OR IGNORE INTO run (id, workflow, version, definition, bundle, trigger, subject, input, label, \
-             status, created_at, changed_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'pending', ?10, ?10)",
+             status, created_at, changed_at, generation) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'pending', ?10, ?10, ?11)",
         )?
         .execute(params![
             run.id.to_string(),
@@ -168,6 +185,7 @@ pub(super) fn insert(connection: &Connection, run: &NewRun) -> rusqlite::Result<
             input,
             json(&run.label),
             run.at.as_micros(),
+            run.generation,
         ])?;
     Ok(inserted > 0)
 }
@@ -183,14 +201,20 @@ pub(super) fn insert_workflow(connection: &Connection, workflow: &Workflow) -> r
 /// Writes a step: records, ledger, outbox and the run's row, or nothing at all.
 pub(super) fn write(tx: &mut Transaction<'_>, commit: &Commit) -> Result<Written, Error> {
     let run = commit.run.to_string();
-    if let Some(seq) = commit.heard {
-        listen::delivered(tx.connection(), commit.run, seq)?;
-    }
+    // Before anything is written: an answer that came first undoes none of it.
     for ask in &commit.withdrawn {
-        child::withdraw(tx.connection(), commit.run, *ask, commit.now)?;
         if let Some(output) = approval::answer_of(tx.connection(), commit.run, *ask)? {
             return Ok(Written::Overtaken { ask: *ask, output });
         }
+    }
+    for ask in &commit.withdrawn {
+        child::withdraw(tx.connection(), commit.run, *ask, commit.now)?;
+    }
+    if let Some(heard) = commit.heard {
+        listen::decided(tx, commit.run, heard, commit.now)?;
+    }
+    if commit.summary.has_ended {
+        listen::forget(tx, commit.run, commit.now)?;
     }
     let connection = tx.connection();
     if !commit.records.is_empty() {
@@ -212,16 +236,19 @@ pub(super) fn write(tx: &mut Transaction<'_>, commit: &Commit) -> Result<Written
     if let Some(at) = commit.next_start {
         schedule::ended(connection, &commit.workflow, at)?;
     }
-    for (event, label) in &commit.emitted {
+    for Arrival { event, label, generation } in &commit.emitted {
         connection
-            .prepare_cached("INSERT INTO emitted (event, label) VALUES (?1, ?2)")?
-            .execute(params![json(event), json(label)])?;
+            .prepare_cached("INSERT INTO emitted (event, label, generation) VALUES (?1, ?2, ?3)")?
+            .execute(params![json(event), json(label), generation])?;
+    }
+    if commit.withheld > 0 {
+        withheld::count(connection, &commit.workflow, Why::Loop, commit.withheld, commit.now)?;
     }
     let summary = &commit.summary;
     connection
         .prepare_cached(
             "UPDATE run SET status = ?2, changed_at = ?3, ended_at = ?4, wake_at = ?5, steps = ?6, label = ?7, task = ?8, \
-             note = ?9, output = ?10, error = ?11, suspended_at = ?12 WHERE id = ?1",
+             note = ?9, output = ?10, error = ?11, suspended_at = ?12, generation = ?13 WHERE id = ?1",
         )?
         .execute(params![
             run,
@@ -236,6 +263,7 @@ pub(super) fn write(tx: &mut Transaction<'_>, commit: &Commit) -> Result<Written
             summary.output.as_deref().map(Value::to_string),
             summary.error.as_ref().map(Value::to_string),
             summary.suspended.map(Timestamp::as_micros),
+            commit.generation,
         ])?;
     let mut entries = commit.entries.clone();
     for ask in &commit.withdrawn {
@@ -251,8 +279,8 @@ pub(super) fn write(tx: &mut Transaction<'_>, commit: &Commit) -> Result<Written
 pub(super) fn load(connection: &Connection, catalog: &Catalog, run: RunId) -> rusqlite::Result<Option<Loaded>> {
     let row = connection
         .prepare_cached(
-            "SELECT workflow, version, definition, bundle, trigger, input, label, status, steps, parent, parent_ask \
-             FROM run WHERE id = ?1",
+            "SELECT workflow, version, definition, bundle, trigger, input, label, status, steps, parent, parent_ask, \
+             generation FROM run WHERE id = ?1",
         )?
         .query_row([run.to_string()], |row| {
             Ok((
@@ -260,10 +288,13 @@ pub(super) fn load(connection: &Connection, catalog: &Catalog, run: RunId) -> ru
                 (row.get::<_, String>(3)?, row.get::<_, String>(4)?, row.get::<_, String>(5)?),
                 (row.get::<_, String>(6)?, row.get::<_, String>(7)?, row.get::<_, i64>(8)?),
                 (row.get::<_, Option<String>>(9)?, row.get::<_, Option<u32>>(10)?),
+                row.get::<_, u32>(11)?,
             ))
         })
         .optional()?;
-    let Some((names, (bundle, trigger, input), (label, status, steps), parent)) = row else { return Ok(None) };
+    let Some((names, (bundle, trigger, input), (label, status, steps), parent, generation)) = row else {
+        return Ok(None);
+    };
     let (workflow, version, definition) = names;
     let parent = match parent {
         (Some(run), Some(ask)) => Some((run.parse().map_err(|error| unreadable(&error))?, Ask(ask))),
@@ -287,7 +318,7 @@ pub(super) fn load(connection: &Connection, catalog: &Catalog, run: RunId) -> ru
         _ => None,
     };
     let origin = Arc::new(facts::Origin { workflow, version, bundle, trigger });
-    Ok(Some(Loaded { state, origin, steps, is_slow: false, parked, beginning, parent }))
+    Ok(Some(Loaded { state, origin, steps, is_slow: false, parked, beginning, parent, generation }))
 }
 
 pub(super) fn pinned(connection: &Connection, catalog: &Catalog, digest: &str) -> rusqlite::Result<Arc<Workflow>> {
@@ -369,40 +400,10 @@ pub(super) fn give_up(tx: &mut Transaction<'_>, run: RunId, why: &str, now: Time
     )?;
     connection.execute("DELETE FROM outbox WHERE run = ?1", [&id])?;
     connection.execute("DELETE FROM listening WHERE run = ?1", [&id])?;
-    connection.execute("DELETE FROM delivery WHERE run = ?1", [&id])?;
+    listen::forget(tx, run, now)?;
     let fact = Fact::RunEnded { status: "faulted".to_owned(), output: Content::digested(why) };
     tx.append(&Entry { at: now, run: Some(run), task: None, fact })?;
     Ok(())
-}
-
-/// Ended runs and findings are kept this long. The ledger keeps its entries of them.
-const KEPT: Duration = Duration::from_secs(90 * 24 * 3_600);
-
-/// And at most this many: a few hundred MB of ordinary runs.
-const KEPT_MAX: i64 = 100_000;
-
-/// Rows that go in one transaction, so that the others need not wait for long.
-const SWEPT_MAX: i64 = 500;
-
-/// Forgets some ended runs and findings that are old or too many; says how many.
-pub(super) fn sweep(connection: &Connection, now: Timestamp) -> rusqlite::Result<usize> {
-    let before = now.plus_micros(-i64::try_from(KEPT.as_micros()).unwrap_or(i64::MAX)).as_micros();
-    let runs = connection.execute(
-        "DELETE FROM run WHERE id IN (SELECT id FROM run WHERE ended_at IS NOT NULL AND (ended_at < ?1 OR ended_at < \
-         (SELECT ended_at FROM run WHERE ended_at IS NOT NULL ORDER BY ended_at DESC LIMIT 1 OFFSET ?2)) LIMIT ?3)",
-        params![before, KEPT_MAX, SWEPT_MAX],
-    )?;
-    connection.execute(
-        "DELETE FROM approval WHERE id IN (SELECT id FROM approval WHERE status <> 'pending' \
-         AND NOT EXISTS (SELECT 1 FROM run WHERE run.id = approval.run) LIMIT ?1)",
-        [SWEPT_MAX],
-    )?;
-    let findings = connection.execute(
-        "DELETE FROM finding WHERE (source, id) IN (SELECT source, id FROM finding WHERE at < ?1 OR at < \
-         (SELECT at FROM finding ORDER BY at DESC LIMIT 1 OFFSET ?2) LIMIT ?3)",
-        params![before, KEPT_MAX, SWEPT_MAX],
-    )?;
-    Ok(runs + findings)
 }
 
 /// How many runs are yet to begin, counted up to `enough`.

@@ -1,11 +1,15 @@
 //! What happens to runs and tasks, as events (dsl.md, "Lifecycle Events"): made only of kinds that a workflow of this node
-//! waits for by name. A run that such an event started makes none, so that no run can keep itself going.
+//! waits for by name.
+//!
+//! Whatever goes back to a lifecycle event makes none itself, so that no run can keep itself going: how many such events
+//! lie between a run and what came from outside travels with runs, with their children and retries, and with the events
+//! that they emit.
 
 use std::collections::BTreeSet;
 
 use edge_core::{
     engine::{Ending, Phase, Record, State},
-    hear::{filter, gather},
+    hear::{Arrival, filter, gather},
 };
 use serde_json::{Value, json};
 use shared::{
@@ -18,10 +22,18 @@ use shared::{
     },
 };
 
-use super::{journal::Loaded, runner::Inner};
+use super::{
+    journal::{Commit, Loaded},
+    runner::Inner,
+    withheld::{self, Why},
+};
 
 /// How the types of all lifecycle events begin.
 const PREFIX: &str = "io.serverlessworkflow.";
+
+/// How many lifecycle events may lie between a run and what came from outside. One is enough to tell somebody; with two,
+/// each run that tells would be told of in turn.
+const GENERATIONS_MAX: u32 = 1;
 
 /// The first word of what started a run, when that was a lifecycle event.
 pub(super) const TRIGGER: &str = "lifecycle";
@@ -66,17 +78,24 @@ fn of_tasks(tasks: &[Item<Task>], types: &mut BTreeSet<String>) {
 }
 
 impl Inner {
-    /// The lifecycle events of a step that somebody waits for.
-    pub(super) fn lifecycle_of(&self, loaded: &Loaded, after: &State, records: &[Record]) -> Vec<(Event, Label)> {
+    /// Adds the lifecycle events of a step that somebody waits for, or what is said of them when they may not be made.
+    pub(super) fn tell_lifecycle(&self, loaded: &Loaded, label: &Label, commit: &mut Commit) {
         let wanted = self.catalog.lifecycle();
-        if wanted.is_empty() || loaded.origin.trigger.starts_with(TRIGGER) {
-            return Vec::new();
+        if wanted.is_empty() {
+            return;
         }
-        of_step(&loaded.state, records, loaded.steps)
-            .into_iter()
-            .filter(|event| wanted.contains(&event.kind))
-            .map(|event| (event, after.label().clone()))
-            .collect()
+        let mut events = of_step(&loaded.state, &commit.records, loaded.steps);
+        events.retain(|event| wanted.contains(&event.kind));
+        if commit.generation < GENERATIONS_MAX {
+            let generation = commit.generation + 1;
+            let made = events.into_iter().map(|event| Arrival { event, label: label.clone(), generation });
+            commit.emitted.extend(made);
+        } else if let Some(first) = events.first() {
+            let (count, kind) = (events.len() as u64, first.kind.clone());
+            commit.withheld = count;
+            let entry = withheld::entry(&commit.workflow, Some(commit.run), Why::Loop, count, &kind, commit.now);
+            commit.entries.push(entry);
+        }
     }
 }
 

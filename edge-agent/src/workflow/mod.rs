@@ -3,7 +3,8 @@
 //! `runner` commits each step before anything else happens; `perform` asks policy and calls the rooms; `timers` and
 //! `schedule` say when; `events` and `listen` bring events to those who wait for them, `lifecycle` makes those that tell
 //! of runs; `child` runs workflows for workflows; `approval` keeps what waits for a person; `control` is what people want
-//! of a run; `journal` is where all of it is written. Decisions are `edge_core::engine`'s alone.
+//! of a run; `journal` is where all of it is written, `keep` what is forgotten and when, `withheld` what could not be
+//! handed on. Decisions are `edge_core::engine`'s alone.
 
 mod approval;
 mod catalog;
@@ -13,6 +14,7 @@ mod drive;
 mod events;
 mod facts;
 mod journal;
+mod keep;
 mod lifecycle;
 mod listen;
 mod perform;
@@ -20,6 +22,7 @@ mod pump;
 mod runner;
 mod schedule;
 mod timers;
+mod withheld;
 
 pub use approval::{Answer, ApprovalError, Authority};
 pub use control::ControlError;

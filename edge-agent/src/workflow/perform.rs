@@ -48,6 +48,12 @@ pub trait Perform: Send + Sync + 'static {
     /// Performs the call, or says why not. May be asked again with the same key after a restart.
     fn perform<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Outcome, Failure>>;
 
+    /// Whether this call may start a run of this workflow (`namespace/name`): what the ledger says of it.
+    ///
+    /// # Errors
+    /// `authorization`, with the same facts, when policy does not permit it.
+    fn may_start(&self, call: &Call, workflow: &str) -> Result<Vec<Fact>, Failure>;
+
     /// Whether the ledger may keep text of this workflow with this label.
     fn keep(&self, workflow: &str, label: &Label) -> Keep;
 }
@@ -121,6 +127,15 @@ impl Rooms {
         })
     }
 
+    /// Where policy is asked for this call, in the name of its workflow and agent.
+    fn trail<'a>(&'a self, call: &'a Call) -> Trail<'a> {
+        let workflow = workflow_name(&call.workflow);
+        let keep = self.keep(workflow, &call.label);
+        let agent = call.agent.as_ref().map(|agent| agent.name.as_str());
+        let decide = move |action, target| self.decide_for(action, target, workflow, agent, &call.label);
+        Trail::new(call.label.clone(), keep, decide)
+    }
+
     async fn call(&self, call: &Call, trail: &Trail<'_>) -> Result<Outcome, Failure> {
         let keep = trail.keep();
         let done = match call.function.as_str() {
@@ -166,11 +181,7 @@ impl Rooms {
 impl Perform for Rooms {
     fn perform<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Outcome, Failure>> {
         async move {
-            let workflow = workflow_name(&call.workflow);
-            let keep = self.keep(workflow, &call.label);
-            let agent = call.agent.as_ref().map(|agent| agent.name.as_str());
-            let decide = |action, target| self.decide_for(action, target, workflow, agent, &call.label);
-            let trail = Trail::new(call.label.clone(), keep, decide);
+            let trail = self.trail(call);
             let outcome = self.call(call, &trail).await;
             // What policy said comes before what was done on its word.
             let after = |facts: Vec<Fact>| trail.facts().into_iter().chain(facts).collect();
@@ -181,6 +192,14 @@ impl Perform for Rooms {
             }
         }
         .boxed()
+    }
+
+    fn may_start(&self, call: &Call, workflow: &str) -> Result<Vec<Fact>, Failure> {
+        let trail = self.trail(call);
+        match trail.permit(Action::Start, Target::new(TargetKind::Workflow, workflow)) {
+            Ok(_) => Ok(trail.facts()),
+            Err(failure) => Err(Failure { facts: trail.facts(), ..failure }),
+        }
     }
 
     fn keep(&self, workflow: &str, label: &Label) -> Keep {

@@ -3,13 +3,17 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use edge_core::engine::{Command, effect::Ask};
+use edge_core::{
+    engine::{Command, effect::Ask},
+    hear::Arrival,
+};
 use rusqlite::Connection;
-use shared::{event::Event, id::RunId, label::Label, time::Timestamp};
+use shared::{id::RunId, time::Timestamp};
 use tokio::sync::oneshot;
 
 use super::{
     journal::{self, read_json, unreadable},
+    keep::{self, SWEEP_NEXT},
     runner::{Inner, Message},
     timers::{Due, Next, PAGE_LEN, Place},
 };
@@ -24,30 +28,21 @@ const IN_FLIGHT_MAX: usize = 512;
 /// Events handed out in one transaction.
 const EMITTED_MAX: i64 = 128;
 
-/// Between two looks for old runs, and between two pieces when there are some.
-const SWEEP_EVERY: Duration = Duration::from_secs(3_600);
-const SWEEP_NEXT: Duration = Duration::from_secs(10);
-
 /// Between two tries when the store cannot be read.
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl Inner {
     /// Says which open runs are to be taken up; what waits for a time alone stays on the disk.
     pub(super) async fn resume(self: &Arc<Self>) -> Result<VecDeque<RunId>, store::Error> {
+        let straighten =
+            |tx: &mut store::Transaction<'_>| Ok(keep::straighten(tx.connection(), journal::latest(tx.connection())?)?);
+        self.store.write("keep the age of runs", straighten).await?;
         let Resumed { runs, unwanted } = self.store.read("find the open runs", open_runs).await?;
         self.timers.set(Due::Sweep, Some(self.clock.now().plus(SWEEP_NEXT)));
         for run in unwanted {
             self.send(run, Message::Command(Command::Cancel));
         }
         Ok(runs)
-    }
-
-    /// Forgets ended runs and findings that are old or too many, a piece at a time.
-    async fn sweep(self: &Arc<Self>) {
-        let now = self.clock.now();
-        let swept = self.insist("forget old runs", || move |tx| Ok(journal::sweep(tx.connection(), now)?)).await;
-        let pause = if swept.is_some_and(|rows| rows > 0) { SWEEP_NEXT } else { SWEEP_EVERY };
-        self.timers.set(Due::Sweep, Some(now.plus(pause)));
     }
 
     /// Begins and takes up runs, and hands out events, for as long as the node runs.
@@ -76,8 +71,8 @@ impl Inner {
         };
         let had_events = !events.is_empty();
         if had_events {
-            let seqs = events.iter().map(|(seq, ..)| *seq).collect();
-            self.take_events(events.into_iter().map(|(_, event, label)| (event, label)).collect(), seqs).await?;
+            let (seqs, events) = events.into_iter().unzip();
+            self.take_events(events, seqs).await?;
         }
         if self.under_way() >= IN_FLIGHT_MAX {
             return Ok(false);
@@ -167,7 +162,8 @@ fn open_runs(connection: &Connection) -> rusqlite::Result<Resumed> {
          AND outbox.ask_again_at IS NULL AND (outbox.function <> 'approve' OR approval.status IS NOT 'pending') \
          AND NOT (outbox.function = 'workflow' AND EXISTS (SELECT 1 FROM run AS child WHERE child.parent = run.id \
          AND child.parent_ask = outbox.ask AND child.ended_at IS NULL))) \
-         OR EXISTS (SELECT 1 FROM delivery WHERE delivery.run = run.id), wanted \
+         OR EXISTS (SELECT 1 FROM delivery WHERE delivery.run = run.id) \
+         OR EXISTS (SELECT 1 FROM inbox WHERE inbox.run = run.id), wanted \
          FROM run WHERE status IN ('running', 'waiting') ORDER BY id",
     )?;
     let mut rows = statement.query([])?;
@@ -220,10 +216,12 @@ fn pending_runs(connection: &Connection) -> rusqlite::Result<Vec<RunId>> {
     rows.collect()
 }
 
-fn emitted_events(connection: &Connection) -> rusqlite::Result<Vec<(i64, Event, Label)>> {
-    let mut statement = connection.prepare_cached("SELECT seq, event, label FROM emitted ORDER BY seq LIMIT ?1")?;
+fn emitted_events(connection: &Connection) -> rusqlite::Result<Vec<(i64, Arrival)>> {
+    let mut statement =
+        connection.prepare_cached("SELECT seq, event, label, generation FROM emitted ORDER BY seq LIMIT ?1")?;
     let rows = statement.query_map([EMITTED_MAX], |row| {
-        Ok((row.get(0)?, read_json(row.get_ref(1)?.as_str()?)?, read_json(row.get_ref(2)?.as_str()?)?))
+        let (event, label) = (read_json(row.get_ref(1)?.as_str()?)?, read_json(row.get_ref(2)?.as_str()?)?);
+        Ok((row.get(0)?, Arrival { event, label, generation: row.get(3)? }))
     })?;
     rows.collect()
 }

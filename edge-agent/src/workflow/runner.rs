@@ -7,10 +7,13 @@ use std::{
     time::Duration,
 };
 
-use edge_core::engine::{
-    Command,
-    effect::{Ask, Failure},
-    support,
+use edge_core::{
+    engine::{
+        Command,
+        effect::{Ask, Failure},
+        support,
+    },
+    hear::Arrival,
 };
 use serde_json::Value;
 use shared::{
@@ -89,6 +92,8 @@ pub(super) struct Inner {
     /// Effects that wait for their turn or are being performed: none is twice at once.
     pub in_flight: Mutex<HashSet<(RunId, Ask)>>,
     pub changed: watch::Sender<u64>,
+    /// How much time of this process had passed when old runs were forgotten last.
+    pub swept: Mutex<Duration>,
     pub tasks: TaskTracker,
     pub stop: CancellationToken,
 }
@@ -129,6 +134,7 @@ impl Runner {
 
     /// Like `open`, by another clock.
     pub(super) async fn open_at(store: Store, performer: Arc<dyn Perform>, clock: Steady) -> Result<Self, Error> {
+        let swept = Mutex::new(clock.passed());
         let inner = Arc::new(Inner {
             store,
             performer,
@@ -143,6 +149,7 @@ impl Runner {
             performing: Semaphore::new(PERFORMING_MAX),
             in_flight: Mutex::default(),
             changed: watch::channel(0).0,
+            swept,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
@@ -196,7 +203,8 @@ impl Runner {
             }
             drop(tokio::time::timeout(PENDING_PAUSE, changes.changed()).await);
         }
-        self.inner.take_events(events, Vec::new()).await?;
+        let outside = |(event, label)| Arrival { event, label, generation: 0 };
+        self.inner.take_events(events.into_iter().map(outside).collect(), Vec::new()).await?;
         Ok(())
     }
 
@@ -213,7 +221,8 @@ impl Runner {
         let at = self.inner.clock.now();
         let id = RunId::derive(at, &clock::seed());
         let (workflow, bundle) = (Arc::clone(found), current.bundle);
-        let run = NewRun { id, workflow, bundle, trigger: "by hand".to_owned(), subject: None, input, label, at };
+        let (trigger, subject, generation) = ("by hand".to_owned(), None, 0);
+        let run = NewRun { id, workflow, bundle, trigger, subject, input, label, generation, at };
         let write = move |tx: &mut crate::store::Transaction<'_>| Ok(journal::insert(tx.connection(), &run)?);
         self.inner.store.write("start a run", write).await?;
         self.inner.pump.notify_one();

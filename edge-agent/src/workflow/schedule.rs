@@ -181,6 +181,7 @@ impl Inner {
                         subject: None,
                         input: json!({}),
                         label: Label::default(),
+                        generation: 0,
                         at,
                     };
                     journal::insert(connection, &run)?;

@@ -117,6 +117,11 @@ impl Perform for Script {
         .boxed()
     }
 
+    fn may_start(&self, call: &Call, workflow: &str) -> Result<Vec<Fact>, Failure> {
+        let choice = format!("start {workflow} for {}", call.agent.as_ref().map_or("", |agent| &agent.name));
+        Ok(vec![Fact::RouteChosen { choice, reasons: Vec::new() }])
+    }
+
     fn keep(&self, _workflow: &str, label: &Label) -> Keep {
         if label.class > DataClass::Internal { Keep::Digest } else { Keep::Text }
     }

@@ -125,7 +125,7 @@ pub enum Fact {
         to: Option<Digest>,
         reason: String,
     },
-    /// Input that was dropped under load: how many and why, so that a gap is never silent.
+    /// Input or events that were dropped: how many and why, so that a gap is never silent.
     Shed {
         feed: String,
         count: u64,

@@ -27,6 +27,8 @@ pub enum Action {
     Mcp,
     /// A process on the node: a shell command, a script, a container.
     Run,
+    /// Start a run of another workflow, which then asks in its own name.
+    Start,
     /// Hand a secret of the node to what a workflow calls.
     UseSecret,
     Approve,
@@ -36,7 +38,7 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Infer,
         Self::Embed,
         Self::Classify,
@@ -47,6 +49,7 @@ impl Action {
         Self::Http,
         Self::Mcp,
         Self::Run,
+        Self::Start,
         Self::UseSecret,
         Self::Approve,
         Self::KeepText,
@@ -66,6 +69,7 @@ impl Action {
             Self::Http => "http",
             Self::Mcp => "mcp",
             Self::Run => "run",
+            Self::Start => "start",
             Self::UseSecret => "useSecret",
             Self::Approve => "approve",
             Self::KeepText => "keepText",
@@ -91,6 +95,8 @@ pub enum TargetKind {
     Tool,
     /// A process on the node: the shell command as it is written, the language of a script, the image of a container.
     Command,
+    /// A workflow of the node: `namespace/name`.
+    Workflow,
     /// A secret of the node, by name.
     Secret,
     /// An index of documents on the node.
@@ -111,6 +117,7 @@ impl TargetKind {
             Self::Host => "host",
             Self::Tool => "tool",
             Self::Command => "command",
+            Self::Workflow => "workflow",
             Self::Secret => "secret",
             Self::Index => "index",
             Self::Role => "role",
@@ -119,7 +126,7 @@ impl TargetKind {
 
     /// Whether the target is part of the node, and so stands where the node stands.
     const fn is_on_node(self) -> bool {
-        matches!(self, Self::Local | Self::Index | Self::Command | Self::Secret)
+        matches!(self, Self::Local | Self::Index | Self::Command | Self::Workflow | Self::Secret)
     }
 }
 

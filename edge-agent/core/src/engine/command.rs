@@ -15,11 +15,15 @@ pub enum Command {
     /// An effect came to a good end. `label` is that of the output; it joins the run's.
     Complete { ask: Ask, output: Value, label: Label },
     /// An effect came to a bad end.
-    Fail { ask: Ask, error: Error },
+    ///
+    /// `label` is that of what the error quotes; it joins the run's.
+    Fail { ask: Ask, error: Error, label: Label },
     /// It is later than it was: end what has waited long enough, interrupt what takes too long. Idempotent.
     Wake,
     /// An event that the run may listen for. Nothing is remembered of one that it does not. Idempotent.
     Hear { event: Arc<Event>, label: Label },
+    /// So many events that the run may have listened for could not wait for it: every task that listens fails.
+    Miss { events: u64 },
     /// Go on after a step that said `more`. Idempotent.
     Continue,
     /// Somebody wants the run to rest: what it asked for comes to its end, and nothing follows. Idempotent.

@@ -123,6 +123,8 @@ pub struct Completion {
 pub struct Failure {
     pub error: Error,
     pub facts: Vec<Fact>,
+    /// The label of what the error quotes; the run's label becomes its join with this.
+    pub label: Label,
     /// `Some`: not now, but ask again at this time (a parked inference); the run waits durably meanwhile.
     pub ask_again_at: Option<Timestamp>,
 }
@@ -190,10 +192,16 @@ impl Error {
     }
 }
 
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, facts: Vec::new(), label: Label::default(), ask_again_at: None }
+    }
+}
+
 impl Failure {
     /// A failure with nothing for the ledger beyond the error itself.
     #[must_use]
     pub fn new(kind: (&str, u16), detail: impl Into<String>) -> Self {
-        Self { error: Error::new(kind, detail), facts: Vec::new(), ask_again_at: None }
+        Error::new(kind, detail).into()
     }
 }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use shared::{digest::Digest, time::Timestamp};
 
 use super::{
+    limit,
     record::{FrameId, Record},
     state::{Attempts, Body, Branch, Extending, Frame, List, Listening, Phase, Progress, State, Task},
 };
@@ -150,6 +151,7 @@ impl State {
                 self.hear(*event);
                 let listening = self.listening_mut(*frame);
                 listening.gathered.take(*filter, fixes, *closes);
+                listening.bytes += item.as_deref().map_or(0, limit::size);
                 Arc::make_mut(&mut listening.items).extend(item.clone());
             }
             Record::ListenClosed { frame } => self.listening_mut(*frame).gathered.closed = true,
@@ -159,6 +161,7 @@ impl State {
                 let listening = self.listening_mut(*frame);
                 listening.is_turning = false;
                 listening.done += 1;
+                listening.bytes += limit::size(output);
                 Arc::make_mut(&mut listening.outputs).push(Arc::clone(output));
                 if let Some(context) = context {
                     self.context = Arc::clone(context);

@@ -14,6 +14,11 @@ pub fn fits(value: &Value) -> bool {
     left(value, VALUE_BYTES_MAX).is_some()
 }
 
+/// Roughly the bytes of a value's JSON text; no more than `VALUE_BYTES_MAX` are counted.
+pub(crate) fn size(value: &Value) -> usize {
+    VALUE_BYTES_MAX - left(value, VALUE_BYTES_MAX).unwrap_or(0)
+}
+
 /// # Errors
 /// When the value is too large; `what` names it.
 pub(super) fn check(what: &str, value: &Value) -> Result<(), Error> {

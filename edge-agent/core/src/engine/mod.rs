@@ -23,7 +23,7 @@ mod turn;
 use std::sync::Arc;
 
 use serde_json::Value;
-use shared::{label::Label, time::Timestamp, workflow::secret};
+use shared::{time::Timestamp, workflow::secret};
 
 pub use agent::{CHAT, Said, ToolCall, Usage};
 pub use command::{Command, Rejection};
@@ -66,12 +66,13 @@ pub fn decide(state: &State, command: Command, now: Timestamp) -> Result<Step, R
                 Err(error) => task::unanswered(&mut turn, task, error),
             }
         }
-        Command::Fail { ask, error } => {
-            let task = turn.answered(ask, Label::default()).ok_or(Rejection::NotAsked(ask))?;
+        Command::Fail { ask, error, label } => {
+            let task = turn.answered(ask, label).ok_or(Rejection::NotAsked(ask))?;
             task::unanswered(&mut turn, task, error.harmless());
         }
         Command::Wake => turn.wake(),
         Command::Hear { event, label } => task::listen::take(&mut turn, &event, &label),
+        Command::Miss { events } => task::listen::missed(&mut turn, events),
         Command::Continue => turn.go_on(),
         Command::Suspend => {
             turn.record(Record::Suspended { at: now });
@@ -102,7 +103,7 @@ fn at_rest(mut turn: turn::Turn, state: &State, command: Command) -> Result<Step
     match command {
         Command::Start { .. } => return Err(Rejection::AlreadyStarted),
         Command::Complete { ask, output, label } => held(ask, label, Ok(output))?,
-        Command::Fail { ask, error } => held(ask, Label::default(), Err(error))?,
+        Command::Fail { ask, error, label } => held(ask, label, Err(error))?,
         Command::Resume => {
             turn.record(Record::Resumed { at: turn.now });
             turn.take_up();
@@ -110,7 +111,7 @@ fn at_rest(mut turn: turn::Turn, state: &State, command: Command) -> Result<Step
             turn.run();
         }
         Command::Cancel => turn.end_run(Ending::Cancelled, None, None),
-        Command::Wake | Command::Continue | Command::Hear { .. } | Command::Suspend => {}
+        Command::Wake | Command::Continue | Command::Hear { .. } | Command::Miss { .. } | Command::Suspend => {}
     }
     Ok(turn.step(state))
 }

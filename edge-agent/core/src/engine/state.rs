@@ -142,6 +142,8 @@ pub(super) struct Listening {
     pub is_turning: bool,
     /// What it made of those that it is done with.
     pub outputs: Arc<Vec<Arc<Value>>>,
+    /// Roughly the bytes of all of these.
+    pub bytes: usize,
 }
 
 /// Which extension of a task is under way.

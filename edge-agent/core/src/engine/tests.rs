@@ -91,7 +91,7 @@ impl Driven {
 
     fn fail(&mut self, kind: (&str, u16)) {
         let ask = self.asked().0;
-        self.command(Command::Fail { ask, error: effect::Error::new(kind, "on purpose") });
+        self.command(Command::Fail { ask, error: effect::Error::new(kind, "on purpose"), label: Label::default() });
     }
 
     fn asked(&self) -> (effect::Ask, Arc<effect::Call>) {

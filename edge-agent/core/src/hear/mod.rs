@@ -8,8 +8,18 @@ use serde_json::Value;
 use shared::{
     digest::Digest,
     event::Event,
+    label::Label,
     workflow::{definition::Read, secret},
 };
+
+/// An event with what travels with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Arrival {
+    pub event: Event,
+    pub label: Label,
+    /// How many lifecycle events lie between it and what came from outside.
+    pub generation: u32,
+}
 
 /// Names an event for ever: two with one source and id are the same.
 #[must_use]

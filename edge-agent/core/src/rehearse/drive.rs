@@ -98,7 +98,7 @@ impl Stage<'_> {
                 let Some((_, outcome)) = self.answers.remove(&ask) else { return Ok(Command::Continue) };
                 Ok(match outcome {
                     Outcome::Output(output) => Command::Complete { ask, output, label: Label::default() },
-                    Outcome::Error(error) => Command::Fail { ask, error: failing(error) },
+                    Outcome::Error(error) => Command::Fail { ask, error: failing(error), label: Label::default() },
                 })
             }
             (_, Some(wake)) => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use edge_core::engine::effect::{Error, Failure, kind};
+use edge_core::engine::effect::{Failure, kind};
 use reqwest::{
     StatusCode,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, SET_COOKIE},
@@ -92,8 +92,7 @@ impl Answer {
         let said: String = String::from_utf8_lossy(&self.body).chars().take(ERROR_CHARS_MAX).collect();
         let (function, task) = (&errand.call.function, &errand.call.task);
         let detail = format!("{function} of {task}: answered {}: {said}", self.status);
-        let error = Error::new((uri, self.status.as_u16()), detail);
-        Failure { error, facts: Vec::new(), ask_again_at: None }
+        Failure::new((uri, self.status.as_u16()), detail)
     }
 
     /// What the ledger says of it.

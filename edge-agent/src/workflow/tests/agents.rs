@@ -57,9 +57,11 @@ fn rooms(store: &Store, url: &str, rules: PolicySet) -> Rooms {
 }
 
 /// The default rules, and one that holds for this agent alone.
-fn rules() -> PolicySet {
-    let narrow = "@id(\"scout-only-looks\") forbid (principal, action == Action::\"publish\", resource) when { context.agent == \"scout\" };";
-    let files = [("default.cedar", PolicySet::DEFAULT), ("site.cedar", narrow)];
+fn rules(actions: &str) -> PolicySet {
+    let narrow = format!(
+        "@id(\"scout-only-looks\") forbid (principal, action in [{actions}], resource) when {{ context.agent == \"scout\" }};"
+    );
+    let files = [("default.cedar", PolicySet::DEFAULT), ("site.cedar", &narrow)];
     PolicySet::parse(&files.map(|(name, text)| (name.to_owned(), text.to_owned()))).unwrap()
 }
 
@@ -79,32 +81,37 @@ async fn acts(store: &Store) -> Vec<(String, String, String)> {
     bodies.into_iter().map(act).collect()
 }
 
-#[tokio::test]
-async fn an_agent_works_with_real_rooms_and_has_no_more_authority_than_policy_gives() {
+/// Lets the agent work under the default rules and one that forbids it these actions; gives the run, what the ledger says of
+/// the agent, and what its model was sent.
+async fn work(actions: &str) -> (runs::RunDetail, Vec<(String, String, String)>, Vec<Value>) {
     let (url, model) = serve().await;
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&path(&dir)).unwrap();
-    let runner = Runner::open(store.clone(), Arc::new(rooms(&store, &url, rules()))).await.unwrap();
+    let runner = Runner::open(store.clone(), Arc::new(rooms(&store, &url, rules(actions)))).await.unwrap();
     runner.set_workflows(Digest::of(b"bundle"), vec![workflow(0, BODY), workflow(1, CHILD)]).await.unwrap();
     let run = runner.start("test/w0", json!({}), Label::default()).await.unwrap();
-    let mut changes = runner.changes();
-    let wait = async {
-        loop {
-            changes.borrow_and_update();
-            let detail = store.read("look", move |c| runs::detail(c, run)).await.unwrap().unwrap();
-            if detail.summary.ended.is_some() {
-                return detail;
-            }
-            drop(tokio::time::timeout(Duration::from_millis(50), changes.changed()).await);
-        }
-    };
-    let detail = tokio::time::timeout(PATIENCE, wait).await.expect("the run ends");
+    let detail = rooms::ended(&store, &runner, run).await;
+    let seen = model.seen.lock().unwrap().clone();
+    (detail, acts(&store).await, seen)
+}
+
+#[tokio::test]
+async fn an_agent_starts_no_workflow_that_policy_keeps_from_it() {
+    let (detail, acts, _) = work("Action::\"publish\", Action::\"start\"").await;
+    assert_eq!(detail.output.unwrap()["toolFailures"], 2);
+    let (act, of, told) = acts.iter().find(|(_, of, _)| of == "check").unwrap();
+    assert_eq!((act.as_str(), of.as_str()), ("failed", "check"));
+    assert!(told.contains("authorization") && told.contains("scout-only-looks"), "{told}");
+}
+
+#[tokio::test]
+async fn an_agent_works_with_real_rooms_and_has_no_more_authority_than_policy_gives() {
+    let (detail, acts, seen) = work("Action::\"publish\"").await;
     assert_eq!(detail.summary.status, "completed", "{:?}", detail.error);
     let output = detail.output.unwrap();
     assert_eq!((&output["output"], &output["ended"]), (&json!("The bearing is worn."), &json!("done")));
     assert_eq!((&output["toolCalls"], &output["toolFailures"], &output["turns"]), (&json!(3), &json!(1), &json!(3)));
     assert_eq!(output["usage"]["tokensIn"], 300);
-    let acts = acts(&store).await;
     let told: Vec<_> = acts.iter().map(|(act, of, _)| (act.as_str(), of.as_str())).collect();
     let expected = [
         ("began", ""),
@@ -118,7 +125,6 @@ async fn an_agent_works_with_real_rooms_and_has_no_more_authority_than_policy_gi
     assert_eq!(told, expected);
     assert!(acts[3].2.contains("scout-only-looks"), "{}", acts[3].2);
     // The model was told the refusal and the other run's output.
-    let seen = model.seen.lock().unwrap().clone();
     let last =
         |at: usize| seen[at]["messages"].as_array().unwrap().last().unwrap()["content"].as_str().unwrap().to_owned();
     assert!(last(1).starts_with("error (authorization): "), "{}", last(1));

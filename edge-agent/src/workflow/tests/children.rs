@@ -82,3 +82,22 @@ async fn workflows_that_run_each_other_without_end_are_stopped() {
     assert!(note.contains("more than 16 deep"), "{note}");
     assert_eq!(node.count("SELECT count(*) FROM run").await, 17);
 }
+
+#[tokio::test]
+async fn what_a_child_heard_marks_the_parent_that_its_error_comes_to() {
+    let catching = "do: [{ t: { try: [{ c: { run: { workflow: { namespace: test, name: w1, version: latest } } } }], \
+        catch: { do: [{ h: { set: { caught: true } } }] } } }]";
+    let child = "do: [{ l: { listen: { to: { one: { with: { type: t } } } } } }, \
+        { r: { raise: { error: { type: 'https://e/x', status: 418, detail: '${ .[0] }' } } } }]";
+    let node = Node::new(&[catching, child]).await;
+    let run = node.start(json!({})).await;
+    node.until_one("test/w1", "waiting").await;
+    let event = Event::new("1", "https://here", "t", json!("what nobody may know"));
+    let secret = Label { class: DataClass::Restricted, ..Label::default() };
+    node.runner.deliver(vec![(event, secret.clone())]).await.unwrap();
+    node.output(run).await;
+    let label: String = node
+        .until(move |c| c.query_row("SELECT label FROM run WHERE id = ?1", [run.to_string()], |row| row.get(0)).ok())
+        .await;
+    assert_eq!(serde_json::from_str::<Label>(&label).unwrap(), secret);
+}

@@ -152,16 +152,45 @@ async fn old_runs_are_forgotten_and_open_ones_are_not() {
     node.output(old).await;
     node.output(new).await;
     node.until_status(open, "waiting").await;
-    let swept = move |tx: &mut crate::store::Transaction<'_>| {
-        let sql = "UPDATE run SET ended_at = 1 WHERE id = ?1";
-        tx.connection().execute(sql, [old.to_string()])?;
-        Ok(journal::sweep(tx.connection(), clock::now())?)
+    let ended = move |c: &rusqlite::Connection| {
+        c.execute("UPDATE run SET ended_at = 1_000 WHERE id = ?1", [old.to_string()]).unwrap();
+        c.execute("UPDATE run SET ended_at = 3_000 WHERE id = ?1", [new.to_string()]).unwrap();
     };
-    assert_eq!(node.store.write("forget old runs", swept).await.unwrap(), 1);
+    let node = node.reopen_with(ended).await;
+    // An hour after the first ended the second had not; then the node was on for three months.
+    assert_eq!(swept(&node, 2_000, Duration::from_secs(3_600)).await, 0);
+    assert_eq!(swept(&node, 4_000, Duration::from_secs(90 * 24 * 3_600)).await, 1);
     let left = node.until(|c| Some(runs::list(c, &runs::Filter::default()).unwrap())).await;
     let mut left: Vec<_> = left.into_iter().map(|summary| summary.run).collect();
     left.sort();
     let mut expected = vec![new, open];
     expected.sort();
     assert_eq!(left, expected);
+}
+
+/// Forgets what is old when the runs' clock says this and the node was on for so long.
+async fn swept(node: &Node, micros: i64, on: Duration) -> usize {
+    let now = shared::time::Timestamp::from_micros(micros);
+    let sweep = move |tx: &mut crate::store::Transaction<'_>| Ok(keep::sweep(tx.connection(), now, on)?);
+    node.store.write("forget old runs", sweep).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_clock_set_years_ahead_forgets_no_run_and_an_event_that_comes_again_starts_none() {
+    let node =
+        Node::new(&["schedule: { 'on': { one: { with: { type: go } } } }\ndo: [{ a: { set: { x: 1 } } }]"]).await;
+    node.deliver("1", "go", json!({})).await;
+    node.until_one("test/w0", "completed").await;
+    let ten_years = 10 * 365 * 24 * 3_600 * 1_000_000;
+    let hour = Duration::from_secs(3_600);
+    for hours in 0..3 {
+        assert_eq!(swept(&node, clock::now().as_micros() + ten_years + hours, hour).await, 0);
+    }
+    // Nobody but the sweep saw that clock: what ends after the next start is not older for it.
+    let node = node.reopen().await;
+    node.deliver("1", "go", json!({})).await;
+    node.deliver("2", "go", json!({})).await;
+    node.until(|c| (runs::counts(c).unwrap() == [("completed".to_owned(), 2)]).then_some(())).await;
+    assert_eq!(swept(&node, clock::now().as_micros(), Duration::from_secs(89 * 24 * 3_600)).await, 0);
+    assert_eq!(node.count("SELECT count(*) FROM run").await, 2);
 }

@@ -3,14 +3,22 @@
 use shared::policy::PolicySet;
 
 use super::*;
-use crate::{action, inference::Inference, memory::Memory};
+use crate::{
+    action::{self, config::Calls},
+    inference::Inference,
+    memory::Memory,
+};
 
 async fn node(rules: PolicySet, body: &str) -> (tempfile::TempDir, Store, Runner) {
-    node_of(rules, workflow(0, body)).await
+    node_of(rules, vec![workflow(0, body)], Calls::default()).await
 }
 
-/// A node with this workflow and its own rooms.
-pub(super) async fn node_of(rules: PolicySet, workflow: Arc<Workflow>) -> (tempfile::TempDir, Store, Runner) {
+/// A node with these workflows and its own rooms.
+pub(super) async fn node_of(
+    rules: PolicySet,
+    workflows: Vec<Arc<Workflow>>,
+    calls: Calls,
+) -> (tempfile::TempDir, Store, Runner) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&path(&dir)).unwrap();
     let memory = Memory::open(store.clone(), models::embed::default_embedder());
@@ -20,12 +28,12 @@ pub(super) async fn node_of(rules: PolicySet, workflow: Arc<Workflow>) -> (tempf
     let rooms = Rooms::new(
         Inference::new(Vec::new(), &models::catalog::Digests::default()),
         memory,
-        action::Action::new(broker, action::config::Calls::default()),
+        action::Action::new(broker, calls),
         Arc::new(rules),
         "CH".to_owned(),
     );
     let runner = Runner::open(store.clone(), Arc::new(rooms)).await.unwrap();
-    runner.set_workflows(Digest::of(b"bundle"), vec![workflow]).await.unwrap();
+    runner.set_workflows(Digest::of(b"bundle"), workflows).await.unwrap();
     (dir, store, runner)
 }
 
@@ -94,4 +102,29 @@ async fn wrong_arguments_are_named() {
     let error = ended(&store, &runner, run).await.error.unwrap();
     assert!(error["type"].as_str().unwrap().ends_with("/validation"), "{error}");
     assert_eq!(error["instance"], "/do/0/ask");
+}
+
+const STARTS: &str = "do: [{ c: { run: { workflow: { namespace: test, name: w1, version: '0.1.0' } } } }]";
+
+#[tokio::test]
+async fn a_workflow_starts_another_only_if_policy_lets_it() {
+    let child = || workflow(1, "do: [{ s: { set: { x: 1 } } }]");
+    let rules = "@id(\"all\") permit (principal, action, resource); \
+        @id(\"not-this\") forbid (principal == Workflow::\"test/w0\", action == Action::\"start\", resource == Target::\"test/w1\");";
+    let rules = PolicySet::parse(&[("p.cedar".to_owned(), rules.to_owned())]).unwrap();
+    let (_dir, store, runner) = node_of(rules, vec![workflow(0, STARTS), child()], Calls::default()).await;
+    let run = runner.start("test/w0", json!({}), Label::default()).await.unwrap();
+    let detail = ended(&store, &runner, run).await;
+    let error = detail.error.unwrap();
+    assert_eq!((&error["status"], &error["instance"]), (&json!(403), &json!("/do/0/c")));
+    assert!(error["detail"].as_str().unwrap().contains("`start` on test/w1"), "{error}");
+    assert_eq!(decisions(&store).await, [("test/w1".to_owned(), false)]);
+    let runs = store.read("look", |c| c.query_row("SELECT count(*) FROM run", [], |row| row.get::<_, i64>(0))).await;
+    assert_eq!(runs.unwrap(), 1, "the other one never began");
+
+    let (_dir, store, runner) =
+        node_of(PolicySet::default_rules(), vec![workflow(0, STARTS), child()], Calls::default()).await;
+    let run = runner.start("test/w0", json!({}), Label::default()).await.unwrap();
+    assert_eq!(ended(&store, &runner, run).await.output, Some(json!({"x": 1})));
+    assert_eq!(decisions(&store).await, [("test/w1".to_owned(), true)], "asked once, not again at its end");
 }

@@ -33,6 +33,9 @@ use crate::hear::{
 /// Events that one task may take.
 const EVENTS_MAX: usize = 10_000;
 
+/// Bytes of what one task reads of its events and makes of them. They are part of the run's state as long as it listens.
+const BYTES_MAX: usize = 8 << 20;
+
 pub(super) fn start(turn: &mut Turn, frame: FrameId, listen: &Listen) -> Result<(), Error> {
     let scope = Scope::within_task(&turn.state, frame);
     let input = &turn.state.task(frame).input;
@@ -76,6 +79,18 @@ pub(in super::super) fn take(turn: &mut Turn, event: &Event, label: &Label) {
     }
 }
 
+/// Events that may have been for this run are lost: what listens cannot know whether they were.
+pub(in super::super) fn missed(turn: &mut Turn, events: u64) {
+    let listening: Vec<FrameId> = turn.state.listening_frames().collect();
+    for frame in listening {
+        let detail = format!(
+            "{events} events that may have been for this task came when no more could wait for the run, and are lost"
+        );
+        turn.fail(frame, Error::new(kind::LIMIT, detail));
+        turn.run();
+    }
+}
+
 fn offer(turn: &mut Turn, frame: FrameId, event: &Event, name: Digest, label: &Label) -> Result<(), Error> {
     // An earlier one of the same event may have swept this one away.
     let Some(Progress::Listening(listening)) = turn.state.frames.get(&frame).map(|_| turn.progress(frame)) else {
@@ -95,6 +110,12 @@ fn offer(turn: &mut Turn, frame: FrameId, event: &Event, name: Digest, label: &L
     item.as_ref().map_or(Ok(()), |item| limit::check("the event", item))?;
     if listening.items.len() >= EVENTS_MAX {
         let detail = format!("the task has taken {EVENTS_MAX} events, the most that one `listen` may");
+        return Err(Error::new(kind::LIMIT, detail));
+    }
+    let more = item.as_deref().map_or(0, limit::size);
+    if listening.bytes + more > BYTES_MAX {
+        let detail =
+            format!("the task's events have more than {BYTES_MAX} bytes together, the most that one `listen` may");
         return Err(Error::new(kind::LIMIT, detail));
     }
     turn.record(Record::EventTaken {

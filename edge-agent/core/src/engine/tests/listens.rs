@@ -151,3 +151,42 @@ fn a_listening_run_folded_from_its_records_goes_on_where_it_was() {
     }
     assert_eq!(run.output(), json!([1, 1]));
 }
+
+const CATCHING: &str = "do: [{ t: { try: [{ l: { listen: { to: { any: [{ with: { type: t } }], until: 'false' } }, foreach: {} } }], \
+    catch: { as: e, do: [{ h: { set: { status: '${ $e.status }', at: '${ $e.instance }', why: '${ $e.detail }' } } }] } } }]";
+
+#[test]
+fn a_task_holds_so_many_bytes_of_events_and_no_more() {
+    let mut run = Driven::start(CATCHING, json!({}));
+    for id in 0..9 {
+        assert!(run.is_running(), "after {id} events");
+        run.hear(&id.to_string(), "t", json!("x".repeat(500_000)));
+        run.refold();
+    }
+    let output = run.output();
+    assert_eq!((&output["status"], &output["at"]), (&json!(413), &json!("/do/0/t/try/0/l")));
+    assert!(output["why"].as_str().unwrap().contains("8388608 bytes together"), "{output}");
+}
+
+#[test]
+fn events_that_could_not_wait_fail_what_listens_and_nothing_else() {
+    let mut run = Driven::start(CATCHING, json!({}));
+    run.hear("1", "t", json!(1));
+    run.command(Command::Miss { events: 7 });
+    let output = run.output();
+    assert_eq!(output["status"], 413);
+    assert!(output["why"].as_str().unwrap().starts_with("7 events that may have been for this task"), "{output}");
+    let mut run = Driven::start("do: [{ w: { wait: PT1S } }]", json!({}));
+    run.command(Command::Miss { events: 7 });
+    run.after(1_000);
+    assert!(!run.is_running());
+}
+
+#[test]
+fn the_label_of_an_error_joins_that_of_the_run() {
+    let mut run = Driven::start("do: [{ t: { call: embed, with: { text: x } } }]", json!({}));
+    let label = Label { class: shared::label::DataClass::Restricted, ..Label::default() };
+    let (ask, error) = (run.asked().0, effect::Error::new(kind::RUNTIME, "quotes what is restricted"));
+    run.command(Command::Fail { ask, error, label: label.clone() });
+    assert_eq!(*run.state.label(), label);
+}

@@ -82,9 +82,11 @@ fn run(workflow: &Arc<Workflow>, script: &[Say], killed: bool) -> (Vec<Record>, 
         said += usize::from(asked.is_some());
         command = match (step.more, asked, say, state.wake_at()) {
             (true, ..) => Command::Continue,
-            (_, Some(ask), Say::Badly, _) => {
-                Command::Fail { ask, error: effect::Error::new(kind::COMMUNICATION, "on purpose") }
-            }
+            (_, Some(ask), Say::Badly, _) => Command::Fail {
+                ask,
+                error: effect::Error::new(kind::COMMUNICATION, "on purpose"),
+                label: Label::default(),
+            },
             (_, Some(ask), Say::Nothing, None) | (_, Some(ask), Say::Well, _) => {
                 Command::Complete { ask, output: json!({"n": said}), label: Label::default() }
             }
