@@ -16,7 +16,7 @@ use tonic_prost::ProstCodec;
 
 use super::*;
 
-const PROTO: &str = r#"
+pub(crate) const PROTO: &str = r#"
 syntax = "proto3";
 package GreeterApi;
 import "common/mood.proto";
@@ -30,7 +30,7 @@ message HelloRequest { string name = 1; Mood mood = 2; google.protobuf.Timestamp
 message HelloReply { string message = 1; int32 count = 2; }
 "#;
 
-const MOOD: &str = "syntax = \"proto3\"; package GreeterApi; enum Mood { NEUTRAL = 0; HAPPY = 1; }";
+pub(crate) const MOOD: &str = "syntax = \"proto3\"; package GreeterApi; enum Mood { NEUTRAL = 0; HAPPY = 1; }";
 
 #[derive(Clone, PartialEq, Message)]
 struct HelloRequest {
@@ -101,7 +101,7 @@ async fn answer(request: http::Request<hyper::body::Incoming>) -> Result<http::R
 }
 
 /// The server's port, and the address of its proto file.
-async fn greeter() -> (u16, String) {
+pub(crate) async fn greeter() -> (u16, String) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("an address").port();
     tokio::spawn(async move {

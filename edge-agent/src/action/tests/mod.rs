@@ -2,10 +2,10 @@
 
 mod asyncapi;
 mod auth;
-mod grpc;
+pub(crate) mod grpc;
 mod http;
 mod mcp;
-mod mosquitto;
+pub(crate) mod mosquitto;
 mod openapi;
 mod process;
 mod publish;
@@ -99,6 +99,10 @@ async fn perform_by(rules: &PolicySet, action: &Action, call: &Call) -> Done {
 
 async fn perform(action: &Action, call: &Call) -> Done {
     perform_by(&PolicySet::default_rules(), action, call).await
+}
+
+pub(crate) fn is_root() -> bool {
+    super::process::is_root()
 }
 
 fn site(address: SocketAddr) -> Broker {

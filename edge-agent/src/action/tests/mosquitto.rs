@@ -10,14 +10,14 @@ use rumqttc::v5::{AsyncClient, Event, Incoming, MqttOptions, mqttbytes::QoS};
 use super::*;
 
 /// Mosquitto on a free port; ends with the test.
-pub(super) struct Mosquitto {
+pub(crate) struct Mosquitto {
     child: Mutex<Child>,
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
     dir: tempfile::TempDir,
 }
 
 impl Mosquitto {
-    pub(super) async fn start() -> Option<Self> {
+    pub(crate) async fn start() -> Option<Self> {
         if !std::path::Path::new("/usr/sbin/mosquitto").exists() {
             eprintln!("mosquitto is not installed; tests/run installs it");
             return None;

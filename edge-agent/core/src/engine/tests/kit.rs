@@ -27,13 +27,7 @@ pub(crate) struct Played {
 /// Every scenario of the kit, which lies beside the checkout or where `SKERRY_OPEN_WORKFLOW` says; `None`, said on the
 /// terminal, where there is none.
 pub(crate) fn scenarios() -> Option<Vec<Scenario>> {
-    let named = std::env::var_os("SKERRY_OPEN_WORKFLOW").map(PathBuf::from);
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let beside = ["../../shared", "../../../shared"].map(|up| here.join(up).join("suites/open-workflow"));
-    let Some(dir) = named.into_iter().chain(beside).map(|kit| kit.join("ctk/features")).find(|dir| dir.is_dir()) else {
-        eprintln!("skipped: there is no conformance kit; name its folder in SKERRY_OPEN_WORKFLOW");
-        return None;
-    };
+    let dir = folder("ctk/features")?;
     let mut files: Vec<_> =
         std::fs::read_dir(dir).expect("the kit is readable").map(|f| f.expect("a file").path()).collect();
     files.sort();
@@ -44,6 +38,18 @@ pub(crate) fn scenarios() -> Option<Vec<Scenario>> {
         all.extend(of_file.into_iter().map(|s| Scenario { title: format!("{name}: {}", s.title), ..s }));
     }
     Some(all)
+}
+
+/// A folder of the kit; `None`, said on the terminal, where there is none.
+pub(crate) fn folder(name: &str) -> Option<PathBuf> {
+    let named = std::env::var_os("SKERRY_OPEN_WORKFLOW").map(PathBuf::from);
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let beside = ["../../shared", "../../../shared"].map(|up| here.join(up).join("suites/open-workflow"));
+    let found = named.into_iter().chain(beside).map(|kit| kit.join(name)).find(|dir| dir.is_dir());
+    if found.is_none() {
+        eprintln!("skipped: there is no conformance kit; name its folder in SKERRY_OPEN_WORKFLOW");
+    }
+    found
 }
 
 /// Reads as much of Gherkin as the kit uses: scenarios, steps, text blocks in `"""`, comments.
