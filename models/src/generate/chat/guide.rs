@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{sample::Sampler, tokens::Tokens};
 use crate::{
     Error,
-    candle::{Decoder, Session},
+    decoder::{Decoder, Session},
     generate::{
         Finish,
         shape::{Kind, Range, Shape},

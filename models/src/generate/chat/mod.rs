@@ -6,7 +6,7 @@ mod sample;
 mod template;
 mod tokens;
 
-use std::{ops::ControlFlow, path::Path, sync::Arc};
+use std::{num::NonZero, ops::ControlFlow, path::Path, sync::Arc};
 
 use guide::{Guide, Stop};
 use sample::Sampler;
@@ -16,7 +16,9 @@ use tokens::Tokens;
 use super::{Answer, Finish, Generator, Message, Request, Role, passages::with_passages, shape::Shape, stream::Stream};
 use crate::{
     Error,
-    candle::{Decoder, gguf::Gguf},
+    decoder::{self, Decoder},
+    gguf::Gguf,
+    lanes::Processor,
 };
 
 /// A loaded model. Answers may be asked of it from several threads; each takes memory for its own context.
@@ -42,7 +44,8 @@ impl Chat {
         let source = file.value("tokenizer.chat_template").map(|_| file.text("tokenizer.chat_template")).transpose()?;
         let template = Template::new(source, tokens.begin_text(), tokens.end_text());
         let template = template.map_err(|error| file.wrong(format!("tokenizer.chat_template: {error:#}")))?;
-        let decoder = crate::candle::decoder(&file, tokens.len())?;
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let decoder = decoder::load(&file, tokens.len(), threads, Processor::detect())?;
         let name = file.path().file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         Ok(Self { name, tokens, template, decoder })
     }

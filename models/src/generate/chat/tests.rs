@@ -63,9 +63,9 @@ fn logits_are_those_of_transformers() {
     for name in NAMES {
         let chat = Chat::load(&path(name)).unwrap();
         let reference = reference(name);
-        // F16 weights are unpacked to f32; with 8-bit weights candle rounds the activations to 8 bits before it multiplies.
-        // The logits lie between -6 and 6.
-        let tolerance = if name.ends_with("q8") { 0.3 } else { 1e-4 };
+        // Keys and values are kept in half precision; with 8-bit weights the activations are rounded to 8 bits too. The logits lie
+        // between -6 and 6.
+        let tolerance = if name.ends_with("q8") { 0.3 } else { 0.01 };
         let mut whole = chat.decoder.session();
         let logits = chat.decoder.forward(&mut whole, &reference.prompt_ids).unwrap();
         let difference =
@@ -80,7 +80,7 @@ fn logits_are_those_of_transformers() {
         for piece in reference.prompt_ids.chunks(5) {
             last = chat.decoder.forward(&mut pieces, piece).unwrap();
         }
-        assert!(difference(&last) < tolerance, "{name}: {}", difference(&last));
+        assert_eq!(last, logits, "{name}: the same bits, however the tokens are divided");
     }
 }
 
@@ -224,7 +224,8 @@ fn a_file_that_lies_about_itself_is_refused_by_name() {
         "qwen3.block_count is 0: expected a whole number from 1 to 512",
     );
     check("qwen3.attention.head_count", &4u32.to_le_bytes(), &3u32.to_le_bytes(), "3 heads of 32 in 2 groups");
-    check("qwen3.embedding_length", &64u32.to_le_bytes(), &65u32.to_le_bytes(), "tensor token_embd.weight has shape");
+    check("qwen3.embedding_length", &64u32.to_le_bytes(), &80u32.to_le_bytes(), "tensor token_embd.weight has shape");
+    check("qwen3.embedding_length", &64u32.to_le_bytes(), &65u32.to_le_bytes(), "expected multiples of 16");
     check("tokenizer.ggml.tokens", &8u32.to_le_bytes(), &4u32.to_le_bytes(), "");
     check(
         "blk.0.attn_q.weight",

@@ -15,7 +15,7 @@ use tokenizers::{
 use super::merge;
 use crate::{
     Error,
-    candle::gguf::{Gguf, Value},
+    gguf::{Gguf, Value},
 };
 
 const VOCABULARY_MAX: usize = 1 << 20;

@@ -1,0 +1,238 @@
+//! What a head sees: the values of the positions before, weighted by how well their keys fit its query. Sixteen positions, or sixteen
+//! columns, side by side, and a tile of queries at once, so that a key is unpacked once for several.
+
+use super::{
+    cache::Head,
+    steps::{exp, norm_factor, scaled},
+};
+use crate::lanes::{Compute, Lanes, ROWS};
+
+/// What a head's query and key go through before they meet.
+#[derive(Clone, Copy)]
+pub(super) struct Turn<'a> {
+    /// Weights of the head's norm, and its epsilon.
+    pub(super) norm: Option<(&'a [[f32; ROWS]], f32)>,
+    /// For each token the cosines, then the sines, of its position's angles.
+    pub(super) angles: &'a [f32],
+    /// How many columns turn, from the first: each of the first half with one of the second.
+    pub(super) turning: usize,
+}
+
+impl Turn<'_> {
+    /// Norms and turns a token's columns of one head.
+    #[inline(always)]
+    fn apply(&self, token: usize, columns: &mut [[f32; ROWS]]) {
+        if let Some((weights, epsilon)) = self.norm {
+            let factor = norm_factor(columns.iter(), columns.len() * ROWS, epsilon);
+            for (numbers, weights) in columns.iter_mut().zip(weights) {
+                *numbers = scaled(numbers, factor, weights);
+            }
+        }
+        let half = self.turning / 2;
+        let (cosines, sines) = self.angles[token * self.turning..][..self.turning].split_at(half);
+        let (first, second) = columns.as_flattened_mut()[..self.turning].split_at_mut(half);
+        for at in 0..half {
+            let (a, b) = (first[at], second[at]);
+            first[at] = a * cosines[at] - b * sines[at];
+            second[at] = a * sines[at] + b * cosines[at];
+        }
+    }
+}
+
+/// Writes the keys and values of new tokens.
+pub(super) struct Remember<'a> {
+    pub(super) head: &'a mut Head,
+    pub(super) turn: Turn<'a>,
+    /// The position of the first token.
+    pub(super) start: usize,
+    pub(super) tokens: usize,
+    /// The head's columns of all tokens, `[column / 16][token]`.
+    pub(super) keys: &'a [[f32; ROWS]],
+    pub(super) values: &'a [[f32; ROWS]],
+}
+
+impl Compute for Remember<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn on<L: Lanes>(self, lanes: L) {
+        let mut key = vec![[0.0; ROWS]; self.keys.len() / self.tokens];
+        for token in 0..self.tokens {
+            for (to, from) in key.iter_mut().zip(self.keys[token..].iter().step_by(self.tokens)) {
+                *to = *from;
+            }
+            self.turn.apply(token, &mut key);
+            let value = self.values[token..].iter().step_by(self.tokens);
+            self.head.write(lanes, self.start + token, &key, value);
+        }
+    }
+}
+
+/// The queries of one head for all new tokens.
+pub(super) struct Attend<'a> {
+    pub(super) head: &'a Head,
+    pub(super) turn: Turn<'a>,
+    /// What the fit of key and query is multiplied with.
+    pub(super) scale: f32,
+    /// How many positions, its own among them, a token sees.
+    pub(super) window: usize,
+    pub(super) start: usize,
+    /// The head's columns of all tokens, `[column / 16][token]`; the mixed values take their place.
+    pub(super) columns: &'a mut [[f32; ROWS]],
+    pub(super) tokens: usize,
+}
+
+impl Compute for Attend<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn on<L: Lanes>(mut self, lanes: L) {
+        let mut first = 0;
+        while first < self.tokens {
+            first += match self.tokens - first {
+                8.. => self.tile::<L, 8>(lanes, first),
+                4.. => self.tile::<L, 4>(lanes, first),
+                _ => self.tile::<L, 1>(lanes, first),
+            };
+        }
+    }
+}
+
+impl Attend<'_> {
+    #[inline(always)]
+    fn tile<L: Lanes, const SIZE: usize>(&mut self, lanes: L, first: usize) -> usize {
+        let groups = self.columns.len() / self.tokens;
+        let mut queries = vec![[0.0; ROWS]; groups * SIZE];
+        for (at, query) in queries.chunks_exact_mut(groups).enumerate() {
+            for (to, from) in query.iter_mut().zip(self.columns[first + at..].iter().step_by(self.tokens)) {
+                *to = *from;
+            }
+            self.turn.apply(first + at, query);
+        }
+        let last = self.start + first + SIZE - 1;
+        let begin = (self.start + first + 1).saturating_sub(self.window) / ROWS;
+        let blocks = begin..last / ROWS + 1;
+        // `[query][block]`
+        let mut fits = vec![[0.0; ROWS]; SIZE * blocks.len()];
+        self.fits::<L, SIZE>(lanes, &queries, blocks.clone(), &mut fits);
+        let mut shares = [0.0; SIZE];
+        for (at, fits) in fits.chunks_exact_mut(blocks.len()).enumerate() {
+            let position = self.start + first + at;
+            let seen = (position + 1).saturating_sub(self.window)..position + 1;
+            shares[at] = weigh(fits, self.scale, blocks.start * ROWS, seen).recip();
+        }
+        self.mix::<L, SIZE>(lanes, &fits, blocks, &shares, first);
+        SIZE
+    }
+
+    /// How well each key fits each query.
+    #[inline(always)]
+    fn fits<L: Lanes, const SIZE: usize>(
+        &self,
+        lanes: L,
+        queries: &[[f32; ROWS]],
+        blocks: std::ops::Range<usize>,
+        fits: &mut [[f32; ROWS]],
+    ) {
+        let columns = queries.len() / SIZE * ROWS;
+        let queries = queries.as_flattened();
+        let count = blocks.len();
+        for (at, block) in blocks.enumerate() {
+            let keys = self.head.keys(block, columns);
+            for part in 0..ROWS / L::WIDTH {
+                let mut sums = [lanes.splat(0.0); SIZE];
+                for (column, keys) in keys.iter().enumerate() {
+                    let keys = lanes.kept(keys, part);
+                    for (query, sum) in sums.iter_mut().enumerate() {
+                        *sum = lanes.fused(keys, lanes.splat(queries[query * columns + column]), *sum);
+                    }
+                }
+                for (query, sum) in sums.into_iter().enumerate() {
+                    lanes.store(sum, &mut fits[query * count + at], part);
+                }
+            }
+        }
+    }
+
+    /// The weighted values, in place of the queries.
+    #[inline(always)]
+    fn mix<L: Lanes, const SIZE: usize>(
+        &mut self,
+        lanes: L,
+        weights: &[[f32; ROWS]],
+        blocks: std::ops::Range<usize>,
+        shares: &[f32; SIZE],
+        first: usize,
+    ) {
+        let groups = self.columns.len() / self.tokens;
+        // One query has registers for several groups, and needs them: its sums would wait for each other.
+        let together = if SIZE == 1 { 4 } else { 1 };
+        for group in (0..groups).step_by(together) {
+            if SIZE == 1 && group + 4 <= groups {
+                self.mix_groups::<L, SIZE, 4>(lanes, weights, blocks.clone(), shares, first, group);
+            } else {
+                for group in group..(group + together).min(groups) {
+                    self.mix_groups::<L, SIZE, 1>(lanes, weights, blocks.clone(), shares, first, group);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn mix_groups<L: Lanes, const SIZE: usize, const GROUPS: usize>(
+        &mut self,
+        lanes: L,
+        weights: &[[f32; ROWS]],
+        blocks: std::ops::Range<usize>,
+        shares: &[f32; SIZE],
+        first: usize,
+        group: usize,
+    ) {
+        let groups = self.columns.len() / self.tokens;
+        let count = blocks.len();
+        for part in 0..ROWS / L::WIDTH {
+            let mut sums = [[lanes.splat(0.0); SIZE]; GROUPS];
+            for (at, block) in blocks.clone().enumerate() {
+                let values = self.head.values(block, groups * ROWS);
+                for (position, values) in values.chunks_exact(groups).enumerate() {
+                    for (sums, values) in sums.iter_mut().zip(&values[group..]) {
+                        let values = lanes.kept(values, part);
+                        for (query, sum) in sums.iter_mut().enumerate() {
+                            *sum = lanes.fused(values, lanes.splat(weights[query * count + at][position]), *sum);
+                        }
+                    }
+                }
+            }
+            for (offset, sums) in sums.into_iter().enumerate() {
+                let to = &mut self.columns[(group + offset) * self.tokens + first..];
+                for ((to, sum), share) in to.iter_mut().zip(sums).zip(shares) {
+                    lanes.store(lanes.multiply(sum, lanes.splat(*share)), to, part);
+                }
+            }
+        }
+    }
+}
+
+/// Makes weights of fits: e to the power of how far each lies below the best, 0 for what is not seen. Gives their sum.
+#[inline(always)]
+fn weigh(fits: &mut [[f32; ROWS]], scale: f32, start: usize, seen: std::ops::Range<usize>) -> f32 {
+    let outside = (start..seen.start).chain(seen.end..start + fits.len() * ROWS);
+    for position in outside {
+        fits[(position - start) / ROWS][position % ROWS] = f32::NEG_INFINITY;
+    }
+    let mut best = [f32::NEG_INFINITY; ROWS];
+    for fits in fits.iter() {
+        for lane in 0..ROWS {
+            best[lane] = best[lane].max(fits[lane]);
+        }
+    }
+    let best = best.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    let mut sums = [0.0; ROWS];
+    for fits in fits.iter_mut() {
+        for lane in 0..ROWS {
+            fits[lane] = exp((fits[lane] - best) * scale);
+            sums[lane] += fits[lane];
+        }
+    }
+    sums.iter().sum()
+}

@@ -1,0 +1,90 @@
+//! Loads a decoder: what a file must hold, and where it goes.
+
+use std::sync::Mutex;
+
+use super::{
+    Decoder, Engine, Layer, Table,
+    family::{self, Family, Sizes},
+};
+use crate::{
+    Error,
+    gguf::Gguf,
+    lanes::{Processor, ROWS},
+    pool::Pool,
+    product::{Matrix, Order, Plan},
+};
+
+/// Finds a matrix of so many rows and columns, to be packed in this order.
+type Find<'a> = dyn FnMut(&str, usize, usize, Order) -> Result<Matrix, Error> + 'a;
+
+/// Loads the decoder of a file by the architecture that it names, to compute on so many threads.
+pub(crate) fn load(file: &Gguf, vocabulary: usize, threads: usize, processor: Processor) -> Result<Decoder, Error> {
+    let family = family::of(file)?;
+    let sizes = family.sizes(file)?;
+    let frequencies = family.frequencies(file, sizes.head)?;
+    let mut plan = Plan::default();
+    let mut matrix = |name: &str, rows: usize, columns: usize, order: Order| {
+        Ok::<_, Error>(plan.add(file.rows(name, rows, columns)?, order))
+    };
+    let (embedding, output) = if file.has_tensor("output.weight") {
+        let embedding = Table::Stored(file.rows("token_embd.weight", vocabulary, sizes.hidden)?);
+        (embedding, matrix("output.weight", vocabulary, sizes.hidden, Order::Stored)?)
+    } else {
+        let both = matrix("token_embd.weight", vocabulary, sizes.hidden, Order::Stored)?;
+        (Table::Packed(both.clone()), both)
+    };
+    let norm = sixteens(file, "output_norm.weight", sizes.hidden)?;
+    let layers = (0..sizes.layers).map(|at| layer(file, &family, &sizes, at, &mut matrix)).collect::<Result<_, _>>()?;
+    let mut pool = Pool::new(threads);
+    tracing::debug!(
+        megabytes = plan.len() >> 20,
+        threads = pool.threads(),
+        processor = processor.name(),
+        "packing the weights"
+    );
+    let weights = plan.load(&mut pool)?;
+    let engine = Mutex::new(Engine::new(pool));
+    Ok(Decoder { sizes, frequencies, embedding, layers, norm, output, weights, processor, engine })
+}
+
+fn layer(file: &Gguf, family: &Family, sizes: &Sizes, at: usize, matrix: &mut Find<'_>) -> Result<Layer, Error> {
+    let Sizes { hidden, heads, groups, head, inner, .. } = *sizes;
+    let name = |part: &str| format!("blk.{at}.{part}.weight");
+    let norm = |part: &str, len: usize| sixteens(file, &name(part), len);
+    let norm_if = |has: bool, part: &str, len: usize| if has { norm(part, len).map(Some) } else { Ok(None) };
+    let attention_norm = norm("attn_norm", hidden)?;
+    let order = family.order(head);
+    let attention = vec![
+        matrix(&name("attn_q"), heads * head, hidden, order)?,
+        matrix(&name("attn_k"), groups * head, hidden, order)?,
+        matrix(&name("attn_v"), groups * head, hidden, Order::Stored)?,
+    ];
+    let bias = match family.has_bias {
+        false => None,
+        true => {
+            let mut all = sixteens(file, &format!("blk.{at}.attn_q.bias"), heads * head)?;
+            all.extend(sixteens(file, &format!("blk.{at}.attn_k.bias"), groups * head)?);
+            all.extend(sixteens(file, &format!("blk.{at}.attn_v.bias"), groups * head)?);
+            Some(all)
+        }
+    };
+    Ok(Layer {
+        attention_norm,
+        attention,
+        bias,
+        query_norm: norm_if(family.has_head_norm, "attn_q_norm", head)?,
+        key_norm: norm_if(family.has_head_norm, "attn_k_norm", head)?,
+        output: matrix(&name("attn_output"), hidden, heads * head, Order::Stored)?,
+        after_attention: norm_if(family.has_norm_after, "post_attention_norm", hidden)?,
+        feed_norm: norm("ffn_norm", hidden)?,
+        gate: matrix(&name("ffn_gate"), inner, hidden, Order::Stored)?,
+        up: matrix(&name("ffn_up"), inner, hidden, Order::Stored)?,
+        down: matrix(&name("ffn_down"), hidden, inner, Order::Stored)?,
+        after_feed: norm_if(family.has_norm_after, "post_ffw_norm", hidden)?,
+    })
+}
+
+/// A vector whose length is a multiple of 16.
+fn sixteens(file: &Gguf, name: &str, len: usize) -> Result<Vec<[f32; ROWS]>, Error> {
+    Ok(file.vector(name, len)?.as_chunks().0.to_vec())
+}

@@ -1,0 +1,327 @@
+//! The decoder that the families of chat models share: grouped-query attention with turning positions, gated feed-forward, norms by
+//! the root mean square. Weights stay quantised; of the embedding table only the rows of the prompt are unpacked.
+//!
+//! The weights are never changed, so one `Decoder` serves many answers, each with its own [`Session`]; they take turns, token by
+//! token, because each uses all threads.
+
+mod attention;
+mod cache;
+mod family;
+mod load;
+mod steps;
+
+use std::sync::{Mutex, PoisonError};
+
+use attention::{Attend, Remember, Turn};
+use cache::Head;
+use family::Sizes;
+pub(crate) use load::load;
+use steps::{Before, Gate, Keep, Round, add};
+
+use crate::{
+    Error,
+    gguf::Rows,
+    lanes::{Processor, ROWS},
+    pool::Pool,
+    product::{Activations, Input, Matrix, Product, Sheet, Weights},
+};
+
+/// Tokens of a prompt computed at once: what they need beside the weights stays in a core's second cache.
+const CHUNK_LEN: usize = 256;
+/// Pieces of a product for each thread: when another program takes a core for a while, the other threads take over its pieces.
+const PIECES: usize = 8;
+
+/// A model's weights.
+pub(crate) struct Decoder {
+    sizes: Sizes,
+    /// Radians a position, for each pair of columns of a head.
+    frequencies: Vec<f32>,
+    embedding: Table,
+    layers: Vec<Layer>,
+    norm: Vec<[f32; ROWS]>,
+    output: Matrix,
+    weights: Weights,
+    processor: Processor,
+    engine: Mutex<Engine>,
+}
+
+/// The embedding table.
+enum Table {
+    /// It is the output matrix too.
+    Packed(Matrix),
+    /// It stays in the file.
+    Stored(Rows),
+}
+
+struct Layer {
+    attention_norm: Vec<[f32; ROWS]>,
+    /// Queries, keys and values, in this order.
+    attention: Vec<Matrix>,
+    bias: Option<Vec<[f32; ROWS]>>,
+    query_norm: Option<Vec<[f32; ROWS]>>,
+    key_norm: Option<Vec<[f32; ROWS]>>,
+    output: Matrix,
+    after_attention: Option<Vec<[f32; ROWS]>>,
+    feed_norm: Vec<[f32; ROWS]>,
+    gate: Matrix,
+    up: Matrix,
+    down: Matrix,
+    after_feed: Option<Vec<[f32; ROWS]>>,
+}
+
+/// The keys and values of the tokens so far.
+pub(crate) struct Session {
+    /// Of each layer, of each of its heads.
+    layers: Vec<Vec<Head>>,
+    len: usize,
+}
+
+/// The threads, and the memory for what is between the layers.
+struct Engine {
+    pool: Pool,
+    hidden: Sheet,
+    normed: Sheet,
+    rounded: Activations,
+    attention: Sheet,
+    inner: Sheet,
+    delta: Sheet,
+    angles: Vec<f32>,
+}
+
+impl Engine {
+    fn new(pool: Pool) -> Self {
+        let sheet = Sheet::default;
+        Self {
+            pool,
+            hidden: sheet(),
+            normed: sheet(),
+            rounded: Activations::default(),
+            attention: sheet(),
+            inner: sheet(),
+            delta: sheet(),
+            angles: Vec::new(),
+        }
+    }
+}
+
+impl Session {
+    /// How many tokens it holds.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl Decoder {
+    /// How many tokens a session can hold.
+    pub(crate) fn context(&self) -> usize {
+        self.sizes.context
+    }
+
+    pub(crate) fn session(&self) -> Session {
+        let heads = || (0..self.sizes.groups).map(|_| Head::default()).collect();
+        Session { layers: self.layers.iter().map(|_| heads()).collect(), len: 0 }
+    }
+
+    /// Takes tokens in and gives the logits of the token that follows the last.
+    pub(crate) fn forward(&self, session: &mut Session, tokens: &[u32]) -> Result<Vec<f32>, Error> {
+        if session.len + tokens.len() > self.sizes.context || tokens.is_empty() {
+            let (held, new, most) = (session.len, tokens.len(), self.sizes.context);
+            return Err(Error::request(format!(
+                "{held} and {new} tokens: expected at least 1 new and at most {most} together"
+            )));
+        }
+        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        for tokens in tokens.chunks(CHUNK_LEN) {
+            self.embed(&mut engine, tokens)?;
+            self.turns(&mut engine, session.len, tokens.len());
+            for (layer, heads) in self.layers.iter().zip(&mut session.layers) {
+                self.attend(&mut engine, layer, heads, session.len);
+                self.feed(&mut engine, layer);
+            }
+            session.len += tokens.len();
+        }
+        Ok(self.logits(&mut engine))
+    }
+
+    fn embed(&self, engine: &mut Engine, tokens: &[u32]) -> Result<(), Error> {
+        let mut row = vec![0.0; self.sizes.hidden];
+        engine.hidden.reset(self.sizes.hidden, tokens.len());
+        for (at, token) in tokens.iter().enumerate() {
+            let token = *token as usize;
+            if token >= self.output.rows {
+                let most = self.output.rows;
+                return Err(Error::request(format!("token {token}: expected one below {most}")));
+            }
+            match &self.embedding {
+                Table::Packed(matrix) => self.weights.unpack(matrix, token, &mut row),
+                Table::Stored(rows) => rows.unpack(token, &mut row)?,
+            }
+            for (to, from) in engine.hidden.token_mut(at).zip(row.as_chunks().0) {
+                *to = *from;
+            }
+        }
+        Ok(())
+    }
+
+    /// Cosines and sines of the angles of each position.
+    fn turns(&self, engine: &mut Engine, start: usize, tokens: usize) {
+        engine.angles.clear();
+        for position in start..start + tokens {
+            let angles = self.frequencies.iter().map(|frequency| position as f32 * frequency);
+            engine.angles.extend(angles.clone().map(f32::cos));
+            engine.angles.extend(angles.map(f32::sin));
+        }
+    }
+
+    fn attend(&self, engine: &mut Engine, layer: &Layer, heads: &mut [Head], start: usize) {
+        let Sizes { hidden, heads: queries, groups, head, epsilon, .. } = self.sizes;
+        let tokens = engine.hidden.tokens();
+        let Engine { pool, hidden: state, normed, rounded, attention, delta, angles, .. } = engine;
+        self.prepare(pool, state, norm(&layer.attention_norm, epsilon), normed, rounded, &layer.attention);
+        attention.reset((queries + 2 * groups) * head, tokens);
+        let input = Input { sheet: normed, rounded };
+        self.multiply(pool, &layer.attention, input, attention);
+        if let Some(bias) = &layer.bias {
+            for (columns, bias) in attention.all_mut().chunks_exact_mut(tokens).zip(bias) {
+                columns.iter_mut().for_each(|column| add(std::slice::from_mut(column), std::slice::from_ref(bias)));
+            }
+        }
+
+        let piece = head / ROWS * tokens;
+        let (query, rest) = attention.all_mut().split_at_mut(queries * piece);
+        let (key, value) = rest.split_at(groups * piece);
+        let turning = 2 * self.frequencies.len();
+        pool.pieces(heads, 1, |at, heads| {
+            let turn = Turn { norm: layer.key_norm.as_deref().map(|weights| (weights, epsilon)), angles, turning };
+            let (keys, values) = (&key[at * piece..][..piece], &value[at * piece..][..piece]);
+            for head in heads {
+                self.processor.compute(Remember { head, turn, start, tokens, keys, values });
+            }
+        });
+        let each = queries / groups;
+        let scale = (head as f32).sqrt().recip();
+        pool.pieces(query, piece, |at, columns| {
+            let turn = Turn { norm: layer.query_norm.as_deref().map(|weights| (weights, epsilon)), angles, turning };
+            let head = &heads[at / each];
+            let window = self.sizes.context;
+            self.processor.compute(Attend { head, turn, scale, window, start, columns, tokens });
+        });
+
+        // The mixed values stand where the queries stood, before what is no longer needed.
+        attention.truncate(queries * head);
+        let matrix = std::slice::from_ref(&layer.output);
+        self.prepare(pool, attention, Before::Nothing, normed, rounded, matrix);
+        delta.reset(hidden, tokens);
+        self.multiply(pool, matrix, Input { sheet: attention, rounded }, delta);
+        self.join(state, delta, layer.after_attention.as_deref());
+    }
+
+    fn feed(&self, engine: &mut Engine, layer: &Layer) {
+        let Sizes { hidden, inner: width, epsilon, .. } = self.sizes;
+        let tokens = engine.hidden.tokens();
+        let Engine { pool, hidden: state, normed, rounded, inner, delta, .. } = engine;
+        let matrices = [layer.gate.clone(), layer.up.clone()];
+        self.prepare(pool, state, norm(&layer.feed_norm, epsilon), normed, rounded, &matrices);
+        inner.reset(width, tokens);
+        let input = Input { sheet: normed, rounded };
+        let each = self.groups_each(pool, width / ROWS);
+        pool.pieces(inner.all_mut(), each * tokens, |piece, out| {
+            let mut up = vec![[0.0; ROWS]; tokens];
+            for (at, gate) in out.chunks_exact_mut(tokens).enumerate() {
+                let group = piece * each + at;
+                self.product(&layer.gate, group, input, gate);
+                self.product(&layer.up, group, input, &mut up);
+                self.processor.compute(Gate { gate, up: &up });
+            }
+        });
+        let matrix = std::slice::from_ref(&layer.down);
+        self.prepare(pool, inner, Before::Nothing, normed, rounded, matrix);
+        delta.reset(hidden, tokens);
+        self.multiply(pool, matrix, Input { sheet: inner, rounded }, delta);
+        self.join(state, delta, layer.after_feed.as_deref());
+    }
+
+    /// Adds what a part of a layer gave to what goes on.
+    fn join(&self, state: &mut Sheet, delta: &mut Sheet, after: Option<&[[f32; ROWS]]>) {
+        if let Some(weights) = after {
+            let mut normed = Sheet::default();
+            self.processor.compute(Keep { sheet: delta, before: norm(weights, self.sizes.epsilon), to: &mut normed });
+            std::mem::swap(delta, &mut normed);
+        }
+        add(state.all_mut(), delta.all());
+    }
+
+    fn logits(&self, engine: &mut Engine) -> Vec<f32> {
+        let Engine { pool, hidden: state, normed, rounded, delta, inner, .. } = engine;
+        // The last token alone.
+        delta.reset(self.sizes.hidden, 1);
+        for (to, from) in delta.token_mut(0).zip(state.token(state.tokens() - 1)) {
+            *to = *from;
+        }
+        let matrix = std::slice::from_ref(&self.output);
+        self.prepare(pool, delta, norm(&self.norm, self.sizes.epsilon), normed, rounded, matrix);
+        inner.reset(self.output.groups() * ROWS, 1);
+        self.multiply(pool, matrix, Input { sheet: normed, rounded }, inner);
+        inner.all().as_flattened()[..self.output.rows].to_vec()
+    }
+
+    /// Makes a sheet ready for some matrices: rounded, or normed floats, or both.
+    fn prepare(
+        &self,
+        pool: &mut Pool,
+        sheet: &Sheet,
+        before: Before<'_>,
+        normed: &mut Sheet,
+        rounded: &mut Activations,
+        matrices: &[Matrix],
+    ) {
+        if matrices.iter().any(|matrix| matrix.form.is_rounded()) {
+            rounded.reset(sheet.columns(), sheet.tokens(), self.processor.tile());
+            let mut tiles: Vec<_> = rounded.tiles_mut().collect();
+            pool.pieces(&mut tiles, 1, |_, tiles| {
+                for tile in tiles {
+                    self.processor.compute(Round { sheet, before, tile });
+                }
+            });
+        }
+        if matches!(before, Before::Norm { .. }) && matrices.iter().any(|matrix| !matrix.form.is_rounded()) {
+            self.processor.compute(Keep { sheet, before, to: normed });
+        }
+    }
+
+    /// How many times sixteen rows make a piece.
+    fn groups_each(&self, pool: &Pool, groups: usize) -> usize {
+        match pool.threads() {
+            1 => groups,
+            threads => groups.div_ceil(threads * PIECES),
+        }
+    }
+
+    /// Multiplies matrices that stand one below the other.
+    fn multiply(&self, pool: &mut Pool, matrices: &[Matrix], input: Input<'_>, out: &mut Sheet) {
+        let tokens = out.tokens();
+        let groups = matrices.iter().map(Matrix::groups).sum();
+        let each = self.groups_each(pool, groups);
+        pool.pieces(out.all_mut(), each * tokens, |piece, out| {
+            for (at, out) in out.chunks_exact_mut(tokens).enumerate() {
+                let mut group = piece * each + at;
+                for matrix in matrices {
+                    if group < matrix.groups() {
+                        self.product(matrix, group, input, out);
+                        break;
+                    }
+                    group -= matrix.groups();
+                }
+            }
+        });
+    }
+
+    fn product(&self, matrix: &Matrix, group: usize, input: Input<'_>, out: &mut [[f32; ROWS]]) {
+        let (form, group) = (matrix.form, self.weights.group(matrix, group));
+        self.processor.compute(Product { form, group, input, out });
+    }
+}
+
+fn norm(weights: &[[f32; ROWS]], epsilon: f32) -> Before<'_> {
+    Before::Norm { weights, epsilon }
+}

@@ -1,0 +1,154 @@
+//! The steps between the products, written so that the compiler may compute sixteen numbers at once and still every processor
+//! computes them in the same order.
+
+use crate::{
+    lanes::{Compute, Lanes, ROWS},
+    product::{Sheet, Tile},
+};
+
+/// What a token's columns go through before they are multiplied.
+#[derive(Clone, Copy)]
+pub(super) enum Before<'a> {
+    /// Divided by their root mean square, times a weight each.
+    Norm {
+        weights: &'a [[f32; ROWS]],
+        epsilon: f32,
+    },
+    Nothing,
+}
+
+/// Prepares the tokens of a tile for a product.
+pub(super) struct Round<'a, 'b> {
+    pub(super) sheet: &'a Sheet,
+    pub(super) before: Before<'a>,
+    pub(super) tile: &'a mut Tile<'b>,
+}
+
+impl Compute for Round<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn on<L: Lanes>(self, _lanes: L) {
+        for token in self.tile.tokens() {
+            match self.before {
+                Before::Nothing => self.tile.round(token, self.sheet.token(token).copied()),
+                Before::Norm { weights, epsilon } => {
+                    let factor = norm_factor(self.sheet.token(token), self.sheet.columns(), epsilon);
+                    let columns = self.sheet.token(token).zip(weights);
+                    self.tile.round(token, columns.map(|(numbers, weights)| scaled(numbers, factor, weights)));
+                }
+            }
+        }
+    }
+}
+
+/// The same, into a sheet of floats.
+pub(super) struct Keep<'a> {
+    pub(super) sheet: &'a Sheet,
+    pub(super) before: Before<'a>,
+    pub(super) to: &'a mut Sheet,
+}
+
+impl Compute for Keep<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn on<L: Lanes>(self, _lanes: L) {
+        self.to.reset(self.sheet.columns(), self.sheet.tokens());
+        for token in 0..self.sheet.tokens() {
+            let columns = self.to.token_mut(token).zip(self.sheet.token(token));
+            match self.before {
+                Before::Nothing => columns.for_each(|(to, from)| *to = *from),
+                Before::Norm { weights, epsilon } => {
+                    let factor = norm_factor(self.sheet.token(token), self.sheet.columns(), epsilon);
+                    columns.zip(weights).for_each(|((to, from), weights)| *to = scaled(from, factor, weights));
+                }
+            }
+        }
+    }
+}
+
+/// One over the root mean square.
+#[inline(always)]
+pub(super) fn norm_factor<'a>(columns: impl Iterator<Item = &'a [f32; ROWS]>, len: usize, epsilon: f32) -> f32 {
+    let mut squares = [0.0f32; ROWS];
+    for numbers in columns {
+        for lane in 0..ROWS {
+            squares[lane] = numbers[lane].mul_add(numbers[lane], squares[lane]);
+        }
+    }
+    (squares.iter().sum::<f32>() / len as f32 + epsilon).sqrt().recip()
+}
+
+#[inline(always)]
+pub(super) fn scaled(numbers: &[f32; ROWS], factor: f32, weights: &[f32; ROWS]) -> [f32; ROWS] {
+    std::array::from_fn(|lane| numbers[lane] * factor * weights[lane])
+}
+
+/// Bends the gate, `x / (1 + e^-x)`, and multiplies it with what comes up.
+pub(super) struct Gate<'a> {
+    pub(super) gate: &'a mut [[f32; ROWS]],
+    pub(super) up: &'a [[f32; ROWS]],
+}
+
+impl Compute for Gate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn on<L: Lanes>(self, _lanes: L) {
+        for (gate, up) in self.gate.iter_mut().zip(self.up) {
+            for lane in 0..ROWS {
+                gate[lane] = gate[lane] / (1.0 + exp(-gate[lane])) * up[lane];
+            }
+        }
+    }
+}
+
+/// e to the x, to about one unit in the last place; 0 below -87, and no larger than e^88.
+///
+/// x = n ln 2 + r with a whole n; e^r by its series, 2^n by the exponent's bits.
+#[inline(always)]
+pub(super) fn exp(x: f32) -> f32 {
+    const MAGIC: f32 = 12_582_912.0;
+    let limited = x.clamp(-87.0, 88.0);
+    let shifted = limited.mul_add(std::f32::consts::LOG2_E, MAGIC);
+    let n = shifted - MAGIC;
+    // ln 2 in two parts, the first with zeros at its end, so that the products are exact.
+    let r = n.mul_add(-0.693_145_75, limited);
+    let r = n.mul_add(-1.428_606_8e-6, r);
+    let series: [f32; 7] = [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
+    let mut sum = series[0];
+    for term in &series[1..] {
+        sum = sum.mul_add(r, *term);
+    }
+    let power = f32::from_bits(shifted.to_bits().wrapping_sub(MAGIC.to_bits()).wrapping_add(127) << 23);
+    if x < -87.0 { 0.0 } else { sum * power }
+}
+
+/// Adds what is to be added to each number.
+#[inline(always)]
+pub(super) fn add(to: &mut [[f32; ROWS]], from: &[[f32; ROWS]]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        for lane in 0..ROWS {
+            to[lane] += from[lane];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exponential_is_right_to_the_last_places() {
+        let mut worst = 0.0f64;
+        for step in -870_000..880_000 {
+            let x = step as f32 / 10_000.0;
+            let (found, right) = (f64::from(exp(x)), f64::from(x).exp());
+            worst = worst.max(((found - right) / right).abs());
+        }
+        assert!(worst < 3e-7, "{worst}");
+        assert_eq!((exp(f32::NEG_INFINITY), exp(-88.0), exp(0.0)), (0.0, 0.0, 1.0));
+        assert!(exp(f32::INFINITY).is_finite());
+    }
+}

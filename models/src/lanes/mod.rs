@@ -1,0 +1,146 @@
+//! What the products need of a processor: registers that hold several rows side by side, and a dot product of bytes in each.
+//!
+//! A lane is a row of the matrix (or a position, in attention), and lanes are never added to each other. So every processor does
+//! the same operations on the same numbers in the same order, and all give the same bits: the widest registers of a server
+//! and the plain code of a processor without any.
+
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod plain;
+#[cfg(target_arch = "x86_64")]
+mod wide256;
+#[cfg(target_arch = "x86_64")]
+mod wide512;
+
+/// Rows that are packed together, whatever the width of the registers.
+pub(crate) const ROWS: usize = 16;
+
+/// Registers of one kind of processor. A value of an implementing type is the proof that the processor has them.
+pub(crate) trait Lanes: Copy + Send + Sync {
+    /// Rows in one register; [`ROWS`] is a multiple of it.
+    const WIDTH: usize;
+    /// What `wide` adds to each signed byte; the sum of the activations times it is to be taken off.
+    const BIAS: i32;
+    /// A number for each row.
+    type Float: Copy;
+    /// A whole number for each row.
+    type Whole: Copy;
+    /// Four bytes for each row.
+    type Bytes: Copy;
+
+    /// Four bytes for each of the rows of a part: the `part`-th `WIDTH` of them.
+    fn bytes(self, from: &[u8; 64], part: usize) -> Self::Bytes;
+    fn low_nibbles(self, bytes: Self::Bytes) -> Self::Bytes;
+    fn high_nibbles(self, bytes: Self::Bytes) -> Self::Bytes;
+    /// The values with bit `STEP` of `bits` as their fifth bit.
+    fn with_fifth<const STEP: usize>(self, values: Self::Bytes, bits: Self::Bytes) -> Self::Bytes;
+    /// The values with bits `2 STEP` and `2 STEP + 1` of `bits` as their fifth and sixth.
+    fn with_sixth<const STEP: usize>(self, values: Self::Bytes, bits: Self::Bytes) -> Self::Bytes;
+    /// Adds for each row the products of its bytes, of at most `BITS` bits without a sign, with the activations: four in each word.
+    fn dot<const LEN: usize, const BITS: u32>(
+        self,
+        start: Self::Whole,
+        weights: &[Self::Bytes; LEN],
+        activations: &[i32; LEN],
+    ) -> Self::Whole;
+    /// Signed bytes as `dot_wide` takes them.
+    fn wide(self, bytes: Self::Bytes) -> Self::Bytes;
+    /// As `dot`, for bytes that `wide` gave.
+    fn dot_wide(self, start: Self::Whole, weights: &[Self::Bytes; 8], activations: &[i32; 8]) -> Self::Whole;
+
+    fn whole(self, number: i32) -> Self::Whole;
+    fn to_float(self, whole: Self::Whole) -> Self::Float;
+    fn splat(self, number: f32) -> Self::Float;
+    fn load(self, from: &[f32; ROWS], part: usize) -> Self::Float;
+    fn store(self, float: Self::Float, to: &mut [f32; ROWS], part: usize);
+    /// Half-precision numbers, little endian.
+    fn halves(self, from: &[u8; 32], part: usize) -> Self::Float;
+    /// Half-precision numbers as `keep` gave them.
+    fn kept(self, from: &[u16; ROWS], part: usize) -> Self::Float;
+    fn keep(self, float: Self::Float, to: &mut [u16; ROWS], part: usize);
+    fn unsigned(self, from: &[u8; ROWS], part: usize) -> Self::Float;
+    fn signed(self, from: &[u8; ROWS], part: usize) -> Self::Float;
+    fn multiply(self, a: Self::Float, b: Self::Float) -> Self::Float;
+    /// `a * b + c`, rounded once.
+    fn fused(self, a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float;
+}
+
+/// A computation that any lanes can do.
+pub(crate) trait Compute {
+    type Output;
+
+    /// Implementations are `#[inline(always)]`, so that the compiler may use what the lanes have in all of it.
+    fn on<L: Lanes>(self, lanes: L) -> Self::Output;
+}
+
+/// The lanes that were chosen for this processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Processor {
+    #[cfg(target_arch = "x86_64")]
+    Wide512(wide512::Wide512),
+    #[cfg(target_arch = "x86_64")]
+    Wide256(wide256::Wide256),
+    #[cfg(target_arch = "aarch64")]
+    Neon(neon::Neon),
+    Plain,
+}
+
+impl Processor {
+    /// The best that this processor has.
+    pub(crate) fn detect() -> Self {
+        Self::all().into_iter().next().unwrap_or(Self::Plain)
+    }
+
+    /// All that this processor has, the best first.
+    pub(crate) fn all() -> Vec<Self> {
+        let mut all = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            all.extend(wide512::Wide512::detect().map(Self::Wide512));
+            all.extend(wide256::Wide256::detect().map(Self::Wide256));
+        }
+        #[cfg(target_arch = "aarch64")]
+        all.extend(neon::Neon::detect().map(Self::Neon));
+        all.push(Self::Plain);
+        all
+    }
+
+    /// What people call it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Wide512(_) => "AVX-512 VNNI",
+            #[cfg(target_arch = "x86_64")]
+            Self::Wide256(_) => "AVX2",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => "NEON dotprod",
+            Self::Plain => "plain",
+        }
+    }
+
+    /// How many tokens of a prompt are multiplied at once: as many sums as the registers hold beside the weights.
+    pub(crate) const fn tile(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Wide512(_) => 16,
+            #[cfg(target_arch = "x86_64")]
+            Self::Wide256(_) => 4,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => 8,
+            Self::Plain => 4,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn compute<C: Compute>(self, computation: C) -> C::Output {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Wide512(lanes) => lanes.compute(computation),
+            #[cfg(target_arch = "x86_64")]
+            Self::Wide256(lanes) => lanes.compute(computation),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(lanes) => lanes.compute(computation),
+            Self::Plain => computation.on(plain::Plain),
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Lanes of 128 bits: 64-bit ARM with the dot product of bytes, in what is newer than a Cortex-A72 (Raspberry Pi 5, RK3588, Graviton 2).
+
+use std::arch::{aarch64::*, asm};
+
+use super::{Compute, Lanes, ROWS};
+
+/// Exists only where [`Neon::detect`] found the features that every `SAFETY` below rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Neon(());
+
+const WIDTH: usize = 4;
+
+impl Neon {
+    pub(super) fn detect() -> Option<Self> {
+        let has = std::arch::is_aarch64_feature_detected!("neon") && std::arch::is_aarch64_feature_detected!("dotprod");
+        has.then_some(Self(()))
+    }
+
+    #[inline]
+    pub(super) fn compute<C: Compute>(self, computation: C) -> C::Output {
+        #[target_feature(enable = "neon,dotprod")]
+        fn with_features<C: Compute>(lanes: Neon, computation: C) -> C::Output {
+            computation.on(lanes)
+        }
+        // SAFETY: `self` exists, so the features were detected.
+        unsafe { with_features(self, computation) }
+    }
+
+    /// `SDOT`: adds four products of signed bytes in each lane. The intrinsic is not stable yet.
+    #[inline(always)]
+    fn sdot(self, mut sums: int32x4_t, weights: uint8x16_t, activations: i32) -> int32x4_t {
+        // SAFETY: the features were detected; the instruction reads and writes registers alone.
+        unsafe {
+            let activations = vdupq_n_s32(activations);
+            asm!(
+                ".arch_extension dotprod",
+                "sdot {sums:v}.4s, {weights:v}.16b, {activations:v}.16b",
+                sums = inout(vreg) sums,
+                weights = in(vreg) weights,
+                activations = in(vreg) activations,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn widen(self, halves: uint16x4_t) -> float32x4_t {
+        let floats: float32x4_t;
+        // SAFETY: the features were detected; the instruction reads and writes registers alone.
+        unsafe {
+            asm!(
+                "fcvtl {floats:v}.4s, {halves:v}.4h",
+                floats = out(vreg) floats,
+                halves = in(vreg) halves,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        floats
+    }
+}
+
+impl Lanes for Neon {
+    const WIDTH: usize = WIDTH;
+    const BIAS: i32 = 0;
+    type Float = float32x4_t;
+    type Whole = int32x4_t;
+    type Bytes = uint8x16_t;
+
+    #[inline(always)]
+    fn bytes(self, from: &[u8; 64], part: usize) -> uint8x16_t {
+        let from = &from[part * 16..][..16];
+        // SAFETY: the features were detected; the slice has the 16 bytes that are read.
+        unsafe { vld1q_u8(from.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn low_nibbles(self, bytes: uint8x16_t) -> uint8x16_t {
+        // SAFETY: the features were detected.
+        unsafe { vandq_u8(bytes, vdupq_n_u8(15)) }
+    }
+
+    #[inline(always)]
+    fn high_nibbles(self, bytes: uint8x16_t) -> uint8x16_t {
+        // SAFETY: the features were detected.
+        unsafe { vshrq_n_u8::<4>(bytes) }
+    }
+
+    #[inline(always)]
+    fn with_fifth<const STEP: usize>(self, values: uint8x16_t, bits: uint8x16_t) -> uint8x16_t {
+        // SAFETY: the features were detected.
+        unsafe {
+            let bits = match STEP {
+                0 => vshlq_n_u8::<4>(bits),
+                1 => vshlq_n_u8::<3>(bits),
+                2 => vshlq_n_u8::<2>(bits),
+                3 => vshlq_n_u8::<1>(bits),
+                4 => bits,
+                5 => vshrq_n_u8::<1>(bits),
+                6 => vshrq_n_u8::<2>(bits),
+                _ => vshrq_n_u8::<3>(bits),
+            };
+            vorrq_u8(values, vandq_u8(bits, vdupq_n_u8(16)))
+        }
+    }
+
+    #[inline(always)]
+    fn with_sixth<const STEP: usize>(self, values: uint8x16_t, bits: uint8x16_t) -> uint8x16_t {
+        // SAFETY: the features were detected.
+        unsafe {
+            let bits = match STEP {
+                0 => vshlq_n_u8::<4>(bits),
+                1 => vshlq_n_u8::<2>(bits),
+                2 => bits,
+                _ => vshrq_n_u8::<2>(bits),
+            };
+            vorrq_u8(values, vandq_u8(bits, vdupq_n_u8(48)))
+        }
+    }
+
+    #[inline(always)]
+    fn dot<const LEN: usize, const BITS: u32>(
+        self,
+        mut start: int32x4_t,
+        weights: &[uint8x16_t; LEN],
+        activations: &[i32; LEN],
+    ) -> int32x4_t {
+        for at in 0..LEN {
+            start = self.sdot(start, weights[at], activations[at]);
+        }
+        start
+    }
+
+    #[inline(always)]
+    fn wide(self, bytes: uint8x16_t) -> uint8x16_t {
+        bytes
+    }
+
+    #[inline(always)]
+    fn dot_wide(self, start: int32x4_t, weights: &[uint8x16_t; 8], activations: &[i32; 8]) -> int32x4_t {
+        self.dot::<8, 8>(start, weights, activations)
+    }
+
+    #[inline(always)]
+    fn whole(self, number: i32) -> int32x4_t {
+        // SAFETY: the features were detected.
+        unsafe { vdupq_n_s32(number) }
+    }
+
+    #[inline(always)]
+    fn to_float(self, whole: int32x4_t) -> float32x4_t {
+        // SAFETY: the features were detected.
+        unsafe { vcvtq_f32_s32(whole) }
+    }
+
+    #[inline(always)]
+    fn splat(self, number: f32) -> float32x4_t {
+        // SAFETY: the features were detected.
+        unsafe { vdupq_n_f32(number) }
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32; ROWS], part: usize) -> float32x4_t {
+        let from = &from[part * WIDTH..][..WIDTH];
+        // SAFETY: the features were detected; the slice has the 4 numbers that are read.
+        unsafe { vld1q_f32(from.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store(self, float: float32x4_t, to: &mut [f32; ROWS], part: usize) {
+        let to = &mut to[part * WIDTH..][..WIDTH];
+        // SAFETY: the features were detected; the slice has room for the 4 numbers.
+        unsafe { vst1q_f32(to.as_mut_ptr(), float) }
+    }
+
+    #[inline(always)]
+    fn halves(self, from: &[u8; 32], part: usize) -> float32x4_t {
+        let from = &from[part * 8..][..8];
+        // SAFETY: the features were detected; the slice has the 8 bytes that are read.
+        self.widen(unsafe { vreinterpret_u16_u8(vld1_u8(from.as_ptr())) })
+    }
+
+    #[inline(always)]
+    fn kept(self, from: &[u16; ROWS], part: usize) -> float32x4_t {
+        let from = &from[part * WIDTH..][..WIDTH];
+        // SAFETY: the features were detected; the slice has the 4 numbers that are read.
+        self.widen(unsafe { vld1_u16(from.as_ptr()) })
+    }
+
+    #[inline(always)]
+    fn keep(self, float: float32x4_t, to: &mut [u16; ROWS], part: usize) {
+        let to = &mut to[part * WIDTH..][..WIDTH];
+        let halves: uint16x4_t;
+        // SAFETY: the features were detected; the instruction reads and writes registers alone, and the slice has room for
+        // the 4 numbers.
+        unsafe {
+            asm!(
+                "fcvtn {halves:v}.4h, {float:v}.4s",
+                halves = out(vreg) halves,
+                float = in(vreg) float,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+            vst1_u16(to.as_mut_ptr(), halves);
+        }
+    }
+
+    #[inline(always)]
+    fn unsigned(self, from: &[u8; ROWS], part: usize) -> float32x4_t {
+        let numbers: [f32; WIDTH] = std::array::from_fn(|lane| f32::from(from[part * WIDTH + lane]));
+        // SAFETY: the features were detected; the array has the 4 numbers that are read.
+        unsafe { vld1q_f32(numbers.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn signed(self, from: &[u8; ROWS], part: usize) -> float32x4_t {
+        let numbers: [f32; WIDTH] = std::array::from_fn(|lane| f32::from(from[part * WIDTH + lane].cast_signed()));
+        // SAFETY: the features were detected; the array has the 4 numbers that are read.
+        unsafe { vld1q_f32(numbers.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn multiply(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: the features were detected.
+        unsafe { vmulq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    fn fused(self, a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
+        // SAFETY: the features were detected.
+        unsafe { vfmaq_f32(c, a, b) }
+    }
+}

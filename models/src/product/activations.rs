@@ -1,0 +1,194 @@
+//! The activations of several tokens: as floats, and rounded to eight bits.
+
+use crate::lanes::ROWS;
+
+/// Numbers of several tokens, sixteen columns of a token side by side: `[column / 16][token][column % 16]`. What sixteen rows of
+/// a matrix give is one piece of it, and what one token has is one piece of each of its groups.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sheet {
+    numbers: Vec<[f32; ROWS]>,
+    tokens: usize,
+}
+
+impl Sheet {
+    /// Makes room for so many columns, a multiple of 16; what the numbers are is not said.
+    pub(crate) fn reset(&mut self, columns: usize, tokens: usize) {
+        self.numbers.resize(columns / ROWS * tokens, [0.0; ROWS]);
+        self.tokens = tokens;
+    }
+
+    /// Forgets the columns from this one on, a multiple of 16.
+    pub(crate) fn truncate(&mut self, columns: usize) {
+        self.numbers.truncate(columns / ROWS * self.tokens);
+    }
+
+    pub(crate) fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    pub(crate) fn columns(&self) -> usize {
+        self.numbers.len() / self.tokens.max(1) * ROWS
+    }
+
+    pub(crate) fn all(&self) -> &[[f32; ROWS]] {
+        &self.numbers
+    }
+
+    pub(crate) fn all_mut(&mut self) -> &mut [[f32; ROWS]] {
+        &mut self.numbers
+    }
+
+    /// Sixteen columns of all tokens.
+    #[inline(always)]
+    pub(crate) fn group(&self, at: usize) -> &[[f32; ROWS]] {
+        &self.numbers[at * self.tokens..][..self.tokens]
+    }
+
+    /// The sixteens of a token.
+    #[inline(always)]
+    pub(crate) fn token(&self, at: usize) -> impl Iterator<Item = &[f32; ROWS]> {
+        self.numbers[at..].iter().step_by(self.tokens)
+    }
+
+    /// The sixteens of a token.
+    #[inline(always)]
+    pub(crate) fn token_mut(&mut self, at: usize) -> impl Iterator<Item = &mut [f32; ROWS]> {
+        self.numbers[at..].iter_mut().step_by(self.tokens)
+    }
+
+    /// A sheet of one token alone.
+    #[cfg(test)]
+    pub(crate) fn from_columns(tokens: &[Vec<f32>]) -> Self {
+        let mut sheet = Self::default();
+        sheet.reset(tokens[0].len(), tokens.len());
+        for (at, columns) in tokens.iter().enumerate() {
+            for (to, from) in sheet.token_mut(at).zip(columns.as_chunks::<ROWS>().0) {
+                *to = *from;
+            }
+        }
+        sheet
+    }
+}
+
+/// Thirty-two columns of a token, rounded: a number is its byte times `scale`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Block {
+    /// Four signed bytes in each word, the first lowest; never -128.
+    pub(super) words: [i32; 8],
+    pub(super) scale: f32,
+    /// The sum of the bytes times `-scale`: what a weight's offset of one adds.
+    pub(super) shift: f32,
+    /// The sums of the first and the last sixteen bytes.
+    pub(super) sums: [i32; 2],
+}
+
+/// The activations of several tokens, rounded. Tokens stand in tiles of a power of two, the largest first, within a tile the
+/// blocks of the same columns side by side.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Activations {
+    blocks: Vec<Block>,
+    /// Blocks of a token.
+    length: usize,
+    /// The first token of each tile, and how many it has.
+    tiles: Vec<(usize, usize)>,
+}
+
+impl Activations {
+    /// Makes room for a sheet, in tiles of at most so many tokens.
+    pub(crate) fn reset(&mut self, columns: usize, tokens: usize, tile: usize) {
+        self.length = columns / 32;
+        self.blocks.resize(self.length * tokens, Block::default());
+        self.tiles.clear();
+        let (mut at, mut size) = (0, tile);
+        while at < tokens {
+            while size > tokens - at {
+                size /= 2;
+            }
+            self.tiles.push((at, size));
+            at += size;
+        }
+    }
+
+    /// The first token and the size of each tile.
+    pub(super) fn tiles(&self) -> &[(usize, usize)] {
+        &self.tiles
+    }
+
+    /// The blocks of the tile whose first token is `at`.
+    #[inline(always)]
+    pub(super) fn tile<const SIZE: usize>(&self, at: usize) -> &[[Block; SIZE]] {
+        self.blocks[at * self.length..][..SIZE * self.length].as_chunks::<SIZE>().0
+    }
+
+    /// The tiles with their blocks, to be filled by [`round`] each.
+    pub(crate) fn tiles_mut(&mut self) -> impl Iterator<Item = Tile<'_>> {
+        let (mut rest, length) = (self.blocks.as_mut_slice(), self.length);
+        self.tiles.iter().map(move |&(first, size)| {
+            let (blocks, after) = std::mem::take(&mut rest).split_at_mut(size * length);
+            rest = after;
+            Tile { first, size, blocks }
+        })
+    }
+}
+
+/// A tile that is to be filled.
+pub(crate) struct Tile<'a> {
+    first: usize,
+    size: usize,
+    blocks: &'a mut [Block],
+}
+
+impl Tile<'_> {
+    /// The tile's tokens.
+    pub(crate) fn tokens(&self) -> std::ops::Range<usize> {
+        self.first..self.first + self.size
+    }
+
+    /// Rounds a token's columns, sixteen at a time.
+    #[inline(always)]
+    pub(crate) fn round(&mut self, token: usize, mut columns: impl Iterator<Item = [f32; ROWS]>) {
+        for block in self.blocks[token - self.first..].iter_mut().step_by(self.size) {
+            if let (Some(low), Some(high)) = (columns.next(), columns.next()) {
+                *block = Block::round(&low, &high);
+            }
+        }
+    }
+}
+
+impl Block {
+    #[inline(always)]
+    fn round(low: &[f32; ROWS], high: &[f32; ROWS]) -> Self {
+        let mut largest = [0.0f32; ROWS];
+        for lane in 0..ROWS {
+            largest[lane] = low[lane].abs().max(high[lane].abs());
+        }
+        let largest = largest.into_iter().fold(0.0, f32::max);
+        // What is as good as nothing, or has no end, rounds to zeros and not to nonsense.
+        let (inverse, scale) =
+            if (1e-30..1e30).contains(&largest) { (127.0 / largest, largest / 127.0) } else { (0.0, 0.0) };
+        let (low, high) = (bytes(low, inverse), bytes(high, inverse));
+        let sums = [sum(&low), sum(&high)];
+        let mut words = [0; 8];
+        for at in 0..4 {
+            words[at] = i32::from_le_bytes([low[4 * at], low[4 * at + 1], low[4 * at + 2], low[4 * at + 3]]);
+            words[at + 4] = i32::from_le_bytes([high[4 * at], high[4 * at + 1], high[4 * at + 2], high[4 * at + 3]]);
+        }
+        Self { words, scale, shift: -(scale * (sums[0] + sums[1]) as f32), sums }
+    }
+}
+
+#[inline(always)]
+fn sum(bytes: &[u8; ROWS]) -> i32 {
+    bytes.iter().map(|byte| i32::from(byte.cast_signed())).sum()
+}
+
+/// Rounds to the nearest whole number, ties to even: adding 1.5 * 2^23 leaves it in the lowest bits.
+#[inline(always)]
+fn bytes(numbers: &[f32; ROWS], inverse: f32) -> [u8; ROWS] {
+    const MAGIC: f32 = 12_582_912.0;
+    let mut bytes = [0; ROWS];
+    for lane in 0..ROWS {
+        bytes[lane] = (numbers[lane] * inverse + MAGIC).to_bits() as u8;
+    }
+    bytes
+}

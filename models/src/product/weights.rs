@@ -1,0 +1,108 @@
+//! The packed weights of a model: one piece of memory for all its matrices, filled from the file by all threads.
+
+use std::{
+    ops::Range,
+    sync::{Mutex, PoisonError},
+};
+
+use memmap2::{Advice, Mmap, MmapMut};
+
+use super::form::Form;
+use crate::{Error, gguf::Rows, lanes::ROWS, pool::Pool};
+
+mod pack;
+
+/// In which order a matrix's rows are packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    Stored,
+    /// Within each head of so many rows, the even ones first: what turned with its neighbour then turns with the other half.
+    Halves(usize),
+}
+
+/// A packed matrix: where it lies in the weights.
+#[derive(Debug, Clone)]
+pub(crate) struct Matrix {
+    pub(crate) form: Form,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    at: Range<usize>,
+}
+
+impl Matrix {
+    /// How many times sixteen rows it has; the last are filled up with zeros.
+    pub(crate) fn groups(&self) -> usize {
+        self.rows.div_ceil(ROWS)
+    }
+
+    pub(crate) fn group_bytes(&self) -> usize {
+        self.form.group_bytes(self.columns)
+    }
+}
+
+/// What is to be loaded.
+#[derive(Default)]
+pub(crate) struct Plan {
+    matrices: Vec<(Matrix, Rows, Order)>,
+    len: usize,
+}
+
+impl Plan {
+    /// Adds a matrix.
+    pub(crate) fn add(&mut self, rows: Rows, order: Order) -> Matrix {
+        let form = Form::of(rows.kind);
+        let mut matrix = Matrix { form, rows: rows.count, columns: rows.columns, at: 0..0 };
+        let end = self.len + matrix.groups() * matrix.group_bytes();
+        matrix.at = self.len..end;
+        self.len = end;
+        self.matrices.push((matrix.clone(), rows, order));
+        matrix
+    }
+
+    /// Bytes that the packed matrices take.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Reads and packs all of it.
+    pub(crate) fn load(self, pool: &mut Pool) -> Result<Weights, Error> {
+        let memory = || MmapMut::map_anon(self.len.max(1));
+        let mut memory = memory()
+            .map_err(|error| Error::request(format!("{} MB for the weights are not there: {error}", self.len >> 20)))?;
+        // Fewer and larger pages; where the kernel has none, it goes on with small ones.
+        drop(memory.advise(Advice::HugePage));
+        for (matrix, rows, order) in &self.matrices {
+            let failed = Mutex::new(None);
+            pool.pieces(&mut memory[matrix.at.clone()], matrix.group_bytes(), |group, to| {
+                if let Err(error) = pack::group(matrix.form, rows, *order, group, to) {
+                    *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                }
+            });
+            if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                return Err(error);
+            }
+        }
+        let memory = memory.make_read_only();
+        let memory = memory.map_err(|error| Error::request(format!("the weights cannot be kept: {error}")))?;
+        Ok(Weights { memory })
+    }
+}
+
+/// The memory of all matrices.
+pub(crate) struct Weights {
+    memory: Mmap,
+}
+
+impl Weights {
+    /// Sixteen rows of a matrix.
+    #[inline]
+    pub(crate) fn group(&self, matrix: &Matrix, group: usize) -> &[u8] {
+        let bytes = matrix.group_bytes();
+        &self.memory[matrix.at.start + group * bytes..][..bytes]
+    }
+
+    /// Unpacks one row.
+    pub(crate) fn unpack(&self, matrix: &Matrix, row: usize, to: &mut [f32]) {
+        pack::unpack(matrix.form, self.group(matrix, row / ROWS), row % ROWS, to);
+    }
+}
