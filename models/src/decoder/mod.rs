@@ -28,8 +28,10 @@ use crate::{
 
 /// Tokens of a prompt computed at once: what they need beside the weights stays in a core's second cache.
 const CHUNK_LEN: usize = 256;
-/// Pieces of a product for each thread: when another program takes a core for a while, the other threads take over its pieces.
+/// Pieces of a product for each thread, at most: when another program takes a core for a while, the other threads take over its pieces.
 const PIECES: usize = 8;
+/// What a piece has of the weights, at least: at its start and end the memory is not asked for ahead of time.
+const PIECE_BYTES: usize = 192 << 10;
 
 /// A model's weights.
 pub(crate) struct Decoder {
@@ -115,6 +117,11 @@ impl Decoder {
     /// How many tokens a session can hold.
     pub(crate) fn context(&self) -> usize {
         self.sizes.context
+    }
+
+    /// What computes it.
+    pub(crate) fn processor(&self) -> Processor {
+        self.processor
     }
 
     pub(crate) fn session(&self) -> Session {
@@ -224,7 +231,8 @@ impl Decoder {
         self.prepare(pool, state, norm(&layer.feed_norm, epsilon), normed, rounded, &matrices);
         inner.reset(width, tokens);
         let input = Input { sheet: normed, rounded };
-        let each = self.groups_each(pool, width / ROWS);
+        let bytes = matrices.iter().map(|matrix| matrix.groups() * matrix.group_bytes()).sum();
+        let each = self.groups_each(pool, width / ROWS, bytes);
         pool.pieces(inner.all_mut(), each * tokens, |piece, out| {
             let mut up = vec![[0.0; ROWS]; tokens];
             for (at, gate) in out.chunks_exact_mut(tokens).enumerate() {
@@ -290,18 +298,17 @@ impl Decoder {
     }
 
     /// How many times sixteen rows make a piece.
-    fn groups_each(&self, pool: &Pool, groups: usize) -> usize {
-        match pool.threads() {
-            1 => groups,
-            threads => groups.div_ceil(threads * PIECES),
-        }
+    fn groups_each(&self, pool: &Pool, groups: usize, bytes: usize) -> usize {
+        let pieces = (bytes / PIECE_BYTES).clamp(pool.threads(), pool.threads() * PIECES);
+        if pool.threads() == 1 { groups } else { groups.div_ceil(pieces) }
     }
 
     /// Multiplies matrices that stand one below the other.
     fn multiply(&self, pool: &mut Pool, matrices: &[Matrix], input: Input<'_>, out: &mut Sheet) {
         let tokens = out.tokens();
         let groups = matrices.iter().map(Matrix::groups).sum();
-        let each = self.groups_each(pool, groups);
+        let bytes = matrices.iter().map(|matrix| matrix.groups() * matrix.group_bytes()).sum();
+        let each = self.groups_each(pool, groups, bytes);
         pool.pieces(out.all_mut(), each * tokens, |piece, out| {
             for (at, out) in out.chunks_exact_mut(tokens).enumerate() {
                 let mut group = piece * each + at;

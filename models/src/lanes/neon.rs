@@ -75,6 +75,14 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
+    fn ask(self, place: &[u8; 64], after: usize) {
+        // SAFETY: a prefetch is a hint that never faults, whatever the address.
+        unsafe {
+            asm!("prfm pldl2keep, [{place}]", place = in(reg) place.as_ptr().wrapping_add(after), options(nostack, preserves_flags));
+        }
+    }
+
+    #[inline(always)]
     fn low_nibbles(self, bytes: uint8x16_t) -> uint8x16_t {
         // SAFETY: the features were detected.
         unsafe { vandq_u8(bytes, vdupq_n_u8(15)) }

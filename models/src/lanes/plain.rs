@@ -38,6 +38,9 @@ impl Lanes for Plain {
     }
 
     #[inline(always)]
+    fn ask(self, _place: &[u8; 64], _after: usize) {}
+
+    #[inline(always)]
     fn low_nibbles(self, bytes: Bytes) -> Bytes {
         bytes.map(|byte| byte & 15)
     }

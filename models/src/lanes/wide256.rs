@@ -43,6 +43,12 @@ impl Lanes for Wide256 {
     }
 
     #[inline(always)]
+    fn ask(self, place: &[u8; 64], after: usize) {
+        // SAFETY: a prefetch is a hint that never faults, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(place.as_ptr().wrapping_add(after).cast()) }
+    }
+
+    #[inline(always)]
     fn low_nibbles(self, bytes: __m256i) -> __m256i {
         // SAFETY: the features were detected.
         unsafe { _mm256_and_si256(bytes, _mm256_set1_epi8(15)) }

@@ -45,6 +45,12 @@ impl Lanes for Wide512 {
     }
 
     #[inline(always)]
+    fn ask(self, place: &[u8; 64], after: usize) {
+        // SAFETY: a prefetch is a hint that never faults, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(place.as_ptr().wrapping_add(after).cast()) }
+    }
+
+    #[inline(always)]
     fn low_nibbles(self, bytes: __m512i) -> __m512i {
         // SAFETY: the features were detected.
         unsafe { _mm512_and_si512(bytes, _mm512_set1_epi8(15)) }

@@ -57,6 +57,20 @@ fn one<L: Lanes, Q: Quants, const SIZE: usize>(
     }
 }
 
+/// How far ahead the memory is asked for when one token is multiplied, which takes less time than bringing the weights. What a processor
+/// brings by itself, and what its first cache waits for, is too little: on a Zen 4 core this makes 20 GB/s of 11.
+const AHEAD: usize = 24 << 10;
+
+/// Asks for what comes after some runs when one token alone is multiplied with them.
+#[inline(always)]
+fn ask<L: Lanes, const SIZE: usize>(lanes: L, runs: &[[u8; 64]]) {
+    if SIZE == 1 {
+        for run in runs {
+            lanes.ask(run, AHEAD);
+        }
+    }
+}
+
 /// Nibbles of 32 columns: four runs of 64 bytes.
 #[inline(always)]
 fn nibbles<L: Lanes>(lanes: L, runs: &[[u8; 64]], part: usize) -> [L::Bytes; 8] {
@@ -132,6 +146,7 @@ impl Quants for Four {
         let blocks = body.as_chunks::<256>().0.iter().zip(scales.as_chunks::<32>().0).zip(tile);
         for ((body, scale), tokens) in blocks {
             let scale = lanes.halves(scale, part);
+            ask::<L, SIZE>(lanes, body.as_chunks().0);
             let weights = nibbles(lanes, body.as_chunks().0, part);
             for (sum, block) in sums.iter_mut().zip(tokens) {
                 let start = lanes.whole(-8 * (block.sums[0] + block.sums[1]));
@@ -160,6 +175,7 @@ impl Quants for Five {
         let blocks = body.as_chunks::<320>().0.iter().zip(scales.as_chunks::<32>().0).zip(tile);
         for ((body, scale), tokens) in blocks {
             let scale = lanes.halves(scale, part);
+            ask::<L, SIZE>(lanes, body.as_chunks().0);
             let weights = fives(lanes, body.as_chunks().0, part);
             for (sum, block) in sums.iter_mut().zip(tokens) {
                 let start = lanes.whole(-16 * (block.sums[0] + block.sums[1]));
@@ -189,6 +205,7 @@ impl Quants for Eight {
         for ((body, scale), tokens) in blocks {
             let scale = lanes.halves(scale, part);
             let runs = body.as_chunks::<64>().0;
+            ask::<L, SIZE>(lanes, runs);
             let mut weights = [lanes.bytes(&runs[0], part); 8];
             for at in 0..8 {
                 weights[at] = lanes.wide(lanes.bytes(&runs[at], part));
@@ -232,6 +249,7 @@ impl Quants for FourK {
         for ((body, scales), tile) in eights {
             for (at, (body, tokens)) in body.as_chunks::<256>().0.iter().zip(tile).enumerate() {
                 let [scale, minimum] = scales_with_minimum(lanes, scales, part, at);
+                ask::<L, SIZE>(lanes, body.as_chunks().0);
                 let weights = nibbles(lanes, body.as_chunks().0, part);
                 for (sum, block) in sums.iter_mut().zip(tokens) {
                     let dot = lanes.dot::<8, 4>(lanes.whole(0), &weights, &block.words);
@@ -262,6 +280,7 @@ impl Quants for FiveK {
         for ((body, scales), tile) in eights {
             for (at, (body, tokens)) in body.as_chunks::<320>().0.iter().zip(tile).enumerate() {
                 let [scale, minimum] = scales_with_minimum(lanes, scales, part, at);
+                ask::<L, SIZE>(lanes, body.as_chunks().0);
                 let weights = fives(lanes, body.as_chunks().0, part);
                 for (sum, block) in sums.iter_mut().zip(tokens) {
                     let dot = lanes.dot::<8, 5>(lanes.whole(0), &weights, &block.words);
@@ -293,6 +312,7 @@ impl Quants for SixK {
             let scale = lanes.halves(&scales.as_chunks::<32>().0[0], part);
             let small = scales.as_chunks::<ROWS>().0;
             for (at, (body, tokens)) in body.as_chunks::<384>().0.iter().zip(tile).enumerate() {
+                ask::<L, SIZE>(lanes, body.as_chunks().0);
                 let halves = sixes(lanes, body.as_chunks().0, part);
                 let scales = [
                     lanes.multiply(scale, lanes.signed(&small[2 + 2 * at], part)),

@@ -1,6 +1,7 @@
 //! A chat model from a GGUF file: template, tokens, decoder, sampler.
 
 mod guide;
+mod measure;
 mod merge;
 mod sample;
 mod template;
@@ -9,6 +10,7 @@ mod tokens;
 use std::{num::NonZero, ops::ControlFlow, path::Path, sync::Arc};
 
 use guide::{Guide, Stop};
+pub use measure::{Speed, Trial, measure, read_speed};
 use sample::Sampler;
 use template::Template;
 use tokens::Tokens;
@@ -29,23 +31,48 @@ struct Chat {
     decoder: Decoder,
 }
 
+/// How a model is to be computed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Compute {
+    /// How many threads compute, the caller's among them; without a number, as many as the machine has cores.
+    pub threads: Option<NonZero<usize>>,
+}
+
+impl Compute {
+    fn threads(self) -> usize {
+        self.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZero::get)
+    }
+}
+
 /// Loads a chat model of the Llama, Qwen2 or Qwen3 family. The file's name becomes the model's.
 ///
 /// # Errors
 /// When the file is cut off, contradicts itself, or is of another family.
 pub fn load_gguf(path: &Path) -> Result<Arc<dyn Generator>, Error> {
-    Ok(Arc::new(Chat::load(path)?))
+    load_gguf_with(path, Compute::default())
+}
+
+/// As [`load_gguf`], computed as is said.
+///
+/// # Errors
+/// As [`load_gguf`].
+pub fn load_gguf_with(path: &Path, compute: Compute) -> Result<Arc<dyn Generator>, Error> {
+    Ok(Arc::new(Chat::load_with(path, compute)?))
 }
 
 impl Chat {
+    #[cfg(test)]
     fn load(path: &Path) -> Result<Self, Error> {
+        Self::load_with(path, Compute::default())
+    }
+
+    fn load_with(path: &Path, compute: Compute) -> Result<Self, Error> {
         let file = Gguf::open(path)?;
         let tokens = Tokens::load(&file)?;
         let source = file.value("tokenizer.chat_template").map(|_| file.text("tokenizer.chat_template")).transpose()?;
         let template = Template::new(source, tokens.begin_text(), tokens.end_text());
         let template = template.map_err(|error| file.wrong(format!("tokenizer.chat_template: {error:#}")))?;
-        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let decoder = decoder::load(&file, tokens.len(), threads, Processor::detect())?;
+        let decoder = decoder::load(&file, tokens.len(), compute.threads(), Processor::detect())?;
         let name = file.path().file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         Ok(Self { name, tokens, template, decoder })
     }

@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+"""Measures chat models: ours and llama.cpp's, by turns on the same files. Called by `run`, which builds both.
+
+    compare.py LLAMA_BENCH CHAT_BENCH ROUNDS [--json] MODEL.gguf...
+
+A figure is the median of the rounds, a ratio the median of the ratios within a round. `share` is the CPU time that a run had of
+what it could have: below 0.9 something else was running, and absolute figures are worth nothing.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+PROMPT, BEFORE, DECODE = 512, 32, 128
+
+
+def run(command: list[str]) -> tuple[str, float, float, float]:
+    """Output, seconds, CPU seconds, and peak memory in MB of a process."""
+    start = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status != 0:
+        sys.exit(f"{' '.join(command)}: ended with {status}")
+    return output, time.monotonic() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def theirs(program: str, model: str, threads: int) -> dict[str, float]:
+    def bench(*arguments: str) -> tuple[float, float, float, float]:
+        output, wall, cpu, peak = run([program, "-m", model, "-t", str(threads), "-r", "1", "-o", "jsonl", *arguments])
+        return json.loads(output.splitlines()[-1])["avg_ts"], wall, cpu, peak
+
+    prompt, prompt_wall, prompt_cpu, prompt_peak = bench("-p", str(PROMPT), "-n", "0")
+    decode, decode_wall, decode_cpu, decode_peak = bench("-p", "0", "-n", str(DECODE), "-d", str(BEFORE))
+    # It does not say how long it loads; a run over one token does little else.
+    _, load, _, _ = bench("-p", "1", "-n", "0", "--no-warmup")
+    share = (prompt_cpu + decode_cpu) / (prompt_wall + decode_wall) / threads
+    return {"prompt": prompt, "decode": decode, "load_s": load, "peak_mb": max(prompt_peak, decode_peak), "share": share}
+
+
+def ours(program: str, model: str, threads: int) -> dict[str, float]:
+    arguments = ["--threads", str(threads), "--prompt", str(PROMPT), "--before", str(BEFORE), "--decode", str(DECODE)]
+    output, wall, cpu, peak = run([program, model, *arguments])
+    figures = json.loads(output)
+    _, load, _, _ = run([program, model, "--threads", str(threads), "--prompt", "1", "--decode", "0"])
+    return {
+        "prompt": figures["prompt_tokens_s"],
+        "decode": figures["decode_tokens_s"],
+        "load_s": load,
+        "peak_mb": peak,
+        "share": cpu / wall / threads,
+    }
+
+
+def main() -> None:
+    llama, chat, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    is_json = "--json" in sys.argv
+    models = [argument for argument in sys.argv[4:] if not argument.startswith("--")]
+    reads = [json.loads(run([chat, "--read"])[0])["read_gb_s"] for _ in range(rounds)]
+    read, rows = max(reads), []
+    for model in models:
+        for threads in (1, 2):
+            pairs = [(theirs(llama, model, threads), ours(chat, model, threads)) for _ in range(rounds)]
+            median = lambda side, key: statistics.median(pair[side][key] for pair in pairs)
+            ratio = lambda key: statistics.median(pair[1][key] / pair[0][key] for pair in pairs)
+            size_mb = os.path.getsize(model) / 1e6
+            row = {"model": os.path.basename(model).removesuffix(".gguf"), "threads": threads, "size_mb": round(size_mb)}
+            for key in ("decode", "prompt", "load_s", "peak_mb"):
+                row[key] = [median(0, key), median(1, key), ratio(key)]
+            row["share"] = [median(0, "share"), median(1, "share")]
+            row["roofline"] = read * threads * 1e3 / size_mb
+            rows.append(row)
+            if is_json:
+                print(json.dumps(row), flush=True)
+    if not is_json:
+        table(rows)
+
+
+def table(rows: list[dict]) -> None:
+    print("llama.cpp / ours = ratio; tokens a second, seconds, MB\n")
+    print("| model | threads | roofline | decode | prompt | load s | peak MB | share |")
+    print("|---|---|---|---|---|---|---|---|")
+    for row in rows:
+        told = lambda key, digits: "{:.{d}f} / {:.{d}f} = {:.2f}".format(*row[key], d=digits)
+        share = "{:.2f} / {:.2f}".format(*row["share"])
+        cells = [f"{row['model']} ({row['size_mb']} MB)", str(row["threads"]), f"{row['roofline']:.0f}", told("decode", 1)]
+        cells += [told("prompt", 0), told("load_s", 2), told("peak_mb", 0), share]
+        print("| " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()
