@@ -7,6 +7,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use private::Origin;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType, SerialNumber,
@@ -21,6 +22,8 @@ use crate::clock;
 pub enum Error {
     #[error("cannot {operation} {path}")]
     File { operation: &'static str, path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Secret(#[from] private::Error),
     #[error(
         "cannot read {path}: {detail}; it was made by the first start and is needed to be trusted by the nodes again"
     )]
@@ -67,9 +70,10 @@ impl Keys {
             write_secret(&key_path, key.serialize_pem().as_bytes())?;
             write_secret(&ca_path, pem.as_bytes())?;
         }
-        let ca_pem = read(&ca_path)?;
+        let ca_pem = private::read(&ca_path, Origin::Own)?;
         let content = |path: &Path, detail: String| Error::Content { path: path.to_owned(), detail };
-        let key = KeyPair::from_pem(&read(&key_path)?).map_err(|error| content(&key_path, error.to_string()))?;
+        let key = KeyPair::from_pem(&private::read(&key_path, Origin::Own)?)
+            .map_err(|error| content(&key_path, error.to_string()))?;
         let ca_der = CertificateDer::from_pem_slice(ca_pem.as_bytes())
             .map_err(|error| content(&ca_path, error.to_string()))?
             .into_owned();
@@ -173,13 +177,9 @@ fn signer(path: &Path, name: &str) -> Result<Signer, Error> {
         write_secret(path, BASE64.encode(clock::random::<32>()).as_bytes())?;
     }
     let content = |detail: &str| Error::Content { path: path.to_owned(), detail: detail.to_owned() };
-    let bytes = BASE64.decode(read(path)?.trim()).map_err(|_| content("expected base64"))?;
+    let bytes = BASE64.decode(private::read(path, Origin::Own)?.trim()).map_err(|_| content("expected base64"))?;
     let secret: [u8; 32] = bytes.try_into().map_err(|_| content("expected 32 bytes in base64"))?;
     Signer::new(name, &secret).map_err(|error| content(&error.to_string()))
-}
-
-fn read(path: &Path) -> Result<String, Error> {
-    fs::read_to_string(path).map_err(|source| Error::File { operation: "read", path: path.to_owned(), source })
 }
 
 /// Writes a file that only this user can read, whole or not at all.
@@ -187,19 +187,7 @@ fn read(path: &Path) -> Result<String, Error> {
 /// # Errors
 /// When it cannot be written.
 pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let write = || {
-        use std::io::Write as _;
-        let part = path.with_extension("part");
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&part)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&part, path)
-    };
-    write().map_err(|source| Error::File { operation: "write", path: path.to_owned(), source })
+    private::write(path, bytes).map_err(|source| Error::File { operation: "write", path: path.to_owned(), source })
 }
 
 fn certificate(what: &str, source: rcgen::Error) -> Error {
@@ -211,18 +199,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_keys_are_the_same_after_a_restart_and_private() {
+    fn the_keys_are_the_same_after_a_restart() {
         let folder = tempfile::tempdir().expect("a folder");
         let first = Keys::open(folder.path()).expect("made");
         let again = Keys::open(folder.path()).expect("opened");
         assert_eq!(first.ca_digest(), again.ca_digest());
         assert_eq!(first.operator().public(), again.operator().public());
         assert_ne!(first.operator().public().to_string(), first.witness().public().to_string());
-        #[cfg(unix)]
-        for item in fs::read_dir(folder.path()).expect("readable") {
-            use std::os::unix::fs::PermissionsExt as _;
-            let item = item.expect("readable");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn each_key_is_private_and_one_that_others_may_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().expect("a folder");
+        Keys::open(folder.path()).expect("made");
+        let items: Vec<_> =
+            fs::read_dir(folder.path()).expect("readable").map(|item| item.expect("readable")).collect();
+        assert_eq!(items.len(), 4, "{items:?}");
+        for item in items {
+            let mode = |mode| fs::set_permissions(item.path(), fs::Permissions::from_mode(mode)).expect("set");
             assert_eq!(item.metadata().expect("known").permissions().mode() & 0o077, 0, "{:?}", item.path());
+            mode(0o640);
+            let error = Keys::open(folder.path()).err().expect("refused").to_string();
+            assert!(error.contains("mode 0640") && error.contains("`chmod 600 /"), "{error}");
+            mode(0o600);
         }
     }
 

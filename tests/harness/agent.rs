@@ -167,7 +167,7 @@ impl Agent {
         let said = self.json(&["approvers", "add", name, "--role", role]).await;
         let secret = said["secret"].as_str().expect("a secret was made");
         let file = self.folder.join(format!("secret of {name}"));
-        std::fs::write(&file, secret).expect("the secret can be written");
+        private::write(&file, secret.as_bytes()).expect("the secret can be written");
         file
     }
 

@@ -13,12 +13,13 @@ use crate::{
 /// Crate -> the crates of the workspace that it may name in its manifest.
 const CRATES: &[(&str, &str, &[&str])] = &[
     ("shared", "shared", &[]),
+    ("private", "shared/private", &[]),
     ("models", "models", &["shared"]),
     ("edge-core", "edge-agent/core", &["shared"]),
-    ("edge-agent", "edge-agent", &["edge-core", "models", "shared"]),
-    ("cloud-control", "cloud-control", &["shared", "edge-core"]),
+    ("edge-agent", "edge-agent", &["edge-core", "models", "private", "shared"]),
+    ("cloud-control", "cloud-control", &["shared", "private", "edge-core"]),
     ("demo", "demo", &["shared", "models", "edge-core", "edge-agent", "cloud-control"]),
-    ("tests", "tests", &["shared", "models", "edge-core", "edge-agent", "cloud-control", "demo"]),
+    ("tests", "tests", &["shared", "private", "models", "edge-core", "edge-agent", "cloud-control", "demo"]),
 ];
 
 /// Room -> the rooms of the same crate that it may name. A file right under `src` is a room of its own.
@@ -58,11 +59,12 @@ const EDGE_CORE: Rooms = &[
 /// A room knows `store` and the clock, never a sibling; only `pipeline`, `workflow` and `agent` know several.
 const EDGE_AGENT: Rooms = &[
     ("clock", &[]),
+    ("tls", &[]),
     ("store", &["clock"]),
     ("feed", &["store", "clock"]),
-    ("inference", &["store", "clock"]),
+    ("inference", &["store", "clock", "tls"]),
     ("memory", &["store", "clock"]),
-    ("action", &["store", "clock"]),
+    ("action", &["store", "clock", "tls"]),
     ("sync", &["store", "clock"]),
     ("api", &["store", "clock"]),
     ("config", &["feed", "inference", "memory", "action", "sync", "api", "store"]),

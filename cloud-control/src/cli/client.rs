@@ -8,7 +8,7 @@ use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use serde::{Serialize, de::DeserializeOwned};
 use shared::wire::v1::Refusal;
 
-use super::{Connection, Failure};
+use super::{Connection, Failure, with_sources};
 
 /// A whole ledger is recomputed within this, at a million entries a second some thousand times over.
 const ANSWER_MAX: Duration = Duration::from_secs(600);
@@ -50,7 +50,8 @@ impl Client {
         };
         let secret = match (&connection.secret, &connection.secret_file) {
             (Some(secret), _) => secret.clone(),
-            (None, Some(path)) => read(path, "the secret")?,
+            (None, Some(path)) => private::read(path, private::Origin::Given)
+                .map_err(|error| Failure::Usage(format!("cannot use the secret: {}", with_sources(&error))))?,
             (None, None) => {
                 let message =
                     "who are you? put your operator's secret into SKERRY_CONTROL_SECRET or give --secret-file";

@@ -9,6 +9,7 @@ use shared::digest::Digest;
 use super::{
     Failure, Form,
     client::{ADDRESS_FILE, CA_FILE},
+    with_sources,
 };
 use crate::serve::{Options, Running, start};
 
@@ -124,9 +125,4 @@ fn host_name() -> String {
         std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
     let name = read.unwrap_or_default().trim().to_owned();
     if name.is_empty() { "localhost".to_owned() } else { name }
-}
-
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

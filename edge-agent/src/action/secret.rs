@@ -1,14 +1,12 @@
 //! Secrets of the node: named in `agent.toml`, read when a call needs them, handed to what it calls and to nobody else.
 //! What was read is struck out of everything that is told of the call.
 
-use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use serde_json::Value;
 
 use super::config::Secret;
 
-/// Keys and certificates have a few KiB.
-const SECRET_BYTES_MAX: u64 = 64 << 10;
 /// Shorter values stand in ordinary text by chance; to strike them out would damage it and hide nothing.
 const STRIKE_CHARS_MIN: usize = 4;
 
@@ -19,10 +17,8 @@ pub(super) enum Error {
     Unknown { name: String },
     #[error("secret {name:?}: the environment variable {variable} is not set")]
     Variable { name: String, variable: String },
-    #[error("secret {name:?}: cannot read {path}: {source}")]
-    File { name: String, path: String, source: std::io::Error },
-    #[error("secret {name:?}: {path} may be read by everyone: take that away (`chmod o= {path}`)")]
-    Open { name: String, path: String },
+    #[error("secret {name:?}: {why}")]
+    File { name: String, why: String },
     #[error("secret {name:?}: {what}")]
     Unusable { name: String, what: &'static str },
 }
@@ -50,16 +46,8 @@ impl Secrets {
 }
 
 fn read_file(name: &str, path: &Path) -> Result<String, Error> {
-    let (owned, shown) = (name.to_owned(), path.display().to_string());
-    let metadata = std::fs::metadata(path);
-    let metadata = metadata.map_err(|source| Error::File { name: owned.clone(), path: shown.clone(), source })?;
-    if metadata.permissions().mode() & 0o007 != 0 {
-        return Err(Error::Open { name: owned, path: shown });
-    }
-    if metadata.len() > SECRET_BYTES_MAX {
-        return Err(Error::Unusable { name: owned, what: "it has more than 64 KiB" });
-    }
-    std::fs::read_to_string(path).map_err(|source| Error::File { name: owned, path: shown, source })
+    let unusable = |error| Error::File { name: name.to_owned(), why: format!("{:#}", anyhow::Error::new(error)) };
+    private::read(path, private::Origin::Given).map_err(unusable)
 }
 
 /// Values that must not be told, with what stands in their place.
@@ -114,6 +102,8 @@ impl Hidden {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use serde_json::json;
 
@@ -129,7 +119,8 @@ mod tests {
         std::fs::write(&path, "one\n").expect("written");
         let mode = |mode| std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).expect("set");
         mode(0o644);
-        assert!(secrets.read("erp").expect_err("open").to_string().contains("may be read by everyone"));
+        let error = secrets.read("erp").expect_err("open").to_string();
+        assert!(error.contains("may be read by others") && error.contains("`chmod 640 "), "{error}");
         mode(0o640);
         assert_eq!(secrets.read("erp").expect("closed"), "one");
         std::fs::write(&path, r#"{"username": "u", "password": "p"}"#).expect("written");

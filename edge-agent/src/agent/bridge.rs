@@ -193,8 +193,7 @@ pub(super) fn openai(
 /// The key that callers from elsewhere show, if there is one.
 pub(super) fn key(config: &Config) -> anyhow::Result<Option<String>> {
     let Some(file) = &config.api.key_file else { return Ok(None) };
-    let text =
-        std::fs::read_to_string(file).with_context(|| format!("cannot read key_file {} of [api]", file.display()))?;
+    let text = private::read(file, private::Origin::Given).context("cannot use `key_file` of [api]")?;
     let key = text.trim();
     anyhow::ensure!(!key.is_empty(), "key_file {} of [api] is empty: expected a key", file.display());
     Ok(Some(key.to_owned()))

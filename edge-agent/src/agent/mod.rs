@@ -130,7 +130,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         inference: inference.clone(),
         rates: std::sync::Mutex::new(None),
     });
-    let token = api::Token::load_or_create(&config.data_dir.join(TOKEN_FILE)).context("cannot make the local token")?;
+    let token = api::Token::load_or_create(&config.data_dir.join(TOKEN_FILE)).context("no local token")?;
     let key = bridge::key(&config)?;
     let more = bridge::openai(&view, embedder, performer, key.clone());
     let changes = bridge::changes(&view, &tasks, &stop, report);

@@ -6,19 +6,18 @@
 
 use std::{
     collections::VecDeque,
-    fs,
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
     path::Path,
     sync::{Arc, Mutex},
 };
 
+use anyhow::Context as _;
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
+use private::Origin;
 use sha2::{Digest as _, Sha256};
 
 use super::Server;
@@ -38,18 +37,17 @@ impl Token {
     /// Reads the token, making it if there is none.
     ///
     /// # Errors
-    /// When the file cannot be read or written.
-    pub fn load_or_create(path: &Path) -> io::Result<Self> {
-        match fs::read_to_string(path) {
+    /// When the file cannot be read or written, or others may read it.
+    pub fn load_or_create(path: &Path) -> anyhow::Result<Self> {
+        match private::read(path, Origin::Own) {
             Ok(text) if !text.trim().is_empty() => return Ok(Self(text.trim().into())),
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            Err(error) if error.is_absent() => {}
+            Err(error) => return Err(error.into()),
         }
         let text = format!("skl_{}", random());
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        writeln!(file, "{text}")?;
-        file.sync_all()?;
+        private::write(path, format!("{text}\n").as_bytes())
+            .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(Self(text.into()))
     }
 

@@ -3,9 +3,7 @@
 
 use std::{
     collections::HashMap,
-    fs,
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    io,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -14,6 +12,7 @@ use argon2::{
     Argon2,
     password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString},
 };
+use private::Origin;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
@@ -54,8 +53,10 @@ struct File {
 /// Why the list of people cannot be used or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot {doing} {}", path.display())]
-    Io { doing: &'static str, path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Read(#[from] private::Error),
+    #[error("cannot write {}", path.display())]
+    Write { path: PathBuf, source: io::Error },
     #[error("{}: {detail}; expected [[person]] tables with name, roles and secret, as `edge-agent approvers add` writes them", path.display())]
     Broken { path: PathBuf, detail: String },
     #[error("{0}")]
@@ -65,12 +66,12 @@ pub enum Error {
 /// The people on this node, by name.
 ///
 /// # Errors
-/// When the file is there but cannot be read.
+/// When the file is there but cannot be read, or others may read or change it.
 pub fn load(path: &Path) -> Result<Vec<Person>, Error> {
-    let text = match fs::read_to_string(path) {
+    let text = match private::read(path, Origin::Own) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(Error::Io { doing: "read", path: path.to_owned(), source }),
+        Err(error) if error.is_absent() => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
     };
     let broken = |detail: String| Error::Broken { path: path.to_owned(), detail };
     let file: File = toml::from_str(&text).map_err(|error| broken(error.to_string()))?;
@@ -127,14 +128,7 @@ pub fn remove(path: &Path, name: &str) -> Result<bool, Error> {
 
 fn store(path: &Path, person: Vec<Person>) -> Result<(), Error> {
     let text = toml::to_string(&File { person }).map_err(|error| Error::Unfit(error.to_string()))?;
-    let draft = path.with_extension("toml.new");
-    let write = || {
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&draft, path)
-    };
-    write().map_err(|source| Error::Io { doing: "write", path: path.to_owned(), source })
+    private::write(path, text.as_bytes()).map_err(|source| Error::Write { path: path.to_owned(), source })
 }
 
 fn hash(secret: &str) -> Result<String, Error> {
@@ -228,6 +222,8 @@ impl Door {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn list() -> (tempfile::TempDir, PathBuf) {
@@ -290,6 +286,10 @@ mod tests {
         check(add(&path, "Mia", lead(), Some("short".to_owned())), "the secret has 5 bytes: expected 12");
         add(&path, "Mia", lead(), None).unwrap();
         check(add(&path, "Mia", lead(), None), "is there already");
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o660)).unwrap();
+        let error = load(&path).unwrap_err().to_string();
+        assert!(error.contains("(mode 0660): `chmod 600 "), "{error}");
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         fs::write(&path, "[[person]]\nname = \"Mia\"\nroles = []\nsecret = \"hunter2hunter2\"\n").unwrap();
         let error = load(&path).unwrap_err().to_string();
         assert!(error.contains("the secret of \"Mia\" is no hash") && !error.contains("hunter2"), "{error}");

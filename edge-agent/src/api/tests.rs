@@ -299,6 +299,9 @@ fn the_token_is_made_once_and_only_its_owner_may_read_it() {
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(Token::load_or_create(&path).unwrap().is(first.trim()));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), first);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let error = Token::load_or_create(&path).err().unwrap().to_string();
+    assert!(error.contains("local-token may be read by others") && error.contains("`chmod 600 "), "{error}");
 }
 
 #[tokio::test]

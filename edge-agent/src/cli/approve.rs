@@ -98,14 +98,15 @@ fn secret(file: Option<&Path>) -> Result<String, Failure> {
 
 /// The first line of a file, or of the input when it is called `-`.
 pub(super) fn first_line(file: &Path) -> Result<String, Failure> {
-    let mut line = String::new();
-    let read = if file == Path::new("-") {
-        std::io::stdin().lock().read_line(&mut line)
+    let mut text = String::new();
+    if file == Path::new("-") {
+        let read = std::io::stdin().lock().read_line(&mut text);
+        read.map_err(|error| Failure::Input(format!("the secret cannot be read from the input: {error}")))?;
     } else {
-        std::fs::File::open(file).and_then(|file| std::io::BufReader::new(file).read_line(&mut line))
-    };
-    read.map_err(|error| Failure::Input(format!("the secret cannot be read from {}: {error}", file.display())))?;
-    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+        let read = private::read(file, private::Origin::Given);
+        text = read.map_err(|error| Failure::Input(format!("no secret: {:#}", anyhow::Error::new(error))))?;
+    }
+    Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
 fn list(local: &Local, context: &Context) -> Result<ExitCode, Failure> {

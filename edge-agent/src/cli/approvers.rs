@@ -86,6 +86,6 @@ fn failure(error: people::Error) -> Failure {
     match error {
         people::Error::Unfit(reason) => Failure::Input(reason),
         people::Error::Broken { .. } => Failure::Input(error.to_string()),
-        people::Error::Io { .. } => Failure::Failed(error.into()),
+        people::Error::Read(_) | people::Error::Write { .. } => Failure::Failed(error.into()),
     }
 }

@@ -6,6 +6,7 @@ mod events;
 mod feeds;
 mod fleet;
 mod machine;
+mod secrets;
 
 use std::process::ExitCode;
 
@@ -116,6 +117,7 @@ fn examine(args: &Args, context: &Context) -> Report {
         Check::ok("configuration", format!("{file}: node {}, jurisdiction {}", config.name, config.jurisdiction)),
         machine::clock(),
         machine::data_folder(&config),
+        secrets::check(&config),
         site(&config),
     ];
     checks.push(embedder(&config));

@@ -397,7 +397,8 @@ fn acceptor(cert: &Path, key: &Path) -> Result<TlsAcceptor, Error> {
     };
     let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect);
     let chain = chain.map_err(|error| failed(cert)(error.to_string()))?;
-    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| failed(key)(error.to_string()))?;
+    let secret = private::read(key, private::Origin::Given).map_err(Error::KeyFile)?;
+    let secret = PrivateKeyDer::from_pem_slice(secret.as_bytes()).map_err(|error| failed(key)(error.to_string()))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

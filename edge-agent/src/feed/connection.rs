@@ -35,8 +35,10 @@ pub enum Error {
     Certificates { path: String, reason: String },
     #[error("the password of {user:?} is missing: expected {field} to name {what}")]
     Password { user: String, field: String, what: String },
-    #[error("cannot read the password file {path}")]
-    PasswordFile { path: String, source: std::io::Error },
+    #[error("cannot use the password file")]
+    PasswordFile(#[source] private::Error),
+    #[error("cannot use the key of the certificate")]
+    KeyFile(#[source] private::Error),
     #[error("broker.embedded.listen {listen} is open to others: name `users` who may connect, or listen on 127.0.0.1")]
     Open { listen: std::net::SocketAddr },
     #[error(
@@ -133,10 +135,10 @@ pub(super) fn password(place: &str, user: &str, env: Option<&str>, file: Option<
             field: format!("{place}.password_env"),
             what: format!("an environment variable that is set, and {name} is not"),
         }),
-        (None, Some(path)) => match std::fs::read_to_string(path) {
-            Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
-            Err(source) => Err(Error::PasswordFile { path: path.display().to_string(), source }),
-        },
+        (None, Some(path)) => {
+            let text = private::read(path, private::Origin::Given).map_err(Error::PasswordFile)?;
+            Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+        }
         _ => Err(Error::Password {
             user: user.to_owned(),
             field: format!("{place}.password_env or {place}.password_file"),

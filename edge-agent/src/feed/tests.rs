@@ -261,7 +261,7 @@ async fn publish(connection: &Connection, topic: &str, payload: &str, retain: bo
 #[tokio::test]
 async fn the_embedded_broker_serves_those_it_knows_and_keeps_what_is_retained() {
     let dir = tempfile::tempdir().expect("a directory");
-    std::fs::write(dir.path().join("secret"), "s3cret\n").expect("written");
+    private::write(&dir.path().join("secret"), b"s3cret\n").expect("written");
     let users = format!("users = [{{ name = 'plant', password_file = '{}' }}]", dir.path().join("secret").display());
     let bench = Bench::open(dir.path());
     let running = broker(&bench, dir.path(), &users).await;
@@ -340,7 +340,7 @@ async fn over_tls_only_the_named_ca_is_trusted() {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     std::fs::write(place("cert.pem"), certified.cert.pem()).expect("written");
-    std::fs::write(place("key.pem"), certified.signing_key.serialize_pem()).expect("written");
+    private::write(Path::new(&place("key.pem")), certified.signing_key.serialize_pem().as_bytes()).expect("written");
     std::fs::write(place("other.pem"), other.cert.pem()).expect("written");
     let served = tempfile::tempdir().expect("a directory");
     let serving = Bench::open(served.path());

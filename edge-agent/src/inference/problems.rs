@@ -1,7 +1,5 @@
 //! What keeps a target from answering, as far as this node can see without asking it: a file, a digest, a key.
 
-use std::path::Path;
-
 use models::catalog::Digests;
 
 use super::config::{Gguf, Key, Source, Target};
@@ -63,23 +61,20 @@ fn of_key(key: &Key) -> Option<(String, String)> {
             (!is_set).then(|| (found, format!("set {variable} for the agent, or name a file with `key_file`")))
         }
         Key::File(file) => {
-            let found = |why: &str| format!("its key is not there: {} {why}", file.display());
             let advice = "write the provider's key into that file, readable by the agent's user alone".to_owned();
-            match read(file) {
+            match private::read(file, private::Origin::Given) {
                 Ok(text) if !text.trim().is_empty() => None,
-                Ok(_) => Some((found("is empty"), advice)),
-                Err(error) => Some((found(&format!("cannot be read ({error})")), advice)),
+                Ok(_) => Some((format!("its key is not there: {} is empty", file.display()), advice)),
+                Err(error) => Some((format!("its key is not used: {:#}", anyhow::Error::new(error)), advice)),
             }
         }
     }
 }
 
-fn read(file: &Path) -> std::io::Result<String> {
-    std::fs::read_to_string(file)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use serde_json::json;
     use shared::digest::Digest;
 
@@ -120,7 +115,7 @@ mod tests {
         assert!(quick[0].starts_with("local/a: its file") && quick[0].ends_with("`edge-agent models pull local/a`"));
         assert!(quick[1].contains("--repo OWNER/NAME"), "{}", quick[1]);
         assert!(quick[2].contains("SKERRY_TEST_ABSENT is not set; set SKERRY_TEST_ABSENT"), "{}", quick[2]);
-        assert!(quick[3].starts_with("cloud/c: its key is not there"), "{}", quick[3]);
+        assert!(quick[3].starts_with("cloud/c: its key is not used: cannot read"), "{}", quick[3]);
         let thorough = told(Look::Thorough);
         assert!(thorough[2].contains("it will be refused; run `edge-agent models pull local/c`"), "{thorough:?}");
     }

@@ -2,11 +2,12 @@
 //! nobody else can read.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use private::Origin;
 use serde::{Deserialize, Serialize};
 use shared::{
     id::NodeName,
@@ -22,6 +23,12 @@ use crate::clock;
 const LEDGER_KEY: &str = "ledger.key";
 const MEMBERSHIP: &str = "membership.json";
 const ENROLLMENT_KEY: &str = "enrollment.key";
+
+/// The files with the node's papers, there or not.
+#[must_use]
+pub fn files(data: &Path) -> [PathBuf; 3] {
+    [LEDGER_KEY, MEMBERSHIP, ENROLLMENT_KEY].map(|name| data.join("identity").join(name))
+}
 
 /// What a node got when it enrolled, and its own TLS key.
 #[derive(Clone, Serialize, Deserialize)]
@@ -69,19 +76,18 @@ impl Identity {
         })?;
         let ledger_key = ledger_key(&folder.join(LEDGER_KEY), node)?;
         let path = folder.join(MEMBERSHIP);
-        let membership = match fs::read(&path) {
-            Ok(bytes) => {
+        let membership = match private::read(&path, Origin::Own) {
+            Ok(text) => {
                 let damaged = |detail: String| Error::Content { path: path.clone(), detail };
-                let membership: Membership =
-                    serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+                let membership: Membership = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
                 if membership.node != *node {
                     let detail = format!("it is for the node {}, this node is called {node}", membership.node);
                     return Err(damaged(detail));
                 }
                 Some(membership)
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(source) => return Err(Error::File { operation: "read", path, source }),
+            Err(error) if error.is_absent() => None,
+            Err(error) => return Err(error.into()),
         };
         Ok(Self { folder, node: node.clone(), ledger_key, membership })
     }
@@ -125,7 +131,8 @@ impl Identity {
             let key = rcgen::KeyPair::generate().map_err(Error::Key)?;
             write_secret(&path, key.serialize_pem().as_bytes())?;
         }
-        rcgen::KeyPair::from_pem(&read(&path)?).map_err(|error| Error::Content { path, detail: error.to_string() })
+        rcgen::KeyPair::from_pem(&private::read(&path, Origin::Own)?)
+            .map_err(|error| Error::Content { path, detail: error.to_string() })
     }
 }
 
@@ -135,31 +142,14 @@ fn ledger_key(path: &Path, node: &NodeName) -> Result<Signer, Error> {
         write_secret(path, BASE64.encode([a, b].concat()).as_bytes())?;
     }
     let damaged = |detail: &str| Error::Content { path: path.to_owned(), detail: detail.to_owned() };
-    let bytes = BASE64.decode(read(path)?.trim()).map_err(|_| damaged("expected base64"))?;
+    let bytes = BASE64.decode(private::read(path, Origin::Own)?.trim()).map_err(|_| damaged("expected base64"))?;
     let secret: [u8; 32] = bytes.try_into().map_err(|_| damaged("expected 32 bytes in base64"))?;
     // The note formats want the key to be called like the log.
     Ok(Signer::new(&checkpoint::origin(node), &secret)?)
 }
 
-fn read(path: &Path) -> Result<String, Error> {
-    fs::read_to_string(path).map_err(|source| Error::File { operation: "read", path: path.to_owned(), source })
-}
-
-/// Writes a file that only this user can read, whole or not at all.
 fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let write = || {
-        use std::io::Write as _;
-        let part = path.with_extension("part");
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&part)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&part, path)
-    };
-    write().map_err(|source| Error::File { operation: "write", path: path.to_owned(), source })
+    private::write(path, bytes).map_err(|source| Error::File { operation: "write", path: path.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -174,12 +164,7 @@ mod tests {
         let again = Identity::open(data.path(), &node).expect("opened");
         assert_eq!(first.ledger_key().public(), again.ledger_key().public());
         assert_eq!(first.ledger_key().public().name(), "skerry.ledger/basel");
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt as _;
-            let metadata = fs::metadata(data.path().join("identity/ledger.key")).expect("there");
-            assert_eq!(metadata.permissions().mode() & 0o077, 0);
-        }
+        private::look(&data.path().join("identity/ledger.key"), Origin::Own).expect("private");
     }
 
     #[test]
@@ -187,8 +172,23 @@ mod tests {
         let data = tempfile::tempdir().expect("a folder");
         let node: NodeName = "basel".parse().expect("a name");
         fs::create_dir_all(data.path().join("identity")).expect("made");
-        fs::write(data.path().join("identity/membership.json"), "{").expect("written");
+        private::write(&data.path().join("identity/membership.json"), b"{").expect("written");
         let error = Identity::open(data.path(), &node).expect_err("refused").to_string();
         assert!(error.contains("membership.json is damaged"), "{error}");
+    }
+
+    #[test]
+    fn papers_that_others_may_read_are_refused_with_what_to_do() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let data = tempfile::tempdir().expect("a folder");
+        let node: NodeName = "basel".parse().expect("a name");
+        Identity::open(data.path(), &node).expect("made");
+        private::write(&data.path().join("identity/membership.json"), b"{").expect("written");
+        for name in ["membership.json", "ledger.key"] {
+            let path = data.path().join("identity").join(name);
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("set");
+            let error = Identity::open(data.path(), &node).expect_err("refused").to_string();
+            assert!(error.contains(&format!("(mode 0640): `chmod 600 {}`", path.display())), "{error}");
+        }
     }
 }

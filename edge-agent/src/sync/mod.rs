@@ -46,6 +46,8 @@ const ANSWERS_LEN_MAX: usize = 64;
 pub enum Error {
     #[error("cannot {operation} {path}")]
     File { operation: &'static str, path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Secret(#[from] private::Error),
     #[error("{path} is damaged: {detail}")]
     Content { path: PathBuf, detail: String },
     #[error("this node is enrolled already, as {name} at {url}; remove {path} to enroll it anew")]

@@ -44,7 +44,9 @@ fn sites_own(url: &str, broker: &Broker) -> Check {
                 Error::Password { .. } => {
                     "set it for the agent too: with systemd, `Environment=` or `EnvironmentFile=` of its unit"
                 }
-                Error::PasswordFile { .. } => "let the agent's user read it, or correct `password_file` under [broker]",
+                Error::PasswordFile(_) => {
+                    "let the agent's user and nobody else read it, or correct `password_file` under [broker]"
+                }
                 _ => "correct [broker] in the configuration",
             };
             return Check::broken("broker", format!("{:#}", anyhow::Error::new(error)), advice);
@@ -133,8 +135,11 @@ mod tests {
             ("secret", "s3cret\n".to_owned()),
             ("guess", "guess\n".to_owned()),
         ] {
-            std::fs::write(dir.path().join(name), text).expect("written");
+            private::write(&dir.path().join(name), text.as_bytes()).expect("written");
         }
+        std::fs::write(dir.path().join("open"), "s3cret").expect("written");
+        std::fs::set_permissions(dir.path().join("open"), std::os::unix::fs::PermissionsExt::from_mode(0o644))
+            .expect("set");
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let store = Store::open(&dir.path().join("node.db")).expect("a store");
         let (_ingest, door, _control, _passed) = Ingest::open(store, Feeds::default().into()).expect("a journal");
@@ -176,8 +181,14 @@ mod tests {
             (
                 format!("mqtt://127.0.0.1:{plain_port}"),
                 login("nowhere"),
-                "cannot read the password file",
+                "cannot use the password file: cannot read",
                 "correct `password_file`",
+            ),
+            (
+                format!("mqtt://127.0.0.1:{plain_port}"),
+                login("open"),
+                "may be read by others than its owner (mode 0644): `chmod 640 ",
+                "nobody else read it",
             ),
             (
                 format!("mqtts://127.0.0.1:{secure_port}"),

@@ -372,8 +372,8 @@ impl Key {
         let key = match self {
             Self::Env(variable) => std::env::var(variable)
                 .map_err(|_| no_key(format!("the key's environment variable {variable} is not set")))?,
-            Self::File(file) => std::fs::read_to_string(file)
-                .map_err(|error| no_key(format!("cannot read the key's file {}: {error}", file.display())))?,
+            Self::File(file) => private::read(file, private::Origin::Given)
+                .map_err(|error| no_key(format!("the key's file: {:#}", anyhow::Error::new(error))))?,
         };
         let key = key.trim();
         if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
