@@ -140,6 +140,7 @@ fn examine(args: &Args, context: &Context) -> Report {
                     checks.extend(feeds::misfits(&found));
                     checks.extend(feeds::backlog(&connection, running));
                     checks.extend(feeds::quiet(&config, running, &found));
+                    checks.extend(feeds::silent(&config, running, &connection));
                     accounts = found;
                 }
                 Err(error) => {

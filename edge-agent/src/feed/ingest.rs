@@ -169,7 +169,7 @@ impl Ingest {
 
     /// Decodes and commits what waits. An error means that the store or the pipeline is gone.
     async fn take(&mut self, waiting: &mut Vec<(Incoming, tokio::sync::OwnedSemaphorePermit)>) -> Result<(), ()> {
-        let mut batch = Batch::default();
+        let mut batch = Batch { at: clock::now(), ..Batch::default() };
         let mut receipts = Vec::with_capacity(waiting.len());
         for (message, room) in waiting.drain(..) {
             let receipt = message.receipt.clone();

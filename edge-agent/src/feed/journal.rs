@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use edge_core::reading::Reading;
+use edge_core::{feed::rhythm::Rhythm, reading::Reading};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use sha2::{Digest as _, Sha256};
 use shared::time::Timestamp;
@@ -71,6 +71,8 @@ pub struct Batch {
     /// By the feed's name.
     pub totals: HashMap<String, Totals>,
     pub(super) last: i64,
+    /// When it was taken in.
+    pub(super) at: Timestamp,
 }
 
 impl Batch {
@@ -113,6 +115,9 @@ impl Batch {
         }
         for (feed, totals) in &self.totals {
             add_totals(connection, feed, totals)?;
+            if totals.received > 0 {
+                add_heard(connection, feed, self.at)?;
+            }
         }
         Ok(())
     }
@@ -166,6 +171,33 @@ pub(crate) fn add_totals(connection: &Connection, feed: &str, more: &Totals) -> 
             feed, more.received, more.journalled, more.quarantined, more.duplicate, more.dropped, more.shed, more.readings, more.late, more.unwatched
         ])?;
     Ok(())
+}
+
+/// Notes that a feed was heard.
+fn add_heard(connection: &Connection, feed: &str, at: Timestamp) -> rusqlite::Result<()> {
+    let known = connection
+        .prepare_cached("SELECT heard_at, pause_us FROM feed_rhythm WHERE feed = ?1")?
+        .query_row([feed], |row| Ok(Rhythm { heard_at: Timestamp::from_micros(row.get(0)?), pause_us: row.get(1)? }))
+        .optional()?;
+    let Rhythm { heard_at, pause_us } = known.map_or_else(|| Rhythm::first(at), |known| known.heard(at));
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO feed_rhythm (feed, heard_at, pause_us) VALUES (?1, ?2, ?3)")?
+        .execute(params![feed, heard_at.as_micros(), pause_us])?;
+    Ok(())
+}
+
+/// When each feed was heard, by its name.
+///
+/// # Errors
+/// When the query fails.
+pub fn rhythms(connection: &Connection) -> rusqlite::Result<HashMap<String, Rhythm>> {
+    connection
+        .prepare_cached("SELECT feed, heard_at, pause_us FROM feed_rhythm")?
+        .query_map([], |row| {
+            let rhythm = Rhythm { heard_at: Timestamp::from_micros(row.get(1)?), pause_us: row.get(2)? };
+            Ok((row.get(0)?, rhythm))
+        })?
+        .collect()
 }
 
 /// All totals by feed, in the feeds' alphabetical order.

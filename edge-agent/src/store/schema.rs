@@ -16,6 +16,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/06_engine.sql"),
     include_str!("schema/07_due.sql"),
     include_str!("schema/08_bounds.sql"),
+    include_str!("schema/09_rhythm.sql"),
 ];
 
 pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), Error> {

@@ -55,6 +55,19 @@ pub fn age(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
+/// A span as people say it.
+#[must_use]
+pub fn span(span: std::time::Duration) -> String {
+    let seconds = span.as_secs();
+    match seconds {
+        0 => format!("{} ms", span.as_millis()),
+        1..=119 => format!("{seconds} s"),
+        120..=7_199 => format!("{} min", seconds / 60),
+        7_200..=172_799 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
 /// Day and minute in UTC, such as `2026-11-21 08:30`.
 #[must_use]
 pub fn minute(at: Timestamp) -> String {

@@ -3,6 +3,7 @@
 
 pub mod decode;
 mod place;
+pub mod rhythm;
 pub mod topic;
 
 use std::{collections::HashSet, fmt, sync::Arc};

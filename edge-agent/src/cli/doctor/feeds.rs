@@ -1,10 +1,12 @@
 //! What became of the messages: every one accounted for, misfits, feeds that nothing comes on, readings that wait.
 
+use edge_core::feed::rhythm::Rhythm;
 use rusqlite::Connection;
 use serde::Serialize;
+use shared::{look::words, time::Timestamp};
 
 use super::{super::local::Local, Check};
-use crate::{config::Config, feed::journal, site::Site};
+use crate::{clock, config::Config, feed::journal, site::Site};
 
 /// Readings that wait for the pipeline while it runs: more than it saves its place after means that it lags.
 const WAITING_MAX: i64 = 200_000;
@@ -100,6 +102,35 @@ pub(super) fn quiet(config: &Config, running: bool, accounts: &[Account]) -> Opt
     Some(Check::warning("feeds", found, advice))
 }
 
+/// Feeds that were heard and then fell silent, while the agent listened.
+pub(super) fn silent(config: &Config, running: bool, connection: &Connection) -> Option<Check> {
+    if !running {
+        return None;
+    }
+    let status = Local::find(config).and_then(|local| local.get("/api/v1/status")).ok()?;
+    let started = status["started"].as_str()?.parse().ok()?;
+    let rhythms = journal::rhythms(connection).ok()?;
+    let heard = in_force(config, running)?.into_iter();
+    let heard: Vec<_> = heard.filter_map(|(name, topic)| Some((rhythms.get(&name).copied()?, name, topic))).collect();
+    fell_silent(&heard, started, clock::now())
+}
+
+fn fell_silent(heard: &[(Rhythm, String, String)], started: Timestamp, now: Timestamp) -> Option<Check> {
+    let silent = heard.iter().filter(|(rhythm, ..)| rhythm.is_silent(started, now));
+    let told = |(rhythm, name, topic): &(Rhythm, String, String)| {
+        let (silence, pause) = (now.since(rhythm.heard_at), rhythm.pause());
+        let since = words::second(rhythm.heard_at);
+        let (silence, pause) = (words::span(silence), words::span(pause));
+        format!("{name}: silent since {since} UTC, for {silence}; usually it pauses for {pause} at most ({topic})")
+    };
+    let found: Vec<_> = silent.map(told).collect();
+    if found.is_empty() {
+        return None;
+    }
+    let advice = "see whether the sensor still publishes, and whether its gateway still reaches the broker; what comes later is taken as ever";
+    Some(Check::warning("feeds", found.join("\n"), advice))
+}
+
 /// Name and topic of the feeds in force: those of the running agent, or of the site's folder.
 fn in_force(config: &Config, running: bool) -> Option<Vec<(String, String)>> {
     if running {
@@ -116,6 +147,20 @@ fn in_force(config: &Config, running: bool) -> Option<Vec<(String, String)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_feed_that_fell_silent_is_told_of_with_since_when_and_its_usual_pause() {
+        let at = |second: i64| Timestamp::from_micros((1_796_000_000 + second) * 1_000_000);
+        let every = |seconds: i64| (1..50).map(|n| at(n * seconds)).fold(Rhythm::first(at(0)), Rhythm::heard);
+        let heard = |rhythm, name: &str| (rhythm, name.to_owned(), format!("plant/{name}"));
+        let feeds = [heard(every(15), "press"), heard(every(900), "meter")];
+        let now = at(4 * 3_600);
+        let check = fell_silent(&feeds, at(0), now).expect("a warning");
+        let expected =
+            "press: silent since 2026-11-30 01:05:35 UTC, for 3 h; usually it pauses for 15 s at most (plant/press)";
+        assert_eq!(check.found, expected);
+        assert!(fell_silent(&feeds, at(4 * 3_600 - 60), now).is_none(), "the agent began to listen a minute ago");
+    }
 
     #[test]
     fn a_feed_is_told_of_when_much_does_not_fit() {
