@@ -49,8 +49,13 @@ impl Errand<'_> {
 
     /// What is left until the task's deadline; without one, this long.
     pub(super) fn within(&self, default: Duration) -> Duration {
-        self.call.deadline.map_or(default, |deadline| deadline.since(crate::clock::now()))
+        within(&self.call, default)
     }
+}
+
+/// What is left until the deadline of the call's task; without one, this long.
+pub(super) fn within(call: &Call, default: Duration) -> Duration {
+    call.deadline.map_or(default, |deadline| deadline.since(crate::clock::now()))
 }
 
 /// The text of a value that stands in a query, a header or an environment; `None`: of a list, an object or null.

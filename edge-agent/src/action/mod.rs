@@ -21,6 +21,7 @@ mod trail;
 use std::{
     collections::BTreeMap,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use edge_core::engine::effect::{Call, Completion, Failure, kind};
@@ -31,6 +32,10 @@ use errand::{Errand, TIMEOUT};
 pub use mqtt::Broker;
 use rustls_platform_verifier::ConfigVerifierExt as _;
 pub use trail::Trail;
+
+/// A call that may take longer has a place of another kind than the others. Requests end well before it, and so do processes
+/// for which `[run]` sets no longer limit than usual.
+const LONG: Duration = Duration::from_secs(100);
 
 /// The name of the user property, JSON field and header that carry an effect's key.
 const KEY: &str = "idempotencyKey";
@@ -119,14 +124,7 @@ impl Action {
     /// may have been received; its key is the same at the next try.
     pub async fn perform(&self, call: &Call, trail: &Trail<'_>) -> Result<Completion, Failure> {
         let errand = self.errand(call, trail)?;
-        let longest = match call.function.as_str() {
-            // These end a little before this by themselves, and say so.
-            "shell" | "script" | "container" => process::time_limit(self.ways.run.as_ref()) + TIMEOUT,
-            "asyncapi" => asyncapi::longest(call).map_or(TIMEOUT, |span| span + TIMEOUT),
-            "mcp" => mcp::longest(call).unwrap_or(TIMEOUT),
-            _ => TIMEOUT,
-        };
-        let within = errand.within(longest);
+        let within = errand::within(call, self.longest(call));
         let performed = tokio::time::timeout(within, dispatch(&errand)).await;
         let outcome = performed.unwrap_or_else(|_| {
             Err(errand.failure(kind::TIMEOUT, &format!("no answer within {} ms", within.as_millis())))
@@ -147,6 +145,23 @@ impl Action {
 }
 
 impl Action {
+    /// Whether the call may take longer than a caller is made to wait for.
+    #[must_use]
+    pub fn is_long(&self, call: &Call) -> bool {
+        Self::performs(&call.function) && errand::within(call, self.longest(call)) > LONG
+    }
+
+    /// How long the call may take when its task sets no deadline.
+    fn longest(&self, call: &Call) -> Duration {
+        match call.function.as_str() {
+            // These end a little before this by themselves, and say so.
+            "shell" | "script" | "container" => process::time_limit(self.ways.run.as_ref()).saturating_add(TIMEOUT),
+            "asyncapi" => asyncapi::longest(call).map_or(TIMEOUT, |span| span.saturating_add(TIMEOUT)),
+            "mcp" => mcp::longest(call).unwrap_or(TIMEOUT),
+            _ => TIMEOUT,
+        }
+    }
+
     /// The call with secrets in place of references to them, each with policy's word for it.
     fn errand<'a>(&'a self, call: &Call, trail: &'a Trail<'a>) -> Result<Errand<'a>, Failure> {
         let mut errand = Errand { call: call.clone(), trail, ways: &self.ways };

@@ -29,11 +29,12 @@ use super::{
     journal::{self, Commit, Loaded, Summary, Written},
     listen::{self, Heard},
     perform::{Outcome, Proposal},
+    places::{AGAIN_AFTER, LONG_MAX},
     runner::{Inner, Message, apart},
     schedule,
     timers::Due,
 };
-use crate::store;
+use crate::{clock, store};
 
 /// Between two tries to write to a store that cannot be written to: long enough to leave a full disk alone, short enough
 /// to go on soon after there is room.
@@ -298,17 +299,25 @@ impl Inner {
             return;
         }
         self.spawn(async move {
-            let permit = inner.performing.acquire().await.expect("the semaphore is never closed");
-            let performed = AssertUnwindSafe(inner.performer.perform(&call)).catch_unwind().await;
-            drop(permit);
-            let outcome = performed.unwrap_or_else(|_| {
-                tracing::error!(%run, function = call.function, "a room panicked");
-                Err(Failure::new(kind::RUNTIME, format!("`{}` broke down on this node", call.function)))
-            });
+            let outcome = inner.performed(run, &call).await;
             inner.in_flight.lock().expect("no thread panicked with the effects").remove(&(run, ask));
             inner.send(run, Message::Outcome { ask, outcome: Box::new(outcome) });
             inner.pump.notify_one();
         });
+    }
+
+    async fn performed(&self, run: RunId, call: &Call) -> Result<Outcome, Failure> {
+        let Some(place) = self.places.take(self.performer.pace(call)).await else {
+            let why = format!("{LONG_MAX} calls that take long are under way on this node");
+            let ask_again_at = Some(clock::now().plus(AGAIN_AFTER));
+            return Err(Failure { ask_again_at, ..Failure::new(kind::RUNTIME, why) });
+        };
+        let performed = AssertUnwindSafe(self.performer.perform(call)).catch_unwind().await;
+        drop(place);
+        performed.unwrap_or_else(|_| {
+            tracing::error!(%run, function = call.function, "a room panicked");
+            Err(Failure::new(kind::RUNTIME, format!("`{}` broke down on this node", call.function)))
+        })
     }
 
     async fn request(

@@ -1,6 +1,7 @@
 //! Workflows at work: runs are started, driven one step at a time, and what they ask for is performed.
 //!
-//! `runner` commits each step before anything else happens; `perform` asks policy and calls the rooms; `timers` and
+//! `runner` commits each step before anything else happens; `perform` asks policy and calls the rooms, `places` says
+//! how many at one time; `timers` and
 //! `schedule` say when; `events` and `listen` bring events to those who wait for them, `lifecycle` makes those that tell
 //! of runs; `child` runs workflows for workflows; `approval` keeps what waits for a person; `control` is what people want
 //! of a run; `journal` is where all of it is written, `keep` what is forgotten and when, `withheld` what could not be
@@ -18,6 +19,7 @@ mod keep;
 mod lifecycle;
 mod listen;
 mod perform;
+mod places;
 mod pump;
 mod runner;
 mod schedule;
@@ -27,6 +29,7 @@ mod withheld;
 pub use approval::{Answer, ApprovalError, Authority};
 pub use control::ControlError;
 pub use perform::{Outcome, Perform, Proposal, Rooms};
+pub use places::Pace;
 pub use runner::{Error, Runner};
 
 #[cfg(test)]

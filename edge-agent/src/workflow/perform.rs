@@ -16,6 +16,7 @@ use shared::{
     policy::{Action, Permit, PolicySet, Refusal, Request, Target, TargetKind},
 };
 
+use super::places::Pace;
 use crate::{
     action::{self, Trail},
     inference::Inference,
@@ -53,6 +54,11 @@ pub trait Perform: Send + Sync + 'static {
     /// # Errors
     /// `authorization`, with the same facts, when policy does not permit it.
     fn may_start(&self, call: &Call, workflow: &str) -> Result<Vec<Fact>, Failure>;
+
+    /// How long the call may take; this decides which places it is performed in.
+    fn pace(&self, _call: &Call) -> Pace {
+        Pace::Quick
+    }
 
     /// Whether the ledger may keep text of this workflow with this label.
     fn keep(&self, workflow: &str, label: &Label) -> Keep;
@@ -200,6 +206,10 @@ impl Perform for Rooms {
             Ok(_) => Ok(trail.facts()),
             Err(failure) => Err(Failure { facts: trail.facts(), ..failure }),
         }
+    }
+
+    fn pace(&self, call: &Call) -> Pace {
+        if self.action.is_long(call) { Pace::Long } else { Pace::Quick }
     }
 
     fn keep(&self, workflow: &str, label: &Label) -> Keep {

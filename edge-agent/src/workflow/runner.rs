@@ -35,15 +35,13 @@ use super::{
     journal::{self, Loaded, NewRun},
     listen::Correlations,
     perform::{Outcome, Perform},
+    places::Places,
     timers::Timers,
 };
 use crate::{
     clock::{self, Steady},
     store::Store,
 };
-
-/// Effects performed at the same time. More would only queue in the rooms, which have limits of their own.
-const PERFORMING_MAX: usize = 64;
 
 /// Runs that are written down and have not begun. Beyond it `deliver` waits, which holds back the feeds and with them the
 /// broker: hours of findings of a busy site.
@@ -88,7 +86,7 @@ pub(super) struct Inner {
     slots: Mutex<HashMap<RunId, Slot>>,
     /// There may be runs to begin or to take up again.
     pub pump: Notify,
-    pub performing: Semaphore,
+    pub places: Places,
     /// Effects that wait for their turn or are being performed: none is twice at once.
     pub in_flight: Mutex<HashSet<(RunId, Ask)>>,
     pub changed: watch::Sender<u64>,
@@ -146,7 +144,7 @@ impl Runner {
             waking: Arc::new(Semaphore::new(WAKING_MAX)),
             slots: Mutex::default(),
             pump: Notify::new(),
-            performing: Semaphore::new(PERFORMING_MAX),
+            places: Places::default(),
             in_flight: Mutex::default(),
             changed: watch::channel(0).0,
             swept,
@@ -355,8 +353,9 @@ impl Inner {
         Entry { at: now, run: None, task: None, fact }
     }
 
-    /// How many effects are under way.
+    /// How many effects are under way, long calls left out: a run must not wait for them before it begins.
     pub fn under_way(&self) -> usize {
-        self.in_flight.lock().expect("no thread panicked with the effects").len()
+        let all = self.in_flight.lock().expect("no thread panicked with the effects").len();
+        all.saturating_sub(self.places.long_taken())
     }
 }

@@ -106,7 +106,7 @@ impl Perform for Script {
                     };
                     Ok(Outcome::Done(Completion { output, label: call.label.clone(), facts: vec![said] }))
                 }
-                "http" if down => futures::future::pending().await,
+                "http" | "asyncapi" if down => futures::future::pending().await,
                 "embed" => Err(Failure::new(kind::COMMUNICATION, "always")),
                 "classify" => panic!("on purpose"),
                 _ => {
@@ -121,6 +121,10 @@ impl Perform for Script {
     fn may_start(&self, call: &Call, workflow: &str) -> Result<Vec<Fact>, Failure> {
         let choice = format!("start {workflow} for {}", call.agent.as_ref().map_or("", |agent| &agent.name));
         Ok(vec![Fact::RouteChosen { choice, reasons: Vec::new() }])
+    }
+
+    fn pace(&self, call: &Call) -> Pace {
+        if call.function == "asyncapi" { Pace::Long } else { Pace::Quick }
     }
 
     fn keep(&self, _workflow: &str, label: &Label) -> Keep {

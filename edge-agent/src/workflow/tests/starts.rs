@@ -46,6 +46,23 @@ async fn many_events_become_as_many_runs() {
 }
 
 #[tokio::test]
+async fn calls_that_wait_for_hours_keep_nobody_from_a_place() {
+    let waits = "do: [{ a: { call: asyncapi, with: { document: { endpoint: 'http://h/a' }, channel: c, \
+        subscription: { consume: { amount: 1 } } } } }]";
+    let node = Node::new(&[waits, "do: [{ a: { call: publish, with: { topic: t, payload: 1 } } }]"]).await;
+    node.script.set_down(true);
+    for _ in 0..places::LONG_MAX + 12 {
+        node.start(json!({})).await;
+    }
+    let parked = "SELECT count(*) FROM outbox WHERE ask_again_at IS NOT NULL";
+    node.until(|c| (c.query_row(parked, [], |row| row.get::<_, i64>(0)).unwrap() == 12).then_some(())).await;
+    assert_eq!(node.script.keys().len(), places::LONG_MAX);
+    assert_eq!(node.runner.inner.under_way(), 0, "none of them keeps a run from beginning");
+    let quick = node.runner.start("test/w1", json!({}), Label::default()).await.unwrap();
+    assert_eq!(node.output(quick).await["with"]["topic"], "t");
+}
+
+#[tokio::test]
 async fn every_end_of_a_task_and_of_a_run_is_in_the_ledger() {
     let node = Node::new(&[
         "do: [{ a: { set: { x: 1 } } }, { b: { if: .x > 1, set: { y: 1 } } }, { c: { call: http, with: { method: get, endpoint: 'http://h/' } } }]",
