@@ -34,7 +34,7 @@ pub(super) async fn list(State(console): Shared, Extension(visitor): Extension<V
         h1 { "Approvals" }
         p.lead { "A run waits until a person decides or its time is over. An answer is signed and bound to exactly what is shown here." }
         div #open data-live {
-            @if open.is_empty() { section.sheet { p.empty { "Nothing waits for a person." } } }
+            @if open.is_empty() { section.sheet { p.empty { "Nothing waits for a person. A workflow asks one with " code { "call: approve" } ", and its question comes here." } } }
             @for question in &open { (card(question, &visitor, false)) }
         }
         section.sheet { header { h2 { "Past" } } div #past data-live { (history(&past)) } }
@@ -89,7 +89,7 @@ fn form(question: &Approval, visitor: &Visitor) -> Markup {
 fn history(past: &[Approval]) -> Markup {
     html! {
         @if past.is_empty() { p.empty { "Nobody was asked yet." } } @else {
-            div.scroll { table {
+            div.scroll { table.rows {
                 thead { tr { th { "Question" } th { "Node" } th { "Answer" } th { "By" } th { "Shown" } th { "Asked" } } }
                 tbody { @for question in past { tr {
                     td { a href=(format!("/runs/{}/{}", question.node, question.question.run)) { (question.question.title) } }

@@ -74,7 +74,7 @@ pub(super) async fn show(
                 @for kind in FACTS { a href=(of(Some(kind), None)) aria-current=[(fact.as_deref() == Some(kind)).then_some("true")] { (kind.replace('-', " ")) } }
             } }
             ol.steps #entries data-live { @for entry in &entries { (parts::step(entry, true)) } }
-            @if entries.is_empty() { p.empty { "No entry." } }
+            @if entries.is_empty() { p.empty { "No entry of this kind has come." } }
             @if entries.len() == ENTRIES_SHOWN { @if let Some(last) = entries.last() {
                 div.pad { a.button href=(of(fact.as_deref(), Some(last.at))) { "Older entries" } }
             } }
@@ -86,17 +86,17 @@ pub(super) async fn show(
 
 fn ledgers(all: &[Node]) -> Markup {
     html! {
-        @if all.is_empty() { p.empty { "No node yet." } } @else {
+        @if all.is_empty() { p.empty { "No node yet: the ledgers of those that join are archived here." } } @else {
             div.scroll { table {
-                thead { tr { th { "Node" } th.n { "Entries here" } th.n { "On the node" } th { "State" } th { "" } } }
+                thead { tr { th { "Node" } th { "State" } th.n { "Entries here" } th.n { "On the node" } th { "" } } }
                 tbody { @for node in all { tr {
                     @let size = node.status.as_ref().map_or(0, |status| status.ledger_size);
                     td { strong { (node.name) } }
-                    td.n { (words::count(node.archived as f64)) }
-                    td.n { (words::count(size as f64)) }
                     td { @if let Some(reason) = &node.halted { (parts::pill("bad", "halted")) div.faint { (reason) } }
                         @else if size > node.archived { (parts::pill("wait", &format!("{} not here yet", size - node.archived))) }
                         @else { (parts::pill("good", "countersigned")) } }
+                    td.n { (words::count(node.archived as f64)) }
+                    td.n { (words::count(size as f64)) }
                     td.n { a href=(format!("/audit/{}", node.name)) { "Verify" } " · " a href=(format!("/audit?node={}", node.name)) { "Entries" } }
                 } } }
             } }

@@ -87,7 +87,7 @@ fn tiles(console: &Console, all: &[Node], open: &[Approval]) -> Markup {
 
 fn table(console: &Console, all: &[Node]) -> Markup {
     html! {
-        @if all.is_empty() { p.empty { "No node yet." } } @else {
+        @if all.is_empty() { p.empty { "No node yet. Make a token with " code { "cloud-control token create" } " and give it to a gateway: " code { "edge-agent enroll TOKEN" } } } @else {
             div.scroll { table {
                 thead { tr {
                     th { "Node" } th { "Link" } th { "Health" } th { "Bundle" } th.n { "Readings / s" } th.n { "Devices" }
@@ -124,7 +124,7 @@ fn row(console: &Console, node: &Node) -> Markup {
 
 fn rollouts(all: &[Node], groups: &[Group], bundles: &[Bundle]) -> Markup {
     html! {
-        @if groups.is_empty() { p.empty { "No group yet: a group comes with its first token or bundle." } } @else {
+        @if groups.is_empty() { p.empty { "No group yet: one comes with its first token, or with " code { "cloud-control bundle push" } } } @else {
             div.scroll { table {
                 thead { tr { th { "Group" } th { "Shall run" } th { "Nodes" } } }
                 tbody { @for group in groups { tr {

@@ -63,8 +63,8 @@ pub(super) async fn list(
 /// Runs as a table.
 pub(super) fn table(rows: &[Run]) -> Markup {
     html! {
-        @if rows.is_empty() { p.empty { "No run." } } @else {
-            div.scroll { table {
+        @if rows.is_empty() { p.empty { "No run here. A workflow of a node's bundle runs when what its " code { "schedule" } " names happens." } } @else {
+            div.scroll { table.rows {
                 thead { tr { th { "Workflow" } th { "Node" } th { "About" } th { "Status" } th { "Changed" } } }
                 tbody { @for Run { node, summary } in rows { tr {
                     td { a href=(format!("/runs/{node}/{}", summary.run)) { (summary.workflow) } }

@@ -55,7 +55,7 @@ pub(super) async fn list(State(server): Shared, Extension(session): Extension<Se
         p.lead { "A run waits until a person decides or its time is over. An answer is bound to exactly what is shown here." }
         @if nobody { p.note.bad role="alert" { (NOBODY) "." } }
         div #open data-live {
-            @if open.is_empty() { section.sheet { p.empty { "Nothing waits for a person." } } }
+            @if open.is_empty() { section.sheet { p.empty { "Nothing waits for a person. A workflow asks one with " code { "call: approve" } ", and its question comes here." } } }
             @for question in &open { (card(question, &session, false)) }
         }
         section.sheet { header { h2 { "Decided" } }
@@ -112,7 +112,7 @@ fn form(question: &PendingApproval, session: &Session) -> Markup {
 fn history(entries: &[Value]) -> Markup {
     html! {
         @if entries.is_empty() { p.empty { "Nobody was asked yet." } } @else {
-            div.scroll { table {
+            div.scroll { table.rows {
                 thead { tr { th { "Verdict" } th { "By" } th { "As" } th { "Where" } th { "Shown" } th { "Run" } th { "When" } } }
                 tbody { @for entry in entries { tr {
                     @let verdict = entry["verdict"].as_str().unwrap_or("");

@@ -25,7 +25,7 @@ pub(super) async fn show(State(server): Shared, Extension(session): Extension<Se
     let body = html! {
         h1 { "Feeds" }
         p.lead { "Every reading is in the journal before its sender is told that it arrived. What does not fit its feed is quarantined and counted." }
-        @if live.feeds.is_empty() { section.sheet { p.empty { "The bundle has no feed." } } }
+        @if live.feeds.is_empty() { section.sheet { p.empty { "This node has no feed. Describe one in the bundle's " code { "feeds.yaml" } "." } } }
         @for feed in &live.feeds {
             section.sheet { header { h2 { (feed.name) } p { code { (feed.topic) } } }
                 div #(format!("feed-{}", feed.name)) data-live { (one(feed)) } }

@@ -50,8 +50,8 @@ pub(super) async fn list(State(server): Shared, Extension(session): Extension<Se
 /// Runs as a table.
 pub(super) fn table(rows: &[RunSummary]) -> Markup {
     html! {
-        @if rows.is_empty() { p.empty { "No workflow has run yet." } } @else {
-            div.scroll { table {
+        @if rows.is_empty() { p.empty { "No workflow has run yet. One of the bundle's " code { "workflows" } " runs when what its " code { "schedule" } " names happens." } } @else {
+            div.scroll { table.rows {
                 thead { tr { th { "Workflow" } th { "About" } th { "Status" } th { "Changed" } } }
                 tbody { @for run in rows { tr {
                     td { a href=(format!("/runs/{}", run.run)) { (run.workflow) } }

@@ -74,7 +74,7 @@ fn sentence(live: &Live) -> Markup {
 fn findings(live: &Live) -> Markup {
     html! {
         @if live.findings.is_empty() { p.empty { "Nothing unusual was found." } } @else {
-            div.scroll { table {
+            div.scroll { table.rows {
                 thead { tr { th { "Device" } th { "Channel" } th.n { "Value" } th { "Detector" } th { "Time" } } }
                 tbody { @for finding in live.findings.iter().take(FINDINGS_SHOWN) { tr {
                     td { (finding.device) }
