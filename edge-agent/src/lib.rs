@@ -15,4 +15,5 @@ pub mod pipeline;
 pub mod site;
 pub mod store;
 pub mod sync;
+mod tls;
 pub mod workflow;

@@ -2,6 +2,7 @@
 
 mod approval;
 mod audit;
+mod bare_machine;
 mod demo;
 mod fleet;
 mod full_disk;

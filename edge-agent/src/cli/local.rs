@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Failure, small_runtime};
-use crate::{agent, config::Config};
+use crate::{agent, config::Config, tls};
 
 /// The running agent of a configuration.
 pub(super) struct Local {
@@ -17,8 +17,13 @@ impl Local {
         let configured = config.api.listen.to_string();
         let address = std::fs::read_to_string(config.data_dir.join(agent::ADDRESS_FILE)).unwrap_or(configured);
         let address = address.trim().to_owned();
-        let token = std::fs::read_to_string(config.data_dir.join(agent::TOKEN_FILE))
-            .map_err(|_| Failure::NotRunning { address: address.clone() })?;
+        let token = private::read(&config.data_dir.join(agent::TOKEN_FILE), private::Origin::Own);
+        let token = token.map_err(|error| {
+            if error.is_absent() {
+                return Failure::NotRunning { address: address.clone() };
+            }
+            Failure::Failed(anyhow::Error::new(error).context("cannot ask the agent without its token"))
+        })?;
         Ok(Self { address, token: token.trim().to_owned() })
     }
 
@@ -41,8 +46,7 @@ impl Local {
                     )
                 }
             };
-            let client =
-                reqwest::Client::builder().timeout(std::time::Duration::from_secs(30)).build().map_err(failed)?;
+            let client = tls::plain_client(|client| client.timeout(std::time::Duration::from_secs(30)));
             let mut request = client.request(method, format!("http://{}{path}", self.address)).bearer_auth(&self.token);
             if let Some(body) = body {
                 request = request.json(body);

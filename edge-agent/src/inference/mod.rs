@@ -38,6 +38,8 @@ pub use local::OnText;
 use local::{Weights, Worker};
 use reply::{Asked, Fault, FaultKind};
 
+use crate::tls;
+
 /// The extractive target that every node has.
 pub const EXTRACT: &str = "local/extract";
 
@@ -321,12 +323,9 @@ impl Inference {
 
     fn http(&self) -> &reqwest::Client {
         self.inner.http.get_or_init(|| {
-            // A second installation in the process is refused and harmless.
-            drop(rustls::crypto::ring::default_provider().install_default());
-            let client = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT);
             // A redirect could lead to a place that no permit names.
-            let client = client.redirect(reqwest::redirect::Policy::none());
-            client.build().expect("an HTTP client with these settings can be made")
+            let none = reqwest::redirect::Policy::none;
+            tls::client(|client| client.connect_timeout(CONNECT_TIMEOUT).redirect(none()))
         })
     }
 

@@ -161,13 +161,10 @@ async fn size_of(url: &str) -> Result<u64, Error> {
 }
 
 fn client() -> reqwest::Client {
-    drop(rustls::crypto::ring::default_provider().install_default());
-    reqwest::Client::builder()
-        .connect_timeout(SILENCE_MAX)
-        .read_timeout(SILENCE_MAX)
-        .redirect(reqwest::redirect::Policy::limited(REDIRECTS_MAX))
-        .build()
-        .expect("an HTTP client with these settings can be made")
+    crate::tls::client(|client| {
+        let client = client.connect_timeout(SILENCE_MAX).read_timeout(SILENCE_MAX);
+        client.redirect(reqwest::redirect::Policy::limited(REDIRECTS_MAX))
+    })
 }
 
 fn backoff() -> ExponentialBuilder {

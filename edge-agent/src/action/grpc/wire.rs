@@ -7,6 +7,7 @@ use http_body_util::BodyExt as _;
 use reqwest::{Body, Url, header::HeaderMap};
 
 use super::super::http::causes;
+use crate::tls;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a server may say in one call; it becomes part of the run's state, which is stored at every step.
@@ -39,11 +40,8 @@ pub(super) struct Status {
 
 impl Channel {
     pub(in super::super) fn new() -> Self {
-        // A second installation in the process is refused and harmless.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let client = reqwest::Client::builder().http2_prior_knowledge().connect_timeout(CONNECT_TIMEOUT);
-        let client = client.redirect(reqwest::redirect::Policy::none()).build();
-        Self(client.expect("an HTTP/2 client with these settings can be made"))
+        let none = reqwest::redirect::Policy::none;
+        Self(tls::client(|client| client.http2_prior_knowledge().connect_timeout(CONNECT_TIMEOUT).redirect(none())))
     }
 
     /// Sends one message; gives those that come back.

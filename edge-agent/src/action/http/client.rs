@@ -19,6 +19,7 @@ use super::{
     },
     Answer, Request,
 };
+use crate::tls;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// An answer becomes part of the run's state, which is stored at every step.
@@ -33,23 +34,22 @@ pub(in super::super) struct Client {
 
 impl Client {
     pub(in super::super) fn new() -> Self {
-        // A second installation in the process is refused and harmless.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let same_origin = redirect::Policy::custom(|attempt| {
-            let is_within = attempt.previous().first().is_some_and(|first| is_followed(first, attempt.url()));
-            if attempt.previous().len() > REDIRECTS_MAX {
-                attempt.error("too many redirects")
-            } else if is_within {
-                attempt.follow()
-            } else {
-                attempt.stop()
-            }
-        });
-        let client = |policy| {
-            let client = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(policy);
-            client.build().expect("an HTTP client with these settings can be made")
+        let same_origin = || {
+            redirect::Policy::custom(|attempt| {
+                let is_within = attempt.previous().first().is_some_and(|first| is_followed(first, attempt.url()));
+                if attempt.previous().len() > REDIRECTS_MAX {
+                    attempt.error("too many redirects")
+                } else if is_within {
+                    attempt.follow()
+                } else {
+                    attempt.stop()
+                }
+            })
         };
-        Self { direct: client(redirect::Policy::none()), following: client(same_origin) }
+        let client = |policy: &dyn Fn() -> redirect::Policy| {
+            tls::client(|client| client.connect_timeout(CONNECT_TIMEOUT).redirect(policy()))
+        };
+        Self { direct: client(&redirect::Policy::none), following: client(&same_origin) }
     }
 
     /// The client itself, for protocols that read their answers as a stream.
