@@ -12,7 +12,10 @@ pub fn client(settings: impl Fn(ClientBuilder) -> ClientBuilder) -> Client {
     drop(rustls::crypto::ring::default_provider().install_default());
     settings(Client::builder()).build().unwrap_or_else(|error| {
         let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-        tracing::warn!(why, "no server is trusted for TLS on this machine: install its CA certificates (ca-certificates)");
+        tracing::warn!(
+            why,
+            "no server is trusted for TLS on this machine: install its CA certificates (ca-certificates)"
+        );
         plain_client(settings)
     })
 }

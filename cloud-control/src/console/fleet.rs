@@ -79,7 +79,7 @@ fn tiles(console: &Console, all: &[Node], open: &[Approval]) -> Markup {
         (parts::tile("Readings a second", &words::number(figure("readings_per_second")),
             &format!("{} kept so far", words::count(figure("readings_count")))))
         (parts::tile("Findings", &words::count(figure("findings_count")),
-            &format!("{} messages quarantined", words::count(figure("quarantined_count")))))
+            &words::counted(figure("quarantined_count"), "message quarantined", "messages quarantined")))
         (parts::tile("Open questions", &open.len().to_string(), if open.is_empty() { "nobody is asked" } else { "a person decides" }))
         (parts::tile("Audit archive", &words::count(archived as f64), &behind))
     }

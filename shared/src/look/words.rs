@@ -95,6 +95,8 @@ pub fn unit(unit: &str) -> &str {
 /// A measured value with as many digits as say something.
 #[must_use]
 pub fn number(value: f64) -> String {
+    // The sum of nothing is -0.0, and reads as a mistake.
+    let value = value + 0.0;
     match value.abs() {
         size if size >= 10_000.0 => count(value),
         size if size >= 100.0 => format!("{value:.0}"),
@@ -106,7 +108,7 @@ pub fn number(value: f64) -> String {
 /// A whole number with thin spaces between thousands.
 #[must_use]
 pub fn count(value: f64) -> String {
-    let digits = format!("{value:.0}");
+    let digits = format!("{:.0}", value + 0.0);
     let (sign, digits) = digits.strip_prefix('-').map_or(("", digits.as_str()), |rest| ("-", rest));
     let mut out = String::from(sign);
     for (index, digit) in digits.chars().enumerate() {
@@ -116,6 +118,12 @@ pub fn count(value: f64) -> String {
         out.push(digit);
     }
     out
+}
+
+/// A count with its noun: `1 entry`, `2 entries`.
+#[must_use]
+pub fn counted(value: f64, one: &str, many: &str) -> String {
+    format!("{} {}", count(value), if value == 1.0 { one } else { many })
 }
 
 /// The last values as a small line, as SVG; empty for fewer than two. `class` is `spark` or `spark hot`.
@@ -147,6 +155,17 @@ mod tests {
     fn numbers_have_as_many_digits_as_say_something() {
         let told: Vec<String> = [0.5, 12.34, 345.6, 22_695.0, -1_234_567.0].map(number).into();
         assert_eq!(told, ["0.50", "12.3", "346", "22\u{202f}695", "-1\u{202f}234\u{202f}567"]);
+    }
+
+    #[test]
+    fn nothing_is_no_negative_number_and_one_is_no_plural() {
+        let none: f64 = [].iter().sum::<f64>();
+        assert_eq!((number(none), count(none)), ("0.00".to_owned(), "0".to_owned()));
+        let entries = |value| counted(value, "entry", "entries");
+        assert_eq!(
+            (entries(none), entries(1.0), entries(1_200.0)),
+            ("0 entries".to_owned(), "1 entry".to_owned(), "1\u{202f}200 entries".to_owned())
+        );
     }
 
     #[test]

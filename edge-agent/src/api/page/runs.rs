@@ -111,7 +111,7 @@ pub(super) async fn ledger(
     let oldest = entries.last().and_then(|entry| entry["seq"].as_u64()).unwrap_or(0);
     let body = html! {
         h1 { "Ledger" }
-        p.lead #size data-live { (words::count(size as f64)) " entries. Each is a leaf of a Merkle tree whose head the node signs and the control plane countersigns; "
+        p.lead #size data-live { (words::counted(size as f64, "entry", "entries")) ". Each is a leaf of a Merkle tree whose head the node signs and the control plane countersigns; "
             code { "edge-agent ledger verify" } " checks all of it." }
         section.sheet {
             ol.steps #entries data-live { @for entry in &entries { (step(entry, true)) } }

@@ -42,7 +42,7 @@ pub(super) async fn show(State(server): Shared, Extension(session): Extension<Se
             (parts::tile("Open questions", &open.len().to_string(), if open.is_empty() { "nobody is asked" } else { "a person decides" }))
             (parts::tile("Runs", &count(&["running", "waiting", "parked"]).to_string(),
                 &format!("open; {} completed, {} faulted", count(&["completed"]), count(&["faulted"]))))
-            (parts::tile("Ledger", &words::count(ledger as f64), "entries"))
+            (parts::tile("Ledger", &words::count(ledger as f64), if ledger == 1 { "entry" } else { "entries" }))
         }
         @for question in &open { (super::approvals::card(question, &session, true)) }
         div.two {
