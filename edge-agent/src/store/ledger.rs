@@ -1,9 +1,12 @@
 //! Appending to the ledger: the leaf's row, and the right edge of the tree over all of them.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
-use shared::ledger::{
-    entry::Entry,
-    tree::{Hash, Tail},
+use shared::{
+    ledger::{
+        entry::Entry,
+        tree::{Hash, Tail},
+    },
+    time::Timestamp,
 };
 
 /// Where an entry stands in the ledger: its leaf index.
@@ -25,15 +28,38 @@ pub(super) fn save_tail(connection: &Connection, tail: &Tail) -> rusqlite::Resul
     Ok(())
 }
 
-pub(super) fn append(connection: &Connection, tail: &mut Tail, entry: &Entry) -> rusqlite::Result<Position> {
-    let value = serde_json::to_value(entry).expect("an entry is plain data");
-    let body = shared::digest::canonical_json(&value);
+/// An entry in the form in which it is kept, with its hash. Making it takes longer than writing it, and there is one writer:
+/// who has many makes them first.
+#[derive(Debug, Clone)]
+pub struct Leaf {
+    at: Timestamp,
+    fact: String,
+    run: Option<String>,
+    body: String,
+    hash: Hash,
+}
+
+impl Leaf {
+    /// The leaf of this entry.
+    ///
+    /// # Panics
+    /// Never: an entry is plain data.
+    #[must_use]
+    pub fn of(entry: &Entry) -> Self {
+        let value = serde_json::to_value(entry).expect("an entry is plain data");
+        let body = shared::digest::canonical_json(&value);
+        let fact = value.get("fact").and_then(|fact| fact.as_str()).unwrap_or_default().to_owned();
+        let (run, hash) = (entry.run.map(|run| run.to_string()), Hash::leaf(body.as_bytes()));
+        Self { at: entry.at, fact, run, body, hash }
+    }
+}
+
+pub(super) fn append(connection: &Connection, tail: &mut Tail, leaf: &Leaf) -> rusqlite::Result<Position> {
     let position = tail.size();
-    let fact = value.get("fact").and_then(|fact| fact.as_str()).unwrap_or_default();
-    connection.prepare_cached("INSERT INTO ledger (seq, at, fact, run, body) VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(
-        params![integer(position), entry.at.as_micros(), fact, entry.run.map(|run| run.to_string()), body.as_bytes(),],
-    )?;
-    tail.push(Hash::leaf(body.as_bytes()));
+    connection
+        .prepare_cached("INSERT INTO ledger (seq, at, fact, run, body) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![integer(position), leaf.at.as_micros(), leaf.fact, leaf.run, leaf.body.as_bytes()])?;
+    tail.push(leaf.hash);
     Ok(position)
 }
 

@@ -21,7 +21,7 @@ use rusqlite::{Connection, OpenFlags};
 use shared::ledger::tree::Tail;
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use ledger::Position;
+pub use ledger::{Leaf, Position};
 pub use writer::Transaction;
 
 /// Jobs that may wait for the writer: some group commits of the busiest node. Beyond it the callers wait, which is what

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 use shared::ledger::{entry::Entry, tree::Tail};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Error, Position, ledger};
+use super::{Error, Leaf, Position, ledger};
 
 /// Jobs in one commit. More would make the first of them wait for the last; fewer would waste fsyncs under load.
 const GROUP_LEN_MAX: usize = 512;
@@ -27,7 +27,15 @@ impl Transaction<'_> {
     /// # Errors
     /// When SQLite refuses the row.
     pub fn append(&mut self, entry: &Entry) -> rusqlite::Result<Position> {
-        ledger::append(self.connection, self.tail, entry)
+        self.append_leaf(&Leaf::of(entry))
+    }
+
+    /// Appends an entry that was made ready before.
+    ///
+    /// # Errors
+    /// When SQLite refuses the row.
+    pub fn append_leaf(&mut self, leaf: &Leaf) -> rusqlite::Result<Position> {
+        ledger::append(self.connection, self.tail, leaf)
     }
 
     /// The ledger as of this job: size and root.

@@ -130,7 +130,7 @@ impl Inner {
                 move |tx: &mut store::Transaction<'_>| begin(tx, &run, parent, ask, &entries)
             })
             .await?;
-        self.pump.notify_one();
+        self.bell.starts();
         Some(Ok(child))
     }
 

@@ -9,7 +9,7 @@ use std::{
 
 use edge_core::{
     engine::{
-        Command, Effect, Phase, RUN_WORKFLOW, Record, Rejection, Step,
+        Command, Effect, Phase, RUN_WORKFLOW, Record, Rejection, State, Step,
         effect::{Ask, Call, Completion, Failure, Keep, kind},
     },
     hear::Arrival,
@@ -25,8 +25,10 @@ use shared::{
 };
 
 use super::{
-    approval, child, facts,
-    journal::{self, Commit, Loaded, Summary, Written},
+    approval, child,
+    commit::{self, Commit, Ready, Summary, Written},
+    facts,
+    journal::{self, Loaded},
     listen::{self, Heard},
     perform::{Outcome, Proposal},
     places::{AGAIN_AFTER, LONG_MAX},
@@ -177,11 +179,15 @@ impl Inner {
                 continue;
             }
             let more = step.more;
-            let commit = Arc::new(self.commit_of(run, loaded, &step, &told, now));
-            match self.write(&commit).await {
+            let (commit, after) = self.commit_of(run, loaded, &step, &told, now);
+            let ready = Arc::new(Ready::of(commit));
+            match self.write(&ready).await {
                 Some(Written::Done) => {
-                    loaded.generation = commit.generation;
-                    self.apply(run, loaded, step);
+                    loaded.generation = ready.generation();
+                    if ready.has_emitted() {
+                        self.bell.events();
+                    }
+                    self.apply(run, loaded, step, after);
                     if more {
                         all.push_front(Told::of(Command::Continue));
                     }
@@ -202,7 +208,8 @@ impl Inner {
         self.insist("remove an event", remove).await;
     }
 
-    fn commit_of(&self, run: RunId, loaded: &Loaded, step: &Step, told: &Told, now: Timestamp) -> Commit {
+    /// What the step writes, and the state after it.
+    fn commit_of(&self, run: RunId, loaded: &Loaded, step: &Step, told: &Told, now: Timestamp) -> (Commit, State) {
         let origin = &loaded.origin;
         let mut after = loaded.state.clone();
         step.records.iter().for_each(|record| after.apply(record));
@@ -244,10 +251,11 @@ impl Inner {
             }
         }
         self.tell_lifecycle(loaded, after.label(), &mut commit);
-        commit
+        (commit, after)
     }
 
-    fn apply(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, step: Step) {
+    /// The step is on the disk: the run goes on from the state `after` it.
+    fn apply(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, step: Step, after: State) {
         let withdrawn = step.effects.iter().filter_map(|effect| match effect {
             Effect::Withdraw { ask } => {
                 loaded.state.call(*ask).filter(|call| call.function == RUN_WORKFLOW).map(|c| (*ask, c))
@@ -257,13 +265,13 @@ impl Inner {
         for child in withdrawn.map(|(ask, call)| child::id_of(call, ask)) {
             self.send(child, Message::Command(Command::Cancel));
         }
-        step.records.iter().for_each(|record| loaded.state.apply(record));
+        loaded.state = after;
         loaded.steps += 1;
         self.timers.set(Due::Run(run), loaded.state.wake_at());
         for effect in step.effects {
             match effect {
                 Effect::Call { ask, call } => self.perform(run, ask, call),
-                Effect::Emit { .. } => self.pump.notify_one(),
+                Effect::Emit { .. } => {}
                 Effect::Withdraw { ask } => self.timers.set(Due::Parked(run, ask), None),
             }
         }
@@ -294,7 +302,7 @@ impl Inner {
                 if let Some(outcome) = outcome {
                     inner.send(run, Message::Outcome { ask, outcome: Box::new(outcome) });
                 }
-                inner.pump.notify_one();
+                inner.bell.room();
             });
             return;
         }
@@ -302,7 +310,7 @@ impl Inner {
             let outcome = inner.performed(run, &call).await;
             inner.in_flight.lock().expect("no thread panicked with the effects").remove(&(run, ask));
             inner.send(run, Message::Outcome { ask, outcome: Box::new(outcome) });
-            inner.pump.notify_one();
+            inner.bell.room();
         });
     }
 
@@ -372,10 +380,10 @@ impl Inner {
         .await;
     }
 
-    async fn write(&self, commit: &Arc<Commit>) -> Option<Written> {
+    async fn write(&self, ready: &Arc<Ready>) -> Option<Written> {
         self.insist("keep a step of a run", || {
-            let commit = Arc::clone(commit);
-            move |tx: &mut store::Transaction<'_>| journal::write(tx, &commit)
+            let ready = Arc::clone(ready);
+            move |tx: &mut store::Transaction<'_>| commit::write(tx, &ready)
         })
         .await
     }

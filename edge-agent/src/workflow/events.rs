@@ -72,7 +72,7 @@ impl Inner {
         for run in hearing {
             self.send(run, Message::Hear);
         }
-        self.pump.notify_one();
+        self.bell.starts();
         Ok(())
     }
 

@@ -2,14 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use edge_core::{
-    engine::{
-        Ending, Interest, Phase, RUN_WORKFLOW, Record, State,
-        effect::{Ask, Call},
-        limit,
-    },
-    hear::Arrival,
-};
+use edge_core::engine::{Record, State, effect::Ask, limit};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::Value;
 use shared::{
@@ -22,14 +15,7 @@ use shared::{
     workflow::Workflow,
 };
 
-use super::{
-    approval,
-    catalog::Catalog,
-    child, facts,
-    listen::{self, Heard},
-    schedule,
-    withheld::{self, Why},
-};
+use super::{catalog::Catalog, facts, listen};
 use crate::store::{Error, Transaction};
 
 /// A run that is to begin.
@@ -61,106 +47,6 @@ pub(super) struct Loaded {
     pub parent: Option<(RunId, Ask)>,
     /// How many lifecycle events lie between it and what came from outside.
     pub generation: u32,
-}
-
-/// One step, ready to be written.
-pub(super) struct Commit {
-    pub run: RunId,
-    /// `namespace/name`.
-    pub workflow: String,
-    pub seq: i64,
-    pub now: Timestamp,
-    pub records: Vec<Record>,
-    pub entries: Vec<Entry>,
-    pub summary: Summary,
-    pub answered: Vec<Ask>,
-    pub asked: Vec<(Ask, Arc<Call>)>,
-    pub withdrawn: Vec<Ask>,
-    pub emitted: Vec<Arrival>,
-    /// Of the run, after the step.
-    pub generation: u32,
-    /// Lifecycle events that somebody waits for, and that are not made because they would never end.
-    pub withheld: u64,
-    /// What the run listens for, if that has changed.
-    pub interests: Option<Vec<Interest>>,
-    /// What of its inbox this step decided about.
-    pub heard: Option<Heard>,
-    /// When the workflow starts again because this run has ended.
-    pub next_start: Option<Timestamp>,
-}
-
-/// The run's row after the step.
-pub(super) struct Summary {
-    pub status: &'static str,
-    pub wake_at: Option<Timestamp>,
-    pub label: Label,
-    pub task: Option<String>,
-    pub note: Option<String>,
-    pub output: Option<Arc<Value>>,
-    pub error: Option<Value>,
-    pub has_ended: bool,
-    pub suspended: Option<Timestamp>,
-}
-
-/// What became of a step.
-pub(super) enum Written {
-    Done,
-    /// A person answered in the meantime: nothing of the step was written, and the answer comes first.
-    Overtaken {
-        ask: Ask,
-        output: Value,
-    },
-}
-
-impl Summary {
-    pub fn of(state: &State, more: bool) -> Self {
-        let at = state.at().map(str::to_owned).collect::<Vec<_>>();
-        let task = (!at.is_empty()).then(|| at.join(", "));
-        let mut summary = Self {
-            status: "running",
-            wake_at: state.wake_at(),
-            label: state.label().clone(),
-            task,
-            note: None,
-            output: None,
-            error: None,
-            has_ended: false,
-            suspended: state.suspended(),
-        };
-        match state.phase() {
-            Phase::Ended { ending, output, error } => {
-                summary.status = facts::ending_word(*ending);
-                summary.output.clone_from(output);
-                summary.error = error.as_ref().map(|error| error.to_value());
-                summary.note = error.as_ref().map(|error| {
-                    let what = error.detail.as_deref().or(error.title.as_deref()).unwrap_or(&error.kind);
-                    format!("{} {what}", error.status)
-                });
-                summary.has_ended = true;
-                debug_assert!(*ending != Ending::Faulted || summary.error.is_some());
-            }
-            _ if !more && state.asked().all(|(_, call)| matches!(call.function.as_str(), "approve" | RUN_WORKFLOW)) => {
-                summary.status = "waiting";
-                summary.note = waits_for(state);
-            }
-            _ => {}
-        }
-        summary
-    }
-}
-
-/// What a run waits for, in one sentence.
-fn waits_for(state: &State) -> Option<String> {
-    if state.suspended().is_some() {
-        return Some("rests until somebody resumes it".to_owned());
-    }
-    let mut kinds: Vec<String> =
-        state.interests().into_iter().map(|interest| interest.kind.unwrap_or_else(|| "any type".to_owned())).collect();
-    kinds.dedup();
-    if !kinds.is_empty() {
-        return Some(format!("listens for events of {}", kinds.join(", ")));
-    }
-    state.wake_at().map(|at| format!("until {at}"))
 }
 
 /// Writes down that a run is to begin. `false`: it was there already.
@@ -196,83 +82,6 @@ pub(super) fn insert_workflow(connection: &Connection, workflow: &Workflow) -> r
         .prepare_cached("INSERT OR IGNORE INTO workflow (digest, name, text) VALUES (?1, ?2, ?3)")?
         .execute(params![workflow.digest().to_string(), workflow.definition().qualified_name(), workflow.text()])?;
     Ok(())
-}
-
-/// Writes a step: records, ledger, outbox and the run's row, or nothing at all.
-pub(super) fn write(tx: &mut Transaction<'_>, commit: &Commit) -> Result<Written, Error> {
-    let run = commit.run.to_string();
-    // Before anything is written: an answer that came first undoes none of it.
-    for ask in &commit.withdrawn {
-        if let Some(output) = approval::answer_of(tx.connection(), commit.run, *ask)? {
-            return Ok(Written::Overtaken { ask: *ask, output });
-        }
-    }
-    for ask in &commit.withdrawn {
-        child::withdraw(tx.connection(), commit.run, *ask, commit.now)?;
-    }
-    if let Some(heard) = commit.heard {
-        listen::decided(tx, commit.run, heard, commit.now)?;
-    }
-    if commit.summary.has_ended {
-        listen::forget(tx, commit.run, commit.now)?;
-    }
-    let connection = tx.connection();
-    if !commit.records.is_empty() {
-        connection
-            .prepare_cached("INSERT INTO run_step (run, seq, at, records) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![run, commit.seq, commit.now.as_micros(), json(&commit.records)])?;
-    }
-    for ask in commit.answered.iter().chain(&commit.withdrawn) {
-        connection.prepare_cached("DELETE FROM outbox WHERE run = ?1 AND ask = ?2")?.execute(params![run, ask.0])?;
-    }
-    for (ask, call) in &commit.asked {
-        connection
-            .prepare_cached("INSERT INTO outbox (run, ask, key, function, asked_at) VALUES (?1, ?2, ?3, ?4, ?5)")?
-            .execute(params![run, ask.0, call.key.0, call.function, call.asked_at.as_micros()])?;
-    }
-    if let Some(interests) = &commit.interests {
-        listen::set_interests(connection, commit.run, interests)?;
-    }
-    if let Some(at) = commit.next_start {
-        schedule::ended(connection, &commit.workflow, at)?;
-    }
-    for Arrival { event, label, generation } in &commit.emitted {
-        connection
-            .prepare_cached("INSERT INTO emitted (event, label, generation) VALUES (?1, ?2, ?3)")?
-            .execute(params![json(event), json(label), generation])?;
-    }
-    if commit.withheld > 0 {
-        withheld::count(connection, &commit.workflow, Why::Loop, commit.withheld, commit.now)?;
-    }
-    let summary = &commit.summary;
-    connection
-        .prepare_cached(
-            "UPDATE run SET status = ?2, changed_at = ?3, ended_at = ?4, wake_at = ?5, steps = ?6, label = ?7, task = ?8, \
-             note = ?9, output = ?10, error = ?11, suspended_at = ?12, generation = ?13 WHERE id = ?1",
-        )?
-        .execute(params![
-            run,
-            summary.status,
-            commit.now.as_micros(),
-            summary.has_ended.then_some(commit.now.as_micros()),
-            summary.wake_at.map(Timestamp::as_micros),
-            commit.seq + 1,
-            json(&summary.label),
-            summary.task,
-            summary.note,
-            summary.output.as_deref().map(Value::to_string),
-            summary.error.as_ref().map(Value::to_string),
-            summary.suspended.map(Timestamp::as_micros),
-            commit.generation,
-        ])?;
-    let mut entries = commit.entries.clone();
-    for ask in &commit.withdrawn {
-        entries.extend(approval::expire(connection, commit.run, *ask, commit.now)?);
-    }
-    for entry in &entries {
-        tx.append(entry)?;
-    }
-    Ok(Written::Done)
 }
 
 /// Reads a run and folds its records. `None`: there is no such run.

@@ -23,7 +23,8 @@ use shared::{
 };
 
 use super::{
-    journal::{Commit, Loaded},
+    commit::Commit,
+    journal::Loaded,
     runner::Inner,
     withheld::{self, Why},
 };

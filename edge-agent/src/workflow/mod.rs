@@ -4,12 +4,13 @@
 //! how many at one time; `timers` and
 //! `schedule` say when; `events` and `listen` bring events to those who wait for them, `lifecycle` makes those that tell
 //! of runs; `child` runs workflows for workflows; `approval` keeps what waits for a person; `control` is what people want
-//! of a run; `journal` is where all of it is written, `keep` what is forgotten and when, `withheld` what could not be
+//! of a run; `journal` is where all of it is written, `commit` one step on its way there, `keep` what is forgotten and when, `withheld` what could not be
 //! handed on. Decisions are `edge_core::engine`'s alone.
 
 mod approval;
 mod catalog;
 mod child;
+mod commit;
 mod control;
 mod drive;
 mod events;

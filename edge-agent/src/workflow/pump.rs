@@ -1,15 +1,23 @@
 //! What sets runs going: pending ones begin, interrupted ones are taken up, emitted events are handed out, and what is
 //! due is told so.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use edge_core::{
     engine::{Command, effect::Ask},
     hear::Arrival,
 };
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use rusqlite::Connection;
 use shared::{id::RunId, time::Timestamp};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::{
     journal::{self, read_json, unreadable},
@@ -19,8 +27,12 @@ use super::{
 };
 use crate::store;
 
-/// Runs that begin together and so share their commits.
-const BEGIN_MAX: usize = 128;
+/// Runs that are beginning at the same time, and so share their commits. As soon as half of them have begun, others follow:
+/// one half is decided about while the other is written.
+const BEGIN_MAX: usize = 256;
+
+/// Pending runs that are read together: those that are beginning are still among them.
+const PENDING_LEN: usize = 2 * BEGIN_MAX;
 
 /// While more effects than this are under way, no run begins: what waits then waits on the disk.
 const IN_FLIGHT_MAX: usize = 512;
@@ -30,6 +42,44 @@ const EMITTED_MAX: i64 = 128;
 
 /// Between two tries when the store cannot be read.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// What the pump is woken for. It looks into the store only for what somebody said is there.
+pub(super) struct Bell {
+    rung: Notify,
+    has_starts: AtomicBool,
+    has_events: AtomicBool,
+}
+
+impl Default for Bell {
+    /// A store that was there before may hold anything.
+    fn default() -> Self {
+        Self { rung: Notify::new(), has_starts: AtomicBool::new(true), has_events: AtomicBool::new(true) }
+    }
+}
+
+impl Bell {
+    /// Runs are to begin; they are on the disk.
+    pub fn starts(&self) {
+        self.has_starts.store(true, Ordering::SeqCst);
+        self.rung.notify_one();
+    }
+
+    /// Events are to be handed out; they are on the disk.
+    pub fn events(&self) {
+        self.has_events.store(true, Ordering::SeqCst);
+        self.rung.notify_one();
+    }
+
+    /// An effect is done: where there were too many, another run may begin.
+    pub fn room(&self) {
+        if self.has_starts.load(Ordering::SeqCst) {
+            self.rung.notify_one();
+        }
+    }
+}
+
+/// Runs that are beginning.
+type Beginning = FuturesUnordered<oneshot::Receiver<()>>;
 
 impl Inner {
     /// Says which open runs are to be taken up; what waits for a time alone stays on the disk.
@@ -47,53 +97,75 @@ impl Inner {
 
     /// Begins and takes up runs, and hands out events, for as long as the node runs.
     pub(super) async fn pump(self: Arc<Self>, mut interrupted: VecDeque<RunId>) {
+        let mut beginning = Beginning::new();
         loop {
-            let pumped = self.pump_once(&mut interrupted).await;
-            match pumped {
+            match self.pump_once(&mut interrupted, &mut beginning).await {
                 Ok(true) => {}
-                Ok(false) => self.pump.notified().await,
+                Ok(false) => self.next_ring(&mut beginning).await,
                 Err(store::Error::Closed { .. }) => return,
                 Err(error) => {
                     tracing::error!(%error, "runs wait for the store");
+                    self.bell.has_starts.store(true, Ordering::SeqCst);
+                    self.bell.has_events.store(true, Ordering::SeqCst);
                     self.clock.pass(PAUSE).await;
                 }
             }
         }
     }
 
-    /// `true`: there may be more to do.
-    async fn pump_once(self: &Arc<Self>, interrupted: &mut VecDeque<RunId>) -> Result<bool, store::Error> {
-        // Events of before a kill wait until the workflows are known: handed out earlier, they would start nothing.
-        let events = if self.catalog.is_known() {
-            self.store.read("find emitted events", emitted_events).await?
-        } else {
-            Vec::new()
-        };
-        let had_events = !events.is_empty();
-        if had_events {
-            let (seqs, events) = events.into_iter().unzip();
-            self.take_events(events, seqs).await?;
+    /// Waits until something is to be done, or enough of what is beginning has begun to let others follow.
+    async fn next_ring(&self, beginning: &mut Beginning) {
+        loop {
+            tokio::select! {
+                biased;
+                // Dropped unsent when the runner closes; then the next start begins the run.
+                Some(_) = beginning.next() => if beginning.len() <= BEGIN_MAX / 2 && self.bell.has_starts.load(Ordering::SeqCst) {
+                    return;
+                },
+                () = self.bell.rung.notified() => return,
+            }
         }
-        if self.under_way() >= IN_FLIGHT_MAX {
-            return Ok(false);
+    }
+
+    /// `true`: there may be more to do.
+    async fn pump_once(
+        self: &Arc<Self>,
+        interrupted: &mut VecDeque<RunId>,
+        beginning: &mut Beginning,
+    ) -> Result<bool, store::Error> {
+        // Events of before a kill wait until the workflows are known: handed out earlier, they would start nothing.
+        let mut had_events = false;
+        if self.catalog.is_known() && self.bell.has_events.swap(false, Ordering::SeqCst) {
+            let events = self.store.read("find emitted events", emitted_events).await?;
+            had_events = !events.is_empty();
+            if had_events {
+                self.bell.has_events.store(true, Ordering::SeqCst);
+                let (seqs, events) = events.into_iter().unzip();
+                self.take_events(events, seqs).await?;
+            }
+        }
+        let room = BEGIN_MAX.saturating_sub(beginning.len());
+        if self.under_way() >= IN_FLIGHT_MAX || room < BEGIN_MAX / 2 {
+            return Ok(had_events);
         }
         // Those that were interrupted come first, each time as many as may begin together.
-        let many = interrupted.len().min(BEGIN_MAX);
-        let mut next: Vec<RunId> = interrupted.drain(..many).collect();
-        if next.is_empty() {
+        let mut next: Vec<RunId> = interrupted.drain(..interrupted.len().min(room)).collect();
+        if next.is_empty() && self.bell.has_starts.swap(false, Ordering::SeqCst) {
             next = self.store.read("find the pending runs", pending_runs).await?;
+            if next.len() >= PENDING_LEN {
+                self.bell.has_starts.store(true, Ordering::SeqCst);
+            }
             next.retain(|run| !self.is_driven(*run));
+            if next.len() > room {
+                self.bell.has_starts.store(true, Ordering::SeqCst);
+                next.truncate(room);
+            }
         }
-        let mut begun = Vec::new();
+        let any = !next.is_empty();
         for run in next {
-            let (done, wait) = oneshot::channel();
+            let (done, begun) = oneshot::channel();
             self.send(run, Message::Begin(done));
-            begun.push(wait);
-        }
-        let any = !begun.is_empty();
-        for wait in begun {
-            // Dropped unsent when the runner closes; then the next start begins the run.
-            drop(wait.await);
+            beginning.push(begun);
         }
         Ok(any || had_events)
     }
@@ -211,8 +283,8 @@ fn due_after(connection: &Connection, after: Option<Place>) -> rusqlite::Result<
 fn pending_runs(connection: &Connection) -> rusqlite::Result<Vec<RunId>> {
     let mut statement =
         connection.prepare_cached("SELECT id FROM run WHERE status = 'pending' ORDER BY id LIMIT ?1")?;
-    let rows =
-        statement.query_map([i64::try_from(BEGIN_MAX).unwrap_or(i64::MAX)], |row| run_id(row.get_ref(0)?.as_str()?))?;
+    let rows = statement
+        .query_map([i64::try_from(PENDING_LEN).unwrap_or(i64::MAX)], |row| run_id(row.get_ref(0)?.as_str()?))?;
     rows.collect()
 }
 

@@ -26,7 +26,7 @@ use shared::{
     time::Timestamp,
     workflow::Workflow,
 };
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -36,6 +36,7 @@ use super::{
     listen::Correlations,
     perform::{Outcome, Perform},
     places::Places,
+    pump::Bell,
     timers::Timers,
 };
 use crate::{
@@ -84,8 +85,8 @@ pub(super) struct Inner {
     pub clock: Steady,
     pub waking: Arc<Semaphore>,
     slots: Mutex<HashMap<RunId, Slot>>,
-    /// There may be runs to begin or to take up again.
-    pub pump: Notify,
+    /// Rung when runs are to begin, or events to be handed out.
+    pub bell: Bell,
     pub places: Places,
     /// Effects that wait for their turn or are being performed: none is twice at once.
     pub in_flight: Mutex<HashSet<(RunId, Ask)>>,
@@ -143,7 +144,7 @@ impl Runner {
             clock,
             waking: Arc::new(Semaphore::new(WAKING_MAX)),
             slots: Mutex::default(),
-            pump: Notify::new(),
+            bell: Bell::default(),
             places: Places::default(),
             in_flight: Mutex::default(),
             changed: watch::channel(0).0,
@@ -183,7 +184,7 @@ impl Runner {
         let schedules = super::schedule::rules(&current);
         self.inner.catalog.set(current);
         self.inner.set_schedules(schedules).await?;
-        self.inner.pump.notify_one();
+        self.inner.bell.events();
         Ok(())
     }
 
@@ -223,7 +224,7 @@ impl Runner {
         let run = NewRun { id, workflow, bundle, trigger, subject, input, label, generation, at };
         let write = move |tx: &mut crate::store::Transaction<'_>| Ok(journal::insert(tx.connection(), &run)?);
         self.inner.store.write("start a run", write).await?;
-        self.inner.pump.notify_one();
+        self.inner.bell.starts();
         Ok(id)
     }
 
@@ -338,6 +339,10 @@ impl Inner {
         slot.is_driven = false;
         slot.loaded = loaded.take();
         let is_open = slot.loaded.as_ref().is_some_and(|l| *l.state.phase() == edge_core::engine::Phase::Running);
+        if slot.loaded.as_ref().is_some_and(|loaded| loaded.beginning.is_some()) {
+            // Something else was said to it before it began, and the pump passed it over meanwhile.
+            self.bell.starts();
+        }
         if crowded || !is_open {
             slots.remove(&run);
         }

@@ -199,6 +199,6 @@ impl Inner {
             .await;
         let next = next.flatten().map(|next| rule.due(next, &self.clock));
         self.timers.set(Due::Schedule(name), next);
-        self.pump.notify_one();
+        self.bell.starts();
     }
 }

@@ -384,7 +384,7 @@ fn examined(c: &rusqlite::Connection, tail: &tree::Tail) -> rusqlite::Result<Lef
     while let Some(row) = rows.next()? {
         let (id, status, output): (String, String, Option<String>) = (row.get(0)?, row.get(1)?, row.get(2)?);
         let folded = journal::load(c, &catalog, id.parse().unwrap())?.expect("the run is there");
-        let summary = journal::Summary::of(&folded.state, false);
+        let summary = commit::Summary::of(&folded.state, false);
         assert_eq!(summary.status, status, "state is the fold of records");
         assert_eq!(summary.output.map(|output| output.to_string()), output, "state is the fold of records");
         let steps: (i64, i64) =
