@@ -95,11 +95,6 @@ impl Scenario {
         self.block("the workflow input is").map_or_else(|| json!({}), yaml)
     }
 
-    /// Whether the workflow calls something outside.
-    pub fn needs_service(&self) -> bool {
-        self.definition().contains("call: http") || self.definition().contains("call: openapi")
-    }
-
     /// `Err` says which step does not hold of the run.
     pub fn judge(&self, played: &Played) -> Result<(), String> {
         for (step, block) in &self.steps {
