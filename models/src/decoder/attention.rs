@@ -193,8 +193,10 @@ impl Attend<'_> {
         for part in 0..ROWS / L::WIDTH {
             let mut sums = [[lanes.splat(0.0); SIZE]; GROUPS];
             for (at, block) in blocks.clone().enumerate() {
+                // What was there before the session was cut counts for nothing, and may not be a number.
+                let seen = self.start + first + SIZE - block * ROWS;
                 let values = self.head.values(block, groups * ROWS);
-                for (position, values) in values.chunks_exact(groups).enumerate() {
+                for (position, values) in values.chunks_exact(groups).enumerate().take(seen) {
                     for (sums, values) in sums.iter_mut().zip(&values[group..]) {
                         let values = lanes.kept(values, part);
                         for (query, sum) in sums.iter_mut().enumerate() {

@@ -1,5 +1,6 @@
 //! What differs between the families of models, and where their files say it.
 
+use super::steps::Bend;
 use crate::{
     Error,
     gguf::{Gguf, Value},
@@ -19,8 +20,30 @@ pub(super) struct Family {
     pub(super) has_head_norm: bool,
     /// Whether a norm follows attention and feed-forward too.
     pub(super) has_norm_after: bool,
-    /// Which dimensions turn together in the file: neighbours, or halves.
+    /// Which columns turn together in the file: neighbours, or halves.
     pub(super) turns_neighbours: bool,
+    /// Whether query, key and value are one matrix, and gate and up another.
+    pub(super) is_fused: bool,
+    /// Whether an embedding is multiplied with the root of its length.
+    pub(super) grows_embedding: bool,
+    pub(super) bend: Bend,
+}
+
+/// How far a layer sees and how its heads turn.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct View {
+    /// How many positions a token sees, its own among them.
+    pub(super) window: usize,
+    /// Which of the turns.
+    pub(super) turn: usize,
+}
+
+/// How the columns of a head turn with the position.
+pub(super) struct Turns {
+    /// Radians a position, for each pair of columns; columns after them do not turn.
+    pub(super) frequencies: Vec<f32>,
+    /// What both of a pair are multiplied with besides.
+    pub(super) size: f32,
 }
 
 /// The sizes of a model.
@@ -39,8 +62,16 @@ pub(super) struct Sizes {
 
 /// The families that are known.
 pub(super) fn of(file: &Gguf) -> Result<Family, Error> {
-    let plain =
-        Family { name: "llama", has_bias: false, has_head_norm: false, has_norm_after: false, turns_neighbours: false };
+    let plain = Family {
+        name: "llama",
+        has_bias: false,
+        has_head_norm: false,
+        has_norm_after: false,
+        turns_neighbours: false,
+        is_fused: false,
+        grows_embedding: false,
+        bend: Bend::Silu,
+    };
     Ok(match file.text("general.architecture")? {
         // Llama 1 to 3, and what shares its form: TinyLlama, SmolLM2, Mistral 7B.
         "llama" => {
@@ -54,9 +85,20 @@ pub(super) fn of(file: &Gguf) -> Result<Family, Error> {
         "qwen2" => Family { name: "qwen2", has_bias: true, ..plain },
         // Qwen3, the dense models.
         "qwen3" => Family { name: "qwen3", has_head_norm: true, ..plain },
+        // Gemma 3, the text models; the norms' weights have the one in them.
+        "gemma3" => Family {
+            name: "gemma3",
+            has_head_norm: true,
+            has_norm_after: true,
+            grows_embedding: true,
+            bend: Bend::Gelu,
+            ..plain
+        },
+        // Phi-3, Phi-3.5 and Phi-4 mini.
+        "phi3" => Family { name: "phi3", is_fused: true, ..plain },
         other => {
-            let message = format!("general.architecture is {other:?}: expected \"llama\", \"qwen2\" or \"qwen3\"");
-            return Err(file.wrong(message));
+            let known = "\"llama\", \"qwen2\", \"qwen3\", \"gemma3\" or \"phi3\"";
+            return Err(file.wrong(format!("general.architecture is {other:?}: expected {known}")));
         }
     })
 }
@@ -77,6 +119,12 @@ impl Family {
         };
         let inner = file.whole(&format!("{name}.feed_forward_length"), 1, 1 << 20)?;
         let context = file.whole(&format!("{name}.context_length"), 1, 1 << 24)?.min(CONTEXT_MAX);
+        // Beyond it Phi-3 turns by other factors.
+        let original = format!("{name}.rope.scaling.original_context_length");
+        let context = match file.has_tensor("rope_factors_short.weight") {
+            true => context.min(file.whole(&original, 1, 1 << 24)?),
+            false => context,
+        };
         let epsilon = file.real(&format!("{name}.attention.layer_norm_rms_epsilon"))? as f32;
         if heads % groups != 0 || head == 0 || head % 16 != 0 {
             return Err(file.wrong(format!(
@@ -96,15 +144,29 @@ impl Family {
         if self.turns_neighbours { Order::Halves(head) } else { Order::Stored }
     }
 
-    /// Radians a position, for each pair of columns, after the file's scaling: none, linear, or Llama 3's factors as a tensor.
-    pub(super) fn frequencies(&self, file: &Gguf, head: usize) -> Result<Vec<f32>, Error> {
+    /// What each layer sees. Of Gemma 3's layers five in six see a window alone and turn by a base of their own.
+    pub(super) fn views(&self, file: &Gguf, sizes: &Sizes) -> Result<Vec<View>, Error> {
+        let key = format!("{}.attention.sliding_window", self.name);
+        let window = match file.value(&key) {
+            None | Some(Value::Whole(0)) => sizes.context,
+            Some(_) => file.whole(&key, 1, 1 << 24)?,
+        };
+        let is_local = |layer: usize| self.name == "gemma3" && layer % 6 != 5;
+        let view = |layer: usize| match is_local(layer) {
+            true => View { window, turn: 1 },
+            false if self.name == "gemma3" => View { window: sizes.context, turn: 0 },
+            false => View { window, turn: 0 },
+        };
+        Ok((0..sizes.layers).map(view).collect())
+    }
+
+    /// The turns that the views name.
+    pub(super) fn turns(&self, file: &Gguf, head: usize) -> Result<Vec<Turns>, Error> {
         let name = self.name;
-        if let Some(Value::Whole(dimensions)) = file.value(&format!("{name}.rope.dimension_count"))
-            && usize::try_from(*dimensions) != Ok(head)
-        {
-            return Err(
-                file.wrong(format!("{name}.rope.dimension_count is {dimensions}: expected {head}, the whole head"))
-            );
+        let key = format!("{name}.rope.dimension_count");
+        let turning = if file.value(&key).is_some() { file.whole(&key, 2, head)? } else { head };
+        if turning % 2 != 0 || (self.turns_neighbours && turning != head) {
+            return Err(file.wrong(format!("{key} is {turning}: expected {head}, the whole head")));
         }
         let base = match file.value(&format!("{name}.rope.freq_base")) {
             None => 10_000.0,
@@ -112,7 +174,7 @@ impl Family {
         };
         let scale = match file.value(&format!("{name}.rope.scaling.type")) {
             None => 1.0,
-            Some(Value::Text(kind)) if kind == "none" => 1.0,
+            Some(Value::Text(kind)) if kind == "none" || (kind == "longrope" && name == "phi3") => 1.0,
             Some(Value::Text(kind)) if kind == "linear" => file.real(&format!("{name}.rope.scaling.factor"))?,
             Some(_) => {
                 return Err(
@@ -120,14 +182,27 @@ impl Family {
                 );
             }
         };
-        let factors = match file.has_tensor("rope_freqs.weight") {
-            true => file.vector("rope_freqs.weight", head / 2)?,
-            false => vec![1.0; head / 2],
+        // Llama 3's factors, or Phi-3's for contexts that are not long.
+        let factors = ["rope_freqs.weight", "rope_factors_short.weight"].into_iter().find(|name| file.has_tensor(name));
+        let factors = match factors {
+            Some(name) => file.vector(name, turning / 2)?,
+            None => vec![1.0; turning / 2],
         };
-        let frequency = |(pair, factor): (usize, &f32)| {
-            let turned = base.powf(-2.0 * pair as f64 / head as f64);
-            (turned / (scale * f64::from(*factor))) as f32
+        let frequencies = |base: f64, scale: f64, factors: &[f32]| {
+            let frequency = |(pair, factor): (usize, &f32)| {
+                let turned = base.powf(-2.0 * pair as f64 / turning as f64);
+                (turned / (scale * f64::from(*factor))) as f32
+            };
+            factors.iter().enumerate().map(frequency).collect()
         };
-        Ok(factors.iter().enumerate().map(frequency).collect())
+        let key = format!("{name}.rope.scaling.attn_factor");
+        let size = if file.value(&key).is_some() { file.real(&key)? as f32 } else { 1.0 };
+        let mut turns = vec![Turns { frequencies: frequencies(base, scale, &factors), size }];
+        if name == "gemma3" {
+            let key = "gemma3.rope.freq_base_swa";
+            let base = if file.value(key).is_some() { file.real(key)? } else { 10_000.0 };
+            turns.push(Turns { frequencies: frequencies(base, 1.0, &factors), size: 1.0 });
+        }
+        Ok(turns)
     }
 }

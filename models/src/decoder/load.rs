@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use super::{
     Decoder, Engine, Layer, Table,
-    family::{self, Family, Sizes},
+    family::{self, Family, Sizes, View},
 };
 use crate::{
     Error,
@@ -21,7 +21,8 @@ type Find<'a> = dyn FnMut(&str, usize, usize, Order) -> Result<Matrix, Error> + 
 pub(crate) fn load(file: &Gguf, vocabulary: usize, threads: usize, processor: Processor) -> Result<Decoder, Error> {
     let family = family::of(file)?;
     let sizes = family.sizes(file)?;
-    let frequencies = family.frequencies(file, sizes.head)?;
+    let turns = family.turns(file, sizes.head)?;
+    let views = family.views(file, &sizes)?;
     let mut plan = Plan::default();
     let mut matrix = |name: &str, rows: usize, columns: usize, order: Order| {
         Ok::<_, Error>(plan.add(file.rows(name, rows, columns)?, order))
@@ -34,7 +35,8 @@ pub(crate) fn load(file: &Gguf, vocabulary: usize, threads: usize, processor: Pr
         (Table::Packed(both.clone()), both)
     };
     let norm = sixteens(file, "output_norm.weight", sizes.hidden)?;
-    let layers = (0..sizes.layers).map(|at| layer(file, &family, &sizes, at, &mut matrix)).collect::<Result<_, _>>()?;
+    let layer = |(at, view): (usize, View)| layer(file, &family, &sizes, at, view, &mut matrix);
+    let layers = views.into_iter().enumerate().map(layer).collect::<Result<_, _>>()?;
     let mut pool = Pool::new(threads);
     tracing::debug!(
         megabytes = plan.len() >> 20,
@@ -44,21 +46,32 @@ pub(crate) fn load(file: &Gguf, vocabulary: usize, threads: usize, processor: Pr
     );
     let weights = plan.load(&mut pool)?;
     let engine = Mutex::new(Engine::new(pool));
-    Ok(Decoder { sizes, frequencies, embedding, layers, norm, output, weights, processor, engine })
+    let growth = if family.grows_embedding { (sizes.hidden as f32).sqrt() } else { 1.0 };
+    Ok(Decoder { sizes, growth, bend: family.bend, turns, embedding, layers, norm, output, weights, processor, engine })
 }
 
-fn layer(file: &Gguf, family: &Family, sizes: &Sizes, at: usize, matrix: &mut Find<'_>) -> Result<Layer, Error> {
+fn layer(
+    file: &Gguf,
+    family: &Family,
+    sizes: &Sizes,
+    at: usize,
+    view: View,
+    matrix: &mut Find<'_>,
+) -> Result<Layer, Error> {
     let Sizes { hidden, heads, groups, head, inner, .. } = *sizes;
     let name = |part: &str| format!("blk.{at}.{part}.weight");
     let norm = |part: &str, len: usize| sixteens(file, &name(part), len);
     let norm_if = |has: bool, part: &str, len: usize| if has { norm(part, len).map(Some) } else { Ok(None) };
     let attention_norm = norm("attn_norm", hidden)?;
     let order = family.order(head);
-    let attention = vec![
-        matrix(&name("attn_q"), heads * head, hidden, order)?,
-        matrix(&name("attn_k"), groups * head, hidden, order)?,
-        matrix(&name("attn_v"), groups * head, hidden, Order::Stored)?,
-    ];
+    let attention = match family.is_fused {
+        true => vec![matrix(&name("attn_qkv"), (heads + 2 * groups) * head, hidden, Order::Stored)?],
+        false => vec![
+            matrix(&name("attn_q"), heads * head, hidden, order)?,
+            matrix(&name("attn_k"), groups * head, hidden, order)?,
+            matrix(&name("attn_v"), groups * head, hidden, Order::Stored)?,
+        ],
+    };
     let bias = match family.has_bias {
         false => None,
         true => {
@@ -68,17 +81,29 @@ fn layer(file: &Gguf, family: &Family, sizes: &Sizes, at: usize, matrix: &mut Fi
             Some(all)
         }
     };
+    let output = matrix(&name("attn_output"), hidden, heads * head, Order::Stored)?;
+    let (gate, up) = match family.is_fused {
+        true => {
+            let both = matrix(&name("ffn_up"), 2 * inner, hidden, Order::Stored)?;
+            (both.part(0..inner), both.part(inner..2 * inner))
+        }
+        false => (
+            matrix(&name("ffn_gate"), inner, hidden, Order::Stored)?,
+            matrix(&name("ffn_up"), inner, hidden, Order::Stored)?,
+        ),
+    };
     Ok(Layer {
+        view,
         attention_norm,
         attention,
         bias,
         query_norm: norm_if(family.has_head_norm, "attn_q_norm", head)?,
         key_norm: norm_if(family.has_head_norm, "attn_k_norm", head)?,
-        output: matrix(&name("attn_output"), hidden, heads * head, Order::Stored)?,
+        output,
         after_attention: norm_if(family.has_norm_after, "post_attention_norm", hidden)?,
         feed_norm: norm("ffn_norm", hidden)?,
-        gate: matrix(&name("ffn_gate"), inner, hidden, Order::Stored)?,
-        up: matrix(&name("ffn_up"), inner, hidden, Order::Stored)?,
+        gate,
+        up,
         down: matrix(&name("ffn_down"), hidden, inner, Order::Stored)?,
         after_feed: norm_if(family.has_norm_after, "post_ffw_norm", hidden)?,
     })

@@ -14,9 +14,9 @@ use std::sync::{Mutex, PoisonError};
 
 use attention::{Attend, Remember, Turn};
 use cache::Head;
-use family::Sizes;
+use family::{Sizes, Turns, View};
 pub(crate) use load::load;
-use steps::{Before, Gate, Keep, Round, add};
+use steps::{Before, Bend, Gate, Keep, Round, add};
 
 use crate::{
     Error,
@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Tokens of a prompt computed at once: what they need beside the weights stays in a core's second cache.
-const CHUNK_LEN: usize = 256;
+pub(crate) const CHUNK_LEN: usize = 256;
 /// Pieces of a product for each thread, at most: when another program takes a core for a while, the other threads take over its pieces.
 const PIECES: usize = 8;
 /// What a piece has of the weights, at least: at its start and end the memory is not asked for ahead of time.
@@ -36,8 +36,10 @@ const PIECE_BYTES: usize = 192 << 10;
 /// A model's weights.
 pub(crate) struct Decoder {
     sizes: Sizes,
-    /// Radians a position, for each pair of columns of a head.
-    frequencies: Vec<f32>,
+    /// What an embedding is multiplied with.
+    growth: f32,
+    bend: Bend,
+    turns: Vec<Turns>,
     embedding: Table,
     layers: Vec<Layer>,
     norm: Vec<[f32; ROWS]>,
@@ -56,6 +58,7 @@ enum Table {
 }
 
 struct Layer {
+    view: View,
     attention_norm: Vec<[f32; ROWS]>,
     /// Queries, keys and values, in this order.
     attention: Vec<Matrix>,
@@ -87,7 +90,8 @@ struct Engine {
     attention: Sheet,
     inner: Sheet,
     delta: Sheet,
-    angles: Vec<f32>,
+    /// Of each of the turns.
+    angles: Vec<Vec<f32>>,
 }
 
 impl Engine {
@@ -111,12 +115,22 @@ impl Session {
     pub(crate) fn len(&self) -> usize {
         self.len
     }
+
+    /// Forgets the tokens after the first so many; their memory is used for what comes.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
 }
 
 impl Decoder {
     /// How many tokens a session can hold.
     pub(crate) fn context(&self) -> usize {
         self.sizes.context
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_context(&mut self, tokens: usize) {
+        self.sizes.context = tokens;
     }
 
     /// What computes it.
@@ -164,19 +178,22 @@ impl Decoder {
                 Table::Stored(rows) => rows.unpack(token, &mut row)?,
             }
             for (to, from) in engine.hidden.token_mut(at).zip(row.as_chunks().0) {
-                *to = *from;
+                *to = from.map(|number| number * self.growth);
             }
         }
         Ok(())
     }
 
-    /// Cosines and sines of the angles of each position.
+    /// Cosines and sines of the angles of each position, for each of the turns.
     fn turns(&self, engine: &mut Engine, start: usize, tokens: usize) {
-        engine.angles.clear();
-        for position in start..start + tokens {
-            let angles = self.frequencies.iter().map(|frequency| position as f32 * frequency);
-            engine.angles.extend(angles.clone().map(f32::cos));
-            engine.angles.extend(angles.map(f32::sin));
+        engine.angles.resize_with(self.turns.len(), Vec::new);
+        for (Turns { frequencies, size }, to) in self.turns.iter().zip(&mut engine.angles) {
+            to.clear();
+            for position in start..start + tokens {
+                let angles = frequencies.iter().map(|frequency| position as f32 * frequency);
+                to.extend(angles.clone().map(|angle| angle.cos() * size));
+                to.extend(angles.map(|angle| angle.sin() * size));
+            }
         }
     }
 
@@ -197,7 +214,8 @@ impl Decoder {
         let piece = head / ROWS * tokens;
         let (query, rest) = attention.all_mut().split_at_mut(queries * piece);
         let (key, value) = rest.split_at(groups * piece);
-        let turning = 2 * self.frequencies.len();
+        let View { window, turn } = layer.view;
+        let (angles, turning) = (angles[turn].as_slice(), 2 * self.turns[turn].frequencies.len());
         pool.pieces(heads, 1, |at, heads| {
             let turn = Turn { norm: layer.key_norm.as_deref().map(|weights| (weights, epsilon)), angles, turning };
             let (keys, values) = (&key[at * piece..][..piece], &value[at * piece..][..piece]);
@@ -210,7 +228,6 @@ impl Decoder {
         pool.pieces(query, piece, |at, columns| {
             let turn = Turn { norm: layer.query_norm.as_deref().map(|weights| (weights, epsilon)), angles, turning };
             let head = &heads[at / each];
-            let window = self.sizes.context;
             self.processor.compute(Attend { head, turn, scale, window, start, columns, tokens });
         });
 
@@ -239,7 +256,7 @@ impl Decoder {
                 let group = piece * each + at;
                 self.product(&layer.gate, group, input, gate);
                 self.product(&layer.up, group, input, &mut up);
-                self.processor.compute(Gate { gate, up: &up });
+                self.processor.compute(Gate { bend: self.bend, gate, up: &up });
             }
         });
         let matrix = std::slice::from_ref(&layer.down);

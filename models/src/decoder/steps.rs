@@ -85,8 +85,18 @@ pub(super) fn scaled(numbers: &[f32; ROWS], factor: f32, weights: &[f32; ROWS]) 
     std::array::from_fn(|lane| numbers[lane] * factor * weights[lane])
 }
 
-/// Bends the gate, `x / (1 + e^-x)`, and multiplies it with what comes up.
+/// How the gate of the feed-forward layer bends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bend {
+    /// `x / (1 + e^-x)`.
+    Silu,
+    /// The approximation of GELU by tanh.
+    Gelu,
+}
+
+/// Multiplies the bent gate with what comes up.
 pub(super) struct Gate<'a> {
+    pub(super) bend: Bend,
     pub(super) gate: &'a mut [[f32; ROWS]],
     pub(super) up: &'a [[f32; ROWS]],
 }
@@ -98,7 +108,13 @@ impl Compute for Gate<'_> {
     fn on<L: Lanes>(self, _lanes: L) {
         for (gate, up) in self.gate.iter_mut().zip(self.up) {
             for lane in 0..ROWS {
-                gate[lane] = gate[lane] / (1.0 + exp(-gate[lane])) * up[lane];
+                let x = gate[lane];
+                // gelu(x) = x * sigmoid(2 * sqrt(2 / pi) * (x + 0.044715 x^3)): tanh and the logistic function are one.
+                let inner = match self.bend {
+                    Bend::Silu => x,
+                    Bend::Gelu => 1.595_769 * (0.044_715 * x * x).mul_add(x, x),
+                };
+                gate[lane] = x / (1.0 + exp(-inner)) * up[lane];
             }
         }
     }

@@ -53,8 +53,14 @@ pub struct Request {
     pub max_tokens: usize,
     /// 0 takes the likeliest token always.
     pub temperature: f32,
+    /// Keeps so many of the likeliest tokens; 0 keeps all.
+    pub top_k: usize,
     /// Keeps the smallest set of tokens whose probabilities reach this sum; 1 keeps all.
     pub top_p: f32,
+    /// Keeps the tokens that are at least so likely as this share of the likeliest; 0 keeps all.
+    pub min_p: f32,
+    /// The logit of a token among the last 64 is divided by it, or multiplied where it is negative; 1 changes nothing.
+    pub repetition_penalty: f32,
     /// The same request with the same seed gives the same text on the same build.
     pub seed: u64,
     /// The answer ends before the first of these.
@@ -70,7 +76,10 @@ impl Default for Request {
             passages: Vec::new(),
             max_tokens: 512,
             temperature: 0.0,
+            top_k: 0,
             top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
             seed: 0,
             stop: Vec::new(),
             schema: None,
@@ -113,7 +122,8 @@ pub trait Generator: Send + Sync {
     fn name(&self) -> &str;
 
     /// Writes the answer, giving each new piece of text to `on_text` as it comes; the pieces joined are the answer's text.
-    /// `Break` ends the answer early with [`Finish::Cancelled`].
+    /// `Break` ends the answer early with [`Finish::Cancelled`]. An empty piece says nothing and only asks whether to go on, while a
+    /// long prompt is read.
     ///
     /// # Errors
     /// When the request cannot be served: no message, a prompt longer than the context, a schema outside what the

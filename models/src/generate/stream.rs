@@ -33,6 +33,14 @@ impl<'a> Stream<'a> {
         self.send(self.text.len() - hold)
     }
 
+    /// Whether the receiver wants to go on.
+    pub(super) fn ask(&mut self) -> ControlFlow<Finish> {
+        match (self.on_text)("") {
+            ControlFlow::Continue(()) => ControlFlow::Continue(()),
+            ControlFlow::Break(()) => ControlFlow::Break(Finish::Cancelled),
+        }
+    }
+
     /// Sends what was held back and gives the whole text.
     pub(super) fn finish(mut self, finish: Finish) -> (String, Finish) {
         match self.send(self.text.len()) {

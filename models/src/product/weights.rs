@@ -38,6 +38,13 @@ impl Matrix {
     pub(crate) fn group_bytes(&self) -> usize {
         self.form.group_bytes(self.columns)
     }
+
+    /// Some of its rows as a matrix; the first is a multiple of 16.
+    pub(crate) fn part(&self, rows: Range<usize>) -> Self {
+        let start = self.at.start + rows.start / ROWS * self.group_bytes();
+        let end = start + rows.len().div_ceil(ROWS) * self.group_bytes();
+        Self { rows: rows.len(), at: start..end, ..self.clone() }
+    }
 }
 
 /// What is to be loaded.

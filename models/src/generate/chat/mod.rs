@@ -1,6 +1,7 @@
 //! A chat model from a GGUF file: template, tokens, decoder, sampler.
 
 mod guide;
+mod kept;
 mod measure;
 mod merge;
 mod sample;
@@ -10,6 +11,7 @@ mod tokens;
 use std::{num::NonZero, ops::ControlFlow, path::Path, sync::Arc};
 
 use guide::{Guide, Stop};
+use kept::Kept;
 pub use measure::{Speed, Trial, measure, read_speed};
 use sample::Sampler;
 use template::Template;
@@ -18,7 +20,7 @@ use tokens::Tokens;
 use super::{Answer, Finish, Generator, Message, Request, Role, passages::with_passages, shape::Shape, stream::Stream};
 use crate::{
     Error,
-    decoder::{self, Decoder},
+    decoder::{self, CHUNK_LEN, Decoder, Session},
     gguf::Gguf,
     lanes::Processor,
 };
@@ -29,6 +31,7 @@ struct Chat {
     tokens: Tokens,
     template: Template,
     decoder: Decoder,
+    kept: Kept,
 }
 
 /// How a model is to be computed.
@@ -74,7 +77,7 @@ impl Chat {
         let template = template.map_err(|error| file.wrong(format!("tokenizer.chat_template: {error:#}")))?;
         let decoder = decoder::load(&file, tokens.len(), compute.threads(), Processor::detect())?;
         let name = file.path().file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        Ok(Self { name, tokens, template, decoder })
+        Ok(Self { name, tokens, template, decoder, kept: Kept::default() })
     }
 
     /// The prompt's tokens.
@@ -112,10 +115,12 @@ impl Chat {
     ) -> Result<Answer, Error> {
         let shape = Shape::parse(schema)?;
         let prompt = self.prompt(request)?;
-        let mut session = self.decoder.session();
-        let logits = self.decoder.forward(&mut session, &prompt)?;
-        let mut sampler = Sampler::new(request.temperature, request.top_p, request.seed);
+        let mut sampler = Sampler::new(request);
         let mut stream = Stream::new(&[], on_text);
+        let (mut session, logits) = match self.read(&prompt, &mut sampler, &mut stream)? {
+            Read::Whole(session, logits) => (session, logits),
+            Read::Broken(finish) => return Ok(unwritten(stream, &prompt, finish)),
+        };
         let mut guide = Guide {
             decoder: &self.decoder,
             tokens: &self.tokens,
@@ -131,7 +136,26 @@ impl Chat {
             Err(Stop::Error(error)) => return Err(error),
         };
         let (text, finish) = stream.finish(finish);
-        Ok(Answer { text, tokens_in: prompt.len(), tokens_out: session.len() - prompt.len(), finish })
+        let answer = Answer { text, tokens_in: prompt.len(), tokens_out: session.len() - prompt.len(), finish };
+        self.kept.keep(prompt, session);
+        Ok(answer)
+    }
+
+    /// Takes the prompt in, as far as it is not what the last answer began with.
+    fn read(&self, prompt: &[u32], sampler: &mut Sampler, stream: &mut Stream<'_>) -> Result<Read, Error> {
+        let mut session = self.kept.take(prompt).unwrap_or_else(|| self.decoder.session());
+        prompt.iter().for_each(|token| sampler.saw(*token));
+        let mut logits = Vec::new();
+        for (at, tokens) in prompt[session.len()..].chunks(CHUNK_LEN).enumerate() {
+            if at > 0
+                && let ControlFlow::Break(finish) = stream.ask()
+            {
+                self.kept.keep(prompt[..session.len()].to_vec(), session);
+                return Ok(Read::Broken(finish));
+            }
+            logits = self.decoder.forward(&mut session, tokens)?;
+        }
+        Ok(Read::Whole(session, logits))
     }
 
     fn render(&self, messages: &[Message]) -> Result<String, Error> {
@@ -140,6 +164,19 @@ impl Chat {
             Error::request(format!("the chat template of {} refuses the messages: {error:#}", self.name))
         })
     }
+}
+
+/// How far a prompt was read.
+enum Read {
+    /// All of it; the logits of the token that follows.
+    Whole(Session, Vec<f32>),
+    Broken(Finish),
+}
+
+/// The answer to a prompt that was not read to its end.
+fn unwritten(stream: Stream<'_>, prompt: &[u32], finish: Finish) -> Answer {
+    let (text, finish) = stream.finish(finish);
+    Answer { text, tokens_in: prompt.len(), tokens_out: 0, finish }
 }
 
 /// Bytes of tokens as text, holding back characters that are not yet whole.
@@ -183,11 +220,14 @@ impl Generator for Chat {
         if let Some(schema) = &request.schema {
             return self.generate_json(request, schema, on_text);
         }
-        let prompt = self.prompt(request)?;
-        let mut session = self.decoder.session();
-        let mut logits = self.decoder.forward(&mut session, &prompt)?;
-        let mut sampler = Sampler::new(request.temperature, request.top_p, request.seed);
+        let mut prompt = self.prompt(request)?;
+        let mut sampler = Sampler::new(request);
         let mut stream = Stream::new(&request.stop, on_text);
+        let (mut session, mut logits) = match self.read(&prompt, &mut sampler, &mut stream)? {
+            Read::Whole(session, logits) => (session, logits),
+            Read::Broken(finish) => return Ok(unwritten(stream, &prompt, finish)),
+        };
+        let tokens_in = prompt.len();
         let mut characters = Characters::default();
         let most = request.max_tokens.min(self.decoder.context() - prompt.len());
         let mut finish = Finish::Length;
@@ -209,12 +249,15 @@ impl Generator for Chat {
                 finish = reason;
                 break;
             }
+            sampler.saw(token);
             if tokens_out < most {
                 logits = self.decoder.forward(&mut session, &[token])?;
+                prompt.push(token);
             }
         }
+        self.kept.keep(prompt, session);
         let (text, finish) = stream.finish(finish);
-        Ok(Answer { text, tokens_in: prompt.len(), tokens_out, finish })
+        Ok(Answer { text, tokens_in, tokens_out, finish })
     }
 }
 

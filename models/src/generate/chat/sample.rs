@@ -1,41 +1,70 @@
 //! The choice of the next token from the logits.
 
+use std::collections::VecDeque;
+
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+use crate::generate::Request;
+
+/// Tokens that a repetition is looked for in.
+const RECENT_LEN: usize = 64;
+/// A token this much less likely than the likeliest is never drawn: all of a vocabulary together have less than one chance in ten thousand.
+const LEAST_WEIGHT: f32 = 1e-10;
 
 /// Chooses tokens for one answer.
 pub(super) struct Sampler {
     temperature: f32,
+    top_k: usize,
     top_p: f32,
+    min_p: f32,
+    repetition_penalty: f32,
+    /// The last tokens, of the prompt too.
+    recent: VecDeque<u32>,
     random: StdRng,
 }
 
 impl Sampler {
-    pub(super) fn new(temperature: f32, top_p: f32, seed: u64) -> Self {
-        Self { temperature, top_p, random: StdRng::seed_from_u64(seed) }
+    pub(super) fn new(request: &Request) -> Self {
+        let Request { temperature, top_k, top_p, min_p, repetition_penalty, seed, .. } = *request;
+        let random = StdRng::seed_from_u64(seed);
+        Self { temperature, top_k, top_p, min_p, repetition_penalty, recent: VecDeque::new(), random }
+    }
+
+    /// Remembers a token of the prompt or the answer.
+    pub(super) fn saw(&mut self, token: u32) {
+        if self.recent.len() == RECENT_LEN {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(token);
     }
 
     /// One of the tokens that `allowed` lets pass; `None` when it lets none pass.
     pub(super) fn choose(&mut self, logits: &[f32], allowed: &dyn Fn(u32) -> bool) -> Option<u32> {
-        let candidates = logits.iter().copied().zip(0u32..).filter(|(logit, token)| !logit.is_nan() && allowed(*token));
+        let penalised = self.penalised(logits);
+        let logits = penalised.as_deref().unwrap_or(logits);
         if self.temperature <= 0.0 {
-            // On a tie the lesser token, as argmax does.
-            return candidates.max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1))).map(|(_, token)| token);
+            return likeliest(logits, allowed).map(|(_, token)| token);
         }
-        let mut candidates: Vec<(f32, u32)> = candidates.collect();
-        candidates.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        let highest = candidates.first()?.0;
-        for (weight, _) in &mut candidates {
-            *weight = ((*weight - highest) / self.temperature).exp();
+        let (highest, _) = likeliest(logits, allowed)?;
+        let weight = |logit: f32| ((logit - highest) / self.temperature).exp();
+        let all = logits.iter().zip(0u32..).map(|(logit, token)| (weight(*logit), token));
+        // Comparing so leaves out what is not a number.
+        let least = self.min_p.max(LEAST_WEIGHT);
+        let mut candidates: Vec<(f32, u32)> =
+            all.filter(|(weight, token)| *weight >= least && allowed(*token)).collect();
+        candidates.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        if self.top_k > 0 {
+            candidates.truncate(self.top_k);
         }
         let total: f32 = candidates.iter().map(|(weight, _)| weight).sum();
         let mut reached = 0.0;
-        let kept = candidates.iter().take_while(|(weight, _)| {
+        let is_kept = |(weight, _): &&(f32, u32)| {
             let is_kept = reached < self.top_p * total;
             reached += weight;
             is_kept
-        });
-        let kept: Vec<(f32, u32)> = kept.copied().collect();
-        let kept = if kept.is_empty() { &candidates[..1] } else { &kept };
+        };
+        let kept = candidates.iter().take_while(is_kept).count().max(1);
+        let kept = candidates.get(..kept)?;
         let mut point = self.random.random::<f32>() * kept.iter().map(|(weight, _)| weight).sum::<f32>();
         for (weight, token) in kept {
             point -= weight;
@@ -45,14 +74,45 @@ impl Sampler {
         }
         kept.last().map(|(_, token)| *token)
     }
+
+    /// The logits with those of recent tokens made less likely, as the CTRL paper has it: <https://arxiv.org/abs/1909.05858>, section 4.1.
+    fn penalised(&self, logits: &[f32]) -> Option<Vec<f32>> {
+        if self.repetition_penalty == 1.0 || self.repetition_penalty <= 0.0 {
+            return None;
+        }
+        let mut penalised = logits.to_vec();
+        for token in &self.recent {
+            let at = *token as usize;
+            // From the logit as it was, so that a token that came often is not made less likely each time.
+            if let (Some(to), Some(from)) = (penalised.get_mut(at), logits.get(at)) {
+                *to = if *from > 0.0 { from / self.repetition_penalty } else { from * self.repetition_penalty };
+            }
+        }
+        Some(penalised)
+    }
+}
+
+/// The highest logit of the tokens that may be chosen; on a tie the lesser token, as argmax does. `allowed` is asked only of what is
+/// higher than what was found, because it may take its time.
+pub(super) fn likeliest(logits: &[f32], allowed: &dyn Fn(u32) -> bool) -> Option<(f32, u32)> {
+    let mut best: Option<(f32, u32)> = None;
+    for (logit, token) in logits.iter().zip(0u32..) {
+        let is_higher = best.is_none_or(|(highest, _)| *logit > highest);
+        if is_higher && !logit.is_nan() && allowed(token) {
+            best = Some((*logit, token));
+        }
+    }
+    best
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn shares(temperature: f32, top_p: f32) -> Vec<usize> {
-        let mut sampler = Sampler::new(temperature, top_p, 7);
+    fn shares(change: impl Fn(&mut Request)) -> Vec<usize> {
+        let mut request = Request { temperature: 1.0, seed: 7, ..Request::default() };
+        change(&mut request);
+        let mut sampler = Sampler::new(&request);
         let mut counts = [0; 4];
         for _ in 0..10_000 {
             // Probabilities 0.4, 0.3, 0.2, 0.1 at temperature 1.
@@ -64,20 +124,44 @@ mod tests {
 
     #[test]
     fn tokens_come_as_often_as_their_probability_says() {
-        for (share, expected) in shares(1.0, 1.0).into_iter().zip([40, 30, 20, 10]) {
-            assert!(share.abs_diff(expected) <= 2, "{share} {expected}");
-        }
-        assert_eq!(shares(0.0, 1.0), [100, 0, 0, 0]);
-        assert_eq!(&shares(1.0, 0.6)[2..], [0, 0]);
-        assert_eq!(shares(1.0, 0.0), [100, 0, 0, 0]);
-        assert!(shares(0.3, 1.0)[0] > 60);
+        let check = |change: &dyn Fn(&mut Request), expected: [usize; 4]| {
+            let shares = shares(change);
+            let is_near = shares.iter().zip(expected).all(|(share, expected)| share.abs_diff(expected) <= 2);
+            assert!(is_near, "{shares:?} {expected:?}");
+        };
+        check(&|_| (), [40, 30, 20, 10]);
+        check(&|request| request.temperature = 0.0, [100, 0, 0, 0]);
+        check(&|request| request.temperature = 0.5, [53, 30, 13, 3]);
+        check(&|request| request.top_p = 0.6, [57, 43, 0, 0]);
+        check(&|request| request.top_p = 0.0, [100, 0, 0, 0]);
+        check(&|request| request.top_k = 3, [44, 33, 22, 0]);
+        check(&|request| request.top_k = 1, [100, 0, 0, 0]);
+        check(&|request| request.min_p = 0.6, [57, 43, 0, 0]);
+        check(&|request| (request.top_k, request.min_p) = (2, 0.3), [57, 43, 0, 0]);
+    }
+
+    #[test]
+    fn a_token_that_came_lately_is_less_likely() {
+        let request = Request { repetition_penalty: 2.0, ..Request::default() };
+        let mut sampler = Sampler::new(&request);
+        let logits = [3.0, 2.0, -1.0];
+        assert_eq!(sampler.choose(&logits, &|_| true), Some(0));
+        sampler.saw(0);
+        sampler.saw(0);
+        assert_eq!(sampler.choose(&logits, &|_| true), Some(1));
+        sampler.saw(1);
+        assert_eq!(sampler.choose(&logits, &|_| true), Some(0));
+        assert_eq!(sampler.choose(&[-1.0, -3.0, -2.5], &|_| true), Some(0));
+        (0..RECENT_LEN).for_each(|_| sampler.saw(2));
+        assert_eq!(sampler.choose(&logits, &|_| true), Some(0));
     }
 
     #[test]
     fn only_allowed_tokens_are_chosen_and_a_seed_repeats_the_choice() {
-        let choose = |seed| Sampler::new(1.0, 1.0, seed).choose(&[0.0; 100], &|token| token % 2 == 1);
+        let sampler = |seed| Sampler::new(&Request { temperature: 1.0, seed, ..Request::default() });
+        let choose = |seed| sampler(seed).choose(&[0.0; 100], &|token| token % 2 == 1);
         assert_eq!(choose(1), choose(1));
         assert!((0..50).all(|seed| choose(seed).unwrap() % 2 == 1));
-        assert_eq!(Sampler::new(1.0, 1.0, 1).choose(&[1.0, f32::NAN], &|token| token > 0), None);
+        assert_eq!(sampler(1).choose(&[1.0, f32::NAN], &|token| token > 0), None);
     }
 }

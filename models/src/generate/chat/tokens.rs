@@ -26,7 +26,7 @@ const BYTE: i64 = 6;
 
 /// Control tokens that end an answer in some family, besides the file's own end-of-sequence token.
 const ENDS: &[&str] =
-    &["<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "</s>", "<|end|>", "<|eom_id|>"];
+    &["<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "</s>", "<|end|>", "<|eom_id|>", "<end_of_turn>"];
 
 /// What each token adds to a text.
 type Spelling = Vec<Box<[u8]>>;
