@@ -5,7 +5,7 @@ use super::{
     cache::Head,
     steps::{exp, norm_factor, scaled},
 };
-use crate::lanes::{Compute, Lanes, ROWS};
+use crate::lanes::{Compute, Lanes, ROWS, largest};
 
 /// What a head's query and key go through before they meet.
 #[derive(Clone, Copy)]
@@ -102,12 +102,17 @@ impl Attend<'_> {
     #[inline(always)]
     fn tile<L: Lanes, const SIZE: usize>(&mut self, lanes: L, first: usize) -> usize {
         let groups = self.columns.len() / self.tokens;
-        let mut queries = vec![[0.0; ROWS]; groups * SIZE];
-        for (at, query) in queries.chunks_exact_mut(groups).enumerate() {
+        let mut query = vec![[0.0; ROWS]; groups];
+        // `[column][query]`
+        let mut queries = vec![[0.0; SIZE]; groups * ROWS];
+        for at in 0..SIZE {
             for (to, from) in query.iter_mut().zip(self.columns[first + at..].iter().step_by(self.tokens)) {
                 *to = *from;
             }
-            self.turn.apply(first + at, query);
+            self.turn.apply(first + at, &mut query);
+            for (to, from) in queries.iter_mut().zip(query.as_flattened()) {
+                to[at] = *from;
+            }
         }
         let last = self.start + first + SIZE - 1;
         let begin = (self.start + first + 1).saturating_sub(self.window) / ROWS;
@@ -116,12 +121,27 @@ impl Attend<'_> {
         let mut fits = vec![[0.0; ROWS]; SIZE * blocks.len()];
         self.fits::<L, SIZE>(lanes, &queries, blocks.clone(), &mut fits);
         let mut shares = [0.0; SIZE];
+        // `[position][query]`
+        let mut weights = vec![[0.0; SIZE]; last + 1 - begin * ROWS];
         for (at, fits) in fits.chunks_exact_mut(blocks.len()).enumerate() {
             let position = self.start + first + at;
             let seen = (position + 1).saturating_sub(self.window)..position + 1;
             shares[at] = weigh(fits, self.scale, blocks.start * ROWS, seen).recip();
+            for (to, from) in weights.iter_mut().zip(fits.as_flattened()) {
+                to[at] = *from;
+            }
         }
-        self.mix::<L, SIZE>(lanes, &fits, blocks, &shares, first);
+        // One query has registers for several groups, and needs them: its sums would wait for each other.
+        let mut group = 0;
+        while group < groups {
+            if SIZE == 1 && group + 4 <= groups {
+                self.mix::<L, SIZE, 4>(lanes, &weights, blocks.start, &shares, first, group);
+                group += 4;
+            } else {
+                self.mix::<L, SIZE, 1>(lanes, &weights, blocks.start, &shares, first, group);
+                group += 1;
+            }
+        }
         SIZE
     }
 
@@ -130,83 +150,57 @@ impl Attend<'_> {
     fn fits<L: Lanes, const SIZE: usize>(
         &self,
         lanes: L,
-        queries: &[[f32; ROWS]],
+        queries: &[[f32; SIZE]],
         blocks: std::ops::Range<usize>,
         fits: &mut [[f32; ROWS]],
     ) {
-        let columns = queries.len() / SIZE * ROWS;
-        let queries = queries.as_flattened();
         let count = blocks.len();
         for (at, block) in blocks.enumerate() {
-            let keys = self.head.keys(block, columns);
+            let keys = self.head.keys(block, queries.len());
             for part in 0..ROWS / L::WIDTH {
                 let mut sums = [lanes.splat(0.0); SIZE];
-                for (column, keys) in keys.iter().enumerate() {
+                for (keys, queries) in keys.iter().zip(queries) {
                     let keys = lanes.kept(keys, part);
-                    for (query, sum) in sums.iter_mut().enumerate() {
-                        *sum = lanes.fused(keys, lanes.splat(queries[query * columns + column]), *sum);
+                    for query in 0..SIZE {
+                        sums[query] = lanes.fused(keys, lanes.splat(queries[query]), sums[query]);
                     }
                 }
-                for (query, sum) in sums.into_iter().enumerate() {
-                    lanes.store(sum, &mut fits[query * count + at], part);
+                for query in 0..SIZE {
+                    lanes.store(sums[query], &mut fits[query * count + at], part);
                 }
             }
         }
     }
 
-    /// The weighted values, in place of the queries.
+    /// The weighted values of some groups of columns, in place of the queries. Positions after those that have a weight count for
+    /// nothing: what a session held before it was cut may not be a number.
     #[inline(always)]
-    fn mix<L: Lanes, const SIZE: usize>(
+    fn mix<L: Lanes, const SIZE: usize, const GROUPS: usize>(
         &mut self,
         lanes: L,
-        weights: &[[f32; ROWS]],
-        blocks: std::ops::Range<usize>,
-        shares: &[f32; SIZE],
-        first: usize,
-    ) {
-        let groups = self.columns.len() / self.tokens;
-        // One query has registers for several groups, and needs them: its sums would wait for each other.
-        let together = if SIZE == 1 { 4 } else { 1 };
-        for group in (0..groups).step_by(together) {
-            if SIZE == 1 && group + 4 <= groups {
-                self.mix_groups::<L, SIZE, 4>(lanes, weights, blocks.clone(), shares, first, group);
-            } else {
-                for group in group..(group + together).min(groups) {
-                    self.mix_groups::<L, SIZE, 1>(lanes, weights, blocks.clone(), shares, first, group);
-                }
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn mix_groups<L: Lanes, const SIZE: usize, const GROUPS: usize>(
-        &mut self,
-        lanes: L,
-        weights: &[[f32; ROWS]],
-        blocks: std::ops::Range<usize>,
+        weights: &[[f32; SIZE]],
+        block: usize,
         shares: &[f32; SIZE],
         first: usize,
         group: usize,
     ) {
         let groups = self.columns.len() / self.tokens;
-        let count = blocks.len();
         for part in 0..ROWS / L::WIDTH {
             let mut sums = [[lanes.splat(0.0); SIZE]; GROUPS];
-            for (at, block) in blocks.clone().enumerate() {
-                // What was there before the session was cut counts for nothing, and may not be a number.
-                let seen = self.start + first + SIZE - block * ROWS;
-                let values = self.head.values(block, groups * ROWS);
-                for (position, values) in values.chunks_exact(groups).enumerate().take(seen) {
-                    for (sums, values) in sums.iter_mut().zip(&values[group..]) {
-                        let values = lanes.kept(values, part);
-                        for (query, sum) in sums.iter_mut().enumerate() {
-                            *sum = lanes.fused(values, lanes.splat(weights[query * count + at][position]), *sum);
+            for (at, weights) in weights.chunks(ROWS).enumerate() {
+                let values = self.head.values(block + at, groups * ROWS);
+                for (values, weights) in values.chunks_exact(groups).zip(weights) {
+                    let Some(values) = values[group..].first_chunk::<GROUPS>() else { break };
+                    for at in 0..GROUPS {
+                        let values = lanes.kept(&values[at], part);
+                        for query in 0..SIZE {
+                            sums[at][query] = lanes.fused(values, lanes.splat(weights[query]), sums[at][query]);
                         }
                     }
                 }
             }
-            for (offset, sums) in sums.into_iter().enumerate() {
-                let to = &mut self.columns[(group + offset) * self.tokens + first..];
+            for (at, sums) in sums.into_iter().enumerate() {
+                let to = &mut self.columns[(group + at) * self.tokens + first..];
                 for ((to, sum), share) in to.iter_mut().zip(sums).zip(shares) {
                     lanes.store(lanes.multiply(sum, lanes.splat(*share)), to, part);
                 }
@@ -225,10 +219,10 @@ fn weigh(fits: &mut [[f32; ROWS]], scale: f32, start: usize, seen: std::ops::Ran
     let mut best = [f32::NEG_INFINITY; ROWS];
     for fits in fits.iter() {
         for lane in 0..ROWS {
-            best[lane] = best[lane].max(fits[lane]);
+            best[lane] = if fits[lane] > best[lane] { fits[lane] } else { best[lane] };
         }
     }
-    let best = best.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    let best = largest(best);
     let mut sums = [0.0; ROWS];
     for fits in fits.iter_mut() {
         for lane in 0..ROWS {

@@ -1,9 +1,11 @@
 //! The steps between the products, written so that the compiler may compute sixteen numbers at once and still every processor
 //! computes them in the same order.
 
+use std::ops::Range;
+
 use crate::{
     lanes::{Compute, Lanes, ROWS},
-    product::{Sheet, Tile},
+    product::{Sheet, TILE_MAX, Tile},
 };
 
 /// What a token's columns go through before they are multiplied.
@@ -29,17 +31,29 @@ impl Compute for Round<'_, '_> {
 
     #[inline(always)]
     fn on<L: Lanes>(self, _lanes: L) {
-        for token in self.tile.tokens() {
-            match self.before {
-                Before::Nothing => self.tile.round(token, self.sheet.token(token).copied()),
-                Before::Norm { weights, epsilon } => {
-                    let factor = norm_factor(self.sheet.token(token), self.sheet.columns(), epsilon);
-                    let columns = self.sheet.token(token).zip(weights);
-                    self.tile.round(token, columns.map(|(numbers, weights)| scaled(numbers, factor, weights)));
-                }
+        let Self { sheet, before, tile } = self;
+        match before {
+            Before::Nothing => tile.round(sheet, |columns, _, _| *columns),
+            Before::Norm { weights, epsilon } => {
+                let factors = norm_factors(sheet, tile.tokens(), epsilon);
+                tile.round(sheet, |columns, group, token| scaled(columns, factors[token], &weights[group]));
             }
         }
     }
+}
+
+/// What [`norm_factor`] gives for each token of a tile, computed in the order in which they lie in memory.
+#[inline(always)]
+fn norm_factors(sheet: &Sheet, tokens: Range<usize>, epsilon: f32) -> [f32; TILE_MAX] {
+    let mut squares = [[0.0f32; ROWS]; TILE_MAX];
+    for group in 0..sheet.columns() / ROWS {
+        for (squares, numbers) in squares.iter_mut().zip(&sheet.group(group)[tokens.clone()]) {
+            for lane in 0..ROWS {
+                squares[lane] = numbers[lane].mul_add(numbers[lane], squares[lane]);
+            }
+        }
+    }
+    squares.map(|squares| factor(&squares, sheet.columns(), epsilon))
 }
 
 /// The same, into a sheet of floats.
@@ -77,6 +91,11 @@ pub(super) fn norm_factor<'a>(columns: impl Iterator<Item = &'a [f32; ROWS]>, le
             squares[lane] = numbers[lane].mul_add(numbers[lane], squares[lane]);
         }
     }
+    factor(&squares, len, epsilon)
+}
+
+#[inline(always)]
+fn factor(squares: &[f32; ROWS], len: usize, epsilon: f32) -> f32 {
     (squares.iter().sum::<f32>() / len as f32 + epsilon).sqrt().recip()
 }
 

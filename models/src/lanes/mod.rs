@@ -75,6 +75,18 @@ pub(crate) trait Compute {
     fn on<L: Lanes>(self, lanes: L) -> Self::Output;
 }
 
+/// The largest of sixteen numbers, found in four steps that a processor does side by side.
+#[inline(always)]
+pub(crate) fn largest(mut numbers: [f32; ROWS]) -> f32 {
+    for width in [8, 4, 2, 1] {
+        for lane in 0..width {
+            let other = numbers[lane + width];
+            numbers[lane] = if other > numbers[lane] { other } else { numbers[lane] };
+        }
+    }
+    numbers[0]
+}
+
 /// The lanes that were chosen for this processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Processor {

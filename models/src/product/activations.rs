@@ -1,6 +1,6 @@
 //! The activations of several tokens: as floats, and rounded to eight bits.
 
-use crate::lanes::ROWS;
+use crate::lanes::{ROWS, largest};
 
 /// Numbers of several tokens, sixteen columns of a token side by side: `[column / 16][token][column % 16]`. What sixteen rows of
 /// a matrix give is one piece of it, and what one token has is one piece of each of its groups.
@@ -93,13 +93,16 @@ pub(crate) struct Activations {
     tiles: Vec<(usize, usize)>,
 }
 
+/// Tokens of a tile, at most.
+pub(crate) const TILE_MAX: usize = 16;
+
 impl Activations {
     /// Makes room for a sheet, in tiles of at most so many tokens.
     pub(crate) fn reset(&mut self, columns: usize, tokens: usize, tile: usize) {
         self.length = columns / 32;
         self.blocks.resize(self.length * tokens, Block::default());
         self.tiles.clear();
-        let (mut at, mut size) = (0, tile);
+        let (mut at, mut size) = (0, tile.min(TILE_MAX));
         while at < tokens {
             while size > tokens - at {
                 size /= 2;
@@ -144,12 +147,16 @@ impl Tile<'_> {
         self.first..self.first + self.size
     }
 
-    /// Rounds a token's columns, sixteen at a time.
+    /// Rounds the tile's tokens in a sheet, sixteen columns of a token after `map`, which is given them with the number of their group and
+    /// of their token in the tile. Columns come before tokens, as they lie in memory.
     #[inline(always)]
-    pub(crate) fn round(&mut self, token: usize, mut columns: impl Iterator<Item = [f32; ROWS]>) {
-        for block in self.blocks[token - self.first..].iter_mut().step_by(self.size) {
-            if let (Some(low), Some(high)) = (columns.next(), columns.next()) {
-                *block = Block::round(&low, &high);
+    pub(crate) fn round(&mut self, sheet: &Sheet, map: impl Fn(&[f32; ROWS], usize, usize) -> [f32; ROWS]) {
+        let tokens = self.tokens();
+        for (at, blocks) in self.blocks.chunks_exact_mut(self.size).enumerate() {
+            let low = &sheet.group(2 * at)[tokens.clone()];
+            let high = &sheet.group(2 * at + 1)[tokens.clone()];
+            for (token, ((block, low), high)) in blocks.iter_mut().zip(low).zip(high).enumerate() {
+                *block = Block::round(&map(low, 2 * at, token), &map(high, 2 * at + 1, token));
             }
         }
     }
@@ -158,11 +165,14 @@ impl Tile<'_> {
 impl Block {
     #[inline(always)]
     fn round(low: &[f32; ROWS], high: &[f32; ROWS]) -> Self {
-        let mut largest = [0.0f32; ROWS];
+        let mut sizes = [0.0f32; ROWS];
         for lane in 0..ROWS {
-            largest[lane] = low[lane].abs().max(high[lane].abs());
+            let (low, high) = (low[lane].abs(), high[lane].abs());
+            // Comparing so, a number that is none is not the larger.
+            let larger = if low > sizes[lane] { low } else { sizes[lane] };
+            sizes[lane] = if high > larger { high } else { larger };
         }
-        let largest = largest.into_iter().fold(0.0, f32::max);
+        let largest = largest(sizes);
         // What is as good as nothing, or has no end, rounds to zeros and not to nonsense.
         let (inverse, scale) =
             if (1e-30..1e30).contains(&largest) { (127.0 / largest, largest / 127.0) } else { (0.0, 0.0) };

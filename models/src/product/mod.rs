@@ -12,7 +12,7 @@ mod quants;
 mod tests;
 mod weights;
 
-pub(crate) use activations::{Activations, Sheet, Tile};
+pub(crate) use activations::{Activations, Sheet, TILE_MAX, Tile};
 pub(crate) use form::Form;
 pub(crate) use weights::{Matrix, Order, Plan, Weights};
 

@@ -92,9 +92,7 @@ fn product(processor: Processor, weights: &Weights, matrix: &Matrix, tokens: &[V
     let mut rounded = Activations::default();
     rounded.reset(matrix.columns, tokens.len(), processor.tile());
     for mut tile in rounded.tiles_mut() {
-        for token in tile.tokens() {
-            tile.round(token, sheet.token(token).copied());
-        }
+        tile.round(&sheet, |columns, _, _| *columns);
     }
     let mut out = Sheet::default();
     out.reset(matrix.groups() * ROWS, tokens.len());
