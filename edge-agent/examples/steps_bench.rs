@@ -16,7 +16,7 @@ use std::{
 use clap::{Parser, ValueEnum};
 use edge_agent::{
     store::Store,
-    workflow::{Outcome, Perform, Runner},
+    workflow::{Outcome, Perform, Person, Runner},
 };
 use edge_core::engine::effect::{Call, Completion, Failure, Keep, kind};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
@@ -240,7 +240,11 @@ async fn steps(path: &Path, body: &str, options: &Options, status: &'static str)
     runner.set_workflows(Digest::of(b"bench"), vec![workflow(body)?]).await?;
     let before = resident_kb("VmRSS");
     let began = Instant::now();
-    let start = || runner.start("bench/w", json!({"n": 0, "log": []}), Label::default());
+    let start = || {
+        let (name, role, place) = ("bench".to_owned(), "operator".to_owned(), "command line".to_owned());
+        let by = Person { name, role, place, comment: None };
+        runner.start("bench/w", json!({"n": 0, "log": []}), Label::default(), by)
+    };
     if options.one_by_one {
         for done in 1..=runs {
             start().await?;

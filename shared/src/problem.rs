@@ -1,5 +1,6 @@
 //! What is wrong with something a person wrote: which file, where, what was expected.
 
+pub mod near;
 pub mod yaml;
 
 use std::fmt;

@@ -75,6 +75,11 @@ impl Process {
         wait::until(&format!("{} to end", self.name), bound, async || self.ended()).await
     }
 
+    /// SIGINT, as Ctrl-C.
+    pub fn interrupt(&self) {
+        self.signal("INT");
+    }
+
     /// Waits until it ends by itself.
     ///
     /// # Panics

@@ -12,4 +12,5 @@ mod openai_client;
 mod outcome;
 mod real_input;
 mod residency;
+mod steering;
 mod trial;

@@ -7,14 +7,20 @@ use anyhow::Context as _;
 use edge_core::engine::effect::Keep;
 use futures::future::BoxFuture;
 use rusqlite::Connection;
-use shared::{event::Event, id::RunId, label::Label, time::Timestamp, wire::v1};
+use shared::{
+    event::Event,
+    id::RunId,
+    label::{DataClass, Label},
+    time::Timestamp,
+    wire::v1,
+};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{live::View, rollout::Rollout};
 use crate::{
     action,
-    api::{self, Declined},
+    api::{self, Declined, steer::Wish},
     config::Config,
     feed::connection,
     inference::Inference,
@@ -69,7 +75,10 @@ pub(super) fn handles(
     runner: &Runner,
     changes: watch::Receiver<u64>,
 ) -> api::Handles {
-    let runner = runner.clone();
+    let decider = runner.clone();
+    // What nobody labelled is not taken for public.
+    let unlabelled = || Label { class: DataClass::Internal, ..Label::default() };
+    let steering = steer(runner, view.config.api.label.clone().unwrap_or_else(unlabelled));
     let people = api::people::Door::new(view.config.data_dir.join(api::people::FILE));
     api::Handles {
         node: view.config.name.clone(),
@@ -82,7 +91,7 @@ pub(super) fn handles(
         key,
         live: Arc::new(move || view.now()),
         decide: Arc::new(move |answer| {
-            let runner = runner.clone();
+            let runner = decider.clone();
             Box::pin(async move {
                 let answer = workflow::Answer {
                     approval: answer.approval,
@@ -96,13 +105,50 @@ pub(super) fn handles(
                 runner.decide_approval(answer).await.map_err(declined)
             })
         }),
+        steer: steering,
         changes,
+    }
+}
+
+/// What people want of runs; what they start carries this label.
+fn steer(runner: &Runner, label: Label) -> api::steer::Steer {
+    let runner = runner.clone();
+    Arc::new(move |steering| {
+        let (runner, label) = (runner.clone(), label.clone());
+        Box::pin(async move {
+            let api::steer::Steering { wish, by, role, comment, place } = steering;
+            let person = workflow::Person { name: by, role, place: place.name().to_owned(), comment };
+            let done = match wish {
+                Wish::Start { workflow, input } => {
+                    return runner.start(&workflow, input, label, person).await.map_err(not_started);
+                }
+                Wish::Cancel(run) => runner.steer(run, workflow::Act::Cancel, person).await,
+                Wish::Suspend(run) => runner.steer(run, workflow::Act::Suspend, person).await,
+                Wish::Resume(run) => runner.steer(run, workflow::Act::Resume, person).await,
+                Wish::Retry { run, from } => runner.retry(run, from.as_deref(), person).await,
+            };
+            done.map_err(|error| match error {
+                workflow::ControlError::Unknown(_) => Declined::Unknown(error.to_string()),
+                workflow::ControlError::Store(_) | workflow::ControlError::Closing(_) => {
+                    Declined::Failed(error.to_string())
+                }
+                other => Declined::Conflict(other.to_string()),
+            })
+        })
+    })
+}
+
+fn not_started(error: workflow::Error) -> Declined {
+    match error {
+        workflow::Error::UnknownWorkflow { .. } => Declined::Unknown(error.to_string()),
+        workflow::Error::Unfit(_) => Declined::Conflict(error.to_string()),
+        workflow::Error::Store(error) => Declined::Failed(error.to_string()),
     }
 }
 
 fn declined(error: workflow::ApprovalError) -> Declined {
     match error {
-        workflow::ApprovalError::Unknown { .. } => Declined::Unknown,
+        workflow::ApprovalError::Unknown { .. } => Declined::Unknown(error.to_string()),
         workflow::ApprovalError::Store(error) => Declined::Failed(error.to_string()),
         role @ workflow::ApprovalError::Role { .. } => Declined::Forbidden(role.to_string()),
         other => Declined::Conflict(other.to_string()),

@@ -199,7 +199,7 @@ fn claim(folder: &Path) -> anyhow::Result<File> {
 }
 
 /// The embedder that the configuration names.
-fn embedder(config: &Config, digests: &Digests) -> anyhow::Result<Arc<dyn Embedder>> {
+pub(crate) fn embedder(config: &Config, digests: &Digests) -> anyhow::Result<Arc<dyn Embedder>> {
     let Some(name) = config.models.embedder.as_deref().filter(|name| *name != "builtin") else {
         return Ok(models::embed::default_embedder());
     };

@@ -16,10 +16,15 @@ use shared::{
     digest::Digest,
     id::{ApprovalId, RunId},
     ledger::entry::{Entry, Verdict},
+    time::Timestamp,
     wire::v1::{PendingApproval, RunSummary},
 };
 
-use super::{Declined, Place, Server, Shared, answer::Given};
+use super::{
+    Declined, Place, Server, Shared,
+    answer::Given,
+    steer::{Asked, Wish},
+};
 use crate::store::{self, runs};
 
 /// Rows of one answer: what a page or a script can use.
@@ -29,8 +34,8 @@ pub(super) fn routes() -> Router<Arc<Server>> {
     Router::new()
         .route("/status", get(status))
         .route("/feeds", get(feeds))
-        .route("/runs", get(list_runs))
-        .route("/runs/{id}", get(one_run))
+        .route("/runs", get(list_runs).post(start))
+        .route("/runs/{id}", get(one_run).post(steer))
         .route("/approvals", get(list_approvals))
         .route("/approvals/{id}", get(one_approval).post(decide))
         .route("/ledger", get(list_ledger))
@@ -54,7 +59,7 @@ impl From<store::Error> for Problem {
 impl From<Declined> for Problem {
     fn from(declined: Declined) -> Self {
         match declined {
-            Declined::Unknown => Self::unknown("question"),
+            Declined::Unknown(reason) => Self(StatusCode::NOT_FOUND, "unknown", reason),
             Declined::Conflict(reason) => Self(StatusCode::CONFLICT, "conflict", reason),
             Declined::Stranger(reason) => Self(StatusCode::FORBIDDEN, "secret", reason),
             Declined::Wait(reason) => Self(StatusCode::TOO_MANY_REQUESTS, "wait", reason),
@@ -74,6 +79,8 @@ impl Problem {
 struct RunFilter {
     status: Option<String>,
     workflow: Option<String>,
+    since: Option<Timestamp>,
+    subject: Option<String>,
     limit: Option<usize>,
 }
 
@@ -108,16 +115,91 @@ async fn feeds(State(server): Shared) -> Json<Value> {
 
 async fn list_runs(State(server): Shared, Query(filter): Query<RunFilter>) -> Result<Json<Vec<RunSummary>>, Problem> {
     let limit = filter.limit.unwrap_or(100).min(LIMIT_MAX);
-    let filter = runs::Filter { status: filter.status, workflow: filter.workflow, limit };
+    let RunFilter { status, workflow, since, subject, .. } = filter;
+    let filter = runs::Filter { status, workflow, since, subject, limit };
     Ok(Json(server.handles.store.read("list the runs", move |c| runs::list(c, &filter)).await?))
 }
 
 async fn one_run(State(server): Shared, Path(id): Path<RunId>) -> Result<Json<Value>, Problem> {
-    let run = server.handles.store.read("load the run", move |c| runs::one(c, id)).await?;
+    let run = server.handles.store.read("load the run", move |c| runs::detail(c, id)).await?;
     let run = run.ok_or_else(|| Problem::unknown("run"))?;
     let filter = LedgerFilter { run: Some(id), limit: Some(LIMIT_MAX), ..LedgerFilter::default() };
     let entries = server.handles.store.read("list the run's entries", move |c| ledger_entries(c, &filter)).await?;
     Ok(Json(json!({"run": run, "ledger": entries})))
+}
+
+/// Who wants something of runs.
+#[derive(Deserialize)]
+struct Who {
+    /// The person's name.
+    by: String,
+    /// The person's secret.
+    secret: String,
+    comment: Option<String>,
+    #[serde(default)]
+    place: Place,
+}
+
+#[derive(Deserialize)]
+struct Start {
+    /// `namespace/name`.
+    workflow: String,
+    #[serde(default = "no_input")]
+    input: Value,
+    #[serde(flatten)]
+    who: Who,
+}
+
+fn no_input() -> Value {
+    json!({})
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Act {
+    Cancel,
+    Suspend,
+    Resume,
+    Retry,
+}
+
+#[derive(Deserialize)]
+struct Acting {
+    act: Act,
+    /// The place of the task that a retry goes on from.
+    from: Option<String>,
+    #[serde(flatten)]
+    who: Who,
+}
+
+async fn start(
+    State(server): Shared,
+    Json(Start { workflow, input, who }): Json<Start>,
+) -> Result<Json<Entry>, Problem> {
+    done(&server, Wish::Start { workflow, input }, who).await
+}
+
+async fn steer(
+    State(server): Shared,
+    Path(run): Path<RunId>,
+    Json(Acting { act, from, who }): Json<Acting>,
+) -> Result<Json<Entry>, Problem> {
+    let wish = match act {
+        Act::Cancel => Wish::Cancel(run),
+        Act::Suspend => Wish::Suspend(run),
+        Act::Resume => Wish::Resume(run),
+        Act::Retry => Wish::Retry { run, from },
+    };
+    done(&server, wish, who).await
+}
+
+async fn done(server: &Server, wish: Wish, who: Who) -> Result<Json<Entry>, Problem> {
+    let Who { by, secret, comment, place } = who;
+    if place == Place::LocalPage {
+        let reason = "`place` is `local-page`: expected `api` or `command-line`".to_owned();
+        return Err(Problem(StatusCode::UNPROCESSABLE_ENTITY, "invalid", reason));
+    }
+    Ok(Json(server.steer(wish, Asked { by, secret, comment, place }).await?))
 }
 
 async fn list_approvals(State(server): Shared) -> Result<Json<Vec<PendingApproval>>, Problem> {

@@ -28,8 +28,17 @@ pub(super) const NOBODY: &str =
 impl Server {
     /// Takes an answer from a person who shows that they are who they say.
     pub(super) async fn take(&self, given: Given) -> Result<Entry, Declined> {
-        let person = self.handles.people.enter(&given.by, &given.secret, Instant::now()).await;
-        let person = person.map_err(|denied| match denied {
+        let person = self.person(&given.by, &given.secret, Instant::now()).await?;
+        let Given { approval, shown, verdict, comment, place, .. } = given;
+        let comment = comment.map(|comment| comment.trim().to_owned()).filter(|comment| !comment.is_empty());
+        let answer = Answer { approval, shown, verdict, by: person.name, roles: person.roles, comment, place };
+        (self.handles.decide)(answer).await
+    }
+
+    /// The person of this name, if the secret is theirs.
+    pub(super) async fn person(&self, name: &str, secret: &str, now: Instant) -> Result<people::Person, Declined> {
+        let person = self.handles.people.enter(name, secret, now).await;
+        person.map_err(|denied| match denied {
             people::Denied::Nobody => Declined::Forbidden(NOBODY.to_owned()),
             people::Denied::Wrong => {
                 Declined::Stranger("this name and secret are not of a person who may answer on this node".to_owned())
@@ -39,10 +48,6 @@ impl Server {
                 left.as_secs() + 1
             )),
             people::Denied::Broken(reason) => Declined::Failed(reason),
-        })?;
-        let Given { approval, shown, verdict, comment, place, .. } = given;
-        let comment = comment.map(|comment| comment.trim().to_owned()).filter(|comment| !comment.is_empty());
-        let answer = Answer { approval, shown, verdict, by: person.name, roles: person.roles, comment, place };
-        (self.handles.decide)(answer).await
+        })
     }
 }

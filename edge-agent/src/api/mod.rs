@@ -10,6 +10,7 @@ mod metrics;
 pub mod openai;
 mod page;
 pub mod people;
+pub mod steer;
 mod trend;
 
 use std::sync::Arc;
@@ -75,8 +76,8 @@ impl Place {
 /// Why an answer was not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Declined {
-    /// There is no such question.
-    Unknown,
+    /// There is no such question, run or workflow; one sentence for the person.
+    Unknown(String),
     /// It is no longer open, or what was shown differs; one sentence for the person.
     Conflict(String),
     /// Who answers could not show who they are.
@@ -110,6 +111,7 @@ pub struct Handles {
     /// How things are now. Asked for every page: it must be quick.
     pub live: Arc<dyn Fn() -> Live + Send + Sync>,
     pub decide: Decide,
+    pub steer: steer::Steer,
     /// Changes whenever a page may look different now; the ledger's growth is watched beside it.
     pub changes: watch::Receiver<u64>,
 }

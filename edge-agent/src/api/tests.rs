@@ -19,6 +19,7 @@ struct Site {
     token: String,
     store: Store,
     answers: Arc<Mutex<Vec<Answer>>>,
+    steerings: Arc<Mutex<Vec<steer::Steering>>>,
     folder: tempfile::TempDir,
     _changes: watch::Sender<u64>,
 }
@@ -54,6 +55,12 @@ fn site_on(health: Health, exposed: bool) -> Site {
         kept.lock().unwrap().push(answer);
         Box::pin(async { Err(Declined::Conflict("already decided by Ada".to_owned())) })
     });
+    let steerings = Arc::new(Mutex::new(Vec::new()));
+    let wishes = Arc::clone(&steerings);
+    let steer: steer::Steer = Arc::new(move |steering| {
+        wishes.lock().unwrap().push(steering);
+        Box::pin(async { Err(Declined::Conflict("the run has ended".to_owned())) })
+    });
     let handles = Handles {
         node: "basel".parse().unwrap(),
         jurisdiction: "CH".to_owned(),
@@ -65,9 +72,10 @@ fn site_on(health: Health, exposed: bool) -> Site {
         key: Some("the key".to_owned()),
         live: Arc::new(move || live(health)),
         decide,
+        steer,
         changes,
     };
-    Site { router: router(handles, Router::new()), token: text, store, answers, folder, _changes: sender }
+    Site { router: router(handles, Router::new()), token: text, store, answers, steerings, folder, _changes: sender }
 }
 
 impl Site {
@@ -358,4 +366,44 @@ async fn the_page_of_a_run_draws_its_path_without_a_style_of_its_own() {
         "{page}"
     );
     assert!(!page.contains("<style") && !page.contains("style="), "the page's policy refuses inline styles");
+}
+
+#[tokio::test]
+async fn runs_are_steered_by_people_of_the_role_alone_and_by_forms_of_the_page_alone() {
+    let site = site(Health::Healthy);
+    let run = add_run(&site).await;
+    let path = format!("/runs/{run}");
+    let list = site.folder.path().join(people::FILE);
+    let secret = people::add(&list, "Bo", vec![steer::ROLE.to_owned()], None).unwrap();
+    let other = site.person("Ada");
+    let cookie = site.log_in().await;
+    let page = site.get(&path, Some(("cookie", &cookie))).await.1;
+    assert!(page.contains("Cancel the run") && page.contains("Suspend") && !page.contains("Try again"), "{page}");
+    let form = page.split("name=\"form\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    for (form, by, secret, expected) in [
+        ("guess", "Bo", secret.as_str(), StatusCode::FORBIDDEN),
+        (form, "Bo", "a wrong secret", StatusCode::FORBIDDEN),
+        (form, "Ada", other.as_str(), StatusCode::FORBIDDEN),
+    ] {
+        let answer = site.post(&path, &cookie, &format!("form={form}&act=cancel&by={by}&secret={secret}")).await;
+        assert_eq!(answer.status(), expected, "{by}");
+    }
+    assert!(site.steerings.lock().unwrap().is_empty());
+    let given = format!("form={form}&act=cancel&by=Bo&secret={secret}&comment=enough");
+    let (status, body) = read(site.post(&path, &cookie, &given).await).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(body.contains("the run has ended"), "{body}");
+    let start =
+        serde_json::json!({"workflow": "plant/a", "input": [1], "by": "Bo", "secret": secret, "place": "command-line"});
+    let request = Request::post("/api/v1/runs")
+        .header(header::AUTHORIZATION, format!("Bearer {}", site.token))
+        .header(header::CONTENT_TYPE, "application/json");
+    site.send(request.body(Body::from(start.to_string())).unwrap()).await;
+    let told = site.steerings.lock().unwrap();
+    assert_eq!(
+        (&told[0].wish, told[0].place, told[0].comment.as_deref()),
+        (&steer::Wish::Cancel(run), Place::LocalPage, Some("enough"))
+    );
+    let meant = steer::Wish::Start { workflow: "plant/a".to_owned(), input: serde_json::json!([1]) };
+    assert_eq!((&told[1].wish, told[1].place, told[1].by.as_str()), (&meant, Place::CommandLine, "Bo"));
 }

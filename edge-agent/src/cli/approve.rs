@@ -81,7 +81,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
 }
 
 /// The person's secret: from a file, or asked for without showing it.
-fn secret(file: Option<&Path>) -> Result<String, Failure> {
+pub(super) fn secret(file: Option<&Path>) -> Result<String, Failure> {
     if let Some(file) = file {
         return first_line(file);
     }

@@ -59,7 +59,7 @@ enum Command {
     Models(models::Args),
     /// Publish a recorded CSV as live readings.
     Replay(replay::Args),
-    /// Show what workflows did and why they wait.
+    /// Show what workflows did and why they wait; start, cancel, suspend, resume and retry runs.
     Runs(runs::Args),
     /// Show what waits for a person, and answer it.
     Approve(approve::Args),
@@ -74,7 +74,7 @@ enum Command {
     /// Read and verify the node's ledger.
     #[command(subcommand)]
     Ledger(ledger::Args),
-    /// Check workflow documents, and show what they may call.
+    /// Check, draw, test and run workflow documents, and show what they may call.
     #[command(subcommand)]
     Workflow(workflow::Args),
 }

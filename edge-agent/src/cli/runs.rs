@@ -1,28 +1,38 @@
-//! `edge-agent runs`: what workflows did, task by task, and why they wait.
+//! `edge-agent runs`: what workflows did, task by task, and why they wait; and what people do to them.
+
+mod steer;
 
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use rusqlite::Connection;
-use shared::{id::RunId, wire::v1::RunSummary};
+use shared::{id::RunId, time::Timestamp, wire::v1::RunSummary};
 
 use super::{
     Context, Failure, output,
     workflow::draw::{Format, drawing},
 };
 use crate::store::runs;
+pub(super) use steer::input_of;
 
-const STATUSES: [&str; 7] = ["pending", "running", "waiting", "parked", "completed", "faulted", "cancelled"];
+const STATUSES: [&str; 8] =
+    ["pending", "running", "waiting", "parked", "suspended", "completed", "faulted", "cancelled"];
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Examples:
   edge-agent runs                          the newest runs
   edge-agent runs --status waiting         those that wait for a person, a time, or the link
+  edge-agent runs --since 2h --about press-1    what changed in the last two hours about press-1
   edge-agent runs 01J8...                  one run, task by task, with what went in and came out
   edge-agent runs 01J8... --draw           the workflow with the path that the run took, as Mermaid
-  edge-agent runs 01J8... --draw=svg > run.svg")]
+  edge-agent runs 01J8... --draw=svg > run.svg"
+)]
 pub(super) struct Args {
+    #[command(subcommand)]
+    act: Option<steer::Act>,
     /// One run; without it the newest are listed.
     #[arg(value_name = "RUN")]
     run: Option<String>,
@@ -35,12 +45,21 @@ pub(super) struct Args {
     /// Draw the workflow with the path that the run took.
     #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "mermaid", requires = "run")]
     draw: Option<Format>,
+    /// Only runs that changed since then: an instant, or an age such as 30m, 2h or 7d.
+    #[arg(long, value_name = "INSTANT|AGE", value_parser = since)]
+    since: Option<Timestamp>,
+    /// Only runs about this, in part: a device, a channel, an id.
+    #[arg(long, value_name = "TEXT")]
+    about: Option<String>,
     /// At most so many.
     #[arg(long, default_value_t = 50, value_name = "N")]
     limit: usize,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
+    if let Some(act) = &args.act {
+        return steer::run(act, context);
+    }
     let connection = context.store()?;
     match &args.run {
         Some(run) if args.draw.is_some() => draw(&connection, run, args.draw.unwrap_or(Format::Mermaid)),
@@ -50,7 +69,13 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
 }
 
 fn list(connection: &Connection, args: &Args, context: &Context) -> Result<ExitCode, Failure> {
-    let filter = runs::Filter { status: args.status.clone(), workflow: args.workflow.clone(), limit: args.limit };
+    let filter = runs::Filter {
+        status: args.status.clone(),
+        workflow: args.workflow.clone(),
+        since: args.since,
+        subject: args.about.clone(),
+        limit: args.limit,
+    };
     let found = runs::list(connection, &filter).context("cannot list the runs")?;
     if context.json {
         output::json(&found)?;
@@ -72,6 +97,25 @@ fn list(connection: &Connection, args: &Args, context: &Context) -> Result<ExitC
         .collect();
     output::table(&["run", "workflow", "status", "about", "note", "changed"], rows, "There is no such run.");
     Ok(ExitCode::SUCCESS)
+}
+
+/// An instant, or how long ago it was.
+fn since(text: &str) -> Result<Timestamp, String> {
+    if let Ok(at) = text.parse() {
+        return Ok(at);
+    }
+    let expected = || format!("{text:?} is no instant: expected 2026-01-31T08:00:00Z, or an age such as 30m, 2h or 7d");
+    let unit = text.chars().last().ok_or_else(expected)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return Err(expected()),
+    };
+    let count: i64 = text.strip_suffix(unit).and_then(|count| count.parse().ok()).ok_or_else(expected)?;
+    let micros = count.checked_mul(seconds * 1_000_000).filter(|micros| *micros >= 0).ok_or_else(expected)?;
+    Ok(crate::clock::now().plus_micros(-micros))
 }
 
 fn draw(connection: &Connection, run: &str, format: Format) -> Result<ExitCode, Failure> {
@@ -131,4 +175,19 @@ fn head(run: &RunSummary) {
     println!("status    {}{}", run.status, run.note.as_ref().map(|note| format!(": {note}")).unwrap_or_default());
     println!("label     {}", serde_json::to_string(&run.label).unwrap_or_default());
     println!("from      {} to {}", run.started, run.ended.map_or_else(|| "now".to_owned(), |ended| ended.to_string()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_is_an_instant_or_an_age() {
+        assert_eq!(since("1970-01-01T00:00:01Z"), Ok(Timestamp::from_micros(1_000_000)));
+        let hours = crate::clock::now().since(since("2h").unwrap()).as_secs();
+        assert!((7_199..7_260).contains(&hours), "{hours}");
+        for wrong in ["", "2", "h", "-2h", "2w", "9223372036854775807d", "2é"] {
+            assert!(since(wrong).unwrap_err().contains("expected"), "{wrong}");
+        }
+    }
 }

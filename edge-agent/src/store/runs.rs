@@ -55,15 +55,20 @@ pub struct Filter {
     pub status: Option<String>,
     /// `namespace/name`.
     pub workflow: Option<String>,
+    /// Changed at this instant or later.
+    pub since: Option<Timestamp>,
+    /// What they are about, in part: `press-1` finds `press-1/temperature`.
+    pub subject: Option<String>,
     /// At most this many; 0 means 100.
     pub limit: usize,
 }
 
 const SUMMARY: &str = "SELECT run.id, run.workflow, run.version, run.bundle, run.status, run.input, run.label, run.error, \
      run.created_at, run.changed_at, run.ended_at, \
-     (SELECT function FROM outbox WHERE outbox.run = run.id AND ask_again_at IS NOT NULL LIMIT 1), \
+     (SELECT function FROM outbox WHERE outbox.run = run.id AND ask_again_at IS NOT NULL ORDER BY ask_again_at LIMIT 1), \
      (SELECT role FROM approval WHERE approval.run = run.id AND approval.status = 'pending' LIMIT 1), \
-     run.task, run.subject, run.note, run.suspended_at FROM run";
+     run.task, run.subject, run.note, run.suspended_at, \
+     (SELECT min(ask_again_at) FROM outbox WHERE outbox.run = run.id) FROM run";
 /// The word for how a run stands.
 const WORD: &str = "CASE WHEN run.suspended_at IS NOT NULL AND run.ended_at IS NULL THEN 'suspended' \
      WHEN EXISTS (SELECT 1 FROM outbox WHERE outbox.run = run.id AND ask_again_at IS NOT NULL) THEN 'parked' \
@@ -77,10 +82,17 @@ pub fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Ru
     let limit = if filter.limit == 0 { 100 } else { filter.limit };
     let sql = format!(
         "{SUMMARY} WHERE (?1 IS NULL OR run.status = ?1 OR {WORD} = ?1) AND (?2 IS NULL OR run.workflow = ?2) \
-         ORDER BY run.changed_at DESC, run.id DESC LIMIT ?3"
+         AND (?3 IS NULL OR run.changed_at >= ?3) ORDER BY run.changed_at DESC, run.id DESC"
     );
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    connection.prepare_cached(&sql)?.query_map(params![filter.status, filter.workflow, limit], summary)?.collect()
+    let since = filter.since.map(Timestamp::as_micros);
+    let mut statement = connection.prepare_cached(&sql)?;
+    let found = statement.query_map(params![filter.status, filter.workflow, since], summary)?;
+    // What a run is about may stand in its input alone, so it is looked at here; rows are read as they are needed.
+    let is_meant = |run: &RunSummary| {
+        let about = run.subject.as_deref().unwrap_or_default();
+        filter.subject.as_deref().is_none_or(|subject| about.contains(subject))
+    };
+    found.filter(|run| run.as_ref().map_or(true, is_meant)).take(limit).collect()
 }
 
 /// One run.
@@ -105,6 +117,18 @@ pub fn changed_since(
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let run = run.map(|run| run.to_string()).unwrap_or_default();
     connection.prepare_cached(&sql)?.query_map(params![since.as_micros(), run, limit], summary)?.collect()
+}
+
+/// Workflows told to somebody who is to choose one.
+const WORKFLOWS_MAX: usize = 500;
+
+/// The names of the workflows that this node has or had, in order.
+///
+/// # Errors
+/// When SQLite fails.
+pub fn workflows(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let sql = "SELECT DISTINCT name FROM workflow ORDER BY name";
+    connection.prepare_cached(sql)?.query_map([], |row| row.get(0))?.take(WORKFLOWS_MAX).collect()
 }
 
 /// Runs by status; parked and suspended ones are not among the waiting.
@@ -238,9 +262,12 @@ fn summary(row: &Row<'_>) -> rusqlite::Result<RunSummary> {
     let note = match (error, parked, asked) {
         _ if rests => row.get(15)?,
         (Some(error), _, _) => Some(reason(&error)),
-        (_, Some(function), _) => Some(format!("`{function}` waits until its target is in reach")),
-        (_, _, Some(role)) => Some(format!("waits for {role}")),
-        _ => row.get(15)?,
+        (_, Some(function), _) => {
+            let again: Option<i64> = row.get(17)?;
+            let again = again.map(|at| format!("; asked again at {} at the latest", Timestamp::from_micros(at)));
+            Some(format!("`{function}` waits until its target is in reach{}", again.unwrap_or_default()))
+        }
+        (_, _, asked) => row.get::<_, Option<String>>(15)?.or(asked.map(|role| format!("waits for {role}"))),
     };
     let input: String = row.get(5)?;
     let about = serde_json::from_str(&input).ok().and_then(|input| subject(&input));

@@ -111,10 +111,10 @@ pub(super) fn request(
     if inserted == 0 {
         return Ok(None);
     }
-    let note = format!("waits for {}: {}", proposal.role, proposal.title);
+    // What it waits for was said when it asked.
     tx.connection()
-        .prepare_cached("UPDATE run SET status = 'waiting', note = ?2, changed_at = ?3 WHERE id = ?1")?
-        .execute(params![call.run.to_string(), note, now.as_micros()])?;
+        .prepare_cached("UPDATE run SET changed_at = ?2 WHERE id = ?1")?
+        .execute(params![call.run.to_string(), now.as_micros()])?;
     let requested = Fact::ApprovalRequested {
         approval: id,
         shown: proposal.keep.content(&shown),

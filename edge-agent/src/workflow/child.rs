@@ -230,14 +230,8 @@ fn look(connection: &Connection, run: RunId) -> rusqlite::Result<Option<Child>> 
 pub(super) fn withdraw(connection: &Connection, parent: RunId, ask: Ask, now: Timestamp) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "UPDATE run SET status = 'cancelled', changed_at = ?3, ended_at = ?3 WHERE parent = ?1 AND parent_ask = ?2 \
-             AND status = 'pending'",
-        )?
-        .execute(params![parent.to_string(), ask.0, now.as_micros()])?;
-    connection
-        .prepare_cached(
             "UPDATE run SET wanted = 'cancel', changed_at = ?3 WHERE parent = ?1 AND parent_ask = ?2 \
-             AND status IN ('running', 'waiting')",
+             AND ended_at IS NULL",
         )?
         .execute(params![parent.to_string(), ask.0, now.as_micros()])?;
     Ok(())

@@ -6,6 +6,7 @@ use edge_core::{
     engine::{
         Ending, Interest, Phase, RUN_WORKFLOW, Record, State,
         effect::{Ask, Call},
+        waits::waits,
     },
     hear::Arrival,
 };
@@ -135,28 +136,16 @@ impl Summary {
                 summary.has_ended = true;
                 debug_assert!(*ending != Ending::Faulted || summary.error.is_some());
             }
-            _ if !more && state.asked().all(|(_, call)| matches!(call.function.as_str(), "approve" | RUN_WORKFLOW)) => {
-                summary.status = "waiting";
-                summary.note = waits_for(state);
+            _ if !more => {
+                if state.asked().all(|(_, call)| matches!(call.function.as_str(), "approve" | RUN_WORKFLOW)) {
+                    summary.status = "waiting";
+                }
+                summary.note = waits(state);
             }
             _ => {}
         }
         summary
     }
-}
-
-/// What a run waits for, in one sentence.
-fn waits_for(state: &State) -> Option<String> {
-    if state.suspended().is_some() {
-        return Some("rests until somebody resumes it".to_owned());
-    }
-    let mut kinds: Vec<String> =
-        state.interests().into_iter().map(|interest| interest.kind.unwrap_or_else(|| "any type".to_owned())).collect();
-    kinds.dedup();
-    if !kinds.is_empty() {
-        return Some(format!("listens for events of {}", kinds.join(", ")));
-    }
-    state.wake_at().map(|at| format!("until {at}"))
 }
 
 /// Writes a step: records, ledger, outbox and the run's row, or nothing at all.

@@ -27,6 +27,7 @@ use shared::{
 use super::{
     approval, child,
     commit::{self, Commit, Ready, Summary, Written},
+    ending::How,
     facts,
     journal::{self, Loaded},
     listen::{self, Heard},
@@ -55,13 +56,7 @@ impl Inner {
                     let why = chain(&error);
                     tracing::error!(%run, error = why, "a run cannot be read");
                     if is_unreadable(&error) {
-                        let now = self.clock.now();
-                        let give_up = || {
-                            let why = why.clone();
-                            move |tx: &mut store::Transaction<'_>| journal::give_up(tx, run, &why, now)
-                        };
-                        self.insist("give a run up", give_up).await;
-                        self.note_change();
+                        self.end(run, How::Unreadable(why), Vec::new()).await;
                         return None;
                     }
                     self.clock.pass(STORE_PAUSE).await;
@@ -72,13 +67,11 @@ impl Inner {
 
     pub(super) async fn handle(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, message: Message) {
         match message {
-            Message::Command(command) => {
-                let resumes = command == Command::Resume;
-                self.step(run, loaded, command, Vec::new()).await;
-                if resumes {
-                    self.hear(run, loaded).await;
-                }
+            Message::Command(Command::Cancel) if *loaded.state.phase() == Phase::New => {
+                self.end_unbegun(run, loaded, Vec::new()).await;
             }
+            Message::Command(command) => self.step(run, loaded, command, Vec::new()).await,
+            Message::Wish(wish) => self.fulfil(run, loaded, wish).await,
             Message::Hear => self.hear(run, loaded).await,
             Message::Begin(begun) => {
                 if let Some((input, label)) = loaded.beginning.take() {
@@ -154,7 +147,7 @@ impl Inner {
     }
 
     /// Decides about a command and what follows from it; `entries` go to the ledger with its step.
-    async fn step(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, command: Command, entries: Vec<Entry>) {
+    pub(super) async fn step(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, command: Command, entries: Vec<Entry>) {
         self.steps(run, loaded, Told { entries, ..Told::of(command) }).await;
     }
 
@@ -447,9 +440,7 @@ async fn decide(loaded: &mut Loaded, command: Command, now: Timestamp) -> Result
 
 /// Whether the store holds something that will not become readable by waiting.
 fn is_unreadable(error: &store::Error) -> bool {
-    use rusqlite::Error::{FromSqlConversionFailure, InvalidColumnType, QueryReturnedNoRows};
-    let store::Error::Sqlite { source, .. } = error else { return false };
-    matches!(source, FromSqlConversionFailure(..) | InvalidColumnType(..) | QueryReturnedNoRows)
+    matches!(error, store::Error::Sqlite { source, .. } if journal::is_unreadable(source))
 }
 
 /// An error and its sources in one line.

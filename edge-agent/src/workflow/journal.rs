@@ -6,13 +6,7 @@ use edge_core::engine::{Record, State, effect::Ask, limit};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::Value;
 use shared::{
-    digest::Digest,
-    event::Event,
-    id::RunId,
-    label::Label,
-    ledger::entry::{Content, Entry, Fact},
-    time::Timestamp,
-    workflow::Workflow,
+    digest::Digest, event::Event, id::RunId, label::Label, ledger::entry::Entry, time::Timestamp, workflow::Workflow,
 };
 
 use super::{catalog::Catalog, facts, listen};
@@ -198,23 +192,6 @@ pub(super) fn append(tx: &mut Transaction<'_>, entries: &[Entry]) -> Result<(), 
     Ok(())
 }
 
-/// Ends a run that cannot be read, so that nobody waits for it: its records are of another version, or damaged.
-pub(super) fn give_up(tx: &mut Transaction<'_>, run: RunId, why: &str, now: Timestamp) -> Result<(), Error> {
-    let id = run.to_string();
-    let error = serde_json::json!({ "type": "https://skerry.io/errors/unreadable", "status": 500, "detail": why });
-    let connection = tx.connection();
-    connection.execute(
-        "UPDATE run SET status = 'faulted', error = ?2, wake_at = NULL, changed_at = ?3, ended_at = ?3 WHERE id = ?1",
-        params![id, error.to_string(), now.as_micros()],
-    )?;
-    connection.execute("DELETE FROM outbox WHERE run = ?1", [&id])?;
-    connection.execute("DELETE FROM listening WHERE run = ?1", [&id])?;
-    listen::forget(tx, run, now)?;
-    let fact = Fact::RunEnded { status: "faulted".to_owned(), output: Content::digested(why) };
-    tx.append(&Entry { at: now, run: Some(run), task: None, fact })?;
-    Ok(())
-}
-
 /// How many runs are yet to begin, counted up to `enough`.
 pub(super) fn pending(connection: &Connection, enough: i64) -> rusqlite::Result<i64> {
     let sql = "SELECT count(*) FROM (SELECT 1 FROM run WHERE status = 'pending' LIMIT ?1)";
@@ -240,4 +217,10 @@ pub(super) fn read_json<T: serde::de::DeserializeOwned>(text: &str) -> rusqlite:
 /// The store holds something that this version cannot read.
 pub(super) fn unreadable(error: &dyn std::fmt::Display) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error.to_string().into())
+}
+
+/// Whether the store holds something that will not become readable by waiting.
+pub(super) fn is_unreadable(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, InvalidColumnType, QueryReturnedNoRows};
+    matches!(error, FromSqlConversionFailure(..) | InvalidColumnType(..) | QueryReturnedNoRows)
 }

@@ -14,6 +14,7 @@ use edge_core::{
 use serde_json::{Value, json};
 use shared::{
     event::Event,
+    id::RunId,
     label::Label,
     time::Timestamp,
     workflow::{
@@ -34,7 +35,7 @@ const PREFIX: &str = "io.serverlessworkflow.";
 
 /// How many lifecycle events may lie between a run and what came from outside. One is enough to tell somebody; with two,
 /// each run that tells would be told of in turn.
-const GENERATIONS_MAX: u32 = 1;
+pub(super) const GENERATIONS_MAX: u32 = 1;
 
 /// The first word of what started a run, when that was a lifecycle event.
 pub(super) const TRIGGER: &str = "lifecycle";
@@ -102,55 +103,90 @@ impl Inner {
 
 /// Every lifecycle event of a step. `before` is the state that the step was decided on, `step` its number.
 fn of_step(before: &State, records: &[Record], step: i64) -> Vec<Event> {
-    let mut made = Made { state: before.clone(), step, events: Vec::new() };
+    let events = Events::new(before.run, &before.workflow.definition().qualified_name(), step);
+    let mut made = Made { state: before.clone(), events };
     for record in records {
         made.record(record);
         made.state.apply(record);
         made.task_began(record);
     }
-    made.events
+    made.events.made
 }
 
-struct Made {
-    state: State,
+/// The lifecycle events of an end that no record tells of. `workflow` is `namespace/name`, `word` the run's status.
+pub(super) fn of_end(
+    run: RunId,
+    workflow: &str,
     step: i64,
-    events: Vec<Event>,
+    word: &str,
+    at: Timestamp,
+    error: Option<Value>,
+) -> Vec<Event> {
+    let mut events = Events::new(run, workflow, step);
+    let more = error.map_or_else(|| json!({}), |error| json!({ "error": error }));
+    events.of_run(word, at, &format!("{word}At"), more);
+    events.made
 }
 
-impl Made {
+/// Whether the runner made this event, not a task.
+pub(super) fn is_made(event: &Event) -> bool {
+    is_one(&event.kind) && event.id.contains(ID)
+}
+
+/// What stands in the ids of lifecycle events behind the run's.
+const ID: &str = ":lifecycle:";
+
+/// Events that one step of a run makes.
+struct Events {
+    run: RunId,
+    /// `namespace/name`.
+    workflow: String,
     /// `NAME-RUN.NAMESPACE`, as the specification names a run.
-    fn name(&self) -> String {
-        let document = &self.state.workflow.definition().document;
-        format!("{}-{}.{}", document.name, self.state.run.to_string().to_lowercase(), document.namespace)
+    name: String,
+    step: i64,
+    made: Vec<Event>,
+}
+
+impl Events {
+    fn new(run: RunId, workflow: &str, step: i64) -> Self {
+        let (namespace, name) = workflow.split_once('/').unwrap_or(("", workflow));
+        let name = format!("{name}-{}.{namespace}", run.to_string().to_lowercase());
+        Self { run, workflow: workflow.to_owned(), name, step, made: Vec::new() }
     }
 
     fn push(&mut self, what: &str, at: Timestamp, data: Value) {
-        let run = self.state.run;
-        let source = format!("/workflows/{}", self.state.workflow.definition().qualified_name());
-        let id = format!("{run}:lifecycle:{}.{}", self.step, self.events.len());
+        let source = format!("/workflows/{}", self.workflow);
+        let id = format!("{}{ID}{}.{}", self.run, self.step, self.made.len());
         let mut event = Event::new(id, source, format!("{PREFIX}{what}.v1"), data);
-        event.subject = Some(run.to_string());
+        event.subject = Some(self.run.to_string());
         event.time = Some(at);
-        self.events.push(event);
+        self.made.push(event);
     }
 
     fn of_run(&mut self, word: &str, at: Timestamp, key: &str, more: Value) {
-        let mut data = json!({ "name": self.name(), key: at });
+        let mut data = json!({ "name": self.name, key: at });
         merge(&mut data, more);
         self.push(&format!("workflow.{word}"), at, data);
         let status = match word {
             "started" | "resumed" => "running",
             word => word,
         };
-        let data = json!({ "name": self.name(), "updatedAt": at, "status": status });
+        let data = json!({ "name": self.name, "updatedAt": at, "status": status });
         self.push("workflow.status-changed", at, data);
     }
+}
 
+struct Made {
+    state: State,
+    events: Events,
+}
+
+impl Made {
     fn of_task(&mut self, word: &str, frame: u32, at: Timestamp, key: &str, more: Value) {
         let Some(task) = self.state.reference(frame) else { return };
-        let mut data = json!({ "workflow": self.name(), "task": task, key: at });
+        let mut data = json!({ "workflow": self.events.name, "task": task, key: at });
         merge(&mut data, more);
-        self.push(&format!("task.{word}"), at, data);
+        self.events.push(&format!("task.{word}"), at, data);
     }
 
     fn record(&mut self, record: &Record) {
@@ -160,10 +196,10 @@ impl Made {
                 let document = &self.state.workflow.definition().document;
                 let definition =
                     json!({ "name": document.name, "namespace": document.namespace, "version": document.version });
-                self.of_run("started", *at, "startedAt", json!({ "definition": definition }));
+                self.events.of_run("started", *at, "startedAt", json!({ "definition": definition }));
             }
-            Record::Suspended { at } => self.of_run("suspended", *at, "suspendedAt", none()),
-            Record::Resumed { at } => self.of_run("resumed", *at, "resumedAt", none()),
+            Record::Suspended { at } => self.events.of_run("suspended", *at, "suspendedAt", none()),
+            Record::Resumed { at } => self.events.of_run("resumed", *at, "resumedAt", none()),
             Record::Ended { at, ending, error, .. } => {
                 let (word, key) = match ending {
                     Ending::Completed => ("completed", "completedAt"),
@@ -176,7 +212,7 @@ impl Made {
                     }
                 }
                 let more = error.as_ref().map_or_else(none, |error| json!({ "error": error }));
-                self.of_run(word, *at, key, more);
+                self.events.of_run(word, *at, key, more);
             }
             Record::TaskEnded { frame, at, .. } => self.of_task("completed", *frame, *at, "completedAt", none()),
             Record::TaskFaulted { frame, at, error } => {
@@ -186,12 +222,12 @@ impl Made {
                 self.of_task("retried", *frame, *at, "retriedAt", none());
             }
             Record::ListenBegan { at, .. } => {
-                let data = json!({ "name": self.name(), "startedAt": at });
-                self.push("workflow.correlation-started", *at, data);
+                let data = json!({ "name": self.events.name, "startedAt": at });
+                self.events.push("workflow.correlation-started", *at, data);
             }
             Record::EventTaken { at, fixes, closes: true, .. } => {
-                let data = json!({ "name": self.name(), "completedAt": at, "correlationKeys": fixes });
-                self.push("workflow.correlation-completed", *at, data);
+                let data = json!({ "name": self.events.name, "completedAt": at, "correlationKeys": fixes });
+                self.events.push("workflow.correlation-completed", *at, data);
             }
             _ => {}
         }

@@ -4,8 +4,9 @@
 //! how many at one time; `timers` and
 //! `schedule` say when; `events` and `listen` bring events to those who wait for them, `lifecycle` makes those that tell
 //! of runs; `child` runs workflows for workflows; `approval` keeps what waits for a person; `control` is what people want
-//! of a run; `journal` is where all of it is written, `commit` one step on its way there, `keep` what is forgotten and when, `withheld` what could not be
-//! handed on. Decisions are `edge_core::engine`'s alone.
+//! of a run; `ending` ends runs that never began or cannot be read; `journal` is where all of it is written, `commit` one
+//! step on its way there, `keep` what is forgotten and when, `withheld` what could not be handed on. Decisions are
+//! `edge_core::engine`'s alone.
 
 mod approval;
 mod catalog;
@@ -13,6 +14,7 @@ mod child;
 mod commit;
 mod control;
 mod drive;
+mod ending;
 mod events;
 mod facts;
 mod journal;
@@ -28,7 +30,7 @@ mod timers;
 mod withheld;
 
 pub use approval::{Answer, ApprovalError, Authority};
-pub use control::ControlError;
+pub use control::{Act, ControlError, Person};
 pub use perform::{Outcome, Perform, Proposal, Rooms};
 pub use places::Pace;
 pub use runner::{Error, Runner};

@@ -16,12 +16,13 @@ use edge_core::{
 };
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use rusqlite::Connection;
-use shared::{id::RunId, time::Timestamp};
+use shared::{event::Event, id::RunId, time::Timestamp};
 use tokio::sync::{Notify, oneshot};
 
 use super::{
     journal::{self, read_json, unreadable},
     keep::{self, SWEEP_NEXT},
+    lifecycle,
     runner::{Inner, Message},
     timers::{Due, Next, PAGE_LEN, Place},
 };
@@ -140,7 +141,10 @@ impl Inner {
             had_events = !events.is_empty();
             if had_events {
                 self.bell.has_events.store(true, Ordering::SeqCst);
-                let (seqs, events) = events.into_iter().unzip();
+                let (seqs, events): (_, Vec<Arrival>) = events.into_iter().unzip();
+                let lifecycle = self.catalog.lifecycle();
+                let is_wanted = |event: &Event| !lifecycle::is_made(event) || lifecycle.contains(&event.kind);
+                let events = events.into_iter().filter(|arrival| is_wanted(&arrival.event)).collect();
                 self.take_events(events, seqs).await?;
             }
         }
@@ -229,14 +233,14 @@ fn open_runs(connection: &Connection) -> rusqlite::Result<Resumed> {
     let mut runs = VecDeque::new();
     let mut unwanted = Vec::new();
     let mut statement = connection.prepare(
-        "SELECT id, status = 'running' OR EXISTS (SELECT 1 FROM outbox LEFT JOIN approval \
+        "SELECT id, status <> 'pending' AND (status = 'running' OR EXISTS (SELECT 1 FROM outbox LEFT JOIN approval \
          ON approval.run = outbox.run AND approval.ask = outbox.ask WHERE outbox.run = run.id \
          AND outbox.ask_again_at IS NULL AND (outbox.function <> 'approve' OR approval.status IS NOT 'pending') \
          AND NOT (outbox.function = 'workflow' AND EXISTS (SELECT 1 FROM run AS child WHERE child.parent = run.id \
          AND child.parent_ask = outbox.ask AND child.ended_at IS NULL))) \
          OR EXISTS (SELECT 1 FROM delivery WHERE delivery.run = run.id) \
-         OR EXISTS (SELECT 1 FROM inbox WHERE inbox.run = run.id), wanted \
-         FROM run WHERE status IN ('running', 'waiting') ORDER BY id",
+         OR EXISTS (SELECT 1 FROM inbox WHERE inbox.run = run.id)), wanted \
+         FROM run WHERE status IN ('running', 'waiting') OR (status = 'pending' AND wanted IS NOT NULL) ORDER BY id",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -281,8 +285,8 @@ fn due_after(connection: &Connection, after: Option<Place>) -> rusqlite::Result<
 }
 
 fn pending_runs(connection: &Connection) -> rusqlite::Result<Vec<RunId>> {
-    let mut statement =
-        connection.prepare_cached("SELECT id FROM run WHERE status = 'pending' ORDER BY id LIMIT ?1")?;
+    let mut statement = connection
+        .prepare_cached("SELECT id FROM run WHERE status = 'pending' AND wanted IS NULL ORDER BY id LIMIT ?1")?;
     let rows = statement
         .query_map([i64::try_from(PENDING_LEN).unwrap_or(i64::MAX)], |row| run_id(row.get_ref(0)?.as_str()?))?;
     rows.collect()

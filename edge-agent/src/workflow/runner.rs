@@ -22,7 +22,7 @@ use shared::{
     id::RunId,
     label::Label,
     ledger::entry::{Entry, Fact},
-    problem::{Problem, Problems},
+    problem::{Problem, Problems, near},
     time::Timestamp,
     workflow::Workflow,
 };
@@ -32,6 +32,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     approval::{self, Answer, ApprovalError, Decided},
     catalog::{Catalog, Current},
+    control::{Person, Wish},
     journal::{self, Loaded, NewRun},
     listen::Correlations,
     perform::{Outcome, Perform},
@@ -60,8 +61,8 @@ const IDLE_RUNS_MAX: usize = 512;
 /// What can go wrong when something is asked of the runner.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("there is no workflow {name}; this node has {known}")]
-    UnknownWorkflow { name: String, known: String },
+    #[error("there is no workflow {name}{hint}")]
+    UnknownWorkflow { name: String, hint: String },
     #[error(transparent)]
     Unfit(#[from] Problems),
     #[error(transparent)]
@@ -119,6 +120,8 @@ pub(super) enum Message {
     Hear,
     /// What was due at its time; the permit makes room for the next when this is done.
     Due(Box<Message>, OwnedSemaphorePermit),
+    /// A person wants something of it.
+    Wish(Wish),
 }
 
 impl Runner {
@@ -207,25 +210,65 @@ impl Runner {
         Ok(())
     }
 
-    /// Starts a workflow by hand.
+    /// Starts a workflow for a person. Durable when it returns, with what the ledger says of it.
     ///
     /// # Errors
     /// When there is no such workflow or the start could not be kept.
-    pub async fn start(&self, workflow: &str, input: Value, label: Label) -> Result<RunId, Error> {
+    pub async fn start(&self, workflow: &str, input: Value, label: Label, by: Person) -> Result<Entry, Error> {
         let current = self.inner.catalog.current();
         let Some(found) = current.workflows.get(workflow) else {
-            let known = current.workflows.keys().cloned().collect::<Vec<_>>().join(", ");
-            return Err(Error::UnknownWorkflow { name: workflow.to_owned(), known });
+            let hint = near::hint(workflow, current.workflows.keys().map(String::as_str));
+            return Err(Error::UnknownWorkflow { name: workflow.to_owned(), hint });
         };
+        self.begin(Arc::clone(found), current.bundle, input, label, by).await
+    }
+
+    async fn begin(
+        &self,
+        workflow: Arc<Workflow>,
+        bundle: Digest,
+        input: Value,
+        label: Label,
+        by: Person,
+    ) -> Result<Entry, Error> {
         let at = self.inner.clock.now();
         let id = RunId::derive(at, &clock::seed());
-        let (workflow, bundle) = (Arc::clone(found), current.bundle);
+        let name = workflow.definition().qualified_name();
         let (trigger, subject, generation) = ("by hand".to_owned(), None, 0);
         let run = NewRun { id, workflow, bundle, trigger, subject, input, label, generation, at };
-        let write = move |tx: &mut crate::store::Transaction<'_>| Ok(journal::insert(tx.connection(), &run)?);
+        let entry = self.inner.steered("start", id, &name, &run.label, &by, at);
+        let kept = entry.clone();
+        let write = move |tx: &mut crate::store::Transaction<'_>| {
+            journal::insert(tx.connection(), &run)?;
+            tx.append(&kept)?;
+            Ok(())
+        };
         self.inner.store.write("start a run", write).await?;
         self.inner.bell.starts();
-        Ok(id)
+        Ok(entry)
+    }
+
+    /// Runs one workflow by itself, for a person at a desk: nothing else starts, by the clock or by an event. `others` are
+    /// there for `run: workflow`.
+    ///
+    /// # Errors
+    /// When the start could not be kept.
+    pub async fn start_alone(
+        &self,
+        workflow: Arc<Workflow>,
+        others: Vec<Arc<Workflow>>,
+        input: Value,
+        by: Person,
+    ) -> Result<Entry, Error> {
+        let all: Vec<_> = others.into_iter().chain([Arc::clone(&workflow)]).collect();
+        all.iter().for_each(|workflow| self.inner.catalog.pin(workflow));
+        let write = move |tx: &mut crate::store::Transaction<'_>| {
+            Ok(all.iter().try_for_each(|workflow| journal::insert_workflow(tx.connection(), workflow))?)
+        };
+        self.inner.store.write("keep the workflows", write).await?;
+        let bundle = workflow.digest();
+        self.inner.catalog.set(Current { bundle, workflows: std::collections::BTreeMap::new() });
+        self.begin(workflow, bundle, input, Label::default(), by).await
     }
 
     /// Decides a question. Durable when it returns, with what the ledger says of it.

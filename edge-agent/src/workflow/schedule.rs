@@ -49,6 +49,21 @@ pub(super) fn ended(connection: &rusqlite::Connection, workflow: &str, at: Times
     Ok(())
 }
 
+/// Sets the next start of a workflow of which a run has ended that cannot be read: the rule says it too. Says when.
+pub(super) fn ended_unread(
+    connection: &rusqlite::Connection,
+    workflow: &str,
+    now: Timestamp,
+) -> rusqlite::Result<Option<Timestamp>> {
+    let sql = "SELECT rule FROM schedule WHERE workflow = ?1 AND rule LIKE 'after %'";
+    let rule: Option<String> = connection.prepare_cached(sql)?.query_row([workflow], |row| row.get(0)).optional()?;
+    let micros = rule.as_deref().and_then(|rule| rule.strip_prefix("after ")?.strip_suffix(" us")?.parse().ok());
+    let Some(micros) = micros else { return Ok(None) };
+    let at = now.plus(Duration::from_micros(micros).max(EVERY_MIN));
+    ended(connection, workflow, at)?;
+    Ok(Some(at))
+}
+
 impl Rule {
     /// The first start of all.
     fn first(&self, now: Timestamp) -> Option<Timestamp> {

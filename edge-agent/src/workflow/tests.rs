@@ -41,6 +41,12 @@ mod seeds;
 pub(crate) mod simulated;
 mod starts;
 
+/// Somebody who may steer runs.
+fn person() -> Person {
+    let (name, place) = ("Ada".to_owned(), "command line".to_owned());
+    Person { name, role: "operator".to_owned(), place, comment: Some("on purpose".to_owned()) }
+}
+
 /// Nothing here takes longer on a machine that works.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -169,7 +175,7 @@ impl Node {
     }
 
     async fn start(&self, input: Value) -> RunId {
-        self.runner.start("test/w0", input, Label::default()).await.unwrap()
+        self.runner.start("test/w0", input, Label::default(), person()).await.unwrap().run.unwrap()
     }
 
     async fn deliver(&self, id: &str, kind: &str, data: Value) {
@@ -183,8 +189,11 @@ impl Node {
 
     /// The one run of this workflow with this status.
     async fn until_one(&self, workflow: &'static str, status: &'static str) -> RunId {
-        let filter =
-            move || runs::Filter { workflow: Some(workflow.to_owned()), status: Some(status.to_owned()), limit: 0 };
+        let filter = move || runs::Filter {
+            workflow: Some(workflow.to_owned()),
+            status: Some(status.to_owned()),
+            ..runs::Filter::default()
+        };
         self.until(move |c| runs::list(c, &filter()).unwrap().pop()).await.run
     }
 

@@ -229,6 +229,18 @@ pub enum Fact {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         comment: Option<Content>,
     },
+    /// A person started a run, or did something to one.
+    RunSteered {
+        /// `start`, `cancel`, `suspend`, `resume` or `retry`.
+        act: String,
+        by: String,
+        /// Where they did it: `local page`, `command line`, `api`.
+        place: String,
+        /// The role in which the person did it.
+        role: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        comment: Option<Content>,
+    },
     MessagePublished {
         topic: String,
         payload: Content,

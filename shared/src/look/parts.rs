@@ -135,7 +135,8 @@ pub fn summary(run: &RunSummary, now: Timestamp, more: &Markup) -> Markup {
             @if let Some(ended) = run.ended { ", ended " (when(ended, now)) }
             " · carries " (words::label(&run.label)) (more)
         }
-        @if let Some(note) = &run.note { p.note.wait { (note) } }
+        @let tone = if run.status == "faulted" { "bad" } else { "wait" };
+        @if let Some(note) = &run.note { p class=(format!("note {tone}")) { (note) } }
     }
 }
 

@@ -117,7 +117,8 @@ fn tell_of_the_node(fact: &Fact) -> Told {
             told(Tone::Wait, "Finding", format!("{subject}, detector {detector}"))
         }
         Fact::RunStarted { workflow, version, trigger, .. } => {
-            told(Tone::Plain, "Run started", format!("{workflow} {version}, by {trigger}"))
+            let by = trigger.strip_prefix("by ").unwrap_or(trigger);
+            told(Tone::Plain, "Run started", format!("{workflow} {version}, by {by}"))
         }
         Fact::TaskEnded { status, output } => {
             let tone = if status == "faulted" { Tone::Bad } else { Tone::Plain };
@@ -126,6 +127,9 @@ fn tell_of_the_node(fact: &Fact) -> Told {
         Fact::RunEnded { status, output } => {
             let tone = if status == "completed" { Tone::Good } else { Tone::Bad };
             told(tone, &format!("Run {status}"), format!("output {}", output.digest.short()))
+        }
+        Fact::RunSteered { act, by, place, role, .. } => {
+            told(Tone::Wait, &format!("A person's wish: {act}"), format!("by {by} as {role}, {place}"))
         }
         Fact::EventEmitted { kind, event, .. } => told(Tone::Plain, "Event emitted", format!("{kind}, id {event}")),
         // The rest has its words in `tell`.
@@ -140,7 +144,9 @@ fn texts(fact: &Fact) -> Vec<(&'static str, String)> {
         Fact::Retrieved { query, .. } => vec![("query", query)],
         Fact::ToolCalled { input, output, .. } => vec![("input", input), ("output", output)],
         Fact::ApprovalRequested { shown, .. } => vec![("shown", shown)],
-        Fact::ApprovalDecided { comment: Some(comment), .. } => vec![("comment", comment)],
+        Fact::ApprovalDecided { comment: Some(comment), .. } | Fact::RunSteered { comment: Some(comment), .. } => {
+            vec![("comment", comment)]
+        }
         Fact::MessagePublished { payload, .. } => vec![("payload", payload)],
         Fact::TaskEnded { output, .. } | Fact::RunEnded { output, .. } => vec![("output", output)],
         Fact::Finding { content, .. } | Fact::EventEmitted { content, .. } => vec![("content", content)],

@@ -58,6 +58,12 @@ pub enum TaskStatus {
 }
 
 impl TaskStatus {
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.seen().word()
+    }
+
     const fn seen(self) -> Seen {
         match self {
             Self::Running => Seen::Running,

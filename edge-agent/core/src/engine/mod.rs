@@ -19,6 +19,7 @@ pub mod state;
 pub mod support;
 mod task;
 mod turn;
+pub mod waits;
 
 use std::sync::Arc;
 

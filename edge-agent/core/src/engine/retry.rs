@@ -3,21 +3,69 @@
 
 use std::sync::Arc;
 
-use shared::{id::RunId, time::Timestamp, workflow::Workflow};
+use shared::{id::RunId, problem::near, time::Timestamp, workflow::Workflow};
 
 use super::{effect::Call, record::Record, state::State};
 
 /// Why a run cannot be tried again from there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    #[error("the run has not entered a task at {place}; it entered {known}")]
-    UnknownPlace { place: String, known: String },
+    #[error("the workflow has no task {place}{hint}")]
+    NoSuchTask { place: String, hint: String },
+    #[error("the run has not entered the task {place}{hint}")]
+    NotEntered { place: String, hint: String },
+    #[error("several tasks of the run are called {name}: say which of {}", places.join(", "))]
+    Ambiguous { name: String, places: Vec<String> },
+    #[error("the run has not entered any task: start its workflow again")]
+    NoTask,
 }
 
-/// The places of the tasks that the records entered, in that order.
-#[must_use]
-pub fn places(run: RunId, workflow: &Arc<Workflow>, records: &[Record]) -> Vec<String> {
-    entered(run, workflow, records).into_iter().map(|(_, place)| place).collect()
+/// The place of the task that is meant by `named`: a place as the history tells it, the JSON pointer of a task in the
+/// workflow (then where the run entered it last), or the name of a task.
+///
+/// # Errors
+/// When the run never entered such a task, or several have the name.
+pub fn place(run: RunId, workflow: &Arc<Workflow>, records: &[Record], named: &str) -> Result<String, Error> {
+    let places: Vec<String> = entered(run, workflow, records).into_iter().map(|(_, place)| place).collect();
+    if places.is_empty() {
+        return Err(Error::NoTask);
+    }
+    if places.iter().any(|place| place == named) {
+        return Ok(named.to_owned());
+    }
+    if let Some(place) = places.iter().rev().find(|place| without_visits(place) == named) {
+        return Ok(place.clone());
+    }
+    let mut same: Vec<String> = places.iter().filter(|place| name_of(place) == named).cloned().collect();
+    same.dedup();
+    if same.len() == 1 {
+        return Ok(same.remove(0));
+    }
+    if !same.is_empty() {
+        return Err(Error::Ambiguous { name: named.to_owned(), places: same });
+    }
+    let hint = near::hint(named, places.iter().map(String::as_str));
+    let definition = serde_json::to_value(workflow.definition()).unwrap_or_default();
+    let is_there = named.starts_with("/do/") && definition.pointer(&without_visits(named)).is_some();
+    let place = named.to_owned();
+    Err(if is_there { Error::NotEntered { place, hint } } else { Error::NoSuchTask { place, hint } })
+}
+
+/// A place without the numbers of iterations and visits: the JSON pointer of its task.
+fn without_visits(place: &str) -> String {
+    let plain = |step: &str| {
+        let end = step.rfind(['#', '@']).filter(|at| {
+            let number = &step[at + 1..];
+            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+        });
+        step[..end.unwrap_or(step.len())].to_owned()
+    };
+    place.split('/').map(plain).collect::<Vec<_>>().join("/")
+}
+
+fn name_of(place: &str) -> String {
+    let plain = without_visits(place);
+    plain.rsplit('/').next().unwrap_or_default().replace("~1", "/").replace("~0", "~")
 }
 
 fn entered(run: RunId, workflow: &Arc<Workflow>, records: &[Record]) -> Vec<(usize, String)> {
@@ -32,7 +80,8 @@ fn entered(run: RunId, workflow: &Arc<Workflow>, records: &[Record]) -> Vec<(usi
     entered
 }
 
-/// The records that the run `new` begins with to do again what the run `old` did from the task at `place` on. Effects
+/// The records that the run `new` begins with to do again what the run `old` did from the task at `place` (as `place` tells
+/// it) on. Effects
 /// that the old run still waited for keep their keys.
 ///
 /// # Errors
@@ -47,8 +96,8 @@ pub fn records(
 ) -> Result<Vec<Record>, Error> {
     let entered = entered(old, workflow, records);
     let Some((end, _)) = entered.iter().rev().find(|(_, known)| known == place) else {
-        let known: Vec<&str> = entered.iter().map(|(_, place)| place.as_str()).collect();
-        return Err(Error::UnknownPlace { place: place.to_owned(), known: known.join(", ") });
+        let hint = near::hint(place, entered.iter().map(|(_, place)| place.as_str()));
+        return Err(Error::NotEntered { place: place.to_owned(), hint });
     };
     let mut kept: Vec<Record> = records[..*end].iter().map(|record| owned_by(new, record)).collect();
     let Record::TaskStarted { at, .. } = &records[*end] else { unreachable!("a task was entered here") };

@@ -17,6 +17,7 @@ mod histories;
 mod kit;
 mod listens;
 mod restart;
+mod waits;
 
 const T0: i64 = 1_700_000_000_000_000;
 

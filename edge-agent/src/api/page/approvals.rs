@@ -141,7 +141,7 @@ pub(super) async fn decide(
     let given = Given { approval, shown, verdict, by, secret, comment: Some(comment), place: Place::LocalPage };
     let (status, reason) = match server.take(given).await {
         Ok(_) => return Ok(Redirect::to("/approvals").into_response()),
-        Err(Declined::Unknown) => (StatusCode::NOT_FOUND, "There is no such question.".to_owned()),
+        Err(Declined::Unknown(reason)) => (StatusCode::NOT_FOUND, reason),
         Err(Declined::Conflict(reason)) => (StatusCode::CONFLICT, reason),
         Err(Declined::Stranger(reason) | Declined::Forbidden(reason)) => (StatusCode::FORBIDDEN, reason),
         Err(Declined::Wait(reason)) => (StatusCode::TOO_MANY_REQUESTS, reason),

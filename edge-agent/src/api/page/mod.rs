@@ -6,6 +6,7 @@ mod feeds;
 mod parts;
 mod runs;
 mod status;
+mod steer;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -30,8 +31,8 @@ pub(super) fn routes(server: &Arc<Server>) -> Router<Arc<Server>> {
     let behind_the_door = Router::new()
         .route("/", get(status::show))
         .route("/feeds", get(feeds::show))
-        .route("/runs", get(runs::list))
-        .route("/runs/{id}", get(runs::show))
+        .route("/runs", get(runs::list).post(steer::start))
+        .route("/runs/{id}", get(runs::show).post(steer::act))
         .route("/approvals", get(approvals::list))
         .route("/approvals/{id}", post(approvals::decide))
         .route("/ledger", get(runs::ledger))

@@ -6,6 +6,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use edge_core::engine::history::TaskView;
 use maud::{Markup, PreEscaped, html};
 use serde::Deserialize;
 use serde_json::Value;
@@ -16,7 +17,10 @@ use shared::{
     workflow::draw::{self, Style},
 };
 
-use super::parts::{self, Unreadable};
+use super::{
+    parts::{self, Unreadable},
+    steer,
+};
 use crate::{
     api::{
         Shared,
@@ -27,6 +31,8 @@ use crate::{
     store::runs,
 };
 
+const STATUSES: [&str; 8] =
+    ["pending", "running", "waiting", "parked", "suspended", "completed", "faulted", "cancelled"];
 const RUNS_SHOWN: usize = 200;
 const ENTRIES_SHOWN: usize = 500;
 const PAGE_LEN: usize = 100;
@@ -36,15 +42,73 @@ pub(super) struct Before {
     before: Option<u64>,
 }
 
-pub(super) async fn list(State(server): Shared, Extension(session): Extension<Session>) -> Result<Markup, Unreadable> {
-    let filter = runs::Filter { limit: RUNS_SHOWN, ..runs::Filter::default() };
+/// The fields of the filter form; an empty one filters nothing.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Wanted {
+    status: String,
+    workflow: String,
+    subject: String,
+}
+
+pub(super) async fn list(
+    State(server): Shared,
+    Extension(session): Extension<Session>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Markup, Unreadable> {
+    let some = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+    let (status, workflow, subject) = (some(&wanted.status), some(&wanted.workflow), some(&wanted.subject));
+    let filter = runs::Filter { status, workflow, subject, limit: RUNS_SHOWN, ..runs::Filter::default() };
     let rows = server.handles.store.read("list the runs", move |c| runs::list(c, &filter)).await?;
+    let known = server.handles.store.read("list the workflows", runs::workflows).await?;
     let body = html! {
         h1 { "Runs" }
         p.lead { "Each run is one execution of a workflow. It is durable: a power cut in the middle of a step changes nothing but the time." }
+        (filters(&wanted))
         section.sheet { div #runs data-live { (table(&rows)) } }
+        (steer::start_form(&session, &known))
     };
     parts::page(&server, &session, "/runs", "Runs", body).await
+}
+
+fn filters(wanted: &Wanted) -> Markup {
+    html! {
+        form.sheet method="get" action="/runs" { div.pad {
+            div.fields {
+                div { label for="status" { "Status" }
+                    select #status name="status" {
+                        option value="" { "any" }
+                        @for status in STATUSES { option value=(status) selected[wanted.status == status] { (status) } }
+                    } }
+                div { label for="of" { "Workflow" } input #of name="workflow" list="workflows" value=(wanted.workflow) placeholder="namespace/name"; }
+                div { label for="subject" { "About" } input #subject name="subject" value=(wanted.subject); }
+            }
+            div.buttons { button { "Show" } }
+        } }
+    }
+}
+
+/// The tasks of a run with their data.
+fn tasks(tasks: &[TaskView]) -> Markup {
+    let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
+    html! {
+        @if tasks.is_empty() { p.empty { "It has not begun." } } @else {
+            div.scroll { table {
+                thead { tr { th { "Task" } th { "Status" } } }
+                tbody { @for task in tasks { tr {
+                    td.place { span.mono { (task.place) }
+                        @if let Some(function) = &task.function { " " span.faint { (function) } }
+                        details #(format!("data-{}", task.place)) { summary { "data in and out" }
+                            span.faint { "in" } pre { (pretty(&task.input)) }
+                            @if let Some(output) = &task.output { span.faint { "out" } pre { (pretty(output)) } }
+                            @if let Some(error) = &task.error { span.faint { "error" } pre { (pretty(&error.to_value())) } }
+                        }
+                    }
+                    td { (parts::status(task.status.name())) }
+                } } }
+            } }
+        }
+    }
 }
 
 /// Runs as a table.
@@ -70,11 +134,12 @@ pub(super) async fn show(
     Path(id): Path<RunId>,
 ) -> Result<Response, Unreadable> {
     let store = &server.handles.store;
-    let Some(run) = store.read("load the run", move |c| runs::one(c, id)).await? else {
+    let Some(detail) = store.read("load the run", move |c| runs::detail(c, id)).await? else {
         let body = html! { h1 { "No such run" } p { a href="/runs" { "All runs" } } };
         let page = parts::page(&server, &session, "/runs", "No such run", body).await?;
         return Ok((StatusCode::NOT_FOUND, page).into_response());
     };
+    let run = &detail.summary;
     let filter = LedgerFilter { run: Some(id), limit: Some(ENTRIES_SHOWN), ..LedgerFilter::default() };
     let entries = store.read("list the run's entries", move |c| ledger_entries(c, &filter)).await?;
     // A document that this version cannot read any more leaves the page without its drawing alone.
@@ -82,11 +147,14 @@ pub(super) async fn show(
     let body = html! {
         p.crumb { a href="/runs" { "Runs" } " / " span.mono { (id) } }
         h1 { (run.workflow) }
-        div #summary data-live { (parts::summary(&run, clock::now(), &html! {})) }
+        div #summary data-live { (parts::summary(run, clock::now(), &html! {})) }
         @if let Some((workflow, path)) = &path {
             section.sheet { header { h2 { "Its path" } p { "through version " (workflow.definition().document.version) } }
                 div.scroll #path data-live { (PreEscaped(draw::svg(workflow.definition(), Some(path), Style::Embedded))) } }
         }
+        section.sheet { header { h2 { "Its tasks" } p { "with what went in and came out" } }
+            div #tasks data-live { (tasks(&detail.tasks)) } }
+        (steer::act_form(run, &detail.tasks, &session))
         section.sheet { header { h2 { "What happened" } p { "every line is an entry of the ledger" } }
             ol.steps #steps data-live { @for entry in &entries { (step(entry, false)) } } }
     };

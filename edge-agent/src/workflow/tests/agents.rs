@@ -89,7 +89,7 @@ async fn work(actions: &str) -> (runs::RunDetail, Vec<(String, String, String)>,
     let store = Store::open(&path(&dir)).unwrap();
     let runner = Runner::open(store.clone(), Arc::new(rooms(&store, &url, rules(actions)))).await.unwrap();
     runner.set_workflows(Digest::of(b"bundle"), vec![workflow(0, BODY), workflow(1, CHILD)]).await.unwrap();
-    let run = runner.start("test/w0", json!({}), Label::default()).await.unwrap();
+    let run = runner.start("test/w0", json!({}), Label::default(), person()).await.unwrap().run.unwrap();
     let detail = rooms::ended(&store, &runner, run).await;
     let seen = model.seen.lock().unwrap().clone();
     (detail, acts(&store).await, seen)

@@ -60,7 +60,7 @@ async fn a_cancelled_parent_takes_its_children_with_it() {
     let node = Node::new(&[&run_w1(""), child]).await;
     let run = node.start(json!({"n": 1})).await;
     node.until_asked().await;
-    node.runner.cancel(run);
+    node.runner.steer(run, Act::Cancel, person()).await.unwrap();
     node.until_status(run, "cancelled").await;
     node.until_one("test/w1", "cancelled").await;
     // A kill between the two: what is wanted stands in the store.

@@ -71,7 +71,7 @@ async fn play(scenario: &Scenario, address: &str) -> Played {
     let reached = |host: &&str| ((*host).to_owned(), address.to_owned().try_into().unwrap());
     let calls = Calls { hosts: HOSTS.iter().map(reached).collect(), ..Calls::default() };
     let (_dir, store, runner) = node_of(rules, vec![workflow], calls).await;
-    let run = runner.start(&name, scenario.input(), Label::default()).await.unwrap();
+    let run = runner.start(&name, scenario.input(), Label::default(), person()).await.unwrap().run.unwrap();
     let detail = ended(&store, &runner, run).await;
     let outcome = match detail.error {
         Some(error) => Err(error),

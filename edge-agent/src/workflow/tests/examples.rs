@@ -109,7 +109,7 @@ async fn play(example: &Example, text: &str) -> Result<Played, String> {
         let first = |c: &rusqlite::Connection| c.query_row("SELECT id FROM run", [], |row| row.get::<_, String>(0));
         store.read("look", first).await.unwrap().parse().unwrap()
     } else {
-        runner.start(&name, example.input.clone(), Label::default()).await.unwrap()
+        runner.start(&name, example.input.clone(), Label::default(), person()).await.unwrap().run.unwrap()
     };
     if !is_started && !example.events.is_empty() {
         until(&runner, || holds(&store, "SELECT EXISTS (SELECT 1 FROM listening)")).await;
@@ -118,7 +118,7 @@ async fn play(example: &Example, text: &str) -> Result<Played, String> {
     if example.open {
         let wanted = example.saw.as_ref().map_or(0, Vec::len);
         until(&runner, || site.saw().len() >= wanted).await;
-        runner.cancel(run);
+        runner.steer(run, Act::Cancel, person()).await.unwrap();
     }
     let detail = ended(&store, &runner, run).await;
     let emitted = store.read("look", emitted).await.unwrap();

@@ -49,7 +49,7 @@ async fn one_workflow_emits_what_another_ones_run_listens_for() {
     .await;
     let run = node.start(json!({})).await;
     node.until_status(run, "waiting").await;
-    node.runner.start("test/w1", json!({}), Label::default()).await.unwrap();
+    node.runner.start("test/w1", json!({}), Label::default(), person()).await.unwrap().run.unwrap();
     assert_eq!(node.output(run).await, json!({"got": 5}));
 }
 
@@ -149,7 +149,7 @@ async fn what_a_lifecycle_event_started_keeps_nothing_going_by_children_retries_
     assert_eq!(withheld(&node).await, [own("test/w1", 1), own("test/w2", 1), own("test/w3", 1)]);
     assert_eq!(node.facts("shed").await, 3);
     let node = node.reopen().await;
-    node.runner.retry(told, "/do/0/c").await.unwrap();
+    node.runner.retry(told, Some("/do/0/c"), person()).await.unwrap();
     node.until(|c| (runs::counts(c).unwrap() == [("completed".to_owned(), 7)]).then_some(())).await;
     assert_eq!(until_quiet(&node, 0).await, 7);
     assert_eq!(withheld(&node).await, [own("test/w1", 2), own("test/w2", 2), own("test/w3", 2)]);
@@ -162,12 +162,12 @@ async fn a_run_that_hears_of_its_own_children_does_not_go_on_for_ever() {
     let node = Node::new(&[ear, "do: [{ s: { set: { x: 1 } } }]"]).await;
     let run = node.start(json!({})).await;
     node.until_status(run, "waiting").await;
-    node.runner.start("test/w1", json!({}), Label::default()).await.unwrap();
+    node.runner.start("test/w1", json!({}), Label::default(), person()).await.unwrap();
     node.until(|c| c.query_row("SELECT 1 FROM withheld", [], |_| Ok(())).ok()).await;
     assert_eq!(until_quiet(&node, 1).await, 3);
     assert_eq!(withheld(&node).await, [("test/w1".to_owned(), "loop".to_owned(), 1)]);
     // What comes from outside is told as before.
-    node.runner.start("test/w1", json!({}), Label::default()).await.unwrap();
+    node.runner.start("test/w1", json!({}), Label::default(), person()).await.unwrap();
     node.until(|c| c.query_row("SELECT 1 FROM withheld WHERE events = 2", [], |_| Ok(())).ok()).await;
     assert_eq!(until_quiet(&node, 1).await, 5);
 }
@@ -205,7 +205,7 @@ async fn resting() -> (Node, RunId) {
     let node = Node::new(&[RESTS]).await;
     let run = node.start(json!({})).await;
     node.until_status(run, "waiting").await;
-    node.runner.suspend(run);
+    node.runner.steer(run, Act::Suspend, person()).await.unwrap();
     node.until_status(run, "suspended").await;
     (node, run)
 }
@@ -222,7 +222,7 @@ async fn so_many_events_wait_for_a_run_and_it_is_told_of_those_that_could_not() 
     assert_eq!(withheld(&node).await, [("test/w0".to_owned(), "waiting".to_owned(), 3)]);
     assert_eq!(node.facts("shed").await, 0, "the ledger is told when the run is");
     let node = node.reopen().await;
-    node.runner.resume(run);
+    node.runner.steer(run, Act::Resume, person()).await.unwrap();
     let output = node.output(run).await;
     assert_eq!(output["status"], 413);
     assert!(output["why"].as_str().unwrap().starts_with("3 events that may have been for this task"), "{output}");
@@ -236,7 +236,7 @@ async fn so_many_bytes_wait_for_a_run_and_go_with_it() {
         |id: i64| (Event::new(id.to_string(), "https://here", "t", json!("x".repeat(1_000_000))), Label::default());
     node.runner.deliver((0..10).map(event).collect()).await.unwrap();
     assert_eq!(node.count("SELECT count(*) FROM delivery").await, 8);
-    node.runner.cancel(run);
+    node.runner.steer(run, Act::Cancel, person()).await.unwrap();
     node.until_status(run, "cancelled").await;
     assert_eq!((node.count(LEFT).await, node.facts("shed").await), (0, 1), "nobody reads them any more");
     assert_eq!(withheld(&node).await, [("test/w0".to_owned(), "waiting".to_owned(), 2)]);

@@ -144,6 +144,66 @@ async fn a_run_that_cannot_be_read_is_given_up_and_the_others_go_on() {
 }
 
 #[tokio::test]
+async fn who_waits_for_a_run_that_is_given_up_hears_of_it() {
+    let run = |name: &str| format!("run: {{ workflow: {{ namespace: test, name: {name}, version: '0.1.0' }} }}");
+    let parent = format!(
+        "do: [{{ t: {{ try: [{{ c: {{ {} }} }}], catch: {{ do: [{{ h: {{ set: {{ caught: '${{ $error.type }}' }} }} }}] }} }} }}]",
+        run("w1")
+    );
+    let middle = format!(
+        "schedule: {{ after: PT1H }}\ndo: [{{ f: {{ fork: {{ branches: [{{ c: {{ {} }} }}, \
+         {{ q: {{ call: approve, with: {{ role: lead, title: t, proposal: 1 }} }} }}] }} }} }}]",
+        run("w2")
+    );
+    let kind = "io.serverlessworkflow.workflow.faulted.v1";
+    let witness =
+        format!("schedule: {{ on: {{ one: {{ with: {{ type: {kind} }} }} }} }}\ndo: [{{ s: {{ set: {{ a: 1 }} }} }}]");
+    let node = Node::new(&[&parent, &middle, "do: [{ w: { wait: PT1H } }]", &witness]).await;
+    let top = node.start(json!({})).await;
+    let question = node.until_asked().await;
+    let lowest = node.until_one("test/w2", "waiting").await;
+    let damage = |c: &rusqlite::Connection| {
+        c.execute(
+            "UPDATE run_step SET records = '[{}]' WHERE run = (SELECT id FROM run WHERE workflow = 'test/w1')",
+            [],
+        )
+        .unwrap();
+    };
+    let node = node.reopen_with(damage).await;
+    // Whatever happens to it next finds the damage.
+    node.runner.decide_approval(approvals::answer(&question, Verdict::Rejected)).await.unwrap();
+    let given_up = node.until_one("test/w1", "faulted").await;
+    assert_eq!(node.output(top).await, json!({"caught": "https://serverlessworkflow.io/spec/1.0.0/errors/runtime"}));
+    node.until_status(lowest, "cancelled").await;
+    let witnessed = node.until_one("test/w3", "completed").await;
+    let told = node.until(move |c| runs::detail(c, witnessed).unwrap()).await.input;
+    let name = format!("w1-{}.test", given_up.to_string().to_lowercase());
+    assert!(told.to_string().contains(&name), "{told}");
+    let next = "SELECT next_at > 3500000000 + (SELECT ended_at FROM run WHERE workflow = 'test/w1') FROM schedule";
+    assert_eq!(node.count(next).await, 1);
+    let twice = node.runner.steer(given_up, Act::Cancel, person()).await.unwrap_err().to_string();
+    assert!(twice.contains("cannot be read"), "{twice}");
+}
+
+#[tokio::test]
+async fn the_questions_of_a_run_that_is_given_up_are_closed() {
+    let node = Node::new(&["do: [{ q: { call: approve, with: { role: lead, title: t, proposal: 1 } } }]"]).await;
+    let run = node.start(json!({})).await;
+    let question = node.until_asked().await;
+    let damage = |c: &rusqlite::Connection| {
+        c.execute("UPDATE run_step SET records = '[{}]'", []).unwrap();
+    };
+    let node = node.reopen_with(damage).await;
+    let refused = node.runner.steer(run, Act::Suspend, person()).await.unwrap_err();
+    assert!(matches!(refused, ControlError::Unreadable(_)), "{refused}");
+    node.until_status(run, "faulted").await;
+    assert_eq!(node.count("SELECT count(*) FROM approval WHERE status = 'expired'").await, 1);
+    let late = node.runner.decide_approval(approvals::answer(&question, Verdict::Approved)).await.unwrap_err();
+    assert!(matches!(late, ApprovalError::Expired(_)), "{late}");
+    assert_eq!((node.facts("approval-decided").await, node.facts("run-ended").await), (1, 1));
+}
+
+#[tokio::test]
 async fn old_runs_are_forgotten_and_open_ones_are_not() {
     let node =
         Node::new(&["do: [{ a: { if: .wait, call: approve, with: { role: r, title: t, proposal: 1 } } }]"]).await;

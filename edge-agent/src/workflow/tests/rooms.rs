@@ -72,7 +72,7 @@ async fn a_denied_action_is_recorded_and_not_performed() {
     let rules = PolicySet::parse(&[("p.cedar".to_owned(), rules.to_owned())]).unwrap();
     let body = "do: [{ t: { call: publish, with: { topic: alarms/a, payload: { on: true } } } }]";
     let (_dir, store, runner) = node(rules, body).await;
-    let run = runner.start("test/w0", json!({}), Label::default()).await.unwrap();
+    let run = runner.start("test/w0", json!({}), Label::default(), person()).await.unwrap().run.unwrap();
     let detail = ended(&store, &runner, run).await;
     assert_eq!(detail.summary.status, "faulted");
     let error = detail.error.unwrap();
@@ -87,7 +87,7 @@ async fn a_permitted_inference_is_answered_on_the_node() {
     let body = "do: [{ ask: { call: infer, with: { prompt: 'What is worn?', model: local/extract, \
         passages: [{ text: 'Noise at 120 Hz means that the bearing is worn.', document: manual, place: '1' }] } } }]";
     let (_dir, store, runner) = node(PolicySet::default_rules(), body).await;
-    let run = runner.start("test/w0", json!({}), Label::default()).await.unwrap();
+    let run = runner.start("test/w0", json!({}), Label::default(), person()).await.unwrap().run.unwrap();
     let detail = ended(&store, &runner, run).await;
     assert_eq!(detail.summary.status, "completed", "{:?}", detail.error);
     assert!(detail.output.unwrap()["text"].as_str().unwrap().contains("bearing is worn"));
@@ -98,7 +98,7 @@ async fn a_permitted_inference_is_answered_on_the_node() {
 async fn wrong_arguments_are_named() {
     let body = "do: [{ ask: { call: infer, with: { prompt: p, maxTokens: '${ .p }' } } }]";
     let (_dir, store, runner) = node(PolicySet::default_rules(), body).await;
-    let run = runner.start("test/w0", json!({"p": "many"}), Label::default()).await.unwrap();
+    let run = runner.start("test/w0", json!({"p": "many"}), Label::default(), person()).await.unwrap().run.unwrap();
     let error = ended(&store, &runner, run).await.error.unwrap();
     assert!(error["type"].as_str().unwrap().ends_with("/validation"), "{error}");
     assert_eq!(error["instance"], "/do/0/ask");
@@ -113,7 +113,7 @@ async fn a_workflow_starts_another_only_if_policy_lets_it() {
         @id(\"not-this\") forbid (principal == Workflow::\"test/w0\", action == Action::\"start\", resource == Target::\"test/w1\");";
     let rules = PolicySet::parse(&[("p.cedar".to_owned(), rules.to_owned())]).unwrap();
     let (_dir, store, runner) = node_of(rules, vec![workflow(0, STARTS), child()], Calls::default()).await;
-    let run = runner.start("test/w0", json!({}), Label::default()).await.unwrap();
+    let run = runner.start("test/w0", json!({}), Label::default(), person()).await.unwrap().run.unwrap();
     let detail = ended(&store, &runner, run).await;
     let error = detail.error.unwrap();
     assert_eq!((&error["status"], &error["instance"]), (&json!(403), &json!("/do/0/c")));
@@ -124,7 +124,7 @@ async fn a_workflow_starts_another_only_if_policy_lets_it() {
 
     let (_dir, store, runner) =
         node_of(PolicySet::default_rules(), vec![workflow(0, STARTS), child()], Calls::default()).await;
-    let run = runner.start("test/w0", json!({}), Label::default()).await.unwrap();
+    let run = runner.start("test/w0", json!({}), Label::default(), person()).await.unwrap().run.unwrap();
     assert_eq!(ended(&store, &runner, run).await.output, Some(json!({"x": 1})));
     assert_eq!(decisions(&store).await, [("test/w1".to_owned(), true)], "asked once, not again at its end");
 }

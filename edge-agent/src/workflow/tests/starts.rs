@@ -58,7 +58,7 @@ async fn calls_that_wait_for_hours_keep_nobody_from_a_place() {
     node.until(|c| (c.query_row(parked, [], |row| row.get::<_, i64>(0)).unwrap() == 12).then_some(())).await;
     assert_eq!(node.script.keys().len(), places::LONG_MAX);
     assert_eq!(node.runner.inner.under_way(), 0, "none of them keeps a run from beginning");
-    let quick = node.runner.start("test/w1", json!({}), Label::default()).await.unwrap();
+    let quick = node.runner.start("test/w1", json!({}), Label::default(), person()).await.unwrap().run.unwrap();
     assert_eq!(node.output(quick).await["with"]["topic"], "t");
 }
 
@@ -82,7 +82,7 @@ async fn every_end_of_a_task_and_of_a_run_is_in_the_ledger() {
 async fn the_ledger_keeps_digests_alone_of_what_is_confidential() {
     let node = Node::new(&["do: [{ a: { set: { secret: 'the recipe' } } }]"]).await;
     let label = Label { class: DataClass::Restricted, ..Label::default() };
-    let run = node.runner.start("test/w0", json!({}), label).await.unwrap();
+    let run = node.runner.start("test/w0", json!({}), label, person()).await.unwrap().run.unwrap();
     node.output(run).await;
     let bodies = node
         .until(|c| {
@@ -106,7 +106,7 @@ async fn a_fault_is_told_with_its_error() {
     let summary = node.until_status(run, "faulted").await;
     assert!(summary.note.unwrap().contains("always"));
     assert_eq!(node.facts("effect-failed").await, 1);
-    let broken = node.runner.start("test/w1", json!({}), Label::default()).await.unwrap();
+    let broken = node.runner.start("test/w1", json!({}), Label::default(), person()).await.unwrap().run.unwrap();
     node.until_status(broken, "faulted").await;
 }
 
@@ -118,7 +118,11 @@ async fn an_emitted_event_starts_what_waits_for_it() {
     ])
     .await;
     node.start(json!({"n": 5})).await;
-    let filter = runs::Filter { workflow: Some("test/w1".to_owned()), status: Some("completed".to_owned()), limit: 0 };
+    let filter = runs::Filter {
+        workflow: Some("test/w1".to_owned()),
+        status: Some("completed".to_owned()),
+        ..runs::Filter::default()
+    };
     let second = node.until(move |c| runs::list(c, &filter).unwrap().pop()).await;
     assert_eq!(node.output(second.run).await, json!({"got": 5}));
     assert_eq!(node.facts("event-emitted").await, 1);
@@ -137,8 +141,8 @@ async fn workflows_that_cannot_be_performed_are_refused_and_the_old_ones_stay() 
     assert!(node.runner.set_workflows(Digest::of(b"next"), same).await.is_err());
     let run = node.start(json!({})).await;
     assert_eq!(node.output(run).await, json!({"x": 1}));
-    let unknown = node.runner.start("test/none", json!({}), Label::default()).await.unwrap_err();
-    assert_eq!(unknown.to_string(), "there is no workflow test/none; this node has test/w0");
+    let unknown = node.runner.start("test/none", json!({}), Label::default(), person()).await.unwrap_err();
+    assert_eq!(unknown.to_string(), "there is no workflow test/none; there are test/w0");
 }
 
 #[tokio::test]

@@ -62,8 +62,16 @@ fn a_faulted_run_is_tried_again_from_the_task_that_failed() {
     old.fail(kind::COMMUNICATION);
     let (workflow, now) = (Arc::clone(&old.state.workflow), old.now.plus_micros(3_600_000_000));
     let new = RunId::derive(now, b"again");
-    let unknown = retry::records(old.state.run, new, &workflow, &old.records, "/do/7/z", now).unwrap_err().to_string();
-    assert_eq!(unknown, "the run has not entered a task at /do/7/z; it entered /do/0/a, /do/1/b");
+    let place = |named| retry::place(old.state.run, &workflow, &old.records, named).map_err(|error| error.to_string());
+    let (a, b) = ("/do/0/a".to_owned(), "/do/1/b".to_owned());
+    assert_eq!((place("a"), place("/do/0/a"), place("b")), (Ok(a.clone()), Ok(a), Ok(b)));
+    for (named, told) in [
+        ("/do/7/zebra", "the workflow has no task /do/7/zebra; there are /do/0/a, /do/1/b"),
+        ("/do/2/c", "the run has not entered the task /do/2/c: did you mean /do/0/a or /do/1/b?"),
+        ("zebra", "the workflow has no task zebra; there are /do/0/a, /do/1/b"),
+    ] {
+        assert_eq!(place(named), Err(told.to_owned()));
+    }
     let records = retry::records(old.state.run, new, &workflow, &old.records, "/do/1/b", now).unwrap();
     let mut run = Driven { state: State::new(new, workflow), now, effects: Vec::new(), records };
     run.refold();
