@@ -1,8 +1,9 @@
 //! `edge-agent workflow check`: what is wrong with a document, before it reaches a node; `draw`: what it looks like;
-//! `test`: whether it does what was meant; and `functions`: what it may call.
+//! `test`: whether it does what was meant; `run`: once, here; and `functions`: what it may call.
 
 pub(super) mod draw;
 mod functions;
+mod run;
 mod test;
 
 use std::{
@@ -29,6 +30,8 @@ pub(super) enum Args {
     Draw(draw::Args),
     /// Play the cases beside workflow documents, with mocked calls and simulated time.
     Test(test::Args),
+    /// Run a workflow document once, here: no agent is needed.
+    Run(run::Args),
     /// What a workflow may call: arguments, types, and what each call gives.
     Functions(functions::Args),
 }
@@ -38,6 +41,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
         Args::Check { files } => check(files),
         Args::Draw(args) => draw::run(args, context),
         Args::Test(args) => test::run(args, context),
+        Args::Run(args) => run::run(args, context),
         Args::Functions(args) => functions::run(args, context),
     }
 }
@@ -57,10 +61,15 @@ fn check(files: &[PathBuf]) -> Result<ExitCode, Failure> {
     Ok(if broken == 0 { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }
 
-/// A file of the bundle that the document lies in: the folder that holds its `workflows`.
-fn read_beside(document: &Path, wanted: &str) -> Option<String> {
+/// The folder of the bundle that the document lies in: the one that holds its `workflows`.
+fn bundle_of(document: &Path) -> Option<&Path> {
     let is_workflows = |folder: &&Path| folder.file_name().is_some_and(|name| name == "workflows");
-    let bundle = document.ancestors().find(is_workflows).and_then(Path::parent).or_else(|| document.parent())?;
+    document.ancestors().find(is_workflows).and_then(Path::parent)
+}
+
+/// A file of the bundle that the document lies in, or else of the folder that it lies in.
+fn read_beside(document: &Path, wanted: &str) -> Option<String> {
+    let bundle = bundle_of(document).or_else(|| document.parent())?;
     let safe: BundlePath = wanted.parse().ok()?;
     std::fs::read_to_string(bundle.join(safe.to_string())).ok()
 }

@@ -9,7 +9,7 @@ use shared::{
     digest::Digest, event::Event, id::RunId, label::Label, ledger::entry::Entry, time::Timestamp, workflow::Workflow,
 };
 
-use super::{catalog::Catalog, facts, listen};
+use super::{catalog::Catalog, facts};
 use crate::store::{Error, Transaction};
 
 /// A run that is to begin.
