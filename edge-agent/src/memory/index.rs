@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use models::index::Hnsw;
-use rusqlite::params;
+use rusqlite::{OptionalExtension as _, params};
 use shared::digest::Digest;
 
 use super::{
@@ -40,8 +40,27 @@ struct Known {
 
 type Key = (String, String);
 
+/// Texts that workflows keep in one index. Beyond it `remember` is refused: one that never stops is a mistake.
+const REMEMBERED_MAX: i64 = 10_000;
+
+/// Who brings a text, and may take it away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    Bundle,
+    Remembered,
+}
+
+/// A text that is to be found.
+pub(super) struct Text<'t> {
+    pub index: &'t str,
+    pub path: &'t str,
+    pub text: &'t str,
+    pub digest: Digest,
+    pub origin: Origin,
+}
+
 /// A chunk's vector as the store keeps it.
-fn to_blob(vector: &[f32]) -> Vec<u8> {
+pub(super) fn to_blob(vector: &[f32]) -> Vec<u8> {
     vector.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
@@ -94,19 +113,21 @@ impl Inner {
             match before.filter(same) {
                 Some(known) if known.label == label => {}
                 Some(known) => self.relabel(known.id, label)?,
-                None => match self.index(document, before.map(|known| known.id), label, embedder) {
+                None => match self.index(document, label) {
                     Ok(()) => {}
                     Err(Error::Store(error)) => return Err(error.into()),
                     Err(error) => failed.push(error),
                 },
             }
         }
+        self.renew(is_outdated)?;
         Ok(failed)
     }
 
     fn known(&self) -> Result<BTreeMap<Key, Known>, Error> {
         let read = self.store.read_blocking("list the documents", |connection| {
-            let mut query = connection.prepare("SELECT idx, path, id, digest, label, embedder FROM memory_document")?;
+            let mut query = connection
+                .prepare("SELECT idx, path, id, digest, label, embedder FROM memory_document WHERE NOT remembered")?;
             let row = |row: &rusqlite::Row<'_>| {
                 let known = Known { id: row.get(2)?, digest: row.get(3)?, label: row.get(4)?, embedder: row.get(5)? };
                 Ok(((row.get(0)?, row.get(1)?), known))
@@ -134,28 +155,34 @@ impl Inner {
         Ok(())
     }
 
-    fn index(&self, document: &Document, before: Option<i64>, label: String, embedder: Digest) -> Result<(), Error> {
+    fn index(&self, document: &Document, label: String) -> Result<(), Error> {
         let name = || format!("{}/{}", document.index, document.path);
         let text =
             std::fs::read_to_string(&document.file).map_err(|source| Error::Read { document: name(), source })?;
         if Digest::of(text.as_bytes()) != document.digest {
             return Err(Error::Changed { document: name() });
         }
-        let chunks = chunk(&text);
-        let vectors = self.embed(document, &chunks)?;
+        let Document { index, path, digest, .. } = document;
+        self.put(&Text { index, path, text: &text, digest: *digest, origin: Origin::Bundle }, label)
+    }
+
+    /// Cuts a text, embeds it and stores it, in place of the one that stood there.
+    pub(super) fn put(&self, given: &Text<'_>, label: String) -> Result<(), Error> {
+        let chunks = chunk(given.text);
+        // The headings are embedded with the text: a paragraph often does not say what it is about.
+        let texts: Vec<String> = chunks.iter().map(|chunk| format!("{}\n{}", chunk.place, chunk.text)).collect();
+        let vectors = self.vectors(&format!("{}/{}", given.index, given.path), &texts)?;
         let rows: Vec<(Chunk, Vec<u8>)> = chunks.into_iter().zip(vectors.iter().map(|v| to_blob(v))).collect();
-        let (index, path, digest) = (document.index.clone(), document.path.clone(), document.digest);
+        let (index, path, digest) = (given.index.to_owned(), given.path.to_owned(), given.digest);
+        let (embedder, origin) = (self.embedder.digest(), given.origin);
         let (gone, ids) = self.store.write_blocking("store a document", move |tx| {
             let connection = tx.connection();
+            let before: Option<i64> = connection
+                .prepare_cached("SELECT id FROM memory_document WHERE idx = ?1 AND path = ?2 AND remembered = ?3")?
+                .query_row(params![index, path, origin == Origin::Remembered], |row| row.get(0))
+                .optional()?;
             let gone = before.map_or(Ok(Vec::new()), |before| remove(connection, before))?;
-            let id: i64 = connection
-                .prepare_cached(
-                    "INSERT INTO memory_document (idx, path, digest, label, embedder) VALUES (?1, ?2, ?3, ?4, ?5) RETURNING id",
-                )?
-                .query_row(
-                    params![index, path, digest.as_bytes().as_slice(), label, embedder.as_bytes().as_slice()],
-                    |row| row.get(0),
-                )?;
+            let id = insert(connection, (&index, &path), digest, &label, embedder, origin)?;
             let mut insert = connection.prepare_cached(
                 "INSERT INTO memory_chunk (document, place, text, vector) VALUES (?1, ?2, ?3, ?4) RETURNING id",
             )?;
@@ -165,30 +192,31 @@ impl Inner {
             }
             Ok((gone, ids))
         })?;
-        self.change(&document.index, |index| {
-            for id in gone {
-                index.remove(id.cast_unsigned());
-            }
-            for (id, vector) in ids.iter().zip(&vectors) {
-                if let Err(error) = index.insert(id.cast_unsigned(), vector) {
-                    tracing::warn!(document = name(), %error, "a vector cannot be used; the chunk is found by its words alone");
-                }
-            }
-        });
+        self.place(given.index, &gone, &ids, &vectors);
         Ok(())
     }
 
-    /// One vector a chunk. The headings are embedded with the text: a paragraph often does not say what it is about.
-    fn embed(&self, document: &Document, chunks: &[Chunk]) -> Result<Vec<Vec<f32>>, Error> {
-        let texts: Vec<String> = chunks.iter().map(|chunk| format!("{}\n{}", chunk.place, chunk.text)).collect();
+    /// Makes the vectors of these chunks findable, and those of the others not.
+    pub(super) fn place(&self, index: &str, gone: &[i64], ids: &[i64], vectors: &[Vec<f32>]) {
+        self.change(index, |index| {
+            for id in gone {
+                index.remove(id.cast_unsigned());
+            }
+            for (id, vector) in ids.iter().zip(vectors) {
+                if let Err(error) = index.insert(id.cast_unsigned(), vector) {
+                    tracing::warn!(id, %error, "a vector cannot be used; the chunk is found by its words alone");
+                }
+            }
+        });
+    }
+
+    /// One vector a text; `name` is whose.
+    pub(super) fn vectors(&self, name: &str, texts: &[String]) -> Result<Vec<Vec<f32>>, Error> {
         let mut vectors = Vec::with_capacity(texts.len());
         for batch in texts.chunks(EMBED_BATCH_LEN) {
             let batch: Vec<&str> = batch.iter().map(String::as_str).collect();
-            let made = self
-                .embedder
-                .embed(&batch)
-                .map_err(|source| Error::Embed { document: format!("{}/{}", document.index, document.path), source })?;
-            vectors.extend(made);
+            let made = self.embedder.embed(&batch);
+            vectors.extend(made.map_err(|source| Error::Embed { document: name.to_owned(), source })?);
         }
         Ok(vectors)
     }
@@ -198,6 +226,30 @@ impl Inner {
         change(indexes.entry(index.to_owned()).or_insert_with(|| Hnsw::new(self.embedder.dimensions())));
         indexes.retain(|_, vectors| !vectors.is_empty());
     }
+}
+
+/// Stores a document without its chunks, if there is room; returns its id.
+fn insert(
+    connection: &rusqlite::Connection,
+    (index, path): (&str, &str),
+    digest: Digest,
+    label: &str,
+    embedder: Digest,
+    origin: Origin,
+) -> Result<i64, store::Error> {
+    let remembered = origin == Origin::Remembered;
+    if remembered {
+        let sql = "SELECT count(*) FROM memory_document WHERE remembered AND idx = ?1";
+        let kept: i64 = connection.prepare_cached(sql)?.query_row([index], |row| row.get(0))?;
+        if kept >= REMEMBERED_MAX {
+            let detail = format!("the index {index:?} holds {kept} remembered texts; at most {REMEMBERED_MAX}");
+            return Err(store::Error::Data { operation: "remember a text", detail });
+        }
+    }
+    let sql = "INSERT INTO memory_document (idx, path, digest, label, embedder, remembered) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING id";
+    let values = params![index, path, digest.as_bytes().as_slice(), label, embedder.as_bytes().as_slice(), remembered];
+    Ok(connection.prepare_cached(sql)?.query_row(values, |row| row.get(0))?)
 }
 
 /// Removes a document with its chunks; returns the chunks' ids.

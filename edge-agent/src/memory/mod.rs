@@ -1,8 +1,11 @@
-//! Memory: the bundle's documents, found by word and by meaning, and its labelled cases. Never sends anything anywhere.
+//! Memory: the bundle's documents, found by word and by meaning, its labelled cases, and what workflows keep:
+//! records and texts. Never sends anything anywhere.
 
 mod chunk;
 pub mod documents;
 mod index;
+mod records;
+mod remember;
 mod rerank;
 mod search;
 

@@ -10,6 +10,8 @@ use shared::{
 
 use super::*;
 
+mod kept;
+
 const PRESS: &str = "# Press 3\n\nGeneral notes on the machine.\n\n## Cooling\n\nIf the motor overheats, look at the fan first. A \
                      blocked fan or a dusty filter is the usual reason for high temperatures.\n\n## Lubrication\n\nUse oil ISO VG \
                      46. Change it after 2000 hours of operation.\n\n## Electrical cabinet\n\nThe main switch is on the left door. \

@@ -17,6 +17,8 @@ const STEPS: &[&str] = &[
     include_str!("schema/07_due.sql"),
     include_str!("schema/08_bounds.sql"),
     include_str!("schema/09_rhythm.sql"),
+    include_str!("schema/10_records.sql"),
+    include_str!("schema/11_remembered.sql"),
 ];
 
 pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), Error> {

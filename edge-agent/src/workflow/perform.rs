@@ -171,6 +171,18 @@ impl Rooms {
                 let permit = trail.permit(Action::Rerank, self.memory.target(call)?)?;
                 self.memory.rerank(call, permit, keep).await?
             }
+            "query" => {
+                let permit = trail.permit(Action::Query, self.memory.collection(call)?)?;
+                self.memory.query(call, permit, keep).await?
+            }
+            "remember" => {
+                let permit = trail.permit(Action::Remember, self.memory.kept_in(call)?)?;
+                self.memory.remember(call, permit, keep).await?
+            }
+            "upsert" => {
+                let permit = trail.permit(Action::Upsert, self.memory.collection(call)?)?;
+                self.memory.upsert(call, permit, keep).await?
+            }
             "approve" => {
                 let Approve { role, title, proposal } = call.arguments()?;
                 trail.permit(Action::Approve, Target::new(TargetKind::Role, &*role))?;

@@ -18,6 +18,12 @@ pub enum Action {
     Classify,
     Rerank,
     Retrieve,
+    /// Keep a text where `retrieve` finds it.
+    Remember,
+    /// Read records that workflows keep on the node.
+    Query,
+    /// Write such records.
+    Upsert,
     Publish,
     /// Take messages from a topic.
     Subscribe,
@@ -38,12 +44,15 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::Infer,
         Self::Embed,
         Self::Classify,
         Self::Rerank,
         Self::Retrieve,
+        Self::Remember,
+        Self::Query,
+        Self::Upsert,
         Self::Publish,
         Self::Subscribe,
         Self::Http,
@@ -64,6 +73,9 @@ impl Action {
             Self::Classify => "classify",
             Self::Rerank => "rerank",
             Self::Retrieve => "retrieve",
+            Self::Remember => "remember",
+            Self::Query => "query",
+            Self::Upsert => "upsert",
             Self::Publish => "publish",
             Self::Subscribe => "subscribe",
             Self::Http => "http",
@@ -101,6 +113,8 @@ pub enum TargetKind {
     Secret,
     /// An index of documents on the node.
     Index,
+    /// A collection of records on the node.
+    Collection,
     /// People with a role.
     Role,
 }
@@ -120,13 +134,14 @@ impl TargetKind {
             Self::Workflow => "workflow",
             Self::Secret => "secret",
             Self::Index => "index",
+            Self::Collection => "collection",
             Self::Role => "role",
         }
     }
 
     /// Whether the target is part of the node, and so stands where the node stands.
     const fn is_on_node(self) -> bool {
-        matches!(self, Self::Local | Self::Index | Self::Command | Self::Workflow | Self::Secret)
+        matches!(self, Self::Local | Self::Index | Self::Collection | Self::Command | Self::Workflow | Self::Secret)
     }
 }
 

@@ -109,8 +109,7 @@ async fn lifecycle_events_are_made_for_those_who_wait_for_them_and_start_no_othe
 
 /// What was withheld: workflow, reason, how often.
 async fn withheld(node: &Node) -> Vec<(String, String, u64)> {
-    let read = |c: &rusqlite::Connection| Ok(crate::store::withheld::all(c)?);
-    let all = node.store.read("look", read).await.unwrap();
+    let all = node.store.read("look", crate::store::withheld::all).await.unwrap();
     all.into_iter().map(|one| (one.workflow, one.reason, one.events)).collect()
 }
 

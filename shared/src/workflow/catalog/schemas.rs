@@ -106,7 +106,7 @@ fn query() -> Entry {
         }),
     );
     let rows = json!({"type": "array", "items": {"type": "object"}});
-    ("query", false, &[], input, object(&["rows"], json!({"rows": rows})))
+    ("query", true, &[], input, object(&["rows"], json!({"rows": rows})))
 }
 
 fn upsert() -> Entry {
@@ -115,10 +115,10 @@ fn upsert() -> Entry {
         json!({
             "collection": {"type": "string", "minLength": 1},
             "key": {"type": "string", "minLength": 1},
-            "rows": {"type": ["string", "array"], "items": {"type": "object"}, "maxItems": 10_000},
+            "rows": {"type": ["string", "array"], "items": {"type": "object"}, "maxItems": 1_000},
         }),
     );
-    ("upsert", false, &[], input, object(&["written"], json!({"written": {"type": "integer"}})))
+    ("upsert", true, &[], input, object(&["written"], json!({"written": {"type": "integer"}})))
 }
 
 fn remember() -> Entry {
@@ -127,12 +127,10 @@ fn remember() -> Entry {
         json!({
             "text": {"type": "string", "minLength": 1},
             "index": {"type": "string"},
-            "id": {"type": "string"},
-            "metadata": {"type": "object"},
-            "keepFor": {"type": "string", "format": "duration"},
+            "id": {"type": "string", "minLength": 1},
         }),
     );
-    ("remember", false, &[], input, object(&["id"], json!({"id": {"type": "string"}})))
+    ("remember", true, &[], input, object(&["id"], json!({"id": {"type": "string"}})))
 }
 
 fn rerank() -> Entry {

@@ -1,0 +1,140 @@
+//! `remember`: texts that workflows keep. `retrieve` finds them as it finds the bundle's documents; a text carries the label
+//! of the run that kept it, and gives it to the run that finds it.
+
+use std::{sync::Arc, time::Instant};
+
+use edge_core::engine::effect::{Call, Completion, Failure, Keep, kind};
+use rusqlite::params;
+use serde::Deserialize;
+use serde_json::json;
+use shared::{
+    digest::Digest,
+    ledger::entry::Fact,
+    policy::{Permit, Target, TargetKind},
+};
+
+use super::{
+    Inner, Memory, broken, hold,
+    index::{Error, Origin, Text},
+    millis, text, wrong,
+};
+use crate::store;
+
+/// The index that texts are kept in when the task names none.
+const INDEX: &str = "remembered";
+const NAME_BYTES_MAX: usize = 256;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Remember {
+    text: String,
+    index: Option<String>,
+    id: Option<String>,
+}
+
+impl Memory {
+    /// What policy must be asked about before `remember`.
+    ///
+    /// # Errors
+    /// A validation error when the call's arguments are wrong.
+    pub fn kept_in(&self, call: &Call) -> Result<Target, Failure> {
+        let Remember { index, .. } = call.arguments()?;
+        let index = index.unwrap_or_else(|| INDEX.to_owned());
+        if index.is_empty() || index.len() > NAME_BYTES_MAX {
+            return Err(wrong(call, "index", &format!("expected 1 to {NAME_BYTES_MAX} bytes")));
+        }
+        Ok(Target::new(TargetKind::Index, index))
+    }
+
+    /// Keeps a text, in place of the one with the same id. Without an id it has one of its own, the same whenever this
+    /// effect is asked again.
+    ///
+    /// # Errors
+    /// `validation` for wrong arguments, `runtime` when the store or the embedder fails, with status 413 when the index
+    /// is full.
+    pub async fn remember(&self, call: &Call, permit: Permit, keep: Keep) -> Result<Completion, Failure> {
+        let target = self.kept_in(call)?;
+        hold(call, &permit, &target.name)?;
+        let Remember { text: given, id, .. } = call.arguments()?;
+        let given = text(call, "text", given)?;
+        let id = id.unwrap_or_else(|| Digest::of(call.key.0.as_bytes()).to_string());
+        if id.is_empty() || id.len() > NAME_BYTES_MAX {
+            return Err(wrong(call, "id", &format!("expected 1 to {NAME_BYTES_MAX} bytes")));
+        }
+        let began = Instant::now();
+        let label = serde_json::to_string(&call.label).expect("a label is plain data");
+        let (inner, index, kept) = (Arc::clone(&self.inner), target.name.clone(), given.clone());
+        // No document of a bundle is called so.
+        let path = format!("remembered:{id}");
+        let put = move || {
+            let digest = Digest::of(kept.as_bytes());
+            inner.put(&Text { index: &index, path: &path, text: &kept, digest, origin: Origin::Remembered }, label)
+        };
+        let put = tokio::task::spawn_blocking(put).await;
+        match put.map_err(|_| broken(call, "the embedder panicked, see the log"))? {
+            Ok(()) => {}
+            Err(Error::Store(store::Error::Data { detail, .. })) => {
+                let detail = format!("{} of {}: {detail}", call.function, call.task);
+                return Err(Failure::new(kind::LIMIT, detail));
+            }
+            Err(error) => return Err(broken(call, error)),
+        }
+        let output = json!({ "id": id });
+        let fact = Fact::ToolCalled {
+            function: call.function.clone(),
+            input: keep.content(&format!("{}: {given}", target.name)),
+            output: keep.content(&output.to_string()),
+            duration_ms: millis(began.elapsed()),
+        };
+        Ok(Completion { output, label: call.label.clone(), facts: vec![fact] })
+    }
+}
+
+impl Inner {
+    /// Embeds again what is remembered with the vectors of another embedder; until then it is found by its words alone.
+    pub(super) fn renew(&self, is_outdated: &dyn Fn() -> bool) -> Result<(), Error> {
+        let embedder = self.embedder.digest();
+        let old = self.store.read_blocking("find what is to be embedded again", |connection| {
+            let sql = "SELECT id, idx, path FROM memory_document WHERE remembered AND embedder <> ?1";
+            let mut statement = connection.prepare(sql)?;
+            let rows = statement.query_map([embedder.as_bytes().as_slice()], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+            })?;
+            rows.collect::<Result<Vec<_>, _>>()
+        })?;
+        for (document, index, path) in old {
+            if is_outdated() {
+                break;
+            }
+            let chunks = self.store.read_blocking("read a remembered text", |connection| {
+                let sql = "SELECT id, place, text FROM memory_chunk WHERE document = ?1 ORDER BY id";
+                let mut statement = connection.prepare_cached(sql)?;
+                let rows = statement.query_map([document], |row| {
+                    Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+                })?;
+                rows.collect::<Result<Vec<_>, _>>()
+            })?;
+            let texts: Vec<String> = chunks.iter().map(|(_, place, text)| format!("{place}\n{text}")).collect();
+            let vectors = self.vectors(&format!("{index}/{path}"), &texts)?;
+            let ids: Vec<i64> = chunks.iter().map(|(id, ..)| *id).collect();
+            self.replace(document, &index, ids, vectors)?;
+        }
+        Ok(())
+    }
+
+    fn replace(&self, document: i64, index: &str, ids: Vec<i64>, vectors: Vec<Vec<f32>>) -> Result<(), Error> {
+        let embedder = self.embedder.digest();
+        let rows: Vec<(i64, Vec<u8>)> =
+            ids.iter().copied().zip(vectors.iter().map(|vector| super::index::to_blob(vector))).collect();
+        self.store.write_blocking("embed a remembered text again", move |tx| {
+            for (id, vector) in &rows {
+                tx.connection().execute("UPDATE memory_chunk SET vector = ?2 WHERE id = ?1", params![id, vector])?;
+            }
+            let sql = "UPDATE memory_document SET embedder = ?2 WHERE id = ?1";
+            tx.connection().execute(sql, params![document, embedder.as_bytes().as_slice()])?;
+            Ok(())
+        })?;
+        self.place(index, &[], &ids, &vectors);
+        Ok(())
+    }
+}
