@@ -128,7 +128,7 @@ fn fives(quants: &[u8], to: &mut [f32], scale: f32, offset: f32) {
 }
 
 /// The `at`-th number of five bits of a block of 32.
-pub(crate) fn five(quants: &[u8], at: usize) -> u8 {
+fn five(quants: &[u8], at: usize) -> u8 {
     let byte = quants[4 + at % 16];
     let nibble = if at < 16 { byte & 15 } else { byte >> 4 };
     nibble | ((quants[at / 8] >> (at % 8)) & 1) << 4
@@ -169,7 +169,7 @@ fn q5k(from: &[u8], to: &mut [f32]) {
 }
 
 /// The `at`-th number of six bits, from 0 to 63, of a block of Q6_K; it stands for 32 less.
-pub(crate) fn six(block: &[u8], at: usize) -> u8 {
+fn six(block: &[u8], at: usize) -> u8 {
     let (half, quarter, lane) = (at / 128, at % 128 / 32, at % 32);
     let low = block[64 * half + quarter % 2 * 32 + lane] >> (quarter / 2 * 4) & 15;
     let high = block[128 + 32 * half + lane] >> (2 * quarter) & 3;

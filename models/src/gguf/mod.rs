@@ -16,7 +16,7 @@ use std::{
     sync::Arc,
 };
 
-pub(crate) use kind::{Kind, five, half, six, six_bit_scales};
+pub(crate) use kind::{Kind, half, six_bit_scales};
 
 use crate::Error;
 

@@ -31,7 +31,7 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     /// Four bytes for each of the rows of a part: the `part`-th `WIDTH` of them.
     fn bytes(self, from: &[u8; 64], part: usize) -> Self::Bytes;
     /// Asks for the memory so many bytes after a place, which need not be there, to be brought into the second cache.
-    fn ask(self, place: &[u8; 64], after: usize);
+    fn ask(self, place: &[u8], after: usize);
     fn low_nibbles(self, bytes: Self::Bytes) -> Self::Bytes;
     fn high_nibbles(self, bytes: Self::Bytes) -> Self::Bytes;
     /// The values with bit `STEP` of `bits` as their fifth bit.

@@ -75,7 +75,7 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
-    fn ask(self, place: &[u8; 64], after: usize) {
+    fn ask(self, place: &[u8], after: usize) {
         // SAFETY: a prefetch is a hint that never faults, whatever the address.
         unsafe {
             asm!("prfm pldl2keep, [{place}]", place = in(reg) place.as_ptr().wrapping_add(after), options(nostack, preserves_flags));

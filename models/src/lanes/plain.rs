@@ -38,7 +38,7 @@ impl Lanes for Plain {
     }
 
     #[inline(always)]
-    fn ask(self, _place: &[u8; 64], _after: usize) {}
+    fn ask(self, _place: &[u8], _after: usize) {}
 
     #[inline(always)]
     fn low_nibbles(self, bytes: Bytes) -> Bytes {

@@ -43,7 +43,7 @@ impl Lanes for Wide256 {
     }
 
     #[inline(always)]
-    fn ask(self, place: &[u8; 64], after: usize) {
+    fn ask(self, place: &[u8], after: usize) {
         // SAFETY: a prefetch is a hint that never faults, whatever the address.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(place.as_ptr().wrapping_add(after).cast()) }
     }

@@ -61,12 +61,12 @@ fn one<L: Lanes, Q: Quants, const SIZE: usize>(
 /// brings by itself, and what its first cache waits for, is too little: on a Zen 4 core this makes 20 GB/s of 11.
 const AHEAD: usize = 24 << 10;
 
-/// Asks for what comes after some runs when one token alone is multiplied with them.
+/// Asks for what comes after a part of the weights when one token alone is multiplied with it.
 #[inline(always)]
-fn ask<L: Lanes, const SIZE: usize>(lanes: L, runs: &[[u8; 64]]) {
+fn ask<L: Lanes, const SIZE: usize>(lanes: L, part: &[u8]) {
     if SIZE == 1 {
-        for run in runs {
-            lanes.ask(run, AHEAD);
+        for line in part.chunks(64) {
+            lanes.ask(line, AHEAD);
         }
     }
 }
@@ -145,8 +145,9 @@ impl Quants for Four {
         let mut sums = [lanes.splat(0.0); SIZE];
         let blocks = body.as_chunks::<256>().0.iter().zip(scales.as_chunks::<32>().0).zip(tile);
         for ((body, scale), tokens) in blocks {
+            ask::<L, SIZE>(lanes, scale);
             let scale = lanes.halves(scale, part);
-            ask::<L, SIZE>(lanes, body.as_chunks().0);
+            ask::<L, SIZE>(lanes, body);
             let weights = nibbles(lanes, body.as_chunks().0, part);
             for (sum, block) in sums.iter_mut().zip(tokens) {
                 let start = lanes.whole(-8 * (block.sums[0] + block.sums[1]));
@@ -174,8 +175,9 @@ impl Quants for Five {
         let mut sums = [lanes.splat(0.0); SIZE];
         let blocks = body.as_chunks::<320>().0.iter().zip(scales.as_chunks::<32>().0).zip(tile);
         for ((body, scale), tokens) in blocks {
+            ask::<L, SIZE>(lanes, scale);
             let scale = lanes.halves(scale, part);
-            ask::<L, SIZE>(lanes, body.as_chunks().0);
+            ask::<L, SIZE>(lanes, body);
             let weights = fives(lanes, body.as_chunks().0, part);
             for (sum, block) in sums.iter_mut().zip(tokens) {
                 let start = lanes.whole(-16 * (block.sums[0] + block.sums[1]));
@@ -203,9 +205,10 @@ impl Quants for Eight {
         let mut sums = [lanes.splat(0.0); SIZE];
         let blocks = body.as_chunks::<512>().0.iter().zip(scales.as_chunks::<32>().0).zip(tile);
         for ((body, scale), tokens) in blocks {
+            ask::<L, SIZE>(lanes, scale);
             let scale = lanes.halves(scale, part);
             let runs = body.as_chunks::<64>().0;
-            ask::<L, SIZE>(lanes, runs);
+            ask::<L, SIZE>(lanes, body);
             let mut weights = [lanes.bytes(&runs[0], part); 8];
             for at in 0..8 {
                 weights[at] = lanes.wide(lanes.bytes(&runs[at], part));
@@ -247,9 +250,10 @@ impl Quants for FourK {
         let mut sums = [lanes.splat(0.0); SIZE];
         let eights = body.as_chunks::<2048>().0.iter().zip(scales.as_chunks::<320>().0).zip(tile.as_chunks::<8>().0);
         for ((body, scales), tile) in eights {
+            ask::<L, SIZE>(lanes, scales);
             for (at, (body, tokens)) in body.as_chunks::<256>().0.iter().zip(tile).enumerate() {
                 let [scale, minimum] = scales_with_minimum(lanes, scales, part, at);
-                ask::<L, SIZE>(lanes, body.as_chunks().0);
+                ask::<L, SIZE>(lanes, body);
                 let weights = nibbles(lanes, body.as_chunks().0, part);
                 for (sum, block) in sums.iter_mut().zip(tokens) {
                     let dot = lanes.dot::<8, 4>(lanes.whole(0), &weights, &block.words);
@@ -278,9 +282,10 @@ impl Quants for FiveK {
         let mut sums = [lanes.splat(0.0); SIZE];
         let eights = body.as_chunks::<2560>().0.iter().zip(scales.as_chunks::<320>().0).zip(tile.as_chunks::<8>().0);
         for ((body, scales), tile) in eights {
+            ask::<L, SIZE>(lanes, scales);
             for (at, (body, tokens)) in body.as_chunks::<320>().0.iter().zip(tile).enumerate() {
                 let [scale, minimum] = scales_with_minimum(lanes, scales, part, at);
-                ask::<L, SIZE>(lanes, body.as_chunks().0);
+                ask::<L, SIZE>(lanes, body);
                 let weights = fives(lanes, body.as_chunks().0, part);
                 for (sum, block) in sums.iter_mut().zip(tokens) {
                     let dot = lanes.dot::<8, 5>(lanes.whole(0), &weights, &block.words);
@@ -309,10 +314,11 @@ impl Quants for SixK {
         let mut sums = [lanes.splat(0.0); SIZE];
         let eights = body.as_chunks::<3072>().0.iter().zip(scales.as_chunks::<288>().0).zip(tile.as_chunks::<8>().0);
         for ((body, scales), tile) in eights {
+            ask::<L, SIZE>(lanes, scales);
             let scale = lanes.halves(&scales.as_chunks::<32>().0[0], part);
             let small = scales.as_chunks::<ROWS>().0;
             for (at, (body, tokens)) in body.as_chunks::<384>().0.iter().zip(tile).enumerate() {
-                ask::<L, SIZE>(lanes, body.as_chunks().0);
+                ask::<L, SIZE>(lanes, body);
                 let halves = sixes(lanes, body.as_chunks().0, part);
                 let scales = [
                     lanes.multiply(scale, lanes.signed(&small[2 + 2 * at], part)),

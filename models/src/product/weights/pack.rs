@@ -5,44 +5,25 @@ use half::f16;
 use super::{Order, ROWS};
 use crate::{
     Error,
-    gguf::{self, Kind, Rows, five, six, six_bit_scales},
+    gguf::{self, Kind, Rows, six_bit_scales},
     product::form::Form,
 };
 
-/// The row of the tensor that becomes the `row`-th; `None` past the last.
-fn source(order: Order, row: usize, count: usize) -> Option<usize> {
-    let row = match order {
-        Order::Stored => row,
-        Order::Halves(head) => {
-            let (start, at) = (row / head * head, row % head);
-            start + if at < head / 2 { 2 * at } else { 2 * (at - head / 2) + 1 }
-        }
-    };
-    (row < count).then_some(row)
-}
-
 /// Reads the rows of a group and packs them into its bytes, which are zero before.
 pub(super) fn group(form: Form, rows: &Rows, order: Order, group: usize, to: &mut [u8]) -> Result<(), Error> {
-    let mut stored = vec![0; rows.row_bytes()];
-    let mut numbers = vec![0.0; if is_rounded_again(rows.kind) { rows.columns } else { 0 }];
-    let mut again = Vec::new();
     let (body_bytes, scale_bytes) = form.bytes();
     let blocks = rows.columns / form.columns();
     let (body, scales) = to.split_at_mut(blocks * body_bytes);
-    for lane in 0..ROWS {
-        let Some(row) = source(order, group * ROWS + lane, rows.count) else { continue };
-        rows.read(row, &mut stored)?;
-        let mut packed = &stored;
-        if is_rounded_again(rows.kind) {
-            rows.kind.unpack(&stored, &mut numbers);
-            again.clear();
-            again.extend(numbers.as_chunks::<32>().0.iter().flat_map(round));
-            packed = &again;
-        }
-        let from = packed.chunks_exact(packed.len() / blocks);
-        for (at, from) in from.enumerate() {
-            let body = &mut body[at * body_bytes..][..body_bytes];
-            let scales = &mut scales[at * scale_bytes..][..scale_bytes];
+    let stored = read(rows, order, group)?;
+    let stored = if is_rounded_again(rows.kind) { round_again(rows, &stored) } else { stored };
+    let row_bytes = stored.len() / ROWS.min(rows.count - group * ROWS);
+    let block_bytes = row_bytes / blocks;
+    // Block by block, so that what is written at a time stays near.
+    for at in 0..blocks {
+        let body = &mut body[at * body_bytes..][..body_bytes];
+        let scales = &mut scales[at * scale_bytes..][..scale_bytes];
+        for (lane, row) in stored.chunks_exact(row_bytes).enumerate() {
+            let from = &row[at * block_bytes..][..block_bytes];
             match form {
                 Form::Half => put(body, lane, from),
                 Form::Full if rows.kind == Kind::F32 => put(body, lane, from),
@@ -57,6 +38,35 @@ pub(super) fn group(form: Form, rows: &Rows, order: Order, group: usize, to: &mu
         }
     }
     Ok(())
+}
+
+/// The rows of a group as the file has them, in the order in which they are packed.
+fn read(rows: &Rows, order: Order, group: usize) -> Result<Vec<u8>, Error> {
+    let (first, bytes) = (group * ROWS, rows.row_bytes());
+    let count = ROWS.min(rows.count - first);
+    let mut stored = vec![0; count * bytes];
+    match order {
+        Order::Stored => rows.read(first, &mut stored)?,
+        Order::Halves(head) => {
+            for (lane, to) in stored.chunks_exact_mut(bytes).enumerate() {
+                rows.read(neighbour(head, first + lane), to)?;
+            }
+        }
+    }
+    Ok(stored)
+}
+
+/// The row of the tensor that becomes the `row`-th when halves of a head are to turn together and neighbours do in the file.
+const fn neighbour(head: usize, row: usize) -> usize {
+    let (start, at) = (row / head * head, row % head);
+    start + if at < head / 2 { 2 * at } else { 2 * (at - head / 2) + 1 }
+}
+
+/// Rows of a kind without a form, as Q8_0.
+fn round_again(rows: &Rows, stored: &[u8]) -> Vec<u8> {
+    let mut numbers = vec![0.0; stored.len() / rows.row_bytes() * rows.columns];
+    rows.kind.unpack(stored, &mut numbers);
+    numbers.as_chunks::<32>().0.iter().flat_map(round).collect()
 }
 
 /// Kinds that have no form of their own become eight bits.
@@ -82,48 +92,58 @@ fn put(run: &mut [u8], lane: usize, bytes: &[u8]) {
     run[lane * bytes.len()..][..bytes.len()].copy_from_slice(bytes);
 }
 
-/// Writes the nibbles of 32 values.
-fn put_nibbles(body: &mut [u8], lane: usize, values: &[u8; 32]) {
+/// Four bytes as a word, so that all are shifted and masked at once.
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+/// Writes 32 nibbles, those of 32 bytes from a bit on.
+fn put_nibbles(body: &mut [u8], lane: usize, bytes: &[u8], shift: usize) {
+    const LOW: u32 = 0x0f0f_0f0f;
     for (step, run) in body.chunks_exact_mut(64).take(4).enumerate() {
-        let at = |byte: usize| values[4 * step + byte] & 15 | values[16 + 4 * step + byte] << 4;
-        put(run, lane, &[at(0), at(1), at(2), at(3)]);
+        let (low, high) = (word(bytes, 4 * step) >> shift, word(bytes, 16 + 4 * step) >> shift);
+        put(run, lane, &(low & LOW | (high & LOW) << 4).to_le_bytes());
     }
 }
 
-/// Writes the fifth bits of 32 values.
-fn put_fifths(run: &mut [u8], lane: usize, values: &[u8; 32]) {
-    let at = |byte: usize| (0..8).map(|step| (values[4 * step + byte] >> 4 & 1) << step).sum();
-    put(run, lane, &[at(0), at(1), at(2), at(3)]);
+/// Writes 32 fifth bits, that bit of 32 bytes.
+fn put_fifths(run: &mut [u8], lane: usize, bytes: &[u8], bit: usize) {
+    let word = (0..8).map(|step| (word(bytes, 4 * step) >> bit & 0x0101_0101) << step).fold(0, |a, b| a | b);
+    put(run, lane, &word.to_le_bytes());
 }
 
-/// Writes the fifth and sixth bits of 32 values.
-fn put_sixths(runs: &mut [u8], lane: usize, values: &[u8; 32]) {
+/// Writes 32 pairs of fifth and sixth bits, those of 32 bytes from a bit on.
+fn put_sixths(runs: &mut [u8], lane: usize, bytes: &[u8], bit: usize) {
     for (half, run) in runs.chunks_exact_mut(64).enumerate() {
-        let at = |byte: usize| (0..4).map(|step| (values[16 * half + 4 * step + byte] >> 4 & 3) << (2 * step)).sum();
-        put(run, lane, &[at(0), at(1), at(2), at(3)]);
+        let pairs = |step: usize| (word(bytes, 16 * half + 4 * step) >> bit & 0x0303_0303) << (2 * step);
+        put(run, lane, &(0..4).map(pairs).fold(0, |a, b| a | b).to_le_bytes());
     }
 }
 
 fn four(from: &[u8], lane: usize, body: &mut [u8], scales: &mut [u8]) {
     put(scales, lane, &from[..2]);
-    // The file's nibbles lie as these do.
-    for (run, bytes) in body.chunks_exact_mut(64).zip(from[2..].chunks_exact(4)) {
+    put_runs(body, lane, &from[2..]);
+}
+
+/// Writes four bytes to each run, which is how the nibbles and the bytes of blocks of 32 lie in the file.
+fn put_runs(body: &mut [u8], lane: usize, bytes: &[u8]) {
+    for (run, bytes) in body.chunks_exact_mut(64).zip(bytes.chunks_exact(4)) {
         put(run, lane, bytes);
     }
 }
 
 fn whole_five(from: &[u8], lane: usize, body: &mut [u8], scales: &mut [u8]) {
     put(scales, lane, &from[..2]);
-    let values = std::array::from_fn(|at| five(&from[2..], at));
-    put_nibbles(body, lane, &values);
-    put_fifths(&mut body[256..], lane, &values);
+    put_runs(body, lane, &from[6..]);
+    // Bit `n` is of column `n`; four columns are a step.
+    let bits = word(from, 2);
+    let at = |byte: usize| (0..8).map(|step| ((bits >> (4 * step + byte) & 1) as u8) << step).sum::<u8>();
+    put(&mut body[256..], lane, &[at(0), at(1), at(2), at(3)]);
 }
 
 fn eight(from: &[u8], lane: usize, body: &mut [u8], scales: &mut [u8]) {
     put(scales, lane, &from[..2]);
-    for (run, bytes) in body.chunks_exact_mut(64).zip(from[2..].chunks_exact(4)) {
-        put(run, lane, bytes);
-    }
+    put_runs(body, lane, &from[2..]);
 }
 
 /// The scales of Q4_K and Q5_K, which begin alike.
@@ -140,21 +160,15 @@ fn put_scales(from: &[u8], lane: usize, scales: &mut [u8]) {
 fn four_k(from: &[u8], lane: usize, body: &mut [u8], scales: &mut [u8]) {
     put_scales(from, lane, scales);
     for (at, body) in body.chunks_exact_mut(256).enumerate() {
-        let nibbles = &from[16 + at / 2 * 32..][..32];
-        let values = std::array::from_fn(|column| nibbles[column] >> (at % 2 * 4) & 15);
-        put_nibbles(body, lane, &values);
+        put_nibbles(body, lane, &from[16 + at / 2 * 32..][..32], at % 2 * 4);
     }
 }
 
 fn five_k(from: &[u8], lane: usize, body: &mut [u8], scales: &mut [u8]) {
     put_scales(from, lane, scales);
-    let fifths = &from[16..48];
     for (at, body) in body.chunks_exact_mut(320).enumerate() {
-        let nibbles = &from[48 + at / 2 * 32..][..32];
-        let value = |column: usize| nibbles[column] >> (at % 2 * 4) & 15 | (fifths[column] >> at & 1) << 4;
-        let values = std::array::from_fn(value);
-        put_nibbles(body, lane, &values);
-        put_fifths(&mut body[256..], lane, &values);
+        put_nibbles(body, lane, &from[48 + at / 2 * 32..][..32], at % 2 * 4);
+        put_fifths(&mut body[256..], lane, &from[16..48], at);
     }
 }
 
@@ -164,9 +178,9 @@ fn six_k(from: &[u8], lane: usize, body: &mut [u8], scales: &mut [u8]) {
         scales[32 + ROWS * at + lane] = *scale;
     }
     for (at, body) in body.chunks_exact_mut(384).enumerate() {
-        let values = std::array::from_fn(|column| six(from, 32 * at + column));
-        put_nibbles(body, lane, &values);
-        put_sixths(&mut body[256..], lane, &values);
+        let (half, quarter) = (at / 4, at % 4);
+        put_nibbles(body, lane, &from[64 * half + quarter % 2 * 32..][..32], quarter / 2 * 4);
+        put_sixths(&mut body[256..], lane, &from[128 + 32 * half..][..32], 2 * quarter);
     }
 }
 
