@@ -46,7 +46,10 @@ pub fn command(name: &str) -> Command {
     command.env("RUST_BACKTRACE", "1").env("NO_COLOR", "1");
     // Under cargo the demo builds what it starts; here that has been done.
     command.env_remove("CARGO");
-    for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("SKERRY_") || key.ends_with("_API_KEY")) {
+    let others = |key: &str| {
+        key.starts_with("SKERRY_") || key.ends_with("_API_KEY") || key.to_ascii_lowercase().ends_with("_proxy")
+    };
+    for (key, _) in std::env::vars().filter(|(key, _)| others(key)) {
         command.env_remove(key);
     }
     command

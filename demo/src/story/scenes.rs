@@ -119,11 +119,13 @@ impl Story {
             let proposal = &question["proposal"];
             let manuals: Vec<&str> =
                 proposal["manuals"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let because = text(&proposal["because"]);
+            let Some(manual) = manuals.first().filter(|manual| !manual.is_empty() && !because.is_empty()) else {
+                return Ok(None);
+            };
             let words = format!(
-                "the node asks: {}?\nbecause: {}\nfrom the manuals: {}\nshown as {}",
+                "the node asks: {}?\nbecause: {because}\nfrom the manuals: {manual}\nshown as {}",
                 text(&question["title"]),
-                text(&proposal["because"]),
-                manuals.first().copied().unwrap_or("none"),
                 text(&question["shown"]),
             );
             Ok(Some((question, words)))
@@ -270,11 +272,15 @@ impl Story {
             self.command_obeyed("basel", FAULTY_OFFLINE).await?;
         }
         self.see("readings going on", SOON, async |world| {
-            let status = world.nodes["basel"].api.get("/status").await?;
-            let down = status["link"]["state"] == "down";
-            let kept = status["figures"]["readings_count"].as_f64().unwrap_or(0.0);
-            Ok(down.then(|| {
-                ((), format!("basel knows that it is cut off and goes on: {} readings kept", words::count(kept)))
+            let status = async || world.nodes["basel"].api.get("/status").await;
+            let kept = |status: &Value| status["figures"]["readings_count"].as_f64().unwrap_or(0.0);
+            let before = status().await?;
+            tokio::time::sleep(WATCHED / 3).await;
+            let after = status().await?;
+            let down = before["link"]["state"] == "down" && after["link"]["state"] == "down";
+            Ok((down && kept(&after) > kept(&before)).then(|| {
+                let kept = words::count(kept(&after));
+                ((), format!("basel knows that it is cut off and goes on: {kept} readings kept, more every moment"))
             }))
         })
         .await?;

@@ -220,8 +220,10 @@ async fn start_node(
 
     let mut run = Command::new(&binaries.edge_agent);
     run.arg("run").arg("--config").arg(&config);
+    // What stands for the cloud is on this machine, whatever proxy the user has.
+    run.env_remove("no_proxy").env("NO_PROXY", "127.0.0.1");
     if model.proxied {
-        run.env("HTTPS_PROXY", format!("http://{}", cloud.address())).env("NO_PROXY", "127.0.0.1");
+        run.env_remove("https_proxy").env("HTTPS_PROXY", format!("http://{}", cloud.address()));
     }
     let (mut process, _) = Process::start(site, run, &folder.join(format!("{site}.log")))?;
     let (page, token) = whereabouts(&home.join("data"), &mut process).await?;

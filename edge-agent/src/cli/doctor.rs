@@ -175,7 +175,9 @@ fn site(config: &Config) -> Check {
             Check::ok("site", found)
         }
         Err(problems) => {
-            Check::broken("site", problems.to_string(), "mend what is named; the agent goes on with what it ran before")
+            let advice =
+                "mend what is named: an agent that runs goes on with what it has, one that is started will not start";
+            Check::broken("site", problems.to_string(), advice)
         }
     }
 }

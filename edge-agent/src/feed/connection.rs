@@ -12,6 +12,8 @@ use super::config::{Broker, Protocol};
 /// The largest message taken from or sent to the site's broker. One above what is decoded is quarantined; one above this
 /// is not sent by a broker of MQTT 5, and ends the connection with one of 3.1.1.
 pub const PACKET_LEN_MAX: u32 = 16 << 20;
+/// The largest packet that MQTT has (3.1.1, section 2.2.3).
+const MQTT_PACKET_LEN_MAX: usize = 268_435_455;
 
 /// What a client needs to reach the broker.
 #[derive(Clone)]
@@ -91,7 +93,9 @@ impl Connection {
     pub fn options_v4(&self, client_id: &str) -> rumqttc::MqttOptions {
         let mut options = rumqttc::MqttOptions::new(client_id, &self.host, self.port);
         options.set_keep_alive(self.keep_alive);
-        options.set_max_packet_size(PACKET_LEN_MAX as usize, PACKET_LEN_MAX as usize);
+        // Nobody told this broker how much is taken: it would send a larger message again and again, before all others.
+        // It is taken, and put into quarantine.
+        options.set_max_packet_size(MQTT_PACKET_LEN_MAX, PACKET_LEN_MAX as usize);
         if let Some((user, password)) = &self.credentials {
             options.set_credentials(user, password);
         }

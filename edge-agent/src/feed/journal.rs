@@ -2,6 +2,7 @@
 //! restart, trimmed behind the pipeline.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
 };
@@ -21,8 +22,9 @@ const ROWS_KEPT: i64 = 100_000;
 /// Misfits kept to be looked at.
 const QUARANTINE_ROWS_MAX: i64 = 10_000;
 const QUARANTINE_BYTES_MAX: i64 = 8 << 20;
-/// How much of a misfit is kept.
+/// How much of a misfit is kept: of its payload, and of its topic and its reason each, in bytes.
 const QUARANTINED_LEN_MAX: usize = 2 << 10;
+const QUARANTINED_TEXT_LEN_MAX: usize = 512;
 
 /// One reading with its place in the journal.
 #[derive(Debug, Clone)]
@@ -134,13 +136,16 @@ impl Batch {
             let kept = &misfit.payload[..misfit.payload.len().min(QUARANTINED_LEN_MAX)];
             let length = i64::try_from(misfit.bytes).unwrap_or(i64::MAX);
             let (feed, received, key) = (&misfit.feed.name, misfit.received.as_micros(), misfit.key.cast_signed());
-            insert.execute(params![misfit.seq, feed, misfit.topic, misfit.reason, received, key, length, kept])?;
+            // A topic may have 64 KiB, and a reason may quote what was wrong.
+            let (topic, reason) = (cut(&misfit.topic), cut(&misfit.reason));
+            insert.execute(params![misfit.seq, feed, topic, reason, received, key, length, kept])?;
             rows += 1;
-            bytes += i64::try_from(kept.len()).unwrap_or(0);
+            bytes += i64::try_from(kept.len() + topic.len() + reason.len()).unwrap_or(0);
         }
         while rows > QUARANTINE_ROWS_MAX || bytes > QUARANTINE_BYTES_MAX {
             let mut oldest = connection.prepare_cached(
-                "DELETE FROM quarantine WHERE seq IN (SELECT seq FROM quarantine ORDER BY seq LIMIT 64) RETURNING feed, length(payload)",
+                "DELETE FROM quarantine WHERE seq IN (SELECT seq FROM quarantine ORDER BY seq LIMIT 64) RETURNING feed, \
+                 length(payload) + octet_length(topic) + octet_length(reason)",
             )?;
             let gone: Vec<(String, i64)> =
                 oldest.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
@@ -156,6 +161,15 @@ impl Batch {
         connection.execute("UPDATE journal_state SET quarantine_rows = ?1, quarantine_bytes = ?2", [rows, bytes])?;
         Ok(())
     }
+}
+
+/// The beginning of a text, with a sign that there was more.
+fn cut(text: &str) -> Cow<'_, str> {
+    if text.len() <= QUARANTINED_TEXT_LEN_MAX {
+        return Cow::Borrowed(text);
+    }
+    let sign = "...";
+    Cow::Owned(format!("{}{sign}", &text[..text.floor_char_boundary(QUARANTINED_TEXT_LEN_MAX - sign.len())]))
 }
 
 /// Adds to a feed's totals.

@@ -1,16 +1,19 @@
 //! The connection to the site's own broker, over MQTT 5 or 3.1.1: a session that is kept, acknowledgements by hand.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use bytes::Bytes;
 use rumqttc::v5;
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
-    config::{Feeds, Protocol},
+    config::{Feed, Feeds, Protocol},
     connection::Connection,
     ingest::{Acknowledge, Door, Incoming},
 };
@@ -25,6 +28,8 @@ const REQUESTS_MAX: usize = 70_000;
 const PUBLISHED_MAX: u16 = 8;
 /// How long a broker may take to say whether it takes a client.
 const GREETED_WITHIN: Duration = Duration::from_secs(5);
+/// After so long the broker is asked again for what it refused.
+const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
@@ -39,7 +44,7 @@ impl Client {
     #[must_use]
     pub fn start(connection: &Connection, client_id: &str, session_expiry_s: u32, door: Door) -> Self {
         let (requests, events) = open(connection, client_id, session_expiry_s);
-        let link = Arc::new(Link { requests, epoch: Mutex::new(0) });
+        let link = Arc::new(Link { requests, epoch: Mutex::new(0), unanswered: AtomicUsize::new(0) });
         let follow = tokio::spawn(follow(Arc::clone(&link), door.clone()));
         let place = format!("{}:{}", connection.host, connection.port);
         Self { poll: tokio::spawn(poll(events, link, door, place)), follow }
@@ -68,6 +73,7 @@ enum Events {
 enum Seen {
     Connected { session_present: bool },
     Message { topic: Bytes, payload: Bytes, packet_id: u16, dup: bool },
+    Subscribed,
     Refused(String),
     Other,
 }
@@ -128,6 +134,9 @@ struct Link {
     requests: Requests,
     /// Odd while connected.
     epoch: Mutex<u64>,
+    /// Subscriptions that the broker has not answered yet. One that a break of the connection swallows is not sent again
+    /// by the library, and the session that outlives it does not have it.
+    unanswered: AtomicUsize,
 }
 
 impl Link {
@@ -188,10 +197,34 @@ impl Requests {
             Self::V4(client) => client.unsubscribe(filter).await.is_ok(),
         }
     }
+}
+
+impl Link {
+    async fn subscribe(&self, feed: &Feed) {
+        self.unanswered.fetch_add(1, Ordering::SeqCst);
+        self.requests.subscribe(feed.topic.as_str(), feed.qos).await;
+    }
 
     async fn subscribe_all(&self, feeds: &Feeds) {
         for feed in feeds.list() {
-            self.subscribe(feed.topic.as_str(), feed.qos).await;
+            self.subscribe(feed).await;
+        }
+    }
+
+    /// The broker answered a subscription.
+    fn answered(&self) {
+        // An answer to what an earlier connection asked is none of these.
+        let less = |count: usize| Some(count.saturating_sub(1));
+        let _before = self.unanswered.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+    }
+
+    /// Asks again for what the broker refused, in case it is allowed by then.
+    async fn ask_again(self: Arc<Self>, feeds: watch::Receiver<Arc<Feeds>>) {
+        let asked = *self.epoch();
+        tokio::time::sleep(REFUSED_PAUSE).await;
+        if *self.epoch() == asked {
+            let feeds = Arc::clone(&feeds.borrow());
+            self.subscribe_all(&feeds).await;
         }
     }
 }
@@ -214,7 +247,7 @@ impl Events {
                         .return_codes
                         .iter()
                         .find(|code| !matches!(code, v5::mqttbytes::v5::SubscribeReasonCode::Success(_)));
-                    Ok(refused.map_or(Seen::Other, |code| Seen::Refused(format!("{code:?}"))))
+                    Ok(refused.map_or(Seen::Subscribed, |code| Seen::Refused(format!("{code:?}"))))
                 }
                 _ => Ok(Seen::Other),
             },
@@ -230,7 +263,7 @@ impl Events {
                 }),
                 rumqttc::Event::Incoming(rumqttc::Packet::SubAck(ack)) => {
                     let refused = ack.return_codes.contains(&rumqttc::SubscribeReasonCode::Failure);
-                    Ok(if refused { Seen::Refused("failure".to_owned()) } else { Seen::Other })
+                    Ok(if refused { Seen::Refused("failure".to_owned()) } else { Seen::Subscribed })
                 }
                 _ => Ok(Seen::Other),
             },
@@ -252,6 +285,7 @@ async fn poll(mut events: Events, link: Arc<Link>, door: Door, place: String) {
     let mut down = false;
     // The session may be from a start with other feeds.
     let mut fresh = true;
+    let mut asking: Option<JoinHandle<()>> = None;
     loop {
         match events.poll().await {
             Ok(Seen::Connected { session_present }) => {
@@ -262,7 +296,7 @@ async fn poll(mut events: Events, link: Arc<Link>, door: Door, place: String) {
                     fresh = false;
                     let feeds = Arc::clone(&door.feeds().borrow());
                     let link = Arc::clone(&link);
-                    tokio::spawn(async move { link.requests.subscribe_all(&feeds).await });
+                    tokio::spawn(async move { link.subscribe_all(&feeds).await });
                 }
             }
             Ok(Seen::Message { topic, payload, packet_id, dup }) => {
@@ -278,11 +312,18 @@ async fn poll(mut events: Events, link: Arc<Link>, door: Door, place: String) {
                     return;
                 }
             }
-            Ok(Seen::Refused(code)) => tracing::error!(
-                broker = place,
-                code,
-                "the broker refused a subscription: may this user read the feeds' topics?"
-            ),
+            Ok(Seen::Subscribed) => link.answered(),
+            Ok(Seen::Refused(code)) => {
+                link.answered();
+                tracing::error!(
+                    broker = place,
+                    code,
+                    "the broker refused a subscription: may this user read the feeds' topics?"
+                );
+                if asking.as_ref().is_none_or(JoinHandle::is_finished) {
+                    asking = Some(tokio::spawn(Arc::clone(&link).ask_again(door.feeds())));
+                }
+            }
             Ok(Seen::Other) => {}
             Err(error) => {
                 {
@@ -291,6 +332,7 @@ async fn poll(mut events: Events, link: Arc<Link>, door: Door, place: String) {
                     // Acknowledgements that came in between belong to the connection that is gone.
                     events.clean();
                 }
+                fresh |= link.unanswered.swap(0, Ordering::SeqCst) > 0;
                 if !down {
                     tracing::warn!(broker = place, error, "not connected; trying until it is");
                 }
@@ -313,7 +355,7 @@ async fn follow(link: Arc<Link>, door: Door) {
             feeds.list().iter().any(|feed| feed.topic.as_str() == filter && feed.qos == qos)
         };
         for feed in now.list().iter().filter(|feed| !has(&known, feed.topic.as_str(), feed.qos)) {
-            link.requests.subscribe(feed.topic.as_str(), feed.qos).await;
+            link.subscribe(feed).await;
         }
         for feed in known.list().iter().filter(|feed| !now.list().iter().any(|other| other.topic == feed.topic)) {
             link.requests.unsubscribe(feed.topic.as_str()).await;

@@ -138,21 +138,32 @@ async fn the_quarantine_is_bounded_and_what_goes_is_counted() {
         let large = "x".repeat(300 << 10);
         bench.door.bring(message("plain/b", &large, false, n, &receipts)).await.expect("open");
     }
-    until("all are acknowledged", async || receipts.0.lock().expect("no panic").len() == 10_120).await;
+    // A long topic, and a reason that quotes what is wrong.
+    for n in 0..500_u16 {
+        let topic = format!("plain/{}", "t".repeat(60 << 10));
+        let payload = format!(r#"{{"value":{{"a":"{}"}}}}"#, "é".repeat(1 << 10));
+        bench.door.bring(message(&topic, &payload, false, n, &receipts)).await.expect("open");
+    }
+    until("all are acknowledged", async || receipts.0.lock().expect("no panic").len() == 10_620).await;
     let totals = bench.totals("plain").await;
     let (rows, bytes): (i64, i64) = bench
         .store
         .read("count", |c| {
-            c.query_row("SELECT count(*), sum(length(payload)) FROM quarantine", [], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
+            let all =
+                "SELECT count(*), sum(length(payload) + octet_length(topic) + octet_length(reason)) FROM quarantine";
+            c.query_row(all, [], |row| Ok((row.get(0)?, row.get(1)?)))
         })
         .await
         .expect("counted");
-    assert_eq!(totals.quarantined, 10_120);
+    assert_eq!(totals.quarantined, 10_620);
+    let counted = "SELECT quarantine_bytes FROM journal_state";
+    let counted = bench.store.read("count", |c| c.query_row(counted, [], |row| row.get::<_, i64>(0))).await;
+    assert_eq!(counted.expect("counted"), bytes);
     assert_eq!(rows, totals.quarantined - totals.dropped);
     assert!(rows <= 10_000 && bytes <= 8 << 20, "{rows} rows, {bytes} bytes");
-    let newest = bench.store.read("read misfits", |c| quarantine::newest(c, None, 1)).await.expect("misfits");
+    let misfits = bench.store.read("read misfits", |c| quarantine::newest(c, None, 501)).await.expect("misfits");
+    assert!(misfits[0].topic.len() <= 512 && misfits[0].topic.ends_with("..."), "{}", misfits[0].topic);
+    let newest = &misfits[500..];
     assert_eq!((newest[0].topic.as_str(), newest[0].bytes), ("plain/b", 300 << 10));
     assert!(newest[0].reason.starts_with("oversized"), "{}", newest[0].reason);
     bench.close().await;

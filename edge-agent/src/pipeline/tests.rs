@@ -9,6 +9,7 @@ use std::{
 };
 
 mod catch_up;
+mod sessions;
 
 use rand_free::Dice;
 use rusqlite::Connection as Sqlite;
