@@ -59,7 +59,8 @@ def vocabulary(writer: gguf.GGUFWriter, shape: dict) -> None:
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     characters = [chr(byte) for byte in printable] + [chr(256 + at) for at in range(len(others))]
-    tokens = characters + [f"tok{at:06d}" for at in range(shape["v"] - 258)] + ["<|bos|>", "<|eos|>"]
+    fillers = ["to", "tok"] + [f"tok{at:06d}" for at in range(shape["v"] - 260)]
+    tokens = characters + fillers + ["<|bos|>", "<|eos|>"]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2" if shape["a"].startswith("qwen") else "llama-bpe")
     writer.add_token_list(tokens)

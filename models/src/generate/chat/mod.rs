@@ -71,11 +71,17 @@ impl Chat {
 
     fn load_with(path: &Path, compute: Compute) -> Result<Self, Error> {
         let file = Gguf::open(path)?;
-        let tokens = Tokens::load(&file)?;
+        // The vocabulary of a large model takes as long as the weights of a small one.
+        let vocabulary = file.texts("tokenizer.ggml.tokens")?.len();
+        let (tokens, decoder) = std::thread::scope(|scope| {
+            let tokens = scope.spawn(|| Tokens::load(&file));
+            let decoder = decoder::load(&file, vocabulary, compute.threads(), Processor::detect());
+            (tokens.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), decoder)
+        });
+        let (tokens, decoder) = (tokens?, decoder?);
         let source = file.value("tokenizer.chat_template").map(|_| file.text("tokenizer.chat_template")).transpose()?;
         let template = Template::new(source, tokens.begin_text(), tokens.end_text());
         let template = template.map_err(|error| file.wrong(format!("tokenizer.chat_template: {error:#}")))?;
-        let decoder = decoder::load(&file, tokens.len(), compute.threads(), Processor::detect())?;
         let name = file.path().file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         Ok(Self { name, tokens, template, decoder, kept: Kept::default() })
     }
