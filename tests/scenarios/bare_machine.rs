@@ -37,3 +37,20 @@ async fn a_machine_without_certificates_speaks_plain_http() {
     assert!(said.out.contains("runs; bundle"), "{}", said.out);
     agent.stop().await;
 }
+
+/// The device that takes nothing, as a full disk or a reader that went away.
+const FULL: &str = "/dev/full";
+
+#[test]
+fn a_command_whose_output_cannot_be_written_says_so_and_ends() {
+    if !std::path::Path::new(FULL).exists() {
+        eprintln!("skipped: there is no {FULL} here");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let full = std::fs::File::options().write(true).open(FULL).expect("the device opens");
+    let mut command = tests::binaries::command("edge-agent");
+    let ended = command.arg("doctor").current_dir(folder.path()).stdout(full).output().expect("it runs");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(!ended.status.success() && said.contains("No space left") && !said.contains("panicked"), "{said}");
+}

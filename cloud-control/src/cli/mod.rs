@@ -127,6 +127,9 @@ enum Form {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if !matches!(cli.command, Command::Serve(_)) {
+        table::end_when_unread();
+    }
     let form = if cli.json { Form::Json } else { Form::Table };
     let log = tracing_subscriber::EnvFilter::try_from_env("SKERRY_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));

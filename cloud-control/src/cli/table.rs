@@ -29,3 +29,22 @@ pub(super) fn instant(at: Timestamp) -> String {
 pub(super) fn maybe(at: Option<Timestamp>) -> String {
     at.map_or_else(|| "-".to_owned(), instant)
 }
+
+/// Ends the program without a word when nobody reads what it prints any more, and with a sentence when it cannot be
+/// printed. Not for a program that serves others.
+pub(super) fn end_when_unread() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        // What `print!` and its like say when they cannot; the standard library has no other way to be told.
+        let said = panic.payload().downcast_ref::<String>().filter(|said| said.starts_with("failed printing to"));
+        let Some(said) = said else { return usual(panic) };
+        if said.contains("Broken pipe") {
+            std::process::exit(UNREAD);
+        }
+        let _gone = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("error: {said}\n"));
+        std::process::exit(1);
+    }));
+}
+
+/// As a shell tells of a program that SIGPIPE has ended.
+const UNREAD: i32 = 141;

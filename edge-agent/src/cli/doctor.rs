@@ -6,6 +6,7 @@ mod events;
 mod feeds;
 mod fleet;
 mod machine;
+mod runs;
 mod secrets;
 
 use std::process::ExitCode;
@@ -18,7 +19,7 @@ use shared::digest::Digest;
 use feeds::Account;
 
 use super::{Context, Failure, local::Local, output};
-use crate::{agent, config::Config, inference::problems, site::Site, store, sync};
+use crate::{agent, config::Config, inference::problems, memory::documents::Content, site::Site, store, sync};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -134,6 +135,7 @@ fn examine(args: &Args, context: &Context) -> Report {
             checks.extend(machine::time_goes_on(&connection));
             checks.extend(machine::store(&config, &connection));
             checks.extend(events::withheld(&connection));
+            checks.extend(runs::faulted(&connection));
             match feeds::accounts(&connection) {
                 Ok(found) => {
                     checks.push(feeds::accounting(&found));
@@ -163,7 +165,8 @@ fn site(config: &Config) -> Check {
     let Some(folder) = &config.site else {
         return Check::ok("site", "none of its own: the bundle comes from the control plane");
     };
-    match Site::load(folder) {
+    // What a start does: the rules, then the documents and cases.
+    match Site::load(folder).and_then(|site| Content::read(folder).map(|_| site)) {
         Ok(site) => {
             let found = format!(
                 "{}: {} feeds, {} workflows, digest {}",

@@ -133,6 +133,9 @@ impl Context {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if !matches!(cli.command, Command::Run(_)) {
+        output::end_when_unread();
+    }
     // TLS wants one provider of cryptography for the process; a second call in a room changes nothing.
     drop(rustls::crypto::ring::default_provider().install_default());
     let context = Context { config_path: cli.config, json: cli.json };

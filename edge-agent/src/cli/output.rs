@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
-use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
 use serde::Serialize;
 
 use super::Failure;
@@ -26,6 +26,10 @@ pub(super) fn table(headings: &[&str], rows: Vec<Vec<String>>, nothing: &str) {
         .set_header(headings.to_vec());
     for row in rows {
         table.add_row(row);
+    }
+    if let Some(names) = table.column_mut(0) {
+        // What stands first is what the next command is given: it must be there in one piece to be copied.
+        names.set_constraint(ColumnConstraint::ContentWidth);
     }
     say(&table.to_string());
 }
@@ -55,6 +59,25 @@ pub(super) fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     let _gone = writeln!(out, "{text}").and_then(|()| out.flush());
 }
+
+/// Ends the program without a word when nobody reads what it prints any more, and with a sentence when it cannot be
+/// printed. Not for a program that serves others.
+pub(super) fn end_when_unread() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        // What `print!` and its like say when they cannot; the standard library has no other way to be told.
+        let said = panic.payload().downcast_ref::<String>().filter(|said| said.starts_with("failed printing to"));
+        let Some(said) = said else { return usual(panic) };
+        if said.contains("Broken pipe") {
+            std::process::exit(UNREAD);
+        }
+        let _gone = writeln!(std::io::stderr(), "edge-agent: {said}");
+        std::process::exit(1);
+    }));
+}
+
+/// As a shell tells of a program that SIGPIPE has ended.
+const UNREAD: i32 = 141;
 
 #[cfg(test)]
 mod tests {

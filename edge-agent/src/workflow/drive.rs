@@ -9,7 +9,7 @@ use std::{
 
 use edge_core::{
     engine::{
-        Command, Effect, Phase, RUN_WORKFLOW, Record, Rejection, State, Step,
+        Command, Effect, Ending, Phase, RUN_WORKFLOW, Record, Rejection, State, Step,
         effect::{Ask, Call, Completion, Failure, Keep, kind},
     },
     hear::Arrival,
@@ -269,7 +269,7 @@ impl Inner {
             }
         }
         if matches!(loaded.state.phase(), Phase::Ended { .. }) {
-            tracing::debug!(%run, "a run ended");
+            tell_end(run, loaded);
             if let Some((parent, ask)) = loaded.parent {
                 self.send(parent, Message::AskAgain(Some(ask)));
             }
@@ -436,6 +436,17 @@ async fn decide(loaded: &mut Loaded, command: Command, now: Timestamp) -> Result
     let decided = edge_core::engine::decide(&loaded.state, command, now);
     loaded.is_slow = began.elapsed() > QUICK;
     decided
+}
+
+/// Nobody may be looking at the runs. What went wrong stands in the run: it may quote what no log should have.
+fn tell_end(run: RunId, loaded: &Loaded) {
+    match loaded.state.phase() {
+        Phase::Ended { ending: Ending::Faulted, error: Some(error), .. } => {
+            let (workflow, task) = (&loaded.origin.workflow, error.instance.as_deref().unwrap_or_default());
+            tracing::warn!(%run, workflow, task, kind = error.kind, status = error.status, "a run faulted");
+        }
+        _ => tracing::debug!(%run, "a run ended"),
+    }
 }
 
 /// Whether the store holds something that will not become readable by waiting.

@@ -36,7 +36,7 @@ pub(super) async fn show(State(server): Shared, Extension(session): Extension<Se
         } }
         dl.tiles #tiles data-live {
             (parts::tile("Readings a second", &words::number(live.feeds.iter().map(|feed| feed.per_second).sum()),
-                &format!("{} devices", live.devices())))
+                &words::counted(live.devices() as f64, "device", "devices")))
             (parts::tile("Readings kept", &words::count(live.figures()["readings_count"]),
                 &format!("{} quarantined", words::count(live.figures()["quarantined_count"]))))
             (parts::tile("Open questions", &open.len().to_string(), if open.is_empty() { "nobody is asked" } else { "a person decides" }))

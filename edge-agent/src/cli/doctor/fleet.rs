@@ -29,7 +29,7 @@ pub(super) fn checks(config: &Config, running: bool) -> Vec<Check> {
     let identity = match Identity::open(&config.data_dir, &config.name) {
         Ok(identity) => identity,
         Err(error) => {
-            let advice = "restore the folder `identity`, or remove it and enroll again with a new token";
+            let advice = "mend what is named, or restore the folder `identity` from a backup: a new one would be that of another node";
             return vec![Check::broken("fleet", error.to_string(), advice)];
         }
     };

@@ -48,11 +48,12 @@ async fn a_broker_that_comes_back_without_the_session_is_subscribed_to_again() {
         drop(first);
         // It keeps nothing on the disk: what comes back knows nobody.
         let _second = mosquitto(dir.path(), port, "").expect("it was there before");
+        let mut stats = running.stats();
         let deadline = Instant::now() + Duration::from_secs(20);
         while totals(dir.path()).journalled < 2 {
             assert!(Instant::now() < deadline, "the subscription does not come back over MQTT {protocol}");
             publish(port, vec![reading(2)]).await;
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            drop(tokio::time::timeout(Duration::from_millis(500), stats.changed()).await);
         }
         running.shutdown().await;
     }

@@ -226,7 +226,7 @@ fn what_the_engine_cannot_perform_is_refused_by_name_and_place() {
         foreach: { do: [{ s: { set: { x: 1 } } }] } } } } }]";
     let problems = support::check("w.yaml", &workflow(foreach)).unwrap_err().0;
     assert_eq!(problems[0].field, "/do/0/a/with/subscription/foreach");
-    let text = "do: [{ a: { call: a2a, with: { method: tasks/list } } }, { d: { do: [{ c: { call: query, with: { collection: c } } }] } }]";
+    let text = "do: [{ a: { call: a2a, with: { method: tasks/list } } }, { d: { do: [{ c: { call: a2a, with: { method: tasks/list } } }] } }]";
     let problems = support::check("w.yaml", &workflow(text)).unwrap_err().0;
     let places: Vec<_> = problems.iter().map(|p| (p.field.as_str(), p.line, p.column)).collect();
     assert_eq!(places, [("/do/0/a/call", Some(2), Some(13)), ("/do/1/d/do/0/c/call", Some(2), Some(77))]);
