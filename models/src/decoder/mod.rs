@@ -190,9 +190,10 @@ impl Decoder {
         for (Turns { frequencies, size }, to) in self.turns.iter().zip(&mut engine.angles) {
             to.clear();
             for position in start..start + tokens {
-                let angles = frequencies.iter().map(|frequency| position as f32 * frequency);
-                to.extend(angles.clone().map(|angle| angle.cos() * size));
-                to.extend(angles.map(|angle| angle.sin() * size));
+                // In double precision, so that every system's library rounds to the same float.
+                let angles = frequencies.iter().map(|frequency| f64::from(position as f32 * frequency));
+                to.extend(angles.clone().map(|angle| angle.cos() as f32 * size));
+                to.extend(angles.map(|angle| angle.sin() as f32 * size));
             }
         }
     }
