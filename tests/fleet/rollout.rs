@@ -107,6 +107,29 @@ async fn a_changed_file_of_a_bundle_is_found() {
 }
 
 #[tokio::test]
+async fn a_lost_bundle_is_no_longer_reported_and_is_brought_anew() {
+    let cloud = Cloud::start().await;
+    let mut node = Node::join("basel", &cloud).await;
+    cloud.push(&[("feeds.yaml", "feeds: []\n"), ("documents/m/a.md", "a")]).await;
+    let Desired { digest, dir, answer, .. } = desired(&mut node).await;
+    answer.send(Ok(())).expect("waited for");
+    until("the node runs it", async || (stage_of(&cloud, "basel").await == Stage::Current).then_some(())).await;
+    let (folder, identity, store) = node.stop().await;
+    std::fs::write(dir.join("feeds.yaml"), "rot").expect("written");
+    let applied = store.read("look", sync::standing).await.expect("readable").applied.expect("applied");
+    sync::bundle_lost(&store, applied, "feeds.yaml is rotten".to_owned(), None).await.expect("written");
+    drop(store);
+    let mut node = Node::start(folder, identity);
+    let again = desired(&mut node).await;
+    assert_eq!(again.digest, digest);
+    assert_eq!(sync::verify_bundle(node.folder.path(), digest).expect("whole again"), dir);
+    until("the fleet knows", async || (stage_of(&cloud, "basel").await == Stage::Pending).then_some(())).await;
+    again.answer.send(Ok(())).expect("waited for");
+    until("the node runs it", async || (stage_of(&cloud, "basel").await == Stage::Current).then_some(())).await;
+    assert_eq!(node.store.read("look", sync::standing).await.expect("readable").lost, None);
+}
+
+#[tokio::test]
 async fn a_download_goes_on_where_it_ended_and_a_damaged_part_is_fetched_anew() {
     let cloud = Cloud::start().await;
     let mut node = Node::join("basel", &cloud).await;

@@ -63,7 +63,10 @@ impl View {
         let read = self.store.read_blocking("read how the node stands", |c| Ok((totals(c)?, sync::standing(c)?)));
         // A ledger that its control plane disputes, or a store that cannot be read: nobody should rely on this node.
         let (counted, failing) = match read {
-            Ok((counted, standing)) => (counted, standing.complaint()),
+            Ok((counted, standing)) => {
+                complaints.extend(standing.lost.clone());
+                (counted, standing.complaint())
+            }
             Err(error) => (Vec::new(), Some(error.to_string())),
         };
         complaints.extend(failing.clone());

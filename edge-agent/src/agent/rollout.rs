@@ -64,21 +64,32 @@ pub(super) struct Rollout {
 }
 
 /// What to work by at start: the bundle that the control plane sent and that came up, or the one before when its files are
-/// no longer what they were, or the node's own site folder, or nothing yet.
+/// no longer what they were, or the node's own site folder, or nothing yet. What could not be used is written down: the node
+/// does not say that it runs what it does not run.
 pub(super) async fn at_start(config: &Config, store: &Store) -> anyhow::Result<Force> {
     let standing = store.read("read which bundle is in force", sync::standing).await?;
+    let mut lost = None;
     for applied in standing.applied.into_iter().chain(standing.previous) {
         match verified(&config.data_dir, applied.digest).await {
             Ok((site, content)) => {
+                if let Some((bundle, reason)) = lost {
+                    sync::bundle_lost(store, bundle, reason, Some(applied)).await?;
+                }
                 return Ok(Force { site, content, bundle: Some((applied.digest, applied.version)) });
             }
-            Err(reason) => tracing::error!(bundle = %applied.digest, reason, "the bundle on disk cannot be used"),
+            Err(reason) => {
+                tracing::error!(bundle = %applied.digest, reason, "the bundle on disk cannot be used");
+                lost.get_or_insert((applied, reason));
+            }
         }
     }
-    let Some(folder) = config.site.clone() else {
-        return Ok(Force { site: Site::empty(), content: Content::default(), bundle: None });
+    let (site, content) = match config.site.clone() {
+        Some(folder) => read(folder).await.map_err(|problems| anyhow!("the site cannot be used:\n{problems}"))?,
+        None => (Site::empty(), Content::default()),
     };
-    let (site, content) = read(folder).await.map_err(|problems| anyhow!("the site cannot be used:\n{problems}"))?;
+    if let Some((bundle, reason)) = lost {
+        sync::bundle_lost(store, bundle, reason, None).await?;
+    }
     Ok(Force { site, content, bundle: None })
 }
 
@@ -180,5 +191,61 @@ impl Rollout {
 
     async fn totals(&self) -> Result<Counts, String> {
         self.rooms.store.read("read the feeds' totals", totals).await.map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::wire::v1::Applied;
+
+    use super::*;
+
+    /// A bundle on the disk of this data folder, as it came from the control plane.
+    fn on_disk(data: &Path, version: u64, feeds: &str) -> Applied {
+        use shared::bundle::manifest::{File, Manifest};
+        let path = "feeds.yaml".parse().expect("a path");
+        let file = File { path, digest: Digest::of(feeds.as_bytes()), bytes: feeds.len() as u64 };
+        let manifest = Manifest::new("plant", version, vec![file]).expect("a manifest");
+        let folder = sync::bundle_dir(data, manifest.digest());
+        std::fs::create_dir_all(&folder).expect("made");
+        std::fs::write(folder.join("feeds.yaml"), feeds).expect("written");
+        std::fs::write(folder.with_extension("manifest"), manifest.canonical()).expect("written");
+        Applied { digest: manifest.digest(), version, at: Timestamp::from_millis(1) }
+    }
+
+    async fn set(store: &Store, applied: Applied, previous: Applied) {
+        let json = [applied, previous].map(|applied| serde_json::to_string(&applied).expect("plain"));
+        let sql = "UPDATE sync SET applied = ?1, previous = ?2";
+        store.write("set", move |tx| Ok(tx.connection().execute(sql, json).map(drop)?)).await.expect("written");
+    }
+
+    #[tokio::test]
+    async fn a_bundle_that_a_start_cannot_use_is_neither_reported_nor_forgotten() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path();
+        let text = format!("name = \"basel\"\njurisdiction = \"CH\"\ndata_dir = {:?}\n", data.display().to_string());
+        let config = Config::parse("agent.toml", &text).expect("a configuration");
+        let store = Store::open(&config.store_path()).expect("a store");
+        let (older, newer) = (on_disk(data, 1, "feeds: []\n"), on_disk(data, 2, "feeds: [] # newer\n"));
+        set(&store, newer, older).await;
+        let standing = async || store.read("look", sync::standing).await.expect("readable");
+        let force = at_start(&config, &store).await.expect("starts");
+        assert_eq!(force.bundle, Some((newer.digest, 2)));
+        assert_eq!((standing().await.applied, standing().await.lost), (Some(newer), None));
+
+        std::fs::write(sync::bundle_dir(data, newer.digest).join("stray"), "x").expect("written");
+        let force = at_start(&config, &store).await.expect("starts");
+        assert_eq!(force.bundle, Some((older.digest, 1)));
+        let lost = standing().await.lost.expect("told");
+        assert!(lost.starts_with("bundle version 2 (") && lost.contains("stray"), "{lost}");
+        assert_eq!((standing().await.applied, standing().await.previous), (Some(older), None));
+
+        std::fs::write(sync::bundle_dir(data, older.digest).join("feeds.yaml"), "rot").expect("written");
+        let force = at_start(&config, &store).await.expect("starts");
+        assert_eq!((force.bundle, standing().await.applied), (None, None));
+        at_start(&config, &store).await.expect("starts");
+        let sql = "SELECT count(*) FROM ledger WHERE fact = 'bundle-rolled-back'";
+        let told = store.read("count", move |c| c.query_row(sql, [], |row| row.get::<_, i64>(0))).await;
+        assert_eq!(told.expect("readable"), 2, "each once");
     }
 }

@@ -132,6 +132,7 @@ fn examine(args: &Args, context: &Context) -> Report {
         Ok(connection) => {
             checks.push(ledger_check(&connection, args.deep));
             checks.extend(ledger_halt(&connection, &config));
+            checks.extend(fleet::lost(&connection));
             checks.extend(machine::time_goes_on(&connection));
             checks.extend(machine::store(&config, &connection));
             checks.extend(events::withheld(&connection));

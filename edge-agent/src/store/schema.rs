@@ -19,6 +19,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/09_rhythm.sql"),
     include_str!("schema/10_records.sql"),
     include_str!("schema/11_remembered.sql"),
+    include_str!("schema/12_lost.sql"),
 ];
 
 pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), Error> {

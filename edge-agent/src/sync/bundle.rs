@@ -83,9 +83,13 @@ impl Applier {
     }
 
     async fn bring(&self, wanted: &v1::Desired) -> Result<(), Error> {
-        let Standing { applied, rejected, floor, .. } = self.store.read("read the standing", standing).await?;
+        let Standing { applied, rejected, floor, lost, .. } = self.store.read("read the standing", standing).await?;
         let digest = wanted.digest;
         let runs = applied.is_some_and(|applied| applied.digest == digest);
+        if runs && lost.is_some() {
+            self.store.write("note that no bundle is missed", |tx| Ok(state::not_missed(tx.connection())?)).await?;
+            self.nudge.notify_one();
+        }
         if runs || rejected.is_some_and(|rejected| rejected.digest == digest) {
             return Ok(());
         }
@@ -157,7 +161,10 @@ impl Applier {
             if looked.is_dir() && differences(&looked, &wanted)?.is_empty() {
                 return Ok(None);
             }
-            Ok(Some(before.map(|dir| intact_files(&dir, &wanted)).unwrap_or_default()))
+            // Of a bundle that was damaged on this disk, what is intact is not fetched again.
+            let mut here = intact_files(&looked, &wanted);
+            here.extend(before.map(|dir| intact_files(&dir, &wanted)).unwrap_or_default());
+            Ok(Some(here))
         })
         .await?;
         let Some(here) = &mut here else { return Ok(dir) };
@@ -214,6 +221,27 @@ impl Applier {
         let detail = format!("{} came as {found}, expected {}", wanted.path, wanted.digest);
         Err(Error::Answer { operation: "fetch a file", detail })
     }
+}
+
+/// Writes down that a bundle which ran before cannot be used, and what runs in its place: the node says so to people and to
+/// the control plane, which has it bring the bundle anew.
+///
+/// # Errors
+/// When the store cannot be written.
+pub async fn lost(store: &Store, bundle: Applied, reason: String, now: Option<Applied>) -> Result<(), Error> {
+    let instead = now.map_or_else(
+        || "the node's own site folder, or nothing,".to_owned(),
+        |now| format!("version {} ({})", now.version, now.digest.short()),
+    );
+    let Applied { digest, version, .. } = bundle;
+    let why = format!("bundle version {version} ({}) cannot be used, {instead} runs: {reason}", digest.short());
+    let fact = Fact::BundleRolledBack { bundle: digest, to: now.map(|now| now.digest), reason };
+    let write = store.write("note that a bundle was lost", move |tx| {
+        state::lost(tx.connection(), &why, now)?;
+        tx.append(&Entry { at: clock::now(), run: None, task: None, fact })?;
+        Ok(())
+    });
+    Ok(write.await?)
 }
 
 /// Whether the bundle of this digest is on the disk as its manifest says. Answers its folder.

@@ -29,7 +29,7 @@ use shared::{
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use bundle::verify as verify_bundle;
+pub use bundle::{lost as bundle_lost, verify as verify_bundle};
 pub use enroll::enroll;
 pub use identity::{Identity, Membership};
 pub use state::{Standing, standing, trial_ended};

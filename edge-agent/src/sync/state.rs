@@ -23,6 +23,8 @@ pub struct Standing {
     pub countersigned: Option<Note>,
     /// Why the control plane takes nothing more of the ledger, or this node will not ship it.
     pub halted: Option<String>,
+    /// Why the bundle that ran last is not what runs: a start could not use it.
+    pub lost: Option<String>,
 }
 
 impl Standing {
@@ -38,7 +40,7 @@ impl Standing {
 /// # Errors
 /// When SQLite fails.
 pub fn standing(connection: &Connection) -> rusqlite::Result<Standing> {
-    let sql = "SELECT applied, previous, rejected, floor, shipped, countersigned, halted FROM sync";
+    let sql = "SELECT applied, previous, rejected, floor, shipped, countersigned, halted, lost FROM sync";
     connection.prepare_cached(sql)?.query_row([], |row| {
         let json = |index: usize| row.get::<_, Option<String>>(index);
         Ok(Standing {
@@ -49,6 +51,7 @@ pub fn standing(connection: &Connection) -> rusqlite::Result<Standing> {
             shipped: u64::try_from(row.get::<_, i64>(4)?).unwrap_or(0),
             countersigned: json(5)?.map(|note| note.parse()).transpose().map_err(unreadable)?,
             halted: json(6)?,
+            lost: json(7)?,
         })
     })
 }
@@ -62,8 +65,22 @@ pub(super) fn halted(connection: &Connection, why: Option<&str>) -> rusqlite::Re
 /// The bundle came up: it is what runs now, and the floor is this.
 pub(super) fn applied(connection: &Connection, now: Applied, floor: Floor) -> rusqlite::Result<()> {
     let sql = "UPDATE sync SET previous = CASE WHEN applied = ?1 THEN previous ELSE applied END, applied = ?1,
-               rejected = NULL, floor = ?2, trying = NULL, trials = 0";
+               rejected = NULL, floor = ?2, trying = NULL, trials = 0, lost = NULL";
     connection.prepare_cached(sql)?.execute(params![to_json(&now), to_json(&floor)])?;
+    Ok(())
+}
+
+/// What ran last cannot be used, and this runs in its place; without a bundle it is the node's own site, or nothing.
+pub(super) fn lost(connection: &Connection, why: &str, now: Option<Applied>) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE sync SET applied = ?1, previous = NULL, lost = ?2")?
+        .execute(params![now.as_ref().map(to_json), why])?;
+    Ok(())
+}
+
+/// What was lost is no longer wanted: the control plane wants what runs.
+pub(super) fn not_missed(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute("UPDATE sync SET lost = NULL", [])?;
     Ok(())
 }
 

@@ -44,6 +44,13 @@ pub(super) fn checks(config: &Config, running: bool) -> Vec<Check> {
     checks
 }
 
+/// A bundle of the control plane that is not what runs, because a start could not use it.
+pub(super) fn lost(connection: &rusqlite::Connection) -> Option<Check> {
+    let lost = crate::sync::standing(connection).ok()?.lost?;
+    let advice = "it is fetched anew when the control plane is reached; if that comes again, look after the disk";
+    Some(Check::warning("bundle", lost, advice))
+}
+
 /// Whether something listens there.
 fn reach(url: &str) -> Result<(), String> {
     let url = reqwest::Url::parse(url).map_err(|error| error.to_string())?;
