@@ -17,7 +17,7 @@ use crate::{
     control::Verification,
     store::{
         actions::{self, Action},
-        ledger::{self, Alarm},
+        ledger::{self, Alarm, Archived},
         nodes::{self, Node},
     },
 };
@@ -31,6 +31,8 @@ pub(super) struct Wanted {
     node: Option<NodeName>,
     fact: Option<String>,
     before: Option<String>,
+    before_node: Option<NodeName>,
+    before_seq: Option<u64>,
 }
 
 /// The kinds of entries that auditors ask for first.
@@ -47,20 +49,34 @@ const FACTS: [&str; 7] = [
 pub(super) async fn show(
     State(console): Shared,
     Extension(visitor): Extension<Visitor>,
-    Query(Wanted { node, fact, before }): Query<Wanted>,
+    Query(Wanted { node, fact, before, before_node, before_seq }): Query<Wanted>,
 ) -> Page {
     let control = &console.control;
     let all = control.read("list the nodes", nodes::list).await?;
     let alarms = control.read("list the alarms", |c| ledger::alarms(c, ALARMS_SHOWN)).await?;
     let done = control.read("list what operators did", |c| actions::list(c, ACTIONS_SHOWN)).await?;
     let before: Option<Timestamp> = before.and_then(|text| text.parse().ok());
-    let filter = ledger::Filter { node: node.clone(), fact: fact.clone(), before, limit: ENTRIES_SHOWN, run: None };
+    let (of_node, of_fact) = (node.clone(), fact.clone());
+    let filter = ledger::Filter {
+        node: of_node,
+        fact: of_fact,
+        before,
+        before_node,
+        before_seq,
+        limit: ENTRIES_SHOWN,
+        run: None,
+    };
     let entries = control.read("list audit entries", move |c| ledger::list(c, &filter)).await?;
-    let of = |fact: Option<&str>, before: Option<Timestamp>| {
-        let before = before.map(|at| at.to_string());
-        let pairs = [("node", node.as_ref().map(NodeName::as_str)), ("fact", fact), ("before", before.as_deref())];
+    let of = |fact: Option<&str>, behind: Option<&Archived>| {
+        let pairs = [
+            ("node", node.as_ref().map(ToString::to_string)),
+            ("fact", fact.map(str::to_owned)),
+            ("before", behind.map(|last| last.at.to_string())),
+            ("before_node", behind.map(|last| last.node.to_string())),
+            ("before_seq", behind.map(|last| last.seq.to_string())),
+        ];
         let query: Vec<String> =
-            pairs.iter().filter_map(|(name, value)| Some(format!("{name}={}", (*value)?))).collect();
+            pairs.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value?))).collect();
         format!("/audit?{}", query.join("&"))
     };
     let body = html! {
@@ -76,7 +92,7 @@ pub(super) async fn show(
             ol.steps #entries data-live { @for entry in &entries { (parts::step(entry, true)) } }
             @if entries.is_empty() { p.empty { "No entry of this kind has come." } }
             @if entries.len() == ENTRIES_SHOWN { @if let Some(last) = entries.last() {
-                div.pad { a.button href=(of(fact.as_deref(), Some(last.at))) { "Older entries" } }
+                div.pad { a.button href=(of(fact.as_deref(), Some(last))) { "Older entries" } }
             } }
         }
         section.sheet { header { h2 { "What operators did" } } div #actions data-live { (action_list(&done)) } }

@@ -84,7 +84,11 @@ impl Blobs {
             return Err(invalid("blob-digest", format!("what came is {found}, expected {digest}")));
         }
         file.sync_all().await.map_err(failed)?;
-        tokio::fs::rename(&part.0, self.path(digest)).await.map_err(failed)
+        tokio::fs::rename(&part.0, self.path(digest)).await.map_err(failed)?;
+        // The name is on the disk, too, before the upload is answered: what is here is not sent again.
+        #[cfg(unix)]
+        tokio::fs::File::open(&self.folder).await.map_err(failed)?.sync_all().await.map_err(failed)?;
+        Ok(())
     }
 }
 

@@ -33,6 +33,9 @@ pub struct Filter {
     pub fact: Option<String>,
     /// Only entries recorded before this instant: where the page before ended.
     pub before: Option<Timestamp>,
+    /// The node and index of the page's last entry: those of the same instant that come behind it are listed, too.
+    pub before_node: Option<NodeName>,
+    pub before_seq: Option<u64>,
     /// At most this many; 0 means 100.
     #[serde(default)]
     pub limit: usize,
@@ -73,7 +76,7 @@ pub fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Ar
         .prepare_cached(
             "SELECT node, seq, at, fact, run, body FROM ledger
              WHERE (?1 IS NULL OR node = ?1) AND (?2 IS NULL OR run = ?2) AND (?3 IS NULL OR fact = ?3)
-               AND (?4 IS NULL OR at < ?4)
+               AND (?4 IS NULL OR at < ?4 OR (at = ?4 AND (node > ?6 OR (node = ?6 AND seq < ?7))))
              ORDER BY at DESC, node, seq DESC LIMIT ?5",
         )?
         .query_map(
@@ -82,7 +85,9 @@ pub fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Ar
                 filter.run.map(|run| run.to_string()),
                 filter.fact,
                 filter.before.map(Timestamp::as_micros),
-                int(limit)
+                int(limit),
+                filter.before_node.as_ref().map(NodeName::as_str),
+                filter.before_seq.map(int)
             ],
             archived,
         )?
@@ -228,4 +233,40 @@ fn archived(row: &Row<'_>) -> rusqlite::Result<Archived> {
         run: optional_text(row, "run")?,
         entry: json(row, "body")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_leave_no_entry_out_although_many_have_one_instant() {
+        let connection = Connection::open_in_memory().expect("opens");
+        connection
+            .execute_batch("CREATE TABLE ledger (node TEXT, seq INTEGER, at INTEGER, fact TEXT, run TEXT, body TEXT)")
+            .expect("made");
+        let nodes = ["basel", "houston"];
+        for (node, seq) in nodes.iter().flat_map(|node| (0..7).map(move |seq| (node, seq))) {
+            connection
+                .execute("INSERT INTO ledger VALUES (?1, ?2, ?3, 'f', NULL, '{}')", params![node, seq, 5 + seq / 4])
+                .expect("written");
+        }
+        let mut filter = Filter { limit: 3, ..Filter::default() };
+        let mut found = Vec::new();
+        loop {
+            let page = list(&connection, &filter).expect("readable");
+            let Some(last) = page.last() else { break };
+            filter.before = Some(last.at);
+            filter.before_node = Some(last.node.clone());
+            filter.before_seq = Some(last.seq);
+            found.extend(page.into_iter().map(|entry| (entry.node.to_string(), entry.seq)));
+        }
+        let expected =
+            |node: &str, range: std::ops::Range<u64>| range.rev().map(|seq| (node.to_owned(), seq)).collect::<Vec<_>>();
+        let parts =
+            [expected("basel", 4..7), expected("houston", 4..7), expected("basel", 0..4), expected("houston", 0..4)];
+        assert_eq!(found, parts.concat());
+        let older = Filter { before: Some(Timestamp::from_micros(6)), ..Filter::default() };
+        assert_eq!(list(&connection, &older).expect("readable").len(), 8, "an instant alone is a bound, too");
+    }
 }
