@@ -90,7 +90,9 @@ async fn confirm(client: &Client, id: ApprovalId, verdict: Verdict) -> Result<Di
         return Err(Failure::Failed(format!("there is no question {id}")));
     };
     let Some(proposal) = &question.proposal else {
-        return Err(Failure::Failed(format!("the proposal may not leave the node {node}; decide on it there")));
+        return Err(Failure::Failed(format!(
+            "the proposal is on the node {node} alone, because policy keeps it there or it is too large; decide on it there"
+        )));
     };
     let found = Digest::of_json(proposal);
     if found != question.shown {

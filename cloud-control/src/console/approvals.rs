@@ -57,7 +57,7 @@ pub(super) fn card(question: &Approval, visitor: &Visitor, brief: bool) -> Marku
                 @if let Some(proposal) = &asked.proposal { (parts::proposal(&asked.approval.to_string(), proposal)) }
                 p.faint { "Shown: " code { (asked.shown) } " · carries " (words::label(&asked.label)) }
                 @if asked.proposal.is_none() {
-                    p.note.wait { "Policy keeps this proposal on the node. It is decided there, on the local page." }
+                    p.note.wait { "This proposal is on the node alone: policy keeps it there, or it is too large. It is decided there, on the local page." }
                 } @else if brief {
                     a.button href="/approvals" { "Decide" }
                 } @else if visitor.operator.has_role(&asked.role) {

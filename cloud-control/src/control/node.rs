@@ -6,8 +6,8 @@ use shared::{
     digest::Digest,
     id::NodeName,
     wire::v1::{
-        APPROVALS_MAX, Desired, EnrollAnswer, EnrollRequest, HOLD_MS_MAX, LedgerCursor, RUNS_MAX, SyncAnswer,
-        SyncRequest,
+        APPROVALS_MAX, Desired, EnrollAnswer, EnrollRequest, HOLD_MS_MAX, LedgerCursor, PendingApproval,
+        QUESTION_BYTES_MAX, RUNS_MAX, SyncAnswer, SyncRequest,
     },
 };
 
@@ -18,9 +18,8 @@ use crate::{
     store::{actions, approvals, bundles, ledger, nodes, runs, tokens},
 };
 
-/// Bytes of one node's status and of one question: a page of text each, so that no node fills the store.
+/// Bytes of one node's status: pages of text, so that no node fills the store.
 const STATUS_BYTES_MAX: usize = 64 << 10;
-const QUESTION_BYTES_MAX: usize = 256 << 10;
 
 impl Control {
     /// Lets a node in and gives it its papers.
@@ -117,7 +116,7 @@ impl Control {
     }
 
     async fn report(&self, node: &NodeName, request: SyncRequest) -> Result<(), Error> {
-        let SyncRequest { status, runs, approvals, outcomes, .. } = request;
+        let SyncRequest { status, runs, approvals, approvals_more, outcomes, .. } = request;
         let bytes = |value: serde_json::Result<Vec<u8>>| value.map_or(usize::MAX, |bytes| bytes.len());
         if bytes(serde_json::to_vec(&status)) > STATUS_BYTES_MAX {
             return Err(invalid("status", format!("a status has at most {STATUS_BYTES_MAX} bytes")));
@@ -125,9 +124,15 @@ impl Control {
         if runs.len() > RUNS_MAX || approvals.len() > APPROVALS_MAX {
             return Err(invalid("report", format!("a sync has at most {RUNS_MAX} runs and {APPROVALS_MAX} questions")));
         }
-        if approvals.iter().any(|question| bytes(serde_json::to_vec(question)) > QUESTION_BYTES_MAX) {
-            return Err(invalid("question", format!("a question has at most {QUESTION_BYTES_MAX} bytes")));
-        }
+        // The rest of the sync must not suffer from one question.
+        let mut approvals: Vec<_> = approvals.into_iter().map(PendingApproval::within_bounds).collect();
+        approvals.retain(|question| {
+            let fits = bytes(serde_json::to_vec(question)) <= QUESTION_BYTES_MAX;
+            if !fits {
+                tracing::warn!(%node, approval = %question.approval, "a question is too large and was not taken");
+            }
+            fits
+        });
         let (name, now) = (node.clone(), clock::now());
         let (was, news) = self
             .store
@@ -137,7 +142,8 @@ impl Control {
                 let news = (
                     runs::report(c, &name, &runs)?,
                     // Outcomes first: an answered question is closed by its outcome, not by its absence.
-                    approvals::outcomes(c, &name, &outcomes)? | approvals::report(c, &name, &approvals)?,
+                    approvals::outcomes(c, &name, &outcomes)?
+                        | approvals::report(c, &name, &approvals, approvals_more)?,
                 );
                 Ok(Ok((was, news)))
             })

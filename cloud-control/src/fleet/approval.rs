@@ -57,7 +57,7 @@ pub fn judge(
         return conflict("expired", "its time is over".to_owned());
     }
     if question.proposal.is_none() {
-        let message = "the proposal may not leave the node, so it can only be decided there";
+        let message = "the proposal is on the node alone, because policy keeps it there or it is too large, so it can only be decided there";
         return Err(Refused::new(Why::Forbidden, "on-site-only", message));
     }
     Ok(Decision::Take)

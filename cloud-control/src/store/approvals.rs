@@ -113,20 +113,29 @@ pub fn get(connection: &Connection, id: ApprovalId) -> rusqlite::Result<Option<A
         .transpose()
 }
 
-/// Takes the questions that are open on a node now; those that it no longer names are closed. Answers whether anything
-/// changed.
-pub(crate) fn report(connection: &Connection, node: &NodeName, open: &[PendingApproval]) -> rusqlite::Result<bool> {
+/// Takes the questions that are open on a node now; those that it no longer names are closed, unless it says that there are
+/// more. Answers whether anything changed.
+pub(crate) fn report(
+    connection: &Connection,
+    node: &NodeName,
+    open: &[PendingApproval],
+    more: bool,
+) -> rusqlite::Result<bool> {
     let names = to_json(&open.iter().map(|question| question.approval.to_string()).collect::<Vec<_>>());
     let mut changed = connection
         .prepare_cached(
             "UPDATE approvals SET open = 0
-             WHERE node = ?1 AND open AND approval NOT IN (SELECT value FROM json_each(?2))",
+             WHERE node = ?1 AND open AND NOT ?3 AND approval NOT IN (SELECT value FROM json_each(?2))",
         )?
-        .execute(params![node.as_str(), names])?;
-    // A question never changes; another node cannot take it over.
+        .execute(params![node.as_str(), names, more])?;
+    // A question never changes, but its proposal may have been left out when it was first named; another node cannot take
+    // it over.
     let mut insert = connection.prepare_cached(
         "INSERT INTO approvals (approval, node, question, asked, open) VALUES (?1, ?2, ?3, ?4, 1)
-         ON CONFLICT (approval) DO UPDATE SET open = 1 WHERE node = excluded.node AND NOT open",
+         ON CONFLICT (approval) DO UPDATE SET open = 1,
+            question = iif(excluded.question ->> 'proposal' IS NULL, question, excluded.question)
+         WHERE node = excluded.node
+            AND (NOT open OR (question ->> 'proposal' IS NULL AND excluded.question ->> 'proposal' IS NOT NULL))",
     )?;
     for question in open {
         changed += insert.execute(params![

@@ -16,7 +16,7 @@ use shared::{
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::{
-    ApprovalAnswer, Error, Link, Options, Sources, client::Client, ledger::Shipper, standing, state, with_sources,
+    ApprovalAnswer, Error, Link, Options, Sources, client::Client, fit, ledger::Shipper, standing, state, with_sources,
 };
 use crate::{clock, store::Store};
 
@@ -49,7 +49,12 @@ pub(super) struct Exchange {
 struct Told {
     /// Digest of the status, questions and outcomes that it answered last.
     report: Option<Digest>,
+    /// The last of the runs that it was told of. This and `archived` outlast the link: what was told is not told again.
     runs: (Timestamp, Option<RunId>),
+    /// Entries of the ledger that it had at last. Fewer than that: it was restored from a backup, and hears all of it anew.
+    archived: u64,
+    /// Questions that it was told of.
+    questions: BTreeSet<ApprovalId>,
     /// The tag of its last answer.
     seen: Option<Digest>,
     cursor: LedgerCursor,
@@ -57,6 +62,15 @@ struct Told {
     in_flight: BTreeSet<ApprovalId>,
     /// Why the ledger is not shipped, as it was logged last.
     complaint: Option<String>,
+}
+
+/// A request, and what decides whether it may be held.
+struct Gathered {
+    request: SyncRequest,
+    /// Of what it reports, without the runs.
+    digest: Digest,
+    /// Whether it tells of a question for the first time.
+    fresh: bool,
 }
 
 impl Exchange {
@@ -69,8 +83,12 @@ impl Exchange {
                 Ok(()) => failures = 0,
                 Err(error) => {
                     self.down(with_sources(&error));
-                    // A new connection begins anew, so that a control plane restored from a backup hears all of it.
-                    told = Told { in_flight: std::mem::take(&mut told.in_flight), ..Told::default() };
+                    told = Told {
+                        in_flight: std::mem::take(&mut told.in_flight),
+                        runs: told.runs,
+                        archived: told.archived,
+                        ..Told::default()
+                    };
                     let pause = if error.is_lasting() { RETRY_LASTING } else { backoff(failures) };
                     failures = failures.saturating_add(1);
                     tokio::time::sleep(pause).await;
@@ -84,8 +102,8 @@ impl Exchange {
         // What changes from here on is news of the next round.
         ledger.borrow_and_update();
         self.sources.report.borrow_and_update();
-        let (mut request, digest) = self.gather(told).await?;
-        let news = told.report != Some(digest) || !request.runs.is_empty();
+        let Gathered { mut request, digest, fresh } = self.gather(told).await?;
+        let news = fresh || told.report != Some(digest) || !request.runs.is_empty();
         request.hold_ms = if news { 0 } else { HOLD_MS_MAX };
         let limit = Duration::from_millis(request.hold_ms) + ANSWER_MAX;
         let nudge = Arc::clone(&self.nudge);
@@ -101,6 +119,12 @@ impl Exchange {
         if let Some(last) = request.runs.last() {
             told.runs = (last.updated, Some(last.run));
         }
+        told.questions = request.approvals.iter().map(|question| question.approval).collect();
+        if answer.ledger.next < told.archived {
+            (told.runs, told.report) = Default::default();
+            told.questions.clear();
+        }
+        told.archived = answer.ledger.next;
         self.heard(request.outcomes).await?;
         told.seen = Some(answer.tag);
         told.cursor = answer.ledger;
@@ -115,10 +139,10 @@ impl Exchange {
         self.ship(told).await
     }
 
-    async fn gather(&self, told: &Told) -> Result<(SyncRequest, Digest), Error> {
+    async fn gather(&self, told: &Told) -> Result<Gathered, Error> {
         let (runs, approvals) = (Arc::clone(&self.sources.runs), Arc::clone(&self.sources.approvals));
         let from = told.runs;
-        let (standing, outcomes, runs, approvals) = self
+        let (standing, outcomes, runs, open) = self
             .store
             .read("gather what the control plane shall know", move |c| {
                 Ok((standing(c)?, state::outcomes(c)?, runs(c, from, RUNS_MAX)?, approvals(c, APPROVALS_MAX)?))
@@ -128,7 +152,7 @@ impl Exchange {
         let mut complaints = report.complaints.clone();
         // The node's own report says it too, once it has looked.
         complaints.extend(standing.complaint().filter(|complaint| !report.complaints.contains(complaint)));
-        let status = NodeStatus {
+        let mut status = NodeStatus {
             version: self.options.version.clone(),
             jurisdiction: self.options.jurisdiction.clone(),
             started: self.options.started,
@@ -140,9 +164,15 @@ impl Exchange {
             figures: report.figures,
             ledger_size: *self.store.ledger_size().borrow(),
         };
-        let value = serde_json::to_value((&status, &approvals, &outcomes)).expect("a report is plain data");
-        let request = SyncRequest { status, runs, approvals, outcomes, seen: told.seen, hold_ms: 0 };
-        Ok((request, Digest::of_json(&value)))
+        fit::status(&mut status);
+        // A question never changes: which are open says all.
+        let ids: Vec<_> = open.iter().map(|question| question.approval).collect();
+        let value = serde_json::to_value((&status, &ids, &outcomes)).expect("a report is plain data");
+        let fit::Questions { told: approvals, news: fresh, more: approvals_more } =
+            fit::questions(open, &told.questions);
+        let (runs, seen) = (fit::runs(runs), told.seen);
+        let request = SyncRequest { status, runs, approvals, approvals_more, outcomes, seen, hold_ms: 0 };
+        Ok(Gathered { request, digest: Digest::of_json(&value), fresh })
     }
 
     /// The control plane has heard of these outcomes.
@@ -199,6 +229,7 @@ impl Exchange {
         match self.shipper.ship(told.cursor.clone()).await {
             Ok(cursor) => {
                 told.complaint = None;
+                told.archived = cursor.next;
                 told.cursor = cursor;
                 self.note_halt(told.cursor.halted.clone()).await
             }

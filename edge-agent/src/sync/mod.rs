@@ -7,6 +7,7 @@ mod bundle;
 mod client;
 mod enroll;
 mod exchange;
+mod fit;
 pub mod identity;
 pub mod ledger;
 mod state;

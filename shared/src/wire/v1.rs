@@ -43,6 +43,12 @@ pub const LEDGER_BYTES_MAX: usize = 2 << 20;
 pub const RUNS_MAX: usize = 500;
 /// Open questions in one sync: more than people could answer; the oldest go first.
 pub const APPROVALS_MAX: usize = 200;
+/// Bytes of one question as JSON: pages of text, so that no node fills the store.
+pub const QUESTION_BYTES_MAX: usize = 256 << 10;
+/// Bytes of the questions in one sync as JSON, and twice those of its runs: together below `BODY_BYTES_MAX`.
+pub const REPORT_BYTES_MAX: usize = 8 << 20;
+/// Bytes of a question's title.
+const TITLE_BYTES_MAX: usize = 1 << 10;
 /// Bytes of a request's body: the ledger's limit as JSON strings with every quote escaped, and the proofs.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
 
@@ -185,6 +191,35 @@ pub struct PendingApproval {
     pub deadline: Option<Timestamp>,
 }
 
+impl PendingApproval {
+    /// The question as the control plane takes it: one that is too large goes without its proposal, of which `shown` still
+    /// tells, and is answered on the node.
+    #[must_use]
+    pub fn within_bounds(mut self) -> Self {
+        if self.title.len() > TITLE_BYTES_MAX {
+            // With room for what may be added, so that both sides come to the same.
+            cut(&mut self.title, TITLE_BYTES_MAX - 128);
+        }
+        if self.proposal.is_some()
+            && serde_json::to_vec(&self).map_or(usize::MAX, |json| json.len()) > QUESTION_BYTES_MAX
+        {
+            self.proposal = None;
+            self.title.push_str(" (too large for the control plane: answer it on the node)");
+        }
+        self
+    }
+}
+
+/// Shortens a text to about so many bytes, and shows that it did.
+pub fn cut(text: &mut String, bytes_max: usize) {
+    if text.len() <= bytes_max {
+        return;
+    }
+    let end = (0..=bytes_max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    text.truncate(end);
+    text.push_str(" ..");
+}
+
 /// What became of an answer on the node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnswerOutcome {
@@ -203,9 +238,13 @@ pub struct SyncRequest {
     /// Runs that changed since the last sync that was answered, oldest change first.
     #[serde(default)]
     pub runs: Vec<RunSummary>,
-    /// All questions that are open now. One that is no longer among them was decided on site or expired.
+    /// All questions that are open now. One that is no longer among them was decided on site or expired. What a question
+    /// was told with first counts: those that are known may come without their proposals.
     #[serde(default)]
     pub approvals: Vec<PendingApproval>,
+    /// Whether more are open than found room: then one that is not among them may be open all the same.
+    #[serde(default)]
+    pub approvals_more: bool,
     #[serde(default)]
     pub outcomes: Vec<AnswerOutcome>,
     /// The tag of the last answer: the server holds the request while it has nothing else to say.
