@@ -12,7 +12,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     api,
-    control::{Control, Error, Opened},
+    control::{self, Control, Error},
+    store::Store,
 };
 
 /// What the control plane is told at its start.
@@ -33,8 +34,6 @@ pub struct Options {
 /// A control plane that serves.
 pub struct Running {
     pub control: Arc<Control>,
-    /// The secret of the operator `admin`, at the first start alone.
-    pub admin_secret: Option<String>,
     pub console: Option<SocketAddr>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -68,7 +67,7 @@ pub async fn start(options: Options) -> Result<Running, Error> {
         Some(address) => Some(bind(address).await?),
         None => None,
     };
-    let Opened { control, admin_secret } = Control::open(&data, url(&host, address.port())).await?;
+    let control = Control::open(&data, url(&host, address.port())).await?;
     let mut sans = vec![host, "localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     sans.extend(names);
     if !address.ip().is_unspecified() {
@@ -95,7 +94,21 @@ pub async fn start(options: Options) -> Result<Running, Error> {
         });
         address
     });
-    Ok(Running { control, admin_secret, console, stop, tasks, _claim: claim })
+    Ok(Running { control, console, stop, tasks, _claim: claim })
+}
+
+/// Gives an operator of the control plane with this data folder, which must not run, a new secret and answers it.
+///
+/// # Errors
+/// When there is no such control plane or operator, or it runs.
+pub async fn reset_operator(data: &Path, name: &str) -> Result<String, Error> {
+    let path = data.join("control.db");
+    if !path.is_file() {
+        let source = std::io::Error::other("no control plane ever ran in this folder");
+        return Err(Error::Io { operation: format!("find {}", path.display()), source });
+    }
+    let _claim = claim(data)?;
+    control::reset_operator(&Store::open(&path)?, name).await
 }
 
 /// Two control planes on one folder would send nodes and operators to whichever began last. The lock goes with the process.
@@ -129,5 +142,34 @@ fn url(host: &str, port: u16) -> String {
     match host.parse::<IpAddr>() {
         Ok(IpAddr::V6(address)) if address != Ipv6Addr::UNSPECIFIED => format!("https://[{address}]:{port}"),
         _ => format!("https://{host}:{port}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_secret_that_reached_nobody_does_not_count_and_a_lost_one_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = || "https://127.0.0.1:1".to_owned();
+        let control = Control::open(folder.path(), url()).await.unwrap();
+        let missing = folder.path().join("missing/secret");
+        let failed =
+            control.first_operator(move |secret| Ok(crate::keys::write_secret(&missing, secret.as_bytes())?)).await;
+        assert!(failed.is_err());
+        let lost = control.first_operator(|_| Ok(())).await.unwrap().expect("there is no operator still");
+        drop(control);
+
+        let unknown = reset_operator(folder.path(), "ada").await.unwrap_err().to_string();
+        assert_eq!(unknown, "there is no operator ada, but: admin");
+        let secret = reset_operator(folder.path(), "admin").await.unwrap();
+        let control = Control::open(folder.path(), url()).await.unwrap();
+        assert_eq!(control.login(&lost).await.unwrap(), None);
+        assert!(control.login(&secret).await.unwrap().expect("it counts").is_admin());
+        let nothing = tempfile::tempdir().unwrap();
+        let told = reset_operator(nothing.path(), "admin").await.unwrap_err().to_string();
+        assert!(told.starts_with("cannot find "), "{told}");
+        assert_eq!(std::fs::read_dir(nothing.path()).unwrap().count(), 0, "nothing is made");
     }
 }

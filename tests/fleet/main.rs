@@ -2,5 +2,6 @@
 
 mod enrollment;
 mod ledger;
+mod report;
 mod rollout;
 mod site;

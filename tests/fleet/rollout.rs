@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cloud_control::{
-    control::RollBackRequest,
+    control::{PushRequest, RollBackRequest},
     fleet::rollout::{Stage, stage},
     store::{approvals, bundles, nodes, runs},
 };
@@ -61,6 +61,17 @@ async fn a_pushed_bundle_is_applied_reported_and_rolled_back_when_it_fails() {
         rows.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()
     });
     assert_eq!(facts.await.expect("readable"), ["bundle-applied", "bundle-rolled-back"]);
+
+    let refused = [("feeds.yaml", "feeds: [] # newer\n"), ("documents/manuals/press.md", long.as_str())];
+    let same = cloud.push(&refused).await;
+    assert_eq!((same.digest, same.unchanged, same.rejected_by), (second.digest, true, vec![name("basel")]));
+    let request = PushRequest { again: true, ..cloud.request(&refused).await };
+    let again = cloud.control().push(&cloud.admin, request).await.expect("pushed");
+    assert_eq!((again.version, again.unchanged), (3, false));
+    let tried = desired(&mut node).await;
+    assert_eq!(tried.digest, again.digest);
+    tried.answer.send(Ok(())).expect("waited for");
+    until("the node runs it", async || (stage_of(&cloud, "basel").await == Stage::Current).then_some(())).await;
 
     let third = cloud.push(&[("feeds.yaml", "feeds: []\n")]).await;
     desired(&mut node).await.answer.send(Ok(())).expect("waited for");

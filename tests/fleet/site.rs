@@ -40,7 +40,7 @@ impl Cloud {
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let running = Self::serve(folder.path(), 0).await;
-        let secret = running.admin_secret.clone().expect("the first start makes a secret");
+        let secret = running.control.first_operator(|_| Ok(())).await.expect("writable").expect("the first start");
         let admin = running.control.login(&secret).await.expect("readable").expect("the secret counts");
         Self { running, admin, folder }
     }
@@ -54,6 +54,17 @@ impl Cloud {
             names: Vec::new(),
         };
         start(options).await.expect("it starts")
+    }
+
+    /// Ends it, changes its store, and starts it again at the same place.
+    pub async fn restarted(self, change: &str) -> Self {
+        let port = self.control().url().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+        let Self { running, admin, folder } = self;
+        running.shut_down().await;
+        let store = rusqlite::Connection::open(folder.path().join("control.db")).expect("opens");
+        store.execute_batch(change).expect("changed");
+        drop(store);
+        Self { running: Self::serve(folder.path(), port).await, admin, folder }
     }
 
     pub fn control(&self) -> &Arc<Control> {
@@ -75,6 +86,13 @@ impl Cloud {
 
     /// Pushes a bundle that may be refused.
     pub async fn try_push(&self, group: &str, new: NewGroup, files: &[(&str, &str)]) -> Result<Pushed, control::Error> {
+        let create_group = matches!(new, NewGroup::Made);
+        let request = PushRequest { group: group.to_owned(), create_group, ..self.request(files).await };
+        self.control().push(&self.admin, request).await
+    }
+
+    /// Uploads these files and asks for them in the group that is there.
+    pub async fn request(&self, files: &[(&str, &str)]) -> PushRequest {
         let mut list = Vec::new();
         for (path, content) in files {
             let digest = Digest::of(content.as_bytes());
@@ -82,9 +100,8 @@ impl Cloud {
             self.control().blobs().put(digest, futures::stream::iter([chunk])).await.expect("a blob");
             list.push(File { path: path.parse().expect("a path"), digest, bytes: content.len() as u64 });
         }
-        let create_group = matches!(new, NewGroup::Made);
-        let request = PushRequest { name: "plant".to_owned(), group: group.to_owned(), create_group, files: list };
-        self.control().push(&self.admin, request).await
+        let (name, group) = ("plant".to_owned(), "plant".to_owned());
+        PushRequest { name, group, create_group: false, again: false, files: list }
     }
 }
 

@@ -12,8 +12,8 @@ use super::*;
 #[tokio::test]
 async fn what_is_described_is_served_and_asks_who_is_there() {
     let folder = tempfile::tempdir().unwrap();
-    let opened = Control::open(folder.path(), "https://127.0.0.1:1".to_owned()).await.unwrap();
-    let router = router(opened.control);
+    let control = Control::open(folder.path(), "https://127.0.0.1:1".to_owned()).await.unwrap();
+    let router = router(control);
     let document: Value = serde_json::from_str(include_str!("openapi.json")).unwrap();
     let mut asked = 0;
     for (path, item) in document["paths"].as_object().unwrap() {

@@ -1,6 +1,6 @@
 //! `cloud-control token` and `cloud-control operators`.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Subcommand;
 use serde_json::json;
@@ -11,6 +11,7 @@ use super::{
     client::Client,
     duration,
     table::{instant, maybe, show, table},
+    with_sources,
 };
 use crate::{
     api::{NewOperator, NewToken, OperatorSecret},
@@ -86,6 +87,15 @@ pub(super) enum Operators {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Give an operator a new secret and print it: for an administrator who lost theirs. The old one counts no longer.
+    ///
+    /// Works on the data folder itself, while the control plane does not run: it asks for no secret.
+    Reset {
+        name: String,
+        /// The control plane's data folder.
+        #[arg(long, env = "SKERRY_CONTROL_DATA_DIR", value_name = "DIR")]
+        data_dir: PathBuf,
+    },
     /// Take an operator's access away.
     Remove {
         name: String,
@@ -100,10 +110,11 @@ impl Operators {
             Self::Create { name, roles, connection } => {
                 let wish = NewOperator { name, roles };
                 let made: OperatorSecret = Client::new(&connection)?.post("/operators", &wish).await?;
-                match form {
-                    Form::Json => println!("{}", json!({"name": wish.name, "secret": made.secret})),
-                    Form::Table => println!("{}", made.secret),
-                }
+                print_secret(form, &wish.name, &made.secret);
+            }
+            Self::Reset { name, data_dir } => {
+                let reset = crate::serve::reset_operator(&data_dir, &name).await;
+                print_secret(form, &name, &reset.map_err(|error| Failure::Failed(with_sources(&error)))?);
             }
             Self::List { connection } => {
                 let operators: Vec<operators::Operator> = Client::new(&connection)?.get("/operators").await?;
@@ -120,5 +131,12 @@ impl Operators {
             }
         }
         Ok(())
+    }
+}
+
+fn print_secret(form: Form, name: &str, secret: &str) {
+    match form {
+        Form::Json => println!("{}", json!({"name": name, "secret": secret})),
+        Form::Table => println!("{secret}"),
     }
 }

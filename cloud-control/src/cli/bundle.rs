@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use shared::{
     bundle::manifest::{FILES_MAX, File, Manifest},
     digest::Digest,
+    id::NodeName,
 };
 
 use super::{
@@ -44,6 +45,10 @@ pub(super) enum Bundle {
         /// Make the group if there is none of the name. Without it an unknown group is refused: most likely it is misspelt.
         #[arg(long)]
         create_group: bool,
+        /// Push it as a new version although the group shall run exactly this already: a node that went back from a bundle
+        /// does not try it again by itself.
+        #[arg(long)]
+        again: bool,
         /// The bundle's name; by default the folder's.
         #[arg(long)]
         name: Option<String>,
@@ -75,7 +80,7 @@ pub(super) enum Bundle {
 impl Bundle {
     pub(super) async fn run(self, form: Form) -> Result<(), Failure> {
         let (client, pushed, wait) = match self {
-            Self::Push { folder, group, create_group, name, wait, connection } => {
+            Self::Push { folder, group, create_group, again, name, wait, connection } => {
                 let client = Client::new(&connection)?;
                 let name = name.unwrap_or_else(|| {
                     let name = folder
@@ -87,7 +92,8 @@ impl Bundle {
                 let files = files_below(&folder)?;
                 upload(&client, &files).await?;
                 let files = files.into_iter().map(|(file, _)| file).collect();
-                let pushed: Pushed = client.post("/bundles", &PushRequest { name, group, create_group, files }).await?;
+                let request = PushRequest { name, group, create_group, again, files };
+                let pushed: Pushed = client.post("/bundles", &request).await?;
                 (client, pushed, wait)
             }
             Self::Rollback { group, to, wait, connection } => {
@@ -99,12 +105,7 @@ impl Bundle {
         };
         match form {
             Form::Json => println!("{}", serde_json::to_string(&pushed).expect("plain data")),
-            Form::Table if pushed.unchanged => {
-                println!(
-                    "group {} runs exactly this already: {} version {}",
-                    pushed.group, pushed.name, pushed.version
-                );
-            }
+            Form::Table if pushed.unchanged => println!("{}", unchanged(&pushed)),
             Form::Table => {
                 println!("group {} shall run {} version {}", pushed.group, pushed.name, pushed.version);
                 println!("{}", pushed.digest);
@@ -115,6 +116,20 @@ impl Bundle {
             None => Ok(()),
         }
     }
+}
+
+/// What is, when nothing was done.
+fn unchanged(pushed: &Pushed) -> String {
+    let Pushed { group, name, version, rejected_by, .. } = pushed;
+    let told = format!("group {group} shall run exactly this already: {name} version {version}");
+    if rejected_by.is_empty() {
+        return format!("{told} (how far it is: cloud-control nodes list)");
+    }
+    let nodes: Vec<&str> = rejected_by.iter().map(NodeName::as_str).collect();
+    format!(
+        "{told}.\nNot taken by: {}. They do not try it again by themselves; to have it tried once more, as a new version: bundle push --again",
+        nodes.join(", ")
+    )
 }
 
 async fn list(client: &Client, form: Form) -> Result<(), Failure> {

@@ -50,22 +50,21 @@ impl Serve {
             host,
             names: self.names,
         };
-        let mut running = start(options).await.map_err(|error| Failure::Failed(with_sources(&error)))?;
+        let running = start(options).await.map_err(|error| Failure::Failed(with_sources(&error)))?;
         let keys = running.control.keys();
         let ca_file = self.data_dir.join(CA_FILE);
         for (path, content) in [(&ca_file, keys.ca_pem()), (&self.data_dir.join(ADDRESS_FILE), running.control.url())] {
             std::fs::write(path, content)
                 .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", path.display())))?;
         }
-        let secret = running.admin_secret.take();
-        let secret = match (&self.secret_out, secret) {
-            (Some(path), Some(secret)) => {
-                crate::keys::write_secret(path, secret.as_bytes())
-                    .map_err(|error| Failure::Failed(with_sources(&error)))?;
-                None
-            }
-            (_, secret) => secret,
+        let to_file = self.secret_out.is_some();
+        let deliver = move |secret: &str| match &self.secret_out {
+            Some(path) => Ok(crate::keys::write_secret(path, secret.as_bytes())?),
+            None => Ok(()),
         };
+        // Last of what may fail, so that a secret which nobody saw never counts.
+        let secret = running.control.first_operator(deliver).await;
+        let secret = secret.map_err(|error| Failure::Failed(with_sources(&error)))?.filter(|_| !to_file);
         announce(form, &running, &ca_file, secret.as_deref());
         until_told().await;
         tracing::info!("shutting down");

@@ -20,9 +20,9 @@ struct Place {
 
 async fn place() -> Place {
     let folder = tempfile::tempdir().unwrap();
-    let opened = Control::open(folder.path(), "https://127.0.0.1:1".to_owned()).await.unwrap();
-    let router = router(Arc::clone(&opened.control));
-    Place { control: opened.control, router, admin: opened.admin_secret.unwrap(), _folder: folder }
+    let control = Control::open(folder.path(), "https://127.0.0.1:1".to_owned()).await.unwrap();
+    let admin = control.first_operator(|_| Ok(())).await.unwrap().unwrap();
+    Place { router: router(Arc::clone(&control)), control, admin, _folder: folder }
 }
 
 impl Place {

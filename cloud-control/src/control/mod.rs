@@ -98,19 +98,12 @@ pub struct Control {
     wakes: broadcast::Sender<Wake>,
 }
 
-/// An opened control plane.
-pub struct Opened {
-    pub control: Arc<Control>,
-    /// The secret of the operator `admin`, at the first start alone. It is shown once and stored nowhere.
-    pub admin_secret: Option<String>,
-}
-
 impl Control {
-    /// Opens the data folder, making it, the keys and the first operator if there is none.
+    /// Opens the data folder, making it and the keys if there are none.
     ///
     /// # Errors
     /// When the folder cannot be used.
-    pub async fn open(data: &Path, url: String) -> Result<Opened, Error> {
+    pub async fn open(data: &Path, url: String) -> Result<Arc<Self>, Error> {
         make_private(data)
             .map_err(|source| Error::Io { operation: format!("make the data folder {}", data.display()), source })?;
         let keys = Keys::open(&data.join("keys"))?;
@@ -119,14 +112,20 @@ impl Control {
         let (changes, _) = broadcast::channel(CHANGES_LEN_MAX);
         let (wakes, _) = broadcast::channel(CHANGES_LEN_MAX);
         let presence = presence::Presence::new(changes.clone(), presence::GRACE);
-        let control = Self { store, keys, blobs, url, presence, changes, wakes };
-        let admin_secret = control.first_operator().await?;
-        Ok(Opened { control: Arc::new(control), admin_secret })
+        Ok(Arc::new(Self { store, keys, blobs, url, presence, changes, wakes }))
     }
 
-    async fn first_operator(&self) -> Result<Option<String>, Error> {
+    /// Makes the operator `admin` if there is no operator yet, and answers its secret, which is stored nowhere. The secret is
+    /// handed to `deliver` before it counts: when that fails there is no operator still, and the next start tries again.
+    ///
+    /// # Errors
+    /// When the secret cannot be delivered or SQLite fails.
+    pub async fn first_operator(
+        &self,
+        deliver: impl FnOnce(&str) -> Result<(), Error> + Send + 'static,
+    ) -> Result<Option<String>, Error> {
         let secret = clock::secret();
-        let digest = Digest::of(secret.as_bytes());
+        let (digest, shown) = (Digest::of(secret.as_bytes()), secret.clone());
         let now = clock::now();
         let admin = Operator { name: ADMIN.to_owned(), roles: vec![EVERY_ROLE.to_owned()], created: now };
         let made = self
@@ -136,7 +135,8 @@ impl Control {
                     return Ok(Ok(false));
                 }
                 actions::record(c, now, ADMIN, "started this control plane for the first time")?;
-                operators::insert(c, &admin, digest).map(Ok)
+                operators::insert(c, &admin, digest)?;
+                Ok(deliver(&shown).map(|()| true))
             })
             .await?;
         Ok(made.then_some(secret))
@@ -202,6 +202,27 @@ impl Control {
     fn wake(&self, wake: Wake) {
         drop(self.wakes.send(wake));
     }
+}
+
+/// Gives an operator a new secret, for whoever has the data folder of a control plane that does not run. The old one counts
+/// no longer.
+///
+/// # Errors
+/// When there is none of the name or SQLite fails.
+pub async fn reset_operator(store: &Store, name: &str) -> Result<String, Error> {
+    let secret = clock::secret();
+    let (digest, now, name) = (Digest::of(secret.as_bytes()), clock::now(), name.to_owned());
+    store
+        .write::<_, Error>("reset an operator's secret", move |c| {
+            if !operators::reset(c, &name, digest)? {
+                let known: Vec<_> = operators::list(c)?.into_iter().map(|operator| operator.name).collect();
+                let message = format!("there is no operator {name}, but: {}", known.join(", "));
+                return Ok(Err(absent("operator-unknown", message)));
+            }
+            actions::record(c, now, "data folder", &format!("gave operator {name} a new secret")).map(Ok)
+        })
+        .await?;
+    Ok(secret)
 }
 
 /// Makes a folder for this user alone: what nodes tell of their runs and questions lies in it.

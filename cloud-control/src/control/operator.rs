@@ -18,11 +18,11 @@ use shared::{
 use super::{Change, Control, Error, Wake, absent, invalid};
 use crate::{
     clock,
-    fleet::{Refused, Why, approval},
+    fleet::{Refused, Why, approval, rollout},
     store::{
         self, actions, approvals,
         bundles::{self, Bundle},
-        ledger,
+        ledger, nodes,
         operators::{self, ADMIN, Operator},
         tokens::{self, Token},
     },
@@ -41,6 +41,10 @@ pub struct PushRequest {
     /// Make the group if there is none of the name; otherwise an unknown one is taken for a slip of the pen.
     #[serde(default)]
     pub create_group: bool,
+    /// Push it as a new version although the group shall run exactly these files already: a node that went back from a
+    /// bundle does not try it again.
+    #[serde(default)]
+    pub again: bool,
     pub files: Vec<File>,
 }
 
@@ -51,8 +55,11 @@ pub struct Pushed {
     pub name: String,
     pub version: u64,
     pub group: String,
-    /// Whether the group ran exactly these files already, so that nothing was done.
+    /// Whether the group shall run exactly these files already, so that nothing was done.
     pub unchanged: bool,
+    /// The nodes that went back from these files or would not take them, when nothing was done.
+    #[serde(default)]
+    pub rejected_by: Vec<NodeName>,
 }
 
 /// Let a group go back.
@@ -104,7 +111,7 @@ impl Control {
     /// When a file is missing or wrong, or the operator may not.
     pub async fn push(&self, by: &Operator, request: PushRequest) -> Result<Pushed, Error> {
         admin(by)?;
-        let PushRequest { name, group, create_group, files } = request;
+        let PushRequest { name, group, create_group, again, files } = request;
         check_name("group", &group)?;
         let known = self.read("list the groups", bundles::groups).await?;
         if !create_group && !known.iter().any(|known| known.name == group) {
@@ -119,11 +126,13 @@ impl Control {
             .write::<_, Error>("keep a bundle", move |c| {
                 bundles::add_group(c, &group)?;
                 let current = bundles::groups(c)?.into_iter().find(|known| known.name == group);
-                if let Some(digest) = current.and_then(|group| group.desired)
+                if !again
+                    && let Some(digest) = current.and_then(|group| group.desired)
                     && let Some(known) = bundles::get(c, digest)?
                     && Manifest::new(&name, known.version, files.clone()).is_ok_and(|same| same.digest() == digest)
                 {
-                    return Ok(Ok(Pushed { digest, name, version: known.version, group, unchanged: true }));
+                    let (version, rejected_by) = (known.version, rejected_by(c, &group)?);
+                    return Ok(Ok(Pushed { digest, name, version, group, unchanged: true, rejected_by }));
                 }
                 let version = bundles::newest_version(c)? + 1;
                 let signed = Manifest::new(&name, version, files)
@@ -139,7 +148,7 @@ impl Control {
                 let bundle = Bundle { digest, name: name.clone(), version, pushed: now, by, manifest, signature };
                 bundles::insert(c, &bundle)?;
                 bundles::set_desired(c, &group, digest, None, now)?;
-                Ok(Ok(Pushed { digest, name, version, group, unchanged: false }))
+                Ok(Ok(Pushed { digest, name, version, group, unchanged: false, rejected_by: Vec::new() }))
             })
             .await?;
         self.changed(Change::Rollout);
@@ -192,7 +201,7 @@ impl Control {
                 let what = format!("rolled group {group} back to {name} version {version} ({})", digest.short());
                 actions::record(c, now, &by, &what)?;
                 bundles::set_desired(c, &group, to, Some(&note), now)?;
-                Ok(Ok(Pushed { digest, name, version, group, unchanged: false }))
+                Ok(Ok(Pushed { digest, name, version, group, unchanged: false, rejected_by: Vec::new() }))
             })
             .await?;
         self.changed(Change::Rollout);
@@ -306,6 +315,13 @@ impl Control {
         self.wake(Wake::Node(node.clone()));
         Ok(())
     }
+}
+
+/// The nodes of a group that went back from what it shall run, or would not take it.
+fn rejected_by(connection: &rusqlite::Connection, group: &str) -> rusqlite::Result<Vec<NodeName>> {
+    let rejected =
+        |node: &nodes::Node| node.group == group && matches!(rollout::stage(node), rollout::Stage::Rejected(_));
+    Ok(nodes::list(connection)?.into_iter().filter(rejected).map(|node| node.name).collect())
 }
 
 fn admin(by: &Operator) -> Result<(), Error> {

@@ -49,6 +49,12 @@ pub(crate) fn remove(connection: &Connection, name: &str) -> rusqlite::Result<bo
     Ok(connection.prepare_cached("DELETE FROM operators WHERE name = ?1")?.execute([name])? == 1)
 }
 
+/// Gives an operator another secret; `false` when there is none of the name.
+pub(crate) fn reset(connection: &Connection, name: &str, secret: Digest) -> rusqlite::Result<bool> {
+    let sql = "UPDATE operators SET secret = ?2 WHERE name = ?1";
+    Ok(connection.prepare_cached(sql)?.execute([name, &secret.to_string()])? == 1)
+}
+
 /// The operator whose secret has this digest. Looking a digest up leaks nothing of the secret by its timing.
 ///
 /// # Errors
