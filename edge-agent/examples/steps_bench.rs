@@ -23,6 +23,10 @@ use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use serde_json::{Value, json};
 use shared::{digest::Digest, event::Event, label::Label, ledger::entry::Fact, time::Timestamp, workflow::Workflow};
 
+/// So many runs are looked at whenever one of them changed: a pause would be measured with them. Looking at more as often
+/// would be measured, too.
+const FEW_RUNS: i64 = 100;
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Starts that wait for the store at the same time, as many clients of one node would.
 const STARTING_MAX: usize = 256;
 
@@ -284,7 +288,9 @@ async fn until(store: &Store, runner: &Runner, status: &'static str, runs: i64) 
             return Ok(());
         }
         drop(tokio::time::timeout(Duration::from_millis(100), changes.changed()).await);
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        if runs > FEW_RUNS {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 }
 

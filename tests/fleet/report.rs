@@ -4,29 +4,17 @@ use cloud_control::store::{approvals, runs};
 use serde_json::json;
 use shared::{
     digest::Digest,
-    id::{ApprovalId, RunId},
+    id::RunId,
     label::Label,
     time::Timestamp,
     wire::v1::{PendingApproval, QUESTION_BYTES_MAX, RunSummary},
 };
 
-use crate::site::{Cloud, Node, until};
+use crate::site::{Cloud, Node, question_about, until};
 
 fn question(number: u32, bytes: usize) -> PendingApproval {
-    let proposal = json!("x".repeat(bytes));
     let at = Timestamp::from_millis(1_700_000_000_000 + i64::from(number));
-    PendingApproval {
-        approval: ApprovalId::derive(at, b"q"),
-        run: RunId::derive(at, b"r"),
-        workflow: "plant/stop".to_owned(),
-        role: "maintenance".to_owned(),
-        title: "Stop the press?".to_owned(),
-        shown: Digest::of_json(&proposal),
-        proposal: Some(proposal),
-        label: Label::default(),
-        asked: at,
-        deadline: None,
-    }
+    question_about(at, json!("x".repeat(bytes)))
 }
 
 #[tokio::test]

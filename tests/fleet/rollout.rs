@@ -11,13 +11,13 @@ use edge_agent::sync::{self, Desired};
 use serde_json::json;
 use shared::{
     digest::Digest,
-    id::{ApprovalId, RunId},
+    id::RunId,
     label::Label,
     ledger::entry::Verdict,
     wire::v1::{PendingApproval, RunSummary},
 };
 
-use crate::site::{Cloud, NewGroup, Node, name, until};
+use crate::site::{Cloud, NewGroup, Node, name, question_about, until};
 
 async fn desired(node: &mut Node) -> Desired {
     let next = node.handles.desired.recv();
@@ -158,20 +158,7 @@ async fn a_download_goes_on_where_it_ended_and_a_damaged_part_is_fetched_anew() 
 }
 
 fn question() -> PendingApproval {
-    let proposal = json!({"stop": "press-1", "because": "bearing"});
-    let at = edge_agent::clock::now();
-    PendingApproval {
-        approval: ApprovalId::derive(at, b"q"),
-        run: RunId::derive(at, b"r"),
-        workflow: "plant/stop".to_owned(),
-        role: "maintenance".to_owned(),
-        title: "Stop the press?".to_owned(),
-        shown: Digest::of_json(&proposal),
-        proposal: Some(proposal),
-        label: Label::default(),
-        asked: at,
-        deadline: None,
-    }
+    question_about(edge_agent::clock::now(), json!({"stop": "press-1", "because": "bearing"}))
 }
 
 #[tokio::test]

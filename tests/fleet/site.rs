@@ -13,11 +13,14 @@ use edge_agent::{
     store::Store,
     sync::{self, Handles, Identity, Report, Sources},
 };
+use serde_json::Value;
 use shared::{
     bundle::manifest::File,
     digest::Digest,
-    id::NodeName,
+    id::{ApprovalId, NodeName, RunId},
+    label::Label,
     ledger::entry::{Entry, Fact},
+    time::Timestamp,
     wire::{
         token::JoinToken,
         v1::{Health, PendingApproval, RunSummary},
@@ -29,6 +32,22 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Longest wait for something that must happen.
 const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// A question of the workflow that stops a press.
+pub fn question_about(asked: Timestamp, proposal: Value) -> PendingApproval {
+    PendingApproval {
+        approval: ApprovalId::derive(asked, b"q"),
+        run: RunId::derive(asked, b"r"),
+        workflow: "plant/stop".to_owned(),
+        role: "maintenance".to_owned(),
+        title: "Stop the press?".to_owned(),
+        shown: Digest::of_json(&proposal),
+        proposal: Some(proposal),
+        label: Label::default(),
+        asked,
+        deadline: None,
+    }
+}
 
 pub struct Cloud {
     pub running: Running,

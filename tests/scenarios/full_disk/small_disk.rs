@@ -24,12 +24,7 @@ const WHILE_FULL: u64 = 4_000;
 #[tokio::test]
 async fn a_full_disk_stops_acknowledgements_and_loses_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
-    let disk = SmallDisk::mount(&folder.path().join("disk"), 8);
-    let broker = Mosquitto::start(folder.path()).await;
-    let site = site("tests/scenarios/sites/bench", folder.path());
-    let setup = Setup { broker: Some(broker.port), data: Some(&disk.path), ..Setup::new("small", &site) };
-    let mut agent = Agent::new(folder.path(), &setup);
-    agent.start().await;
+    let (disk, broker, mut agent) = on_a_small_disk(folder.path()).await;
     let publisher = Client::connect("publisher", broker.port).await;
     publish(&publisher, 0..BEFORE).await;
     journalled(&agent, BEFORE).await;
@@ -55,12 +50,7 @@ async fn a_full_disk_stops_acknowledgements_and_loses_nothing() {
 #[tokio::test]
 async fn an_agent_on_a_full_disk_goes_on_by_itself_when_there_is_room() {
     let folder = tempfile::tempdir().expect("a folder");
-    let disk = SmallDisk::mount(&folder.path().join("disk"), 8);
-    let broker = Mosquitto::start(folder.path()).await;
-    let site = site("tests/scenarios/sites/bench", folder.path());
-    let setup = Setup { broker: Some(broker.port), data: Some(&disk.path), ..Setup::new("small", &site) };
-    let mut agent = Agent::new(folder.path(), &setup);
-    agent.start().await;
+    let (disk, broker, mut agent) = on_a_small_disk(folder.path()).await;
     let ballast = disk.fill();
     let publisher = Client::connect("publisher", broker.port).await;
     publish(&publisher, 0..WHILE_FULL).await;
@@ -83,6 +73,17 @@ async fn an_agent_that_is_started_on_a_full_disk_waits_for_room() {
     fs::remove_file(ballast).expect("the ballast can be removed");
     agent.answers().await;
     agent.stop().await;
+}
+
+/// A running agent of a site with Mosquitto, whose data lies on a small disk.
+async fn on_a_small_disk(folder: &Path) -> (SmallDisk, Mosquitto, Agent) {
+    let disk = SmallDisk::mount(&folder.join("disk"), 8);
+    let broker = Mosquitto::start(folder).await;
+    let site = site("tests/scenarios/sites/bench", folder);
+    let setup = Setup { broker: Some(broker.port), data: Some(&disk.path), ..Setup::new("small", &site) };
+    let mut agent = Agent::new(folder, &setup);
+    agent.start().await;
+    (disk, broker, agent)
 }
 
 /// A file system in memory of a few MB. Needs the right to mount.
