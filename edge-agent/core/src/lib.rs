@@ -2,6 +2,7 @@
 
 pub mod engine;
 pub mod feed;
+pub mod guard;
 pub mod hear;
 pub mod reading;
 pub mod rehearse;

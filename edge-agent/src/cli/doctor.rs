@@ -92,6 +92,14 @@ fn targets(config: &Config) -> Vec<Check> {
     found.into_iter().map(check).collect()
 }
 
+/// Whether the guards find what they must, tried here and now.
+fn guards() -> Check {
+    match edge_core::guard::unproven() {
+        [] => Check::ok("guards", "each finds what it must and leaves the rest alone"),
+        broken => Check::broken("guards", broken.join(", "), "this build is broken: install another; `guard` refuses meanwhile"),
+    }
+}
+
 fn worse(a: State, b: State) -> State {
     if a == State::Broken || b == State::Broken {
         State::Broken
@@ -120,6 +128,7 @@ fn examine(args: &Args, context: &Context) -> Report {
         machine::data_folder(&config),
         secrets::check(&config),
         site(&config),
+        guards(),
     ];
     checks.push(embedder(&config));
     checks.extend(targets(&config));

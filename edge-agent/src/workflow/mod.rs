@@ -17,6 +17,7 @@ mod drive;
 mod ending;
 mod events;
 mod facts;
+mod guard;
 mod journal;
 mod keep;
 mod lifecycle;

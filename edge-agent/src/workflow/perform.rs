@@ -16,7 +16,7 @@ use shared::{
     policy::{Action, Permit, PolicySet, Refusal, Request, Target, TargetKind},
 };
 
-use super::places::Pace;
+use super::{guard, places::Pace};
 use crate::{
     action::{self, Trail},
     inference::Inference,
@@ -189,6 +189,7 @@ impl Rooms {
                 let proposal = Proposal { role, title, shown: proposal, keep };
                 return Ok(Outcome::Ask { proposal, facts: Vec::new() });
             }
+            "guard" => guard::perform(call, keep).await?,
             function if action::Action::performs(function) => self.action.perform(call, trail).await?,
             other => return Err(Failure::new(kind::CONFIGURATION, format!("there is no function {other:?}"))),
         };

@@ -210,6 +210,15 @@ pub enum Fact {
         output: Content,
         duration_ms: u64,
     },
+    /// What goes into or comes out of a model, tool or machine was checked.
+    Guarded {
+        checks: Vec<String>,
+        /// What was found and how often, such as `personalData email 2`.
+        findings: Vec<String>,
+        /// `passed`, `reported`, `redacted` or `refused`.
+        act: String,
+        content: Content,
+    },
     ApprovalRequested {
         approval: ApprovalId,
         shown: Content,

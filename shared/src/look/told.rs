@@ -95,6 +95,11 @@ pub fn tell(entry: &Entry) -> Told {
         Fact::ToolCalled { function, duration_ms, .. } => {
             told(Tone::Plain, &format!("Called {function}"), format!("{duration_ms} ms"))
         }
+        Fact::Guarded { checks, findings, act, .. } => {
+            let tone = if findings.is_empty() { Tone::Plain } else { Tone::Bad };
+            let found = if findings.is_empty() { "found nothing".to_owned() } else { findings.join(", ") };
+            told(tone, &format!("Guard {act}"), format!("{}: {found}", checks.join(", ")))
+        }
         Fact::MessagePublished { topic, key, .. } => told(Tone::Good, "Published", format!("{topic}, key {key}")),
         Fact::EffectFailed { function, error } => told(Tone::Bad, &format!("{function} failed"), error),
         other => tell_of_the_node(other),
@@ -141,6 +146,7 @@ fn texts(fact: &Fact) -> Vec<(&'static str, String)> {
     let contents: Vec<(&'static str, &Content)> = match fact {
         Fact::ModelCalled { prompt, answer, .. } => vec![("prompt", prompt), ("answer", answer)],
         Fact::AgentActed { content, .. } => vec![("said", content)],
+        Fact::Guarded { content, .. } => vec![("content", content)],
         Fact::Retrieved { query, .. } => vec![("query", query)],
         Fact::ToolCalled { input, output, .. } => vec![("input", input), ("output", output)],
         Fact::ApprovalRequested { shown, .. } => vec![("shown", shown)],

@@ -87,6 +87,7 @@ fn page() -> String {
         .to_owned();
     for function in functions().iter().filter(|function| function.is_performed) {
         let _ = write!(page, "\n## {}\n", function.name);
+        page.push_str(remark(function.name));
         table(&mut page, "argument", rows(function.input().document(), function.one_of()));
         match rows(function.output(), &[]) {
             given if given.is_empty() => page.push_str("\nIt gives what it was answered.\n"),
@@ -98,6 +99,20 @@ fn page() -> String {
         let _ = write!(page, "\n## Not performed by this version\n\n{}\n", others.join(", "));
     }
     page
+}
+
+/// What the table does not say.
+fn remark(function: &str) -> &'static str {
+    match function {
+        "guard" => {
+            "\nLooks for `personalData` (mail, telephone, bank account, payment card, US social security), `secrets`, `injection` (orders to a \
+             model), statements that the\n`sources` do not bear out (`grounding`), and what does not fit the `schema`; without `checks`, for the \
+             first three. `onFinding` is `report` (the workflow\ndecides by `.allowed`), `redact` (personal data and secrets become `[email]` or \
+             the like) or `refuse` (an error `validation`). It knows forms, check digits\nand words: names of people have no form, and an \
+             order in other words passes. What tells of a person makes the run's label personal.\n"
+        }
+        _ => "",
+    }
 }
 
 fn table(page: &mut String, heading: &str, rows: Vec<Row>) {

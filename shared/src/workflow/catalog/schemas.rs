@@ -78,20 +78,34 @@ fn agent() -> Entry {
 }
 
 fn guard() -> Entry {
+    let checks = ["personalData", "secrets", "injection", "grounding", "schema"];
     let input = object(
         &["content"],
         json!({
             "content": {},
-            "policy": {"type": "string"},
-            "checks": {"type": "array", "items": {"type": "string"}, "minItems": 1},
-            "sources": {"type": "array", "items": passage()},
+            "checks": {"type": "array", "items": {"enum": checks}, "minItems": 1, "uniqueItems": true},
+            "sources": {"type": ["string", "array"], "items": passage(), "maxItems": 256},
+            "schema": {"type": ["object", "boolean"]},
+            "onFinding": {"enum": ["report", "redact", "refuse"]},
         }),
     );
-    let finding = json!({"type": "object", "required": ["check"], "properties": {"check": {"type": "string"}}});
-    let output = json!({"type": "object", "required": ["allowed", "content", "findings"], "properties": {
-        "allowed": {"type": "boolean"}, "content": {}, "findings": {"type": "array", "items": finding},
-    }});
-    ("guard", false, &[], input, output)
+    let finding = object(
+        &["check", "kind", "at", "message", "redacted"],
+        json!({
+            "check": {"enum": checks},
+            "kind": {"type": "string"},
+            "at": {"type": "string"},
+            "start": {"type": "integer"},
+            "end": {"type": "integer"},
+            "message": {"type": "string"},
+            "redacted": {"type": "boolean"},
+        }),
+    );
+    let output = object(
+        &["allowed", "content", "findings"],
+        json!({"allowed": {"type": "boolean"}, "content": {}, "findings": {"type": "array", "items": finding}}),
+    );
+    ("guard", true, &[], input, output)
 }
 
 fn query() -> Entry {
