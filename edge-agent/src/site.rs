@@ -8,6 +8,7 @@ use std::{
 
 use edge_core::{
     feed::Feeds,
+    guard::policy::Policies,
     site::{self, Kind, Rules},
 };
 use shared::{
@@ -26,6 +27,8 @@ pub struct Site {
     pub feeds: Feeds,
     pub workflows: Vec<Arc<Workflow>>,
     pub policies: Arc<PolicySet>,
+    /// What `guard` checks under a name.
+    pub guards: Arc<Policies>,
 }
 
 impl Site {
@@ -38,6 +41,7 @@ impl Site {
             feeds: Feeds::default(),
             workflows: Vec::new(),
             policies: Arc::new(PolicySet::default_rules()),
+            guards: Arc::default(),
         }
     }
 
@@ -51,7 +55,9 @@ impl Site {
         let (mut texts, mut problems) = (Vec::new(), Vec::new());
         for (path, bytes) in &files {
             let kind = match Kind::of(path) {
-                Ok(kind @ (Kind::Feeds | Kind::Workflow | Kind::Policy | Kind::Function | Kind::Schema)) => kind,
+                Ok(
+                    kind @ (Kind::Feeds | Kind::Workflow | Kind::Policy | Kind::Guard | Kind::Function | Kind::Schema),
+                ) => kind,
                 Err(problem) if path.starts_with("workflows/") || path.starts_with("policies/") => {
                     problems.push(problem);
                     continue;
@@ -68,9 +74,9 @@ impl Site {
         let rules = Rules::read(&texts);
         problems.extend(rules.as_ref().err().into_iter().flat_map(|found| found.0.clone()));
         match rules {
-            Ok(Rules { feeds, workflows, policies }) if problems.is_empty() => {
+            Ok(Rules { feeds, workflows, policies, guards }) if problems.is_empty() => {
                 let policies = Arc::new(policies.unwrap_or_else(PolicySet::default_rules));
-                Ok(Self { digest, folder: folder.to_owned(), feeds, workflows, policies })
+                Ok(Self { digest, folder: folder.to_owned(), feeds, workflows, policies, guards: Arc::new(guards) })
             }
             _ => Err(Problems(problems)),
         }

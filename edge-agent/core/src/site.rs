@@ -15,7 +15,9 @@ use shared::{
     workflow::Workflow,
 };
 
-use crate::{engine::support, feed::Feeds};
+use crate::{engine::support, feed::Feeds, guard};
+
+mod references;
 
 /// Files that a person wrote (feeds, workflows, policies, labels, cases) are read whole; none comes near this.
 pub const TEXT_BYTES_MAX: u64 = 4 << 20;
@@ -49,6 +51,8 @@ pub enum Kind {
     Function,
     /// A JSON schema that workflows name.
     Schema,
+    /// What is checked under a name.
+    Guard,
     Document,
     Label,
     Cases,
@@ -74,6 +78,8 @@ impl Kind {
             (["catalogs", ..], _) => refuse("is no function: expected a file that ends with .yaml"),
             (["schemas", ..], "json" | "yaml" | "yml") => Ok(Self::Schema),
             (["schemas", ..], _) => refuse("is no schema: expected a file that ends with .json or .yaml"),
+            (["guards", _], "yaml" | "yml") => Ok(Self::Guard),
+            (["guards", ..], _) => refuse("is no guard: expected guards/<name>.yaml"),
             (["cases", _], "jsonl") => Ok(Self::Cases),
             (["cases", name], _) if *name == LABEL_FILE || name.ends_with(CASES_LABEL) => Ok(Self::Label),
             (["cases", ..], _) => refuse("is no set of cases: expected cases/<name>.jsonl"),
@@ -85,7 +91,7 @@ impl Kind {
             (["documents", ..], "md" | "txt") => Ok(Self::Document),
             (["documents", ..], _) => refuse("is no document: expected a file that ends with .md or .txt"),
             _ => refuse(
-                "is not part of a bundle: expected feeds.yaml, workflows/, catalogs/, schemas/, policies/, documents/ or cases/",
+                "is not part of a bundle: expected feeds.yaml, workflows/, catalogs/, schemas/, policies/, guards/, documents/ or cases/",
             ),
         }
     }
@@ -116,6 +122,7 @@ pub struct Rules {
     pub workflows: Vec<Arc<Workflow>>,
     /// `None` when the bundle brings no policy.
     pub policies: Option<PolicySet>,
+    pub guards: guard::policy::Policies,
 }
 
 impl Rules {
@@ -132,6 +139,9 @@ impl Rules {
                 Ok(Kind::Workflow) => {
                     workflow(path, text, texts, &mut named).map(|workflow| rules.workflows.push(workflow))
                 }
+                Ok(Kind::Guard) => guard::policy::Policy::parse(path, text)
+                    .map(|policy| drop(rules.guards.insert(stem(path).to_owned(), policy)))
+                    .map_err(|problem| Problems(vec![problem])),
                 Ok(Kind::Policy) => {
                     policies.push((path.clone(), text.clone()));
                     Ok(())
@@ -147,8 +157,15 @@ impl Rules {
                 Err(found) => problems.extend(found.0),
             }
         }
+        problems.extend(references::unknown(&rules, &named, texts));
         if problems.is_empty() { Ok(rules) } else { Err(Problems(problems)) }
     }
+}
+
+/// The name of a file without folder and ending.
+fn stem(path: &str) -> &str {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
 }
 
 /// One workflow that this engine performs, and whose name no other has: which of two an event starts would be chance.
@@ -286,7 +303,7 @@ impl Check {
             Err(problem) => return self.problems.push(problem),
         };
         match Kind::of(path) {
-            Ok(Kind::Feeds | Kind::Workflow | Kind::Policy | Kind::Function | Kind::Schema) => {
+            Ok(Kind::Feeds | Kind::Workflow | Kind::Policy | Kind::Guard | Kind::Function | Kind::Schema) => {
                 self.texts.push((path.to_owned(), text.to_owned()));
             }
             Ok(Kind::WorkflowTest) => {}
@@ -325,6 +342,35 @@ fn problem(file: &str, line: Option<u32>, message: &str) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const HEAD: &str = "document: { dsl: 1.0.3, namespace: plant, name: NAME, version: 0.1.0 }\ndo:\n";
+
+    #[test]
+    fn names_that_stand_for_nothing_are_told_with_their_place() {
+        let first = HEAD.replace("NAME", "first");
+        let tasks = "- each: { for: { in: '${ . }' }, do: [ { run: { run: { workflow: { namespace: plant, name: secnd, version: latest } } } } ] }\n\
+            - check: { call: guard, with: { content: '${ . }', policy: site } }\n\
+            - think: { call: agent, with: { name: a, goal: g, tools: [ { workflow: plant/third } ] } }\n";
+        let second = format!("{}- s: {{ set: {{ a: 1 }} }}\n", HEAD.replace("NAME", "second"));
+        let first = format!("{first}{tasks}");
+        let files: Vec<(&str, &[u8])> =
+            vec![("workflows/first.yaml", first.as_bytes()), ("workflows/second.yaml", second.as_bytes())];
+        let told = said(&files);
+        for wanted in [
+            "workflows/first.yaml:3:92: do[0].each.do[0].run.run.workflow.name: the bundle has no workflow plant/secnd: expected one of plant/first, plant/second",
+            "workflows/first.yaml:4:60: do[1].check.with.policy: \"site\" is no guard: expected a file guards/site.yaml; there is []",
+            "do[2].think.with.tools[0].workflow: the bundle has no workflow plant/third",
+        ] {
+            assert!(told.contains(wanted), "{told}");
+        }
+        let mended = first.replace("secnd", "second").replace("third", "second");
+        let files: Vec<(&str, &[u8])> = vec![
+            ("workflows/first.yaml", mended.as_bytes()),
+            ("workflows/second.yaml", second.as_bytes()),
+            ("guards/site.yaml", b"onFinding: refuse"),
+        ];
+        assert_eq!(said(&files), "good");
+    }
 
     fn said(files: &[(&str, &[u8])]) -> String {
         let mut check = Check::default();

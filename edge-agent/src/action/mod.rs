@@ -54,6 +54,7 @@ struct Ways {
     channel: OnceLock<grpc::Channel>,
     pools: grpc::Pools,
     sessions: mcp::Sessions,
+    subscriptions: asyncapi::Sessions,
     secrets: secret::Secrets,
     tokens: auth::Tokens,
     documents: document::Documents,
@@ -86,7 +87,7 @@ impl Action {
     #[must_use]
     pub fn new(broker: Broker, calls: config::Calls) -> Self {
         let documents = document::Documents::below(calls.documents);
-        let (http, channel, pools, sessions, tokens, unawaited) = Default::default();
+        let (http, channel, pools, sessions, subscriptions, tokens, unawaited) = Default::default();
         let secrets = secret::Secrets(calls.secrets);
         let hosts = hosts::Hosts(calls.hosts);
         let publisher = mqtt::Publisher::new(broker);
@@ -97,6 +98,7 @@ impl Action {
                 channel,
                 pools,
                 sessions,
+                subscriptions,
                 secrets,
                 tokens,
                 documents,

@@ -85,6 +85,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         policies,
         config.jurisdiction.clone(),
     ));
+    performer.set_guards(Arc::clone(&force.site.guards));
     // A run that goes on from before a kill may look into the documents at once.
     memory.set_content(force.content.clone());
     let runner = Runner::open(store.clone(), Arc::clone(&performer) as Arc<dyn workflow::Perform>).await?;

@@ -163,6 +163,7 @@ impl Rollout {
         let site = &force.site;
         let digest = force.bundle.map_or(site.digest, |(digest, _)| digest);
         self.rooms.performer.set_policies(Arc::clone(&site.policies));
+        self.rooms.performer.set_guards(Arc::clone(&site.guards));
         self.rooms.memory.set_content(force.content.clone());
         self.rooms
             .runner

@@ -96,7 +96,11 @@ fn targets(config: &Config) -> Vec<Check> {
 fn guards() -> Check {
     match edge_core::guard::unproven() {
         [] => Check::ok("guards", "each finds what it must and leaves the rest alone"),
-        broken => Check::broken("guards", broken.join(", "), "this build is broken: install another; `guard` refuses meanwhile"),
+        broken => Check::broken(
+            "guards",
+            broken.join(", "),
+            "this build is broken: install another; `guard` refuses meanwhile",
+        ),
     }
 }
 

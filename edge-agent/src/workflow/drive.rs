@@ -94,11 +94,11 @@ impl Inner {
         if let Some(only) = only {
             loaded.parked.remove(&only);
         }
-        for (ask, call) in loaded.state.asked() {
+        for (ask, _) in loaded.state.asked() {
             // What is parked comes when its time has come.
             let is_wanted = only.map_or_else(|| !loaded.parked.contains(&ask), |only| only == ask);
-            if is_wanted {
-                self.perform(run, ask, Arc::clone(call));
+            if let Some(call) = loaded.state.performed(ask).filter(|_| is_wanted) {
+                self.perform(run, ask, call);
             }
         }
         if loaded.state.has_more() {

@@ -67,6 +67,7 @@ fn of_tasks(tasks: &[Item<Task>], types: &mut BTreeSet<String>) {
                 let tasks = listen.foreach.as_ref().and_then(|foreach| foreach.tasks.as_deref());
                 of_tasks(tasks.unwrap_or_default(), types);
             }
+            Kind::Call(call) => of_tasks(call.tasks(), types),
             Kind::Do(tasks) => of_tasks(tasks, types),
             Kind::For(each) => of_tasks(&each.tasks, types),
             Kind::Fork(fork) => of_tasks(&fork.branches, types),

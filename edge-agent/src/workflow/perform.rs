@@ -3,9 +3,12 @@
 
 use std::sync::{Arc, RwLock};
 
-use edge_core::engine::{
-    CHAT,
-    effect::{Call, Completion, Failure, Keep, kind},
+use edge_core::{
+    engine::{
+        CHAT,
+        effect::{Call, Completion, Failure, Keep, kind},
+    },
+    guard::policy::Policies,
 };
 use futures::{FutureExt as _, future::BoxFuture};
 use serde::Deserialize;
@@ -79,6 +82,7 @@ pub struct Rooms {
     memory: Memory,
     action: action::Action,
     policies: RwLock<Arc<PolicySet>>,
+    guards: RwLock<Arc<Policies>>,
     /// Where the node stands.
     jurisdiction: String,
 }
@@ -92,7 +96,7 @@ impl Rooms {
         policies: Arc<PolicySet>,
         jurisdiction: String,
     ) -> Self {
-        Self { inference, memory, action, policies: RwLock::new(policies), jurisdiction }
+        Self { inference, memory, action, policies: RwLock::new(policies), guards: RwLock::default(), jurisdiction }
     }
 
     /// From now on these rules decide, for runs of older bundles too: policy is asked when an effect is performed.
@@ -101,6 +105,14 @@ impl Rooms {
     /// When a thread panicked while it held the rules.
     pub fn set_policies(&self, policies: Arc<PolicySet>) {
         *self.policies.write().expect("no thread panicked with the policies") = policies;
+    }
+
+    /// From now on `guard` checks by these names.
+    ///
+    /// # Panics
+    /// When a thread panicked while it held the guards.
+    pub fn set_guards(&self, guards: Arc<Policies>) {
+        *self.guards.write().expect("no thread panicked with the guards") = guards;
     }
 
     /// Asks policy as it is now. `workflow` is `namespace/name`.
@@ -189,7 +201,10 @@ impl Rooms {
                 let proposal = Proposal { role, title, shown: proposal, keep };
                 return Ok(Outcome::Ask { proposal, facts: Vec::new() });
             }
-            "guard" => guard::perform(call, keep).await?,
+            "guard" => {
+                let guards = Arc::clone(&self.guards.read().expect("no thread panicked with the guards"));
+                guard::perform(call, &guards, keep).await?
+            }
             function if action::Action::performs(function) => self.action.perform(call, trail).await?,
             other => return Err(Failure::new(kind::CONFIGURATION, format!("there is no function {other:?}"))),
         };

@@ -143,6 +143,11 @@ impl Agent {
 impl State {
     /// The records of a task that is an agent's.
     pub(super) fn agent_goes_on(&mut self, record: &Record) {
+        if let Record::AgentBegan { label: Some(label), .. } | Record::AgentHandedOver { label: Some(label), .. } =
+            record
+        {
+            self.label = self.label.join(label);
+        }
         if let Record::AgentBegan { frame, with, until, .. } = record {
             self.task_mut(*frame).agent = Some(Box::new(Agent::new(Arc::clone(with), *until)));
             return;

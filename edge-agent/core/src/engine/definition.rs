@@ -67,6 +67,10 @@ fn walk<'a>(definition: &'a Definition, pointer: &str) -> Option<&'a [Item<Task>
 /// The list inside a task that the next steps of the pointer name.
 fn inner<'a>(task: &'a Task, steps: &mut std::str::Split<'_, char>) -> Option<&'a [Item<Task>]> {
     match (&task.kind, steps.next()?) {
+        (Kind::Call(call), "with") => {
+            (steps.next()? == "subscription" && steps.next()? == "foreach" && steps.next()? == "do").then_some(())?;
+            call.foreach()?.tasks.as_deref()
+        }
         (Kind::Do(tasks), "do") => Some(tasks),
         (Kind::For(each), "do") => Some(&each.tasks),
         (Kind::Listen(listen), "foreach") => {

@@ -31,13 +31,23 @@ pub(super) struct Scope<'a> {
     raw_output: Option<&'a Value>,
     output: Option<&'a Value>,
     variables: &'a [(String, Arc<Value>)],
+    context: &'a Value,
 }
 
 impl<'a> Scope<'a> {
     /// At the workflow's own `input`, `output` and `timeout`.
     pub fn workflow(state: &'a State, raw_input: &'a Value, started_at: Timestamp) -> Self {
         let begun = (raw_input, started_at);
-        Self { state, frame: None, begun, has_input: false, raw_output: None, output: None, variables: &[] }
+        Self {
+            state,
+            frame: None,
+            begun,
+            has_input: false,
+            raw_output: None,
+            output: None,
+            variables: &[],
+            context: &state.context,
+        }
     }
 
     /// At a task's `if` and `input.from`: there is no `$input` yet.
@@ -63,6 +73,11 @@ impl<'a> Scope<'a> {
     /// With variables that no open list has yet.
     pub fn with_variables(self, variables: &'a [(String, Arc<Value>)]) -> Self {
         Self { variables, ..self }
+    }
+
+    /// With another context than the run's.
+    pub fn with_context(self, context: &'a Value) -> Self {
+        Self { context, ..self }
     }
 
     /// An expression, in `${ }` or bare.
@@ -110,7 +125,7 @@ impl<'a> Scope<'a> {
     /// What a variable is here; `None` when there is none of this name. Those of secrets are the expressions' own.
     pub fn variable(&self, name: &str) -> Option<Value> {
         match name {
-            "context" => Some(Value::clone(&self.state.context)),
+            "context" => Some(self.context.clone()),
             "input" if self.has_input => self.frame.map(|frame| Value::clone(&self.state.task(frame).input)),
             "output" => self.output.cloned(),
             "task" => self.frame.map(|frame| self.task(self.extended(frame))),

@@ -167,6 +167,9 @@ impl State {
                     self.context = Arc::clone(context);
                 }
             }
+            Record::SubscribeBegan { .. } | Record::MessagesTaken { .. } | Record::MessageDone { .. } => {
+                self.subscription_goes_on(record);
+            }
             record => self.agent_goes_on(record),
         }
     }
@@ -238,6 +241,7 @@ impl State {
             input: data,
             progress: Progress::Plain,
             agent: None,
+            subscription: None,
         };
         self.add(*frame, Frame { parent: Some(*list_id), definition, place, deadline: None, body: Body::Task(task) });
     }
@@ -265,7 +269,7 @@ impl State {
         self.frames.remove(&id);
     }
 
-    fn remove_children(&mut self, id: FrameId) {
+    pub(super) fn remove_children(&mut self, id: FrameId) {
         let children: Vec<_> = self.frames.iter().filter(|(_, f)| f.parent == Some(id)).map(|(id, _)| *id).collect();
         for child in children {
             self.remove(child);

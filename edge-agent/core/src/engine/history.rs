@@ -145,12 +145,13 @@ impl History {
             Record::WaitBegan { frame, .. }
             | Record::ListenBegan { frame, .. }
             | Record::ItemEnded { frame, .. }
+            | Record::MessageDone { frame, .. }
             | Record::TryFailed { frame, retry_at: Some(_), .. } => {
                 if let Some(view) = self.view(*frame) {
                     view.status = TaskStatus::Waiting;
                 }
             }
-            Record::TryBegan { frame, .. } | Record::ItemBegan { frame, .. } => {
+            Record::TryBegan { frame, .. } | Record::ItemBegan { frame, .. } | Record::MessagesTaken { frame, .. } => {
                 if let Some(view) = self.view(*frame) {
                     view.status = TaskStatus::Running;
                 }

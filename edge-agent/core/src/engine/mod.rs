@@ -16,6 +16,7 @@ pub mod limit;
 pub mod record;
 pub mod retry;
 pub mod state;
+mod subscription;
 pub mod support;
 mod task;
 mod turn;

@@ -146,6 +146,30 @@ pub enum Record {
     /// The run is another one's, up to the task at `from`, and goes on from there. Deadlines have moved by `pause_us`
     /// microseconds.
     Retried { at: Timestamp, of: RunId, from: String, pause_us: i64 },
+    /// The task takes messages one by one, and performs tasks for each: these are its arguments, and it takes them until
+    /// then.
+    SubscribeBegan {
+        frame: FrameId,
+        with: Arc<Value>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+    },
+    /// Messages came. `last`: what the last of them is known by to whoever has it. `over`: no more will come.
+    MessagesTaken {
+        frame: FrameId,
+        messages: Vec<Arc<Value>>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last: Option<String>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        over: bool,
+    },
+    /// The task is done with the message that was next, and made this of it.
+    MessageDone {
+        frame: FrameId,
+        output: Arc<Value>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        context: Option<Arc<Value>>,
+    },
     /// The task is an agent's: these are its arguments, and it has until then.
     AgentBegan {
         frame: FrameId,
@@ -153,6 +177,9 @@ pub enum Record {
         with: Arc<Value>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Timestamp>,
+        /// Joins the run's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        label: Option<Label>,
     },
     /// The agent's model said this: its answer, or which tools it wants called.
     AgentTurned { frame: FrameId, said: Arc<Said> },
@@ -173,6 +200,9 @@ pub enum Record {
         with: Arc<Value>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Timestamp>,
+        /// Joins the run's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        label: Option<Label>,
     },
     /// The task runs that many branches at once.
     ForkBegan { frame: FrameId, branches: u32 },

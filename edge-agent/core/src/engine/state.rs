@@ -18,6 +18,7 @@ use super::{
     agent::Agent,
     effect::{self, Ask, Call, Error},
     record::{Ending, FrameId},
+    subscription::Subscription,
 };
 use crate::hear::{filter::Correlated, gather::Gathered};
 
@@ -92,6 +93,8 @@ pub(super) struct Task {
     pub progress: Progress,
     /// How far its agent is, if it is one's.
     pub agent: Option<Box<Agent>>,
+    /// The messages that it takes one by one, if it does.
+    pub subscription: Option<Box<Subscription>>,
 }
 
 /// What a task is doing.
@@ -227,6 +230,13 @@ impl State {
             Progress::Asked { ask, call } => Some((*ask, call)),
             _ => None,
         })
+    }
+
+    /// What is to be performed under this number, with all that the records do not repeat.
+    #[must_use]
+    pub fn performed(&self, ask: Ask) -> Option<Arc<Call>> {
+        let (frame, call) = self.asked_by(ask).and_then(|frame| Some((frame, self.call(ask)?)))?;
+        Some(super::task::whole(self, frame, call))
     }
 
     /// When `Wake` is due next; `None` when the run waits for no time.

@@ -5,7 +5,7 @@ use shared::{
     problem::{Problem, Problems},
     workflow::{
         Workflow, catalog,
-        definition::{Call, Definition, Item, Kind, Task},
+        definition::{Call, Definition, FOREACH, Item, Kind, Task},
     },
 };
 
@@ -64,11 +64,6 @@ pub(super) fn function(call: &Call) -> Result<(), String> {
     ))
 }
 
-fn has_foreach(call: &Call) -> bool {
-    let subscription = call.with.as_ref().and_then(|with| with.get("subscription"));
-    subscription.is_some_and(|subscription| subscription.get("foreach").is_some())
-}
-
 type Found = Vec<(String, String)>;
 
 fn check_list(definition: &Definition, pointer: &str, tasks: &[Item<Task>], found: &mut Found) {
@@ -83,10 +78,8 @@ fn check_task(definition: &Definition, pointer: &str, task: &Task, found: &mut F
             let tasks = listen.foreach.as_ref().and_then(|foreach| foreach.tasks.as_deref());
             check_list(definition, &format!("{pointer}/foreach/do"), tasks.unwrap_or_default(), found);
         }
-        Kind::Call(call) if call.name() == "asyncapi" && has_foreach(call) => {
-            let message = "tasks for each message of a subscription are not supported by this version of the engine: \
-                           expected a `for` task over the output, or a feed and `listen`";
-            found.push((format!("{pointer}/with/subscription/foreach"), message.to_owned()));
+        Kind::Call(call) if !call.tasks().is_empty() => {
+            check_list(definition, &format!("{pointer}/{FOREACH}/do"), call.tasks(), found);
         }
         // What a catalog describes is there, or was missed above.
         Kind::Call(call) if call.catalog().is_some_and(|name| name != catalog::NAME) => {}

@@ -16,6 +16,7 @@ mod flows;
 mod histories;
 mod kit;
 mod listens;
+mod messages;
 mod restart;
 mod waits;
 
@@ -96,8 +97,8 @@ impl Driven {
     }
 
     fn asked(&self) -> (effect::Ask, Arc<effect::Call>) {
-        let (ask, call) = self.state.asked().last().expect("something is asked");
-        (ask, Arc::clone(call))
+        let (ask, _) = self.state.asked().last().expect("something is asked");
+        (ask, self.state.performed(ask).expect("it is asked"))
     }
 
     fn output(&self) -> Value {

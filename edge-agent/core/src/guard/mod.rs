@@ -7,6 +7,7 @@
 mod grounding;
 mod injection;
 mod personal;
+pub mod policy;
 mod proof;
 mod secrets;
 

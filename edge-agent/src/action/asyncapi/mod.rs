@@ -2,6 +2,7 @@
 //! document, over MQTT and HTTP.
 
 mod describe;
+mod session;
 mod subscribe;
 
 use edge_core::engine::effect::{Failure, kind};
@@ -19,6 +20,7 @@ use super::{
     publish::{self, Outgoing},
 };
 use describe::{Place, Protocol};
+pub(super) use session::Sessions;
 pub(super) use subscribe::longest;
 
 #[derive(Deserialize)]

@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     super::{auth::Authentication, errand::Errand, mqtt},
-    Place, broker,
+    Place, broker, session,
 };
 
 /// Taken messages become part of the run's state, which is stored at every step.
@@ -40,7 +40,8 @@ const QUEUE: usize = 16;
 pub(super) struct Subscription {
     filter: Option<String>,
     consume: Consume,
-    foreach: Option<Value>,
+    /// One message is wanted, see `session`.
+    next: Option<session::Next>,
     #[serde(default)]
     variables: Map<String, Value>,
 }
@@ -58,9 +59,19 @@ struct Consume {
 
 /// How long a subscription may go on: its own `for`, else what is usual.
 pub(in super::super) fn longest(call: &Call) -> Option<Duration> {
-    let consume = call.input.get("subscription")?.get("consume")?;
+    let subscription = call.input.get("subscription")?;
+    if subscription.get("next").is_some() {
+        return Some(session::WAIT);
+    }
+    let consume = subscription.get("consume")?;
     let span = consume.get("for").and_then(|span| Span::span_of(span).ok());
     Some(span.unwrap_or(LONGEST))
+}
+
+/// Which messages are wanted, and what the expressions about them need of the run.
+pub(super) struct Filter {
+    expression: Option<Expression>,
+    variables: Map<String, Value>,
 }
 
 /// When enough was taken.
@@ -68,8 +79,6 @@ struct Enough {
     amount: Option<usize>,
     as_long_as: Option<Expression>,
     until: Option<Expression>,
-    filter: Option<Expression>,
-    variables: Map<String, Value>,
 }
 
 /// Takes messages, and gives them in the order in which they came.
@@ -79,13 +88,11 @@ pub(super) async fn take(
     subscription: Subscription,
     authentication: Option<&Authentication>,
 ) -> Result<Value, Failure> {
-    if subscription.foreach.is_some() {
-        let why = "subscription.foreach: not performed by this version; take the messages, then use `for` on them";
-        return Err(errand.failure(kind::CONFIGURATION, why));
-    }
-    let span = subscription.consume.span.as_ref().map(Span::span_of).transpose();
+    let Subscription { filter, consume: wanted, next, variables } = subscription;
+    let filter = Filter::parse(errand, filter, variables)?;
+    let span = wanted.span.as_ref().map(Span::span_of).transpose();
     let span = span.map_err(|error| errand.wrong("subscription.consume.for", &error.to_string()))?;
-    let enough = Enough::parse(errand, subscription)?;
+    let enough = if next.is_some() { None } else { Some(Enough::parse(errand, wanted)?) };
     let (kind, name) = place.target(errand);
     let permit = errand.permit(Action::Subscribe, kind, &name)?;
     let mut broker = broker(errand, &place, authentication)?;
@@ -95,10 +102,16 @@ pub(super) async fn take(
         broker = mqtt::Broker { client_id, ..errand.ways.publisher.broker().clone() };
     }
     let sent = errand.trail.begin("subscribe", &name);
-    let until = span.map(|span| Instant::now() + span);
-    match consume(errand, &broker, &place, &enough, until, &permit).await {
+    let taken = match (next, enough) {
+        (None, Some(enough)) => {
+            let until = span.map(|span| Instant::now() + span);
+            let taken = consume(errand, &broker, &place, (&filter, &enough), until, &permit).await;
+            taken.map(Value::Array)
+        }
+        (next, _) => session::next(errand, broker, &place, &filter, next.unwrap_or_default(), &permit).await,
+    };
+    match taken {
         Ok(taken) => {
-            let taken = Value::Array(taken);
             sent.answered(&taken.to_string());
             Ok(taken)
         }
@@ -113,7 +126,7 @@ async fn consume(
     errand: &Errand<'_>,
     broker: &mqtt::Broker,
     place: &Place,
-    enough: &Enough,
+    (filter, enough): (&Filter, &Enough),
     until: Option<Instant>,
     permit: &Permit,
 ) -> Result<Vec<Value>, Failure> {
@@ -124,7 +137,7 @@ async fn consume(
     let qos = place.qos.and_then(super::publish::quality).unwrap_or(QoS::AtLeastOnce);
     client.subscribe(&place.address, qos).await.map_err(|error| broken(&error))?;
     let (mut taken, mut bytes) = (Vec::new(), 0);
-    while !enough.reached(errand, &taken)? {
+    while !enough.reached(errand, filter, &taken)? {
         let next = next(&mut events);
         let next = match until {
             Some(until) => match timeout_at(until, next).await {
@@ -136,7 +149,7 @@ async fn consume(
         };
         let publish = next.map_err(|error| broken(&error))?;
         let message = message(&publish);
-        if !enough.wants(errand, &message)? {
+        if !filter.wants(errand, &message)? {
             continue;
         }
         bytes += publish.payload.len();
@@ -145,7 +158,7 @@ async fn consume(
             let why = format!("more than {MESSAGES_MAX} messages or {TAKEN_BYTES_MAX} bytes before there were enough");
             return Err(errand.failure(kind::RUNTIME, &why));
         }
-        if !enough.goes_on(errand, &taken)? {
+        if !enough.goes_on(errand, filter, &taken)? {
             break;
         }
     }
@@ -172,7 +185,7 @@ async fn next(events: &mut EventLoop) -> Result<Publish, String> {
 }
 
 /// The DSL's inbound message.
-fn message(publish: &Publish) -> Value {
+pub(super) fn message(publish: &Publish) -> Value {
     let text = String::from_utf8_lossy(&publish.payload);
     let payload = serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.into_owned()));
     let mut message = json!({"payload": payload});
@@ -187,42 +200,46 @@ fn message(publish: &Publish) -> Value {
     message
 }
 
-impl Enough {
-    fn parse(errand: &Errand<'_>, given: Subscription) -> Result<Self, Failure> {
-        let compile = |field: &str, text: Option<String>| {
-            let compiled = text.map(|text| Expression::compile(body(&text).unwrap_or(&text))).transpose();
-            compiled.map_err(|error| errand.wrong(&format!("subscription.{field}"), &error.to_string()))
-        };
-        let Consume { amount, as_long_as, until, .. } = given.consume;
-        if amount.is_none() && as_long_as.is_none() && until.is_none() {
-            return Err(errand.wrong("subscription.consume", "expected one of amount, while and until"));
-        }
-        Ok(Self {
-            amount,
-            as_long_as: compile("consume.while", as_long_as)?,
-            until: compile("consume.until", until)?,
-            filter: compile("filter", given.filter)?,
-            variables: given.variables,
-        })
+fn compile(errand: &Errand<'_>, field: &str, text: Option<String>) -> Result<Option<Expression>, Failure> {
+    let compiled = text.map(|text| Expression::compile(body(&text).unwrap_or(&text))).transpose();
+    compiled.map_err(|error| errand.wrong(&format!("subscription.{field}"), &error.to_string()))
+}
+
+impl Filter {
+    fn parse(errand: &Errand<'_>, text: Option<String>, variables: Map<String, Value>) -> Result<Self, Failure> {
+        Ok(Self { expression: compile(errand, "filter", text)?, variables })
     }
 
-    /// Asked before each message.
-    fn reached(&self, errand: &Errand<'_>, taken: &[Value]) -> Result<bool, Failure> {
-        let is_full = self.amount.is_some_and(|amount| taken.len() >= amount);
-        Ok(is_full || self.holds(errand, self.until.as_ref(), taken)?.unwrap_or_default())
-    }
-
-    /// Asked after each message.
-    fn goes_on(&self, errand: &Errand<'_>, taken: &[Value]) -> Result<bool, Failure> {
-        Ok(self.holds(errand, self.as_long_as.as_ref(), taken)?.unwrap_or(true))
-    }
-
-    fn wants(&self, errand: &Errand<'_>, message: &Value) -> Result<bool, Failure> {
-        let Some(filter) = &self.filter else { return Ok(true) };
+    pub(super) fn wants(&self, errand: &Errand<'_>, message: &Value) -> Result<bool, Failure> {
+        let Some(filter) = &self.expression else { return Ok(true) };
         let value = filter.evaluate(message, &|name| self.variables.get(name).cloned());
         value.map(|value| is_true(&value)).map_err(|error| errand.failure(kind::EXPRESSION, &error.to_string()))
     }
+}
 
+impl Enough {
+    fn parse(errand: &Errand<'_>, given: Consume) -> Result<Self, Failure> {
+        let Consume { amount, as_long_as, until, .. } = given;
+        if amount.is_none() && as_long_as.is_none() && until.is_none() {
+            return Err(errand.wrong("subscription.consume", "expected one of amount, while and until"));
+        }
+        let as_long_as = compile(errand, "consume.while", as_long_as)?;
+        Ok(Self { amount, as_long_as, until: compile(errand, "consume.until", until)? })
+    }
+
+    /// Asked before each message.
+    fn reached(&self, errand: &Errand<'_>, filter: &Filter, taken: &[Value]) -> Result<bool, Failure> {
+        let is_full = self.amount.is_some_and(|amount| taken.len() >= amount);
+        Ok(is_full || filter.holds(errand, self.until.as_ref(), taken)?.unwrap_or_default())
+    }
+
+    /// Asked after each message.
+    fn goes_on(&self, errand: &Errand<'_>, filter: &Filter, taken: &[Value]) -> Result<bool, Failure> {
+        Ok(filter.holds(errand, self.as_long_as.as_ref(), taken)?.unwrap_or(true))
+    }
+}
+
+impl Filter {
     /// The examples of the specification count `$context.consumedMessages` and `$context.messages`, which nothing else
     /// defines: both are what was taken, unless the run's context has them itself. The expression's own input is that too.
     fn holds(

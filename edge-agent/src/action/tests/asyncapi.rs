@@ -122,9 +122,82 @@ async fn messages_are_taken_until_there_are_enough() {
     assert_eq!(numbers(&take(as_long_as).await.output()).len(), 2);
     let timed = json!({"filter": "${ false }", "consume": {"amount": 1, "for": {"milliseconds": 300}}});
     assert_eq!(take(timed).await.output(), json!([]));
-    let foreach = json!({"consume": {"amount": 1}, "foreach": {"do": []}});
-    assert_eq!(take(foreach).await.failure().error.kind, kind::CONFIGURATION.0);
     ticking.abort();
+}
+
+/// Asks for one message of a task's subscription, as the engine does.
+async fn one(action: &Action, url: &str, next: Value) -> Done {
+    let document = json!({"endpoint": format!("{url}/3.yaml")});
+    let subscription =
+        json!({"filter": "${ .payload.n != 1 }", "consume": {"while": "${ true }"}, "next": next.clone()});
+    let input = json!({"document": document, "operation": "onAlarm", "subscription": subscription});
+    let step = if next["close"] == true { "end".to_owned() } else { next["number"].to_string() };
+    let call = Call { key: EffectKey(format!("run:/do/0/act/message/{step}")), ..call("asyncapi", input) };
+    perform(action, &call).await
+}
+
+async fn publish(broker: &Mosquitto, n: u32) {
+    let input = json!({"topic": "open/alarms", "payload": {"n": n}});
+    perform(&through(broker), &call("publish", input)).await.output();
+}
+
+#[tokio::test]
+async fn messages_are_taken_one_by_one_each_once_over_a_restart_of_the_node() {
+    let Some(broker) = Mosquitto::start().await else { return };
+    let (url, _) = documents(broker.address.port()).await;
+    // Nothing is there yet; the session is, when the node knows that nothing came.
+    let soon = |millis| json!(crate::clock::now().plus(Duration::from_millis(millis)));
+    let action = nowhere();
+    let waiting = async {
+        let first = one(&action, &url, json!({"number": 0})).await.output();
+        assert_eq!(first["message"]["payload"]["n"], 0);
+        first["id"].as_str().expect("an id").to_owned()
+    };
+    let publishing = async {
+        loop {
+            publish(&broker, 0).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let after = tokio::select! { id = waiting => id, () = publishing => unreachable!("it goes on") };
+    // What else came of the first ones is passed over until the one that is meant.
+    for n in [1, 2, 3] {
+        publish(&broker, n).await;
+    }
+    let (mut known, mut taken) = (vec![after], Vec::new());
+    for number in 1.. {
+        // The second message comes by the connection that is open. From then on the node is a new one each time: the
+        // message before comes again, and is known.
+        let fresh = nowhere();
+        let node = if number == 1 { &action } else { &fresh };
+        let given = one(node, &url, json!({"number": number, "after": known})).await.output();
+        known.push(given["id"].as_str().expect("an id").to_owned());
+        match given["message"]["payload"]["n"].as_u64() {
+            Some(0) => {}
+            n => taken.extend(n),
+        }
+        if taken.last() == Some(&3) {
+            break;
+        }
+    }
+    assert_eq!(taken, [2, 3], "each once, in order, as the filter says");
+    let over = one(&action, &url, json!({"number": 9, "after": known, "until": soon(300)})).await.output();
+    assert_eq!(over, json!({"over": true}), "its time is over");
+    publish(&broker, 4).await;
+    let forgotten = one(&nowhere(), &url, json!({"number": 9, "until": soon(300)})).await.output();
+    assert_eq!(forgotten, json!({"over": true}), "the broker has forgotten the session");
+    assert_eq!(one(&action, &url, json!({"close": true})).await.output(), json!({"over": true}));
+}
+
+#[tokio::test]
+async fn a_broker_that_is_gone_is_asked_again_once_it_was_there() {
+    let Some(broker) = Mosquitto::start().await else { return };
+    let (url, _) = documents(broker.address.port()).await;
+    broker.kill();
+    let first = one(&nowhere(), &url, json!({"number": 0})).await;
+    assert_eq!((first.failure().error.kind.as_str(), first.failure().ask_again_at), (kind::COMMUNICATION.0, None));
+    let later = one(&nowhere(), &url, json!({"number": 1, "after": ["x"]})).await;
+    assert!(later.failure().ask_again_at.is_some(), "{:?}", later.failure());
 }
 
 #[tokio::test]

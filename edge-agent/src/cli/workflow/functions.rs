@@ -109,7 +109,8 @@ fn remark(function: &str) -> &'static str {
              model), statements that the\n`sources` do not bear out (`grounding`), and what does not fit the `schema`; without `checks`, for the \
              first three. `onFinding` is `report` (the workflow\ndecides by `.allowed`), `redact` (personal data and secrets become `[email]` or \
              the like) or `refuse` (an error `validation`). It knows forms, check digits\nand words: names of people have no form, and an \
-             order in other words passes. What tells of a person makes the run's label personal.\n"
+             order in other words passes. `policy` is a file `guards/NAME.yaml` of the bundle that has\n`checks`, `onFinding` and `schema` for \
+             all workflows. What tells of a person makes the run's label personal.\n"
         }
         _ => "",
     }

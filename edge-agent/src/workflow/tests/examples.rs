@@ -117,7 +117,8 @@ async fn play(example: &Example, text: &str) -> Result<Played, String> {
     }
     if example.open {
         let wanted = example.saw.as_ref().map_or(0, Vec::len);
-        until(&runner, || site.saw().len() >= wanted).await;
+        let told = || store.read_blocking("look", emitted).unwrap().len() >= example.emits.len();
+        until(&runner, || site.saw().len() >= wanted && told()).await;
         runner.steer(run, Act::Cancel, person()).await.unwrap();
     }
     let detail = ended(&store, &runner, run).await;

@@ -35,6 +35,18 @@ fn object(required: &[&str], properties: Value) -> Value {
     json!({"type": "object", "required": required, "additionalProperties": false, "properties": properties})
 }
 
+/// What is demanded of everyone who handles a value.
+fn label() -> Value {
+    object(
+        &["class"],
+        json!({
+            "class": {"enum": ["public", "internal", "confidential", "restricted"]},
+            "origins": {"type": "array", "items": {"type": "string"}},
+            "personal": {"type": "boolean"},
+        }),
+    )
+}
+
 fn agent() -> Entry {
     let tool = object(
         &[],
@@ -64,6 +76,7 @@ fn agent() -> Entry {
             "model": {"type": ["string", "array"], "items": {"type": "string"}},
             "tools": {"type": "array", "items": {"anyOf": [{"type": "string"}, tool]}, "maxItems": 64},
             "limits": limits,
+            "label": label(),
             "schema": {"type": ["object", "boolean"]},
             "offline": {"enum": ["refuse", "local", "degrade", "park"]},
         }),
@@ -83,6 +96,7 @@ fn guard() -> Entry {
         &["content"],
         json!({
             "content": {},
+            "policy": {"type": "string", "minLength": 1},
             "checks": {"type": "array", "items": {"enum": checks}, "minItems": 1, "uniqueItems": true},
             "sources": {"type": ["string", "array"], "items": passage(), "maxItems": 256},
             "schema": {"type": ["object", "boolean"]},

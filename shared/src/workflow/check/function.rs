@@ -12,13 +12,14 @@ use crate::workflow::{
 impl Checker<'_> {
     pub(super) fn call(&mut self, call: &Call) {
         if let Some(with) = &call.with {
-            // Only messages that are taken from elsewhere have a loop inside the arguments.
-            let foreach = with.get("subscription").and_then(|subscription| subscription.get("foreach"));
-            let name = |key: &str| foreach.and_then(|foreach| foreach.get(key)).and_then(Value::as_str);
-            let of_loop = [name("item").unwrap_or("item"), name("at").unwrap_or("index")];
-            let known = if foreach.is_some() { &of_loop[..] } else { &[] };
-            self.knowing(known, |checker| checker.at(&["with"], |checker| checker.part(with, TASK)));
-            self.at(&["with"], |checker| checker.authentications(&Value::Object(with.clone())));
+            let mut rest = with.clone();
+            // Tasks are checked as such.
+            if let (Some(foreach), Some(Value::Object(subscription))) = (call.foreach(), rest.get_mut("subscription")) {
+                subscription.shift_remove("foreach");
+                self.at(&["with", "subscription", "foreach"], |checker| checker.foreach(foreach));
+            }
+            self.at(&["with"], |checker| checker.part(&rest, TASK));
+            self.at(&["with"], |checker| checker.authentications(&Value::Object(rest)));
         }
         if self.definition.function(&call.function).is_some() {
             return;

@@ -132,7 +132,7 @@ impl Checker<'_> {
         });
     }
 
-    fn foreach(&mut self, foreach: &Foreach) {
+    pub(super) fn foreach(&mut self, foreach: &Foreach) {
         let item = foreach.item.as_deref().unwrap_or(ITEM);
         let index = foreach.index.as_deref().unwrap_or(INDEX);
         self.knowing(&[item, index], |checker| {

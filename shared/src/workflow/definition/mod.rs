@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use call::Call;
+pub use call::{Call, FOREACH};
 pub use data::{
     Authentication, Bearer, Credentials, Endpoint, EndpointConfiguration, Export, ExternalResource, Grant, Input,
     Output, Schema, SchemaSource,
@@ -187,7 +187,7 @@ impl Definition {
         if own.is_some_and(|all| all.contains_key(called)) || self.linked.contains_key(called) {
             return Some(called.to_owned());
         }
-        let path = super::link::function(&Call { function: called.to_owned(), with: None })?;
+        let path = super::link::function(&Call::new(called.to_owned(), None).ok()?)?;
         self.linked.contains_key(&path).then_some(path)
     }
 

@@ -125,7 +125,7 @@ impl TryFrom<TaskForm> for Task {
         };
         // Exactly one of these is set, as counted above.
         let kind = if let Some(function) = form.call {
-            Kind::Call(Call { function, with: form.with })
+            Kind::Call(Call::new(function, form.with)?)
         } else if let Some(each) = form.each {
             let tasks = form.tasks.ok_or("`for` needs `do`, the tasks to perform for each item")?;
             Kind::For(For { each, condition: form.while_true, tasks })

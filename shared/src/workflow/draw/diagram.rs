@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::workflow::definition::{
-    Collection, Definition, Duration, EventFilter, Item, Kind, Process, Reference, Schedule, Strategy, Task, Then,
-    Until,
+    Collection, Definition, Duration, EventFilter, FOREACH, Item, Kind, Process, Reference, Schedule, Strategy, Task,
+    Then, Until,
 };
 
 /// Characters of a detail; what is longer is cut, the document has the rest.
@@ -114,6 +114,9 @@ fn lanes(pointer: &str, task: &Task) -> Vec<Lane> {
                 lanes.push(lane(Some(caught(attempt)), &format!("{pointer}/catch/do"), tasks));
             }
             lanes
+        }
+        Kind::Call(call) if !call.tasks().is_empty() => {
+            vec![lane(Some("for each message".to_owned()), &format!("{pointer}/{FOREACH}/do"), call.tasks())]
         }
         Kind::Listen(listen) => {
             let tasks = listen.foreach.as_ref().and_then(|each| each.tasks.as_deref());

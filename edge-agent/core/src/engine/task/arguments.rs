@@ -35,9 +35,10 @@ pub(super) fn of(turn: &Turn, frame: FrameId, written: &Value, input: &Value) ->
 fn subscription(scope: &Scope<'_>, written: Value, input: &Value) -> Result<Value, Error> {
     let Value::Object(mut map) = written else { return Ok(written) };
     let mut variables = Map::new();
+    // With tasks for each message it is decided after each whether there are enough, and not by whoever has them.
     let foreach = map.shift_remove("foreach");
     let mut texts: Vec<&str> = map.get("filter").and_then(Value::as_str).into_iter().collect();
-    if let Some(Value::Object(consume)) = map.get("consume") {
+    if let (Some(Value::Object(consume)), None) = (map.get("consume"), &foreach) {
         texts.extend(["until", "while"].iter().filter_map(|key| consume.get(*key)?.as_str()));
     }
     for text in texts {

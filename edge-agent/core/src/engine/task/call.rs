@@ -8,7 +8,7 @@ use shared::workflow::definition::Call;
 
 use super::super::{
     Effect,
-    agent::AGENT,
+    agent::{AGENT, CHAT},
     definition::FUNCTIONS,
     effect::{self, EffectKey, Error, kind},
     eval::Scope,
@@ -17,7 +17,7 @@ use super::super::{
     support,
     turn::{Opening, Turn},
 };
-use super::{agent, arguments};
+use super::{agent, arguments, subscribe};
 
 pub(super) fn start(turn: &mut Turn, frame: FrameId, call: &Call) -> Result<(), Error> {
     let input = Arc::clone(&turn.state.task(frame).input);
@@ -33,6 +33,9 @@ pub(super) fn start(turn: &mut Turn, frame: FrameId, call: &Call) -> Result<(), 
     let arguments = arguments::of(turn, frame, &Value::Object(with), &input)?;
     if call.name() == AGENT {
         return agent::start(turn, frame, arguments);
+    }
+    if call.foreach().is_some() {
+        return subscribe::start(turn, frame, arguments);
     }
     ask(turn, frame, call.name(), arguments)
 }
@@ -77,7 +80,13 @@ pub(super) fn ask_for(turn: &mut Turn, frame: FrameId, step: &str, function: &st
         asked_at: turn.now,
     });
     let ask = turn.next_ask();
-    turn.record(Record::Asked { frame, ask, call: Arc::clone(&call) });
+    // What an agent's model is given follows from the agent's records.
+    let kept = if function == CHAT {
+        Arc::new(effect::Call { input: Value::Null, ..effect::Call::clone(&call) })
+    } else {
+        Arc::clone(&call)
+    };
+    turn.record(Record::Asked { frame, ask, call: kept });
     turn.effect(Effect::Call { ask, call });
     Ok(())
 }

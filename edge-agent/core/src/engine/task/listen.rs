@@ -18,17 +18,21 @@ use shared::{
 use super::super::{
     definition,
     effect::{Error, kind},
-    eval::{Scope, validate},
+    eval::Scope,
     limit,
     record::{FrameId, Record},
     state::{Listening, Progress, State},
-    turn::{Opening, Turn},
+    turn::Turn,
 };
+use super::foreach;
 use crate::hear::{
     self,
     filter::{self, Correlated},
     gather,
 };
+
+/// Where `foreach` stands in its task.
+const STEP: &str = "foreach";
 
 /// Events that one task may take.
 const EVENTS_MAX: usize = 10_000;
@@ -175,20 +179,11 @@ fn go_on(turn: &mut Turn, frame: FrameId, listen: &Listen) -> Result<(), Error> 
         return Ok(());
     };
     turn.record(Record::ItemBegan { frame, index });
-    if foreach.tasks.as_ref().is_none_or(Vec::is_empty) {
-        return item_done(turn, frame, listen, foreach, &item);
+    if foreach::open(turn, frame, foreach, STEP, &item, index) {
+        return Ok(());
     }
-    let data = Arc::clone(&turn.state.task(frame).input);
-    let opening = Opening::within(turn, frame, "foreach/do", data);
-    let place = format!("{}#{index}/foreach/do", turn.state.frames[&frame].place);
-    turn.open(Opening { place, variables: variables(foreach, &item, index), ..opening });
-    Ok(())
-}
-
-fn variables(foreach: &Foreach, item: &Arc<Value>, index: u32) -> Vec<(String, Arc<Value>)> {
-    let item_name = foreach.item.as_deref().unwrap_or("item");
-    let index_name = foreach.index.as_deref().unwrap_or("index");
-    vec![(item_name.to_owned(), Arc::clone(item)), (index_name.to_owned(), Arc::new(json!(index)))]
+    let data = Arc::clone(&item);
+    item_done(turn, frame, listen, foreach, &data)
 }
 
 /// The tasks for one event are done, and gave this.
@@ -210,27 +205,8 @@ fn item_done(
     let now = listening(turn, frame);
     let index = now.done;
     let item = now.items.get(index as usize).cloned().unwrap_or_default();
-    let variables = variables(foreach, &item, index);
-    let scope = Scope::within_task(&turn.state, frame).with_variables(&variables);
-    let pointer = format!("{}/foreach", turn.state.frames[&frame].definition);
-    let output = match foreach.output.as_ref().and_then(|output| output.value.as_ref()) {
-        Some(value) => Arc::new(scope.transform(value, data)?),
-        None => item,
-    };
-    limit::check("the output of the event", &output)?;
-    if let Some(schema) = foreach.output.as_ref().and_then(|output| output.schema.as_ref()) {
-        validate(&turn.state, schema, &format!("{pointer}/output"), "the output of the event", &output)?;
-    }
-    let scope = scope.with_output(&output);
-    let export = foreach.export.as_ref();
-    let context = export.and_then(|e| e.value.as_ref()).map(|value| scope.transform(value, &output)).transpose()?;
-    if let Some(context) = &context {
-        limit::check("the exported context", context)?;
-        if let Some(schema) = export.and_then(|export| export.schema.as_ref()) {
-            validate(&turn.state, schema, &format!("{pointer}/export"), "the exported context", context)?;
-        }
-    }
-    turn.record(Record::ItemEnded { frame, output, context: context.map(Arc::new) });
+    let (output, context) = foreach::made(turn, frame, foreach, STEP, (&item, index), data)?;
+    turn.record(Record::ItemEnded { frame, output, context });
     let now = listening(turn, frame);
     let done = now.done as usize;
     if !now.gathered.closed && until_holds(turn, frame, listen, &now.items[..done])? {

@@ -6,14 +6,18 @@ mod call;
 mod r#do;
 mod emit;
 mod r#for;
+mod foreach;
 mod fork;
 pub(super) mod listen;
 mod raise;
 pub(super) mod run;
 mod set;
+mod subscribe;
 mod switch;
 mod r#try;
 mod wait;
+
+pub(super) use agent::whole;
 
 use std::sync::Arc;
 
@@ -47,6 +51,9 @@ pub(super) fn answered(turn: &mut Turn, frame: FrameId, output: Value) {
     if turn.state.task(frame).agent.is_some() {
         return agent::answered(turn, frame, output);
     }
+    if turn.state.task(frame).subscription.is_some() {
+        return subscribe::answered(turn, frame, output);
+    }
     let workflow = Arc::clone(&turn.state.workflow);
     let task = definition::task(workflow.definition(), &turn.state.frames[&frame].definition);
     let output = match task.map(|task| &task.kind) {
@@ -60,6 +67,9 @@ pub(super) fn answered(turn: &mut Turn, frame: FrameId, output: Value) {
 pub(super) fn unanswered(turn: &mut Turn, frame: FrameId, error: Error) {
     if turn.state.task(frame).agent.is_some() {
         return agent::unanswered(turn, frame, error);
+    }
+    if turn.state.task(frame).subscription.is_some() {
+        return subscribe::unanswered(turn, frame, error);
     }
     turn.fail(frame, error);
 }
@@ -77,6 +87,10 @@ pub(super) fn list_done(turn: &mut Turn, list: FrameId, data: Arc<Value>) {
     let workflow = Arc::clone(&turn.state.workflow);
     let task = definition::task(workflow.definition(), &turn.state.frames[&owner].definition);
     let done = task.and_then(|task| match &task.kind {
+        Kind::Call(call) if turn.state.task(owner).subscription.is_some() => match call.foreach() {
+            Some(foreach) => subscribe::turned(turn, owner, foreach, &data),
+            None => Ok(()),
+        },
         Kind::Listen(listen) => listen::turned(turn, owner, listen, &data),
         Kind::For(each) => r#for::turned(turn, owner, each, data),
         Kind::Fork(fork) => {

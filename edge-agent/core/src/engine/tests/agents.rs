@@ -1,5 +1,7 @@
 //! Agents: what is asked of the model and of tools, where a loop ends, and that a restart repeats nothing.
 
+use shared::label::DataClass;
+
 use super::*;
 
 const TOOLS: &str =
@@ -254,4 +256,40 @@ fn whatever_was_kept_the_run_goes_on_from_there_and_asks_nothing_twice() {
         read[..end].iter().for_each(|record| state.apply(record));
         assert!(state.asked().count() <= 1, "after {end} records");
     }
+}
+
+#[test]
+fn what_an_agent_works_on_may_be_treated_more_strictly_and_never_less() {
+    let confidential = "{ class: confidential, origins: [CH] }";
+    let mut driven = Driven::start(&agent(&format!(", label: {confidential}")), json!({}));
+    assert_eq!(driven.asked().1.label.class, DataClass::Confidential);
+    driven.refold();
+    assert_eq!(driven.asked().1.label.origins, ["CH".to_owned()].into());
+    let expert = format!("{{ agent: {{ name: expert, goal: 'look closer', label: {confidential} }} }}");
+    let text = agent("").replace("{ workflow: plant/check, name: check }", &expert);
+    let mut driven = Driven::start(&text, json!({}));
+    assert_eq!(driven.asked().1.label.class, DataClass::Public);
+    driven.complete(wants(&[("handoff_expert", json!({"case": "the fan is stuck"}))]));
+    assert_eq!(driven.asked().1.label.class, DataClass::Confidential, "from the hand-over on");
+    driven.complete(says("done"));
+    assert_eq!(driven.state.label().class, DataClass::Confidential);
+}
+
+#[test]
+fn what_was_said_is_recorded_once_and_asked_as_a_whole() {
+    let long = "x".repeat(4_000);
+    let journal = |turns: usize| {
+        let mut driven = Driven::start(&agent(", limits: { turns: 64 }"), json!({}));
+        for turn in 0..turns {
+            driven.complete(wants(&[("retrieve", json!({"query": format!("q{turn}")}))]));
+            driven.complete(json!(long));
+        }
+        let before = driven.asked().1;
+        assert_eq!(before.input["messages"].as_array().map(Vec::len), Some(2 + 2 * turns));
+        driven.refold();
+        assert_eq!(driven.asked().1, before, "after a restart too");
+        serde_json::to_string(&driven.records).unwrap().len()
+    };
+    let (few, many) = (journal(8), journal(32));
+    assert!(many < 5 * few, "{few} bytes for 8 turns, {many} for 32: each turn adds what was said in it");
 }

@@ -222,22 +222,10 @@ fn one_failed_branch_fails_the_fork_but_only_drops_out_of_a_race() {
 
 #[test]
 fn what_the_engine_cannot_perform_is_refused_by_name_and_place() {
-    let foreach = "do: [{ a: { call: asyncapi, with: { document: { endpoint: 'http://h' }, subscription: { consume: { amount: 1 }, \
-        foreach: { do: [{ s: { set: { x: 1 } } }] } } } } }]";
-    let problems = support::check("w.yaml", &workflow(foreach)).unwrap_err().0;
-    assert_eq!(problems[0].field, "/do/0/a/with/subscription/foreach");
     let text = "do: [{ a: { call: a2a, with: { method: tasks/list } } }, { d: { do: [{ c: { call: a2a, with: { method: tasks/list } } }] } }]";
     let problems = support::check("w.yaml", &workflow(text)).unwrap_err().0;
     let places: Vec<_> = problems.iter().map(|p| (p.field.as_str(), p.line, p.column)).collect();
     assert_eq!(places, [("/do/0/a/call", Some(2), Some(13)), ("/do/1/d/do/0/c/call", Some(2), Some(77))]);
-}
-
-#[test]
-fn messages_are_not_taken_one_by_one() {
-    let text = "do: [{ a: { call: asyncapi, with: { document: { endpoint: 'http://h/a.json' }, operation: o, \
-        subscription: { consume: { amount: 1 }, foreach: { do: [] } } } } }]";
-    let problems = support::check("w.yaml", &workflow(text)).unwrap_err().0;
-    assert_eq!(problems[0].field, "/do/0/a/with/subscription/foreach");
 }
 
 #[test]

@@ -17,8 +17,9 @@ use shared::{
 
 use super::super::{
     agent::{Agent, CHAT, Said},
-    effect::{self, Error, kind},
+    effect::{self, Call, Error, kind},
     record::{FrameId, Record},
+    state::State,
     turn::Turn,
 };
 use super::call;
@@ -37,8 +38,9 @@ const SAME_CALLS_MAX: u32 = 3;
 
 pub(super) fn start(turn: &mut Turn, frame: FrameId, arguments: Value) -> Result<(), Error> {
     super::super::limit::check("the arguments of the call", &arguments)?;
-    let until = Plan::parse(&arguments)?.until(turn.now);
-    turn.record(Record::AgentBegan { frame, at: turn.now, with: Arc::new(arguments), until });
+    let plan = Plan::parse(&arguments)?;
+    let until = plan.until(turn.now);
+    turn.record(Record::AgentBegan { frame, at: turn.now, with: Arc::new(arguments), until, label: plan.label });
     go_on(turn, frame)
 }
 
@@ -134,9 +136,10 @@ fn go_on(turn: &mut Turn, frame: FrameId) -> Result<(), Error> {
                 let used = (agent.turns, agent.used.tokens_in + agent.used.tokens_out, agent.used.cost_usd);
                 let owner = super::super::agent::identity(&agent.with).owner;
                 let with = plan::handed(&next, &case, &plan, used, owner);
-                let own = Plan::parse(&with)?.until(turn.now);
-                let until = [own, agent.until].into_iter().flatten().min();
-                turn.record(Record::AgentHandedOver { frame, at: turn.now, with: Arc::new(with), until });
+                let next = Plan::parse(&with)?;
+                let until = [next.until(turn.now), agent.until].into_iter().flatten().min();
+                let (at, with) = (turn.now, Arc::new(with));
+                turn.record(Record::AgentHandedOver { frame, at, with, until, label: next.label });
             }
             Ok(Wanted::Effect { function, input }) => {
                 // With the arguments in it: where the whole agent is tried again, it may want something else here, which a
@@ -149,6 +152,20 @@ fn go_on(turn: &mut Turn, frame: FrameId) -> Result<(), Error> {
 }
 
 fn ask_model(turn: &mut Turn, frame: FrameId, plan: &Plan, agent: &Agent) -> Result<(), Error> {
+    let step = format!("/turn/{}", agent.turns);
+    call::ask_for(turn, frame, &step, CHAT, chat(plan, agent))
+}
+
+/// The call as it is to be performed. A chat's records hold each thing that was said once; what its model is given is the
+/// whole conversation.
+pub(in super::super) fn whole(state: &State, frame: FrameId, call: &Arc<Call>) -> Arc<Call> {
+    let agent = state.task(frame).agent.as_deref().filter(|_| call.function == CHAT && call.input.is_null());
+    let input = agent.and_then(|agent| Some(chat(&Plan::parse(&agent.with).ok()?, agent)));
+    input.map_or_else(|| Arc::clone(call), |input| Arc::new(Call { input, ..Call::clone(call) }))
+}
+
+/// What the model of the next turn is given.
+fn chat(plan: &Plan, agent: &Agent) -> Value {
     let mut messages = opening(plan);
     messages.extend(agent.talk.iter().map(|message| Value::clone(message)));
     let tools: Vec<Value> = plan.tools.iter().map(tool::Tool::told).collect();
@@ -164,7 +181,7 @@ fn ask_model(turn: &mut Turn, frame: FrameId, plan: &Plan, agent: &Agent) -> Res
             input[key] = value;
         }
     }
-    call::ask_for(turn, frame, &format!("/turn/{}", agent.turns), CHAT, input)
+    input
 }
 
 /// What every turn begins with.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use shared::{
+    label::Label,
     time::Timestamp,
     workflow::{catalog, definition::parse_iso8601},
 };
@@ -39,6 +40,9 @@ pub(super) struct Plan {
     given: Vec<Value>,
     #[serde(default)]
     pub limits: Limits,
+    /// What it works on is treated as this from then on, and never as less than it was.
+    #[serde(default)]
+    pub label: Option<Label>,
     #[serde(default)]
     pub schema: Option<Value>,
     #[serde(default)]
