@@ -48,6 +48,15 @@ do:
     try: [{ throw: { raise: { error: { type: 'https://example.com/odd', status: 418 } } } }]
     catch: { do: [{ caught: { set: { caught: true } } }] }
 - park: { call: infer, with: { prompt: p } }
+- shell: { run: { shell: { command: 'date' } } }
+- script: { run: { script: { language: python, code: 'print(1)' } } }
+- inbox:
+    call: asyncapi
+    with:
+      document: { endpoint: 'http://h/a.json' }
+      operation: o
+      subscription: { consume: { amount: 2 }, foreach: { do: [{ post: { call: http, with: { method: post, endpoint: 'http://honours-keys/', body: '${ $item }' } } }] } }
+- scout: { call: agent, with: { name: scout, goal: g, tools: [{ function: publish, with: { topic: t } }] } }
 - ask: { call: approve, with: { role: lead, title: 'Stop it?', proposal: { stop: 1 } } }
 - say: { emit: { event: { with: { type: said, data: { x: 1 } } } } }
 - child: { run: { workflow: { namespace: test, name: w2, version: '0.1.0', input: { n: 1 } } } }

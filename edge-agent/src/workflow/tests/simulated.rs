@@ -177,7 +177,12 @@ impl Perform for Performer {
             *self.outside.made.lock().unwrap().entry(call.key.0.clone()).or_default() += 1;
             self.dawdle().await;
             let facts = vec![Fact::RouteChosen { choice: call.function.clone(), reasons: Vec::new() }];
-            Ok(Outcome::Done(Completion { output: json!({"did": call.function}), label: call.label.clone(), facts }))
+            let output = match call.function.as_str() {
+                "asyncapi" => message(&call.input["subscription"]["next"]),
+                "chat" => said(&call.input["messages"]),
+                _ => json!({"did": call.function}),
+            };
+            Ok(Outcome::Done(Completion { output, label: call.label.clone(), facts }))
         }
         .boxed()
     }
@@ -189,6 +194,23 @@ impl Perform for Performer {
     fn keep(&self, _workflow: &str, _label: &Label) -> Keep {
         Keep::Digest
     }
+}
+
+/// The message that a subscription has next.
+fn message(next: &Value) -> Value {
+    match next["number"].as_u64() {
+        Some(number) => json!({"message": {"n": number}, "id": format!("id-{number}")}),
+        None => json!({"over": true}),
+    }
+}
+
+/// What a model says: it wants its tool once, and answers with what it was told.
+fn said(messages: &Value) -> Value {
+    let last = messages.as_array().and_then(|messages| messages.last()).expect("a conversation");
+    if last["role"] == "tool" {
+        return json!({"text": format!("told {}", last["content"])});
+    }
+    json!({"text": "", "toolCalls": [{"id": "c", "name": "publish", "arguments": {"payload": 1}}]})
 }
 
 /// How a life of the node ended.
