@@ -18,6 +18,7 @@ use super::{
     extension,
     record::FrameId,
     state::{Body, Progress, State},
+    task::arguments,
 };
 
 /// Where an expression stands, and so what its variables are.
@@ -128,6 +129,7 @@ impl<'a> Scope<'a> {
             "context" => Some(self.context.clone()),
             "input" if self.has_input => self.frame.map(|frame| Value::clone(&self.state.task(frame).input)),
             "output" => self.output.cloned(),
+            "authorization" if self.has_input => self.authorization(),
             "task" => self.frame.map(|frame| self.task(self.extended(frame))),
             "workflow" => Some(self.workflow_descriptor()),
             "runtime" => Some(json!({
@@ -137,6 +139,16 @@ impl<'a> Scope<'a> {
             })),
             _ => self.own(name).map(|value| Value::clone(&value)),
         }
+    }
+
+    /// How the task's call authenticates, as far as that is known before it is performed (dsl.md, "Authorization
+    /// Descriptor"): what a server grants or asks for is not, and secrets are references.
+    fn authorization(&self) -> Option<Value> {
+        let frame = self.frame.map(|frame| self.extended(frame))?;
+        let task = definition::task(self.definition(), &self.state.frames[&frame].definition).ok()?;
+        // Its own expressions cannot ask for what they make.
+        let scope = Scope { has_input: false, ..Self::before_input(self.state, frame) };
+        arguments::authorization(&scope, task, &self.state.task(frame).input)
     }
 
     /// The item of a loop, a caught error: the innermost list that has a variable of this name. A function of

@@ -1,8 +1,12 @@
 //! The arguments of a call or process, said in full: expressions evaluated, URI templates filled in from the task's input,
 //! named authentications looked up, and secrets as references that only performing replaces.
 
-use serde_json::{Map, Value};
-use shared::workflow::{definition, expression, secret};
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use serde_json::{Map, Value, json};
+use shared::workflow::{
+    definition::{self, Kind, Task},
+    expression, secret,
+};
 
 use super::super::{
     effect::{Error, kind},
@@ -105,6 +109,30 @@ fn authentication(scope: &Scope<'_>, given: Value, input: &Value) -> Result<Valu
         }
     }
     Ok(found)
+}
+
+/// What `$authorization` is in a task: the scheme of its call's authentication, and what goes with it if that is known.
+pub(in super::super) fn authorization(scope: &Scope<'_>, task: &Task, input: &Value) -> Option<Value> {
+    let Kind::Call(call) = &task.kind else { return None };
+    let with = call.with.as_ref()?;
+    let within = |key: &str| with.get(key)?.get("authentication");
+    let of_document = || with.get("document")?.get("endpoint")?.get("authentication");
+    let given = with.get("authentication").or_else(|| within("endpoint")).or_else(|| within("service"));
+    let given = scope.template(given.or_else(of_document)?, input).ok()?;
+    let methods = authentication(scope, given, input).ok()?;
+    let (method, policy) = methods.as_object()?.iter().next()?;
+    let text = |key: &str| policy.get(key).and_then(Value::as_str);
+    Some(match method.as_str() {
+        "bearer" => json!({ "scheme": "Bearer", "parameter": text("token") }),
+        "basic" => match (text("username"), text("password")) {
+            (Some(user), Some(password)) if !secret::is_marked(user) && !secret::is_marked(password) => {
+                json!({ "scheme": "Basic", "parameter": BASE64.encode(format!("{user}:{password}")) })
+            }
+            _ => json!({ "scheme": "Basic" }),
+        },
+        "digest" => json!({ "scheme": "Digest" }),
+        _ => json!({ "scheme": "Bearer" }),
+    })
 }
 
 /// Fills in a literal URI template (RFC 6570, level 1); what an expression gave stays as it is.

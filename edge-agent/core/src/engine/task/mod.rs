@@ -1,7 +1,7 @@
 //! The kinds of tasks: how each begins, and how those that hold other tasks go on when these end. One file a kind.
 
 mod agent;
-mod arguments;
+pub(super) mod arguments;
 mod call;
 mod r#do;
 mod emit;

@@ -267,3 +267,22 @@ fn the_label_joins_all_that_flowed_in() {
     run.command(Command::Complete { ask, output: json!({}), label: secret.clone() });
     assert_eq!(run.asked().1.label, secret);
 }
+
+#[test]
+fn how_a_call_authenticates_is_known_in_its_arguments() {
+    let asked = |authentication: &str| {
+        let text = format!(
+            "use: {{ secrets: [api] }}\ndo: [{{ a: {{ call: http, with: {{ method: get, endpoint: {{ uri: 'http://h/', authentication: {authentication} }}, \
+             headers: {{ x: '${{ $authorization.scheme }}', y: '${{ $authorization.parameter }}' }} }} }} }}]"
+        );
+        let (_, call) = Driven::start(&text, json!({"token": "t1"})).asked();
+        (call.input["headers"]["x"].clone(), call.input["headers"]["y"].clone())
+    };
+    assert_eq!(asked("{ bearer: { token: '${ .token }' } }"), (json!("Bearer"), json!("t1")));
+    assert_eq!(asked("{ basic: { username: ada, password: lovelace } }"), (json!("Basic"), json!("YWRhOmxvdmVsYWNl")));
+    let (scheme, parameter) = asked("{ bearer: { use: api } }");
+    let reference = shared::workflow::secret::reference("api", Some("token"));
+    assert_eq!((scheme, parameter), (json!("Bearer"), json!(reference)), "a secret stays a reference");
+    let oauth = "{ oauth2: { authority: 'http://h', grant: client_credentials, client: { id: a, secret: b } } }";
+    assert_eq!(asked(oauth), (json!("Bearer"), json!(null)), "the token is not there yet");
+}
