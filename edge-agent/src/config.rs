@@ -50,6 +50,19 @@ pub struct Config {
     pub calls: Calls,
     /// Processes that workflows ask for; absent: none are run.
     pub run: Option<action::config::Run>,
+    /// What becomes of runs, told on the broker; absent: nothing is.
+    pub lifecycle: Option<Lifecycle>,
+}
+
+/// Where the lifecycle events of runs are published, as structured CloudEvents.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lifecycle {
+    /// What topics begin with, such as `skerry/lifecycle`; `NAMESPACE/NAME/workflow/completed` follows.
+    pub topic: String,
+    /// Whether those of tasks are told too.
+    #[serde(default)]
+    pub tasks: bool,
 }
 
 /// What calls of workflows find on this machine.
@@ -176,6 +189,16 @@ impl Config {
             let message = "expected either `user`, whom processes of workflows run as, or `as_agent = true`, which lets \
                 them read what the agent can read";
             found.push(("run".to_owned(), message.to_owned()));
+        }
+        if let Some(Lifecycle { topic, .. }) = &self.lifecycle
+            && (topic.is_empty()
+                || topic.starts_with(['/', '$'])
+                || topic.ends_with('/')
+                || topic.contains(['+', '#', '\0']))
+        {
+            let message =
+                format!("{topic:?} is not what topics begin with: expected such as skerry/lifecycle, without + and #");
+            found.push(("lifecycle.topic".to_owned(), message));
         }
         let mut names = std::collections::BTreeSet::new();
         for (index, target) in self.targets.iter().enumerate() {

@@ -30,7 +30,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     action::Action,
     api,
-    config::Config,
+    config::{Config, Lifecycle},
     inference::{Inference, problems},
     memory::Memory,
     pipeline, sync,
@@ -89,6 +89,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     // A run that goes on from before a kill may look into the documents at once.
     memory.set_content(force.content.clone());
     let runner = Runner::open(store.clone(), Arc::clone(&performer) as Arc<dyn workflow::Perform>).await?;
+    if let Some(Lifecycle { topic, tasks }) = config.lifecycle.clone() {
+        runner.tell_lifecycle(workflow::Telling { topic, tasks });
+    }
     let rooms = rollout::Rooms {
         config: config.clone(),
         store: store.clone(),

@@ -20,6 +20,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/10_records.sql"),
     include_str!("schema/11_remembered.sql"),
     include_str!("schema/12_lost.sql"),
+    include_str!("schema/13_outlet.sql"),
 ];
 
 pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), Error> {

@@ -12,13 +12,13 @@ use edge_core::{
 };
 use rusqlite::{Connection, params};
 use serde_json::Value;
-use shared::{id::RunId, label::Label, ledger::entry::Entry, time::Timestamp};
+use shared::{event::Event, id::RunId, label::Label, ledger::entry::Entry, time::Timestamp};
 
 use super::{
     approval, child, facts,
     journal::json,
     listen::{self, Heard},
-    schedule,
+    outlet, schedule,
     withheld::{self, Why},
 };
 use crate::store::{Error, Leaf, Transaction};
@@ -37,6 +37,8 @@ pub(super) struct Commit {
     pub asked: Vec<(Ask, Arc<Call>)>,
     pub withdrawn: Vec<Ask>,
     pub emitted: Vec<Arrival>,
+    /// Lifecycle events that go out.
+    pub told: Vec<Event>,
     /// Of the run, after the step.
     pub generation: u32,
     /// Lifecycle events that somebody waits for, and that are not made because they would never end.
@@ -78,6 +80,11 @@ impl Ready {
     /// Whether there are events to be handed out.
     pub const fn has_emitted(&self) -> bool {
         !self.commit.emitted.is_empty()
+    }
+
+    /// Whether lifecycle events are to go out.
+    pub const fn has_told(&self) -> bool {
+        !self.commit.told.is_empty()
     }
 
     /// The run's generation after the step.
@@ -186,6 +193,7 @@ pub(super) fn write(tx: &mut Transaction<'_>, ready: &Ready) -> Result<Written, 
     if let Some(at) = commit.next_start {
         schedule::ended(connection, &commit.workflow, at)?;
     }
+    outlet::write(connection, &commit.told, &commit.summary.label)?;
     for Arrival { event, label, generation } in &commit.emitted {
         connection
             .prepare_cached("INSERT INTO emitted (event, label, generation) VALUES (?1, ?2, ?3)")?

@@ -180,6 +180,9 @@ impl Inner {
                     if ready.has_emitted() {
                         self.bell.events();
                     }
+                    if ready.has_told() {
+                        self.outlet.ring();
+                    }
                     self.apply(run, loaded, step, after);
                     if more {
                         all.push_front(Told::of(Command::Continue));
@@ -222,6 +225,7 @@ impl Inner {
             asked: Vec::new(),
             withdrawn: Vec::new(),
             emitted: Vec::new(),
+            told: Vec::new(),
             generation: loaded.generation.max(told.generation(step)),
             withheld: 0,
             interests: listened.then(|| after.interests()).filter(|now| *now != loaded.state.interests()),

@@ -20,6 +20,7 @@ use super::{
     approval, child,
     journal::{Loaded, is_unreadable, json, read_json},
     lifecycle, listen,
+    outlet::{self, Outlet},
     runner::{Inner, Message},
     schedule,
     timers::Due,
@@ -58,8 +59,8 @@ impl Inner {
     pub(super) async fn end(self: &Arc<Self>, run: RunId, how: How, entries: Vec<Entry>) {
         let (now, entries) = (self.clock.now(), Arc::new(entries));
         let write = || {
-            let (how, entries) = (how.clone(), Arc::clone(&entries));
-            move |tx: &mut store::Transaction<'_>| write(tx, run, &how, &entries, now)
+            let (inner, how, entries) = (Arc::clone(self), how.clone(), Arc::clone(&entries));
+            move |tx: &mut store::Transaction<'_>| write(tx, run, &how, (&entries, &inner.outlet), now)
         };
         let Some(Some(ended)) = self.insist("end a run", write).await else { return };
         self.timers.set(Due::Run(run), None);
@@ -73,6 +74,7 @@ impl Inner {
             self.timers.set(Due::Schedule(workflow), Some(at));
         }
         self.bell.events();
+        self.outlet.ring();
         self.note_change();
     }
 
@@ -88,7 +90,7 @@ fn write(
     tx: &mut store::Transaction<'_>,
     run: RunId,
     how: &How,
-    entries: &[Entry],
+    (entries, outlet): (&[Entry], &Outlet),
     now: Timestamp,
 ) -> Result<Option<Ended>, store::Error> {
     let (connection, id) = (tx.connection(), run.to_string());
@@ -114,8 +116,10 @@ fn write(
     }
     connection.execute("DELETE FROM outbox WHERE run = ?1", [&id])?;
     connection.execute("DELETE FROM listening WHERE run = ?1", [&id])?;
+    let events = lifecycle::of_end(run, &row.workflow, row.steps, status, now, error);
+    outlet::write(connection, &outlet.chosen(&events), &row.label)?;
     if row.generation < lifecycle::GENERATIONS_MAX {
-        for event in lifecycle::of_end(run, &row.workflow, row.steps, status, now, error) {
+        for event in events {
             connection
                 .prepare_cached("INSERT INTO emitted (event, label, generation) VALUES (?1, ?2, ?3)")?
                 .execute(params![json(&event), json(&row.label), row.generation + 1])?;

@@ -31,7 +31,7 @@ use super::{
 };
 
 /// How the types of all lifecycle events begin.
-const PREFIX: &str = "io.serverlessworkflow.";
+pub(super) const PREFIX: &str = "io.serverlessworkflow.";
 
 /// How many lifecycle events may lie between a run and what came from outside. One is enough to tell somebody; with two,
 /// each run that tells would be told of in turn.
@@ -81,13 +81,14 @@ fn of_tasks(tasks: &[Item<Task>], types: &mut BTreeSet<String>) {
 }
 
 impl Inner {
-    /// Adds the lifecycle events of a step that somebody waits for, or what is said of them when they may not be made.
+    /// Adds the lifecycle events of a step that go out, and those that a workflow waits for, or what is said of them when they may not be made.
     pub(super) fn tell_lifecycle(&self, loaded: &Loaded, label: &Label, commit: &mut Commit) {
         let wanted = self.catalog.lifecycle();
-        if wanted.is_empty() {
+        if wanted.is_empty() && !self.outlet.is_open() {
             return;
         }
         let mut events = of_step(&loaded.state, &commit.records, loaded.steps);
+        commit.told = self.outlet.chosen(&events);
         events.retain(|event| wanted.contains(&event.kind));
         if commit.generation < GENERATIONS_MAX {
             let generation = commit.generation + 1;

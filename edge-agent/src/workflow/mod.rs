@@ -22,6 +22,7 @@ mod journal;
 mod keep;
 mod lifecycle;
 mod listen;
+mod outlet;
 mod perform;
 mod places;
 mod pump;
@@ -32,6 +33,7 @@ mod withheld;
 
 pub use approval::{Answer, ApprovalError, Authority};
 pub use control::{Act, ControlError, Person};
+pub use outlet::Telling;
 pub use perform::{Outcome, Perform, Proposal, Rooms};
 pub use places::Pace;
 pub use runner::{Error, Runner};

@@ -35,6 +35,7 @@ use super::{
     control::{Person, Wish},
     journal::{self, Loaded, NewRun},
     listen::Correlations,
+    outlet::{Outlet, Telling},
     perform::{Outcome, Perform},
     places::Places,
     pump::Bell,
@@ -88,6 +89,7 @@ pub(super) struct Inner {
     slots: Mutex<HashMap<RunId, Slot>>,
     /// Rung when runs are to begin, or events to be handed out.
     pub bell: Bell,
+    pub outlet: Outlet,
     pub places: Places,
     /// Effects that wait for their turn or are being performed: none is twice at once.
     pub in_flight: Mutex<HashSet<(RunId, Ask)>>,
@@ -148,6 +150,7 @@ impl Runner {
             waking: Arc::new(Semaphore::new(WAKING_MAX)),
             slots: Mutex::default(),
             bell: Bell::default(),
+            outlet: Outlet::default(),
             places: Places::default(),
             in_flight: Mutex::default(),
             changed: watch::channel(0).0,
@@ -288,6 +291,11 @@ impl Runner {
             }
             Decided::Not(error) => Err(error),
         }
+    }
+
+    /// Publishes lifecycle events from now on.
+    pub fn tell_lifecycle(&self, telling: Telling) {
+        self.inner.open_outlet(telling);
     }
 
     /// Asks parked effects again now: the link is back.

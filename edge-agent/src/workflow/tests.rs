@@ -35,6 +35,7 @@ mod examples;
 #[path = "../../core/src/engine/tests/kit.rs"]
 mod kit;
 mod listens;
+mod outlet;
 mod restarts;
 mod rooms;
 mod seeds;

@@ -17,6 +17,8 @@ pub(super) enum Why {
     Waiting,
     /// They waited for others that start a workflow together with them, and had to make room.
     Group,
+    /// The broker could not be reached, and as many waited to go out as may.
+    Outlet,
 }
 
 impl Why {
@@ -25,6 +27,7 @@ impl Why {
             Self::Loop => "loop",
             Self::Waiting => "waiting",
             Self::Group => "group",
+            Self::Outlet => "outlet",
         }
     }
 }
@@ -51,6 +54,7 @@ pub(super) fn entry(workflow: &str, run: Option<RunId>, why: Why, events: u64, m
     let (of, reason) = match why {
         Why::Loop => ("lifecycle events of", "the run goes back to such an event itself, and would keep itself going"),
         Why::Waiting => ("events for", "as many waited for the run as may"),
+        Why::Outlet => ("lifecycle events for", "it could not be reached, and newer ones needed the room"),
         Why::Group => ("events that start together", "newer ones needed the room"),
     };
     let reason = if more.is_empty() { reason.to_owned() } else { format!("{reason}: {more}") };

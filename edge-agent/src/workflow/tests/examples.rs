@@ -63,7 +63,7 @@ impl Happening {
 }
 
 /// A clock on which a minute takes a second and a half, so that what rests is soon done resting.
-struct Hurried(Instant);
+pub(super) struct Hurried(pub Instant);
 
 const HURRY: u32 = 40;
 
