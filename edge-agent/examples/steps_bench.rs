@@ -23,10 +23,10 @@ use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use serde_json::{Value, json};
 use shared::{digest::Digest, event::Event, label::Label, ledger::entry::Fact, time::Timestamp, workflow::Workflow};
 
-/// So many runs are looked at whenever one of them changed: a pause would be measured with them. Looking at more as often
-/// would be measured, too.
+/// Few short runs are looked at whenever one of them changed: a pause would be measured with them. Looking as often at many
+/// runs, or at long ones, would be measured too.
 const FEW_RUNS: i64 = 100;
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// Starts that wait for the store at the same time, as many clients of one node would.
 const STARTING_MAX: usize = 256;
 
@@ -213,7 +213,7 @@ async fn kinds(path: &Path) -> Result<Value, Box<dyn Error>> {
     let mut event = Event::new("1", "bench", "go", json!({}));
     event.time = Some(Timestamp::default());
     runner.deliver(vec![(event, Label::default())]).await?;
-    until(&store, &runner, "completed", 1).await?;
+    until(&store, &runner, "completed", 1, None).await?;
     let ledger: BTreeMap<String, i64> = store
         .read("count the facts", |c| {
             let mut statement = c.prepare(
@@ -242,6 +242,8 @@ async fn steps(path: &Path, body: &str, options: &Options, status: &'static str)
     let (store, runner) = node(path).await?;
     let runs = options.runs;
     runner.set_workflows(Digest::of(b"bench"), vec![workflow(body)?]).await?;
+    let is_long = matches!(options.mode, Mode::Loop | Mode::LongCalls);
+    let pause = (is_long || i64::try_from(runs)? > FEW_RUNS && !options.one_by_one).then_some(LOOK_EVERY);
     let before = resident_kb("VmRSS");
     let began = Instant::now();
     let start = || {
@@ -252,7 +254,7 @@ async fn steps(path: &Path, body: &str, options: &Options, status: &'static str)
     if options.one_by_one {
         for done in 1..=runs {
             start().await?;
-            until(&store, &runner, status, i64::try_from(done)?).await?;
+            until(&store, &runner, status, i64::try_from(done)?, pause).await?;
         }
     } else {
         let mut starts = stream::iter(0..runs).map(|_| start()).buffer_unordered(STARTING_MAX);
@@ -261,7 +263,7 @@ async fn steps(path: &Path, body: &str, options: &Options, status: &'static str)
         }
     }
     let started_s = began.elapsed().as_secs_f64();
-    until(&store, &runner, status, i64::try_from(runs)?).await?;
+    until(&store, &runner, status, i64::try_from(runs)?, pause).await?;
     let seconds = began.elapsed().as_secs_f64();
     let tasks: i64 = store
         .read("count the tasks", |c| {
@@ -276,20 +278,31 @@ async fn steps(path: &Path, body: &str, options: &Options, status: &'static str)
     Ok(measured)
 }
 
-async fn until(store: &Store, runner: &Runner, status: &'static str, runs: i64) -> Result<(), Box<dyn Error>> {
+/// Waits until all runs have this status, or have come to a good end.
+async fn until(
+    store: &Store,
+    runner: &Runner,
+    status: &'static str,
+    runs: i64,
+    pause: Option<Duration>,
+) -> Result<(), Box<dyn Error>> {
     let mut changes = runner.changes();
-    let sql = "SELECT count(*) FROM (SELECT 1 FROM run WHERE status NOT IN (?1, 'completed') LIMIT 1)";
+    // By the index over open runs.
+    let others = "SELECT count(*) FROM (SELECT 1 FROM run WHERE status IN ('pending', 'running', 'waiting') \
+                  AND status <> ?1 LIMIT 1)";
+    let all = "SELECT count(*) FROM run WHERE status IN (?1, 'completed')";
     loop {
         changes.borrow_and_update();
-        let others: i64 = store.read("count the runs", move |c| c.query_row(sql, [status], |row| row.get(0))).await?;
-        let all: i64 =
-            store.read("count the runs", |c| c.query_row("SELECT count(*) FROM run", [], |row| row.get(0))).await?;
-        if others == 0 && all == runs {
-            return Ok(());
+        let count = move |c: &rusqlite::Connection| c.prepare_cached(others)?.query_row([status], |row| row.get(0));
+        let open: i64 = store.read("count the open runs", count).await?;
+        if open == 0 {
+            let count = move |c: &rusqlite::Connection| c.prepare_cached(all)?.query_row([status], |row| row.get(0));
+            let found: i64 = store.read("count the runs", count).await?;
+            return if found == runs { Ok(()) } else { Err(format!("{found} of {runs} runs are {status}").into()) };
         }
         drop(tokio::time::timeout(Duration::from_millis(100), changes.changed()).await);
-        if runs > FEW_RUNS {
-            tokio::time::sleep(LOOK_EVERY).await;
+        if let Some(pause) = pause {
+            tokio::time::sleep(pause).await;
         }
     }
 }

@@ -19,7 +19,7 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags};
 use shared::ledger::tree::Tail;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 pub use ledger::{Leaf, Position};
 pub use writer::Transaction;
@@ -28,8 +28,15 @@ pub use writer::Transaction;
 /// holds back the feeds.
 const WRITER_QUEUE_LEN_MAX: usize = 4_096;
 
-/// Connections kept for readers; one more reader opens its own and drops it afterwards.
-const IDLE_READERS_MAX: usize = 4;
+/// Queries at the same time, each on a connection that is kept; the others wait for one. Opening one reads the whole schema,
+/// which takes longer than most queries.
+const READERS_MAX: usize = 8;
+
+/// KiB of pages that the writer keeps at hand: those that change all the time.
+const WRITER_CACHE_KIB: i64 = 4_096;
+
+/// The same for each reader. The system has the pages too, and what is more would count against an idle agent's memory.
+const READER_CACHE_KIB: i64 = 1_024;
 
 /// What can go wrong between a room and its file.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +94,15 @@ pub(crate) type Turns = Arc<dyn Fn() -> usize + Send + Sync>;
 struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
+    /// Whose turn it is to read.
+    turns: Arc<Semaphore>,
+}
+
+impl Readers {
+    fn new(path: &Path) -> Arc<Self> {
+        let (idle, turns) = (Mutex::new(Vec::new()), Arc::new(Semaphore::new(READERS_MAX)));
+        Arc::new(Self { path: path.to_owned(), idle, turns })
+    }
 }
 
 impl Store {
@@ -104,7 +120,7 @@ impl Store {
             .name("store-writer".to_owned())
             .spawn(move || writer::run(connection, tail, queue, &told))
             .expect("a thread for the store's writer can be started");
-        let readers = Arc::new(Readers { path: path.to_owned(), idle: Mutex::new(Vec::new()) });
+        let readers = Readers::new(path);
         Ok(Self { jobs: Jobs::Thread(jobs), readers, ledger_size, trouble })
     }
 
@@ -119,7 +135,7 @@ impl Store {
         let (trouble_sender, trouble) = watch::channel(None);
         let told = writer::Told { size, trouble: trouble_sender };
         let writer = Arc::new(Mutex::new(writer::Here::new(connection, tail, told)));
-        let readers = Arc::new(Readers { path: path.to_owned(), idle: Mutex::new(Vec::new()) });
+        let readers = Readers::new(path);
         Ok(Self { jobs: Jobs::Here { writer, turns }, readers, ledger_size, trouble })
     }
 
@@ -184,10 +200,14 @@ impl Store {
             take_turns(turns).await;
             return self.read_blocking(operation, query);
         }
+        let turn = Arc::clone(&self.readers.turns).acquire_owned().await.map_err(|_| Error::Closed { operation })?;
         let store = self.clone();
-        tokio::task::spawn_blocking(move || store.read_blocking(operation, query))
-            .await
-            .map_err(|_| Error::Closed { operation })?
+        let read = move || {
+            let answer = store.read_blocking(operation, query);
+            drop(turn);
+            answer
+        };
+        tokio::task::spawn_blocking(read).await.map_err(|_| Error::Closed { operation })?
     }
 
     /// Like `read`, from a thread that may block.
@@ -210,7 +230,7 @@ impl Store {
         };
         let answer = query(&connection).map_err(failed);
         let mut idle = self.readers.idle.lock().expect("no reader panicked");
-        if idle.len() < IDLE_READERS_MAX {
+        if idle.len() < READERS_MAX {
             idle.push(connection);
         }
         answer
@@ -239,7 +259,9 @@ async fn take_turns(turns: &Turns) {
 fn open_writer(path: &Path) -> Result<(Connection, Tail), Error> {
     let failed = |source| Error::Open { path: path.to_owned(), source };
     let connection = Connection::open(path).map_err(failed)?;
-    configure(&connection).map_err(failed)?;
+    configure(&connection, WRITER_CACHE_KIB).map_err(failed)?;
+    // What a job would have to undo is kept in memory: otherwise each page that it changes is written to a file first.
+    connection.pragma_update(None, "temp_store", "MEMORY").map_err(failed)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
     connection.pragma_update(None, "wal_autocheckpoint", 4_000).map_err(failed)?;
@@ -260,15 +282,14 @@ pub fn open_read_only(path: &Path) -> Result<Connection, Error> {
 fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let connection =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    configure(&connection)?;
+    configure(&connection, READER_CACHE_KIB)?;
     Ok(connection)
 }
 
-fn configure(connection: &Connection) -> rusqlite::Result<()> {
+fn configure(connection: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
-    // 4 MiB: the hot pages of the tables; what is more would count against an idle agent's memory.
-    connection.pragma_update(None, "cache_size", -4_096)?;
+    connection.pragma_update(None, "cache_size", -cache_kib)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
 }

@@ -30,9 +30,11 @@ pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), Error>
     if found > known {
         return Err(Error::Newer { path: path.to_owned(), found, known });
     }
-    for (index, step) in STEPS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
-        let script = format!("BEGIN IMMEDIATE;\n{step}\nPRAGMA user_version = {};\nCOMMIT;", index + 1);
-        connection.execute_batch(&script).map_err(failed)?;
+    let steps = STEPS.get(usize::try_from(found).unwrap_or(0)..).unwrap_or_default();
+    if steps.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    // All or nothing, with one commit.
+    let script = format!("BEGIN IMMEDIATE;\n{}\nPRAGMA user_version = {known};\nCOMMIT;", steps.join("\n"));
+    connection.execute_batch(&script).map_err(failed)
 }

@@ -119,7 +119,7 @@ impl Inner {
             bundle: self.catalog.current().bundle,
             trigger: format!("run {}", call.run),
             subject: None,
-            input: wanted.input.unwrap_or_else(|| json!({})),
+            input: wanted.input.unwrap_or_else(|| json!({})).into(),
             label: call.label.clone(),
             generation: 0,
             at,

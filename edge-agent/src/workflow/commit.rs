@@ -16,7 +16,7 @@ use shared::{event::Event, id::RunId, label::Label, ledger::entry::Entry, time::
 
 use super::{
     approval, child, facts,
-    journal::json,
+    journal::{NewRun, json},
     listen::{self, Heard},
     outlet, schedule,
     withheld::{self, Why},
@@ -56,6 +56,8 @@ pub(super) struct Commit {
 pub(super) struct Ready {
     commit: Commit,
     run: String,
+    /// For a run that is written down with its first step: what its row holds from then on.
+    birth: Option<Birth>,
     records: Option<String>,
     label: String,
     output: Option<String>,
@@ -68,6 +70,7 @@ impl Ready {
         let summary = &commit.summary;
         Self {
             run: commit.run.to_string(),
+            birth: None,
             records: (!commit.records.is_empty()).then(|| json(&commit.records)),
             label: json(&summary.label),
             output: summary.output.as_deref().map(Value::to_string),
@@ -75,6 +78,11 @@ impl Ready {
             leaves: commit.entries.iter().map(Leaf::of).collect(),
             commit,
         }
+    }
+
+    /// The first step of a run that is not on the disk yet.
+    pub fn first(commit: Commit, run: &NewRun) -> Self {
+        Self { birth: Some(Birth::of(run)), ..Self::of(commit) }
     }
 
     /// Whether there are events to be handed out.
@@ -90,6 +98,31 @@ impl Ready {
     /// The run's generation after the step.
     pub const fn generation(&self) -> u32 {
         self.commit.generation
+    }
+}
+
+/// What of a run's row never changes.
+struct Birth {
+    version: String,
+    definition: String,
+    bundle: String,
+    trigger: String,
+    subject: Option<String>,
+    input: String,
+    at: Timestamp,
+}
+
+impl Birth {
+    fn of(run: &NewRun) -> Self {
+        Self {
+            version: run.workflow.definition().document.version.clone(),
+            definition: run.workflow.digest().to_string(),
+            bundle: run.bundle.to_string(),
+            trigger: run.trigger.clone(),
+            subject: run.subject.clone(),
+            input: run.written_input(),
+            at: run.at,
+        }
     }
 }
 
@@ -174,6 +207,10 @@ pub(super) fn write(tx: &mut Transaction<'_>, ready: &Ready) -> Result<Written, 
         listen::forget(tx, commit.run, commit.now)?;
     }
     let connection = tx.connection();
+    match &ready.birth {
+        Some(birth) => insert_row(connection, ready, birth)?,
+        None => update_row(connection, ready)?,
+    }
     if let Some(records) = &ready.records {
         connection
             .prepare_cached("INSERT INTO run_step (run, seq, at, records) VALUES (?1, ?2, ?3, ?4)")?
@@ -202,7 +239,6 @@ pub(super) fn write(tx: &mut Transaction<'_>, ready: &Ready) -> Result<Written, 
     if commit.withheld > 0 {
         withheld::count(connection, &commit.workflow, Why::Loop, commit.withheld, commit.now)?;
     }
-    write_row(connection, ready)?;
     let expired = commit.withdrawn.iter().map(|ask| approval::expire(connection, commit.run, *ask, commit.now));
     let expired: Vec<Entry> = expired.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
     for leaf in &ready.leaves {
@@ -214,7 +250,40 @@ pub(super) fn write(tx: &mut Transaction<'_>, ready: &Ready) -> Result<Written, 
     Ok(Written::Done)
 }
 
-fn write_row(connection: &Connection, ready: &Ready) -> rusqlite::Result<()> {
+fn insert_row(connection: &Connection, ready: &Ready, birth: &Birth) -> rusqlite::Result<()> {
+    let (commit, summary) = (&ready.commit, &ready.commit.summary);
+    connection
+        .prepare_cached(
+            "INSERT INTO run (id, workflow, version, definition, bundle, trigger, subject, input, created_at, status, \
+             changed_at, ended_at, wake_at, steps, label, task, note, output, error, generation) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
+        )?
+        .execute(params![
+            ready.run,
+            commit.workflow,
+            birth.version,
+            birth.definition,
+            birth.bundle,
+            birth.trigger,
+            birth.subject,
+            birth.input,
+            birth.at.as_micros(),
+            summary.status,
+            commit.now.as_micros(),
+            summary.has_ended.then_some(commit.now.as_micros()),
+            summary.wake_at.map(Timestamp::as_micros),
+            commit.seq + 1,
+            ready.label,
+            summary.task,
+            summary.note,
+            ready.output,
+            ready.error,
+            commit.generation,
+        ])?;
+    Ok(())
+}
+
+fn update_row(connection: &Connection, ready: &Ready) -> rusqlite::Result<()> {
     let (commit, summary) = (&ready.commit, &ready.commit.summary);
     connection
         .prepare_cached(

@@ -9,7 +9,7 @@ use std::{
 
 use edge_core::{
     engine::{
-        Command, Effect, Ending, Phase, RUN_WORKFLOW, Record, Rejection, State, Step,
+        Command, Effect, Ending, Phase, RUN_WORKFLOW, Record, Rejection, Step,
         effect::{Ask, Call, Completion, Failure, Keep, kind},
     },
     hear::Arrival,
@@ -56,7 +56,7 @@ impl Inner {
                     let why = chain(&error);
                     tracing::error!(%run, error = why, "a run cannot be read");
                     if is_unreadable(&error) {
-                        self.end(run, How::Unreadable(why), Vec::new()).await;
+                        Box::pin(self.end(run, How::Unreadable(why), Vec::new())).await;
                         return None;
                     }
                     self.clock.pass(STORE_PAUSE).await;
@@ -68,17 +68,19 @@ impl Inner {
     pub(super) async fn handle(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, message: Message) {
         match message {
             Message::Command(Command::Cancel) if *loaded.state.phase() == Phase::New => {
-                self.end_unbegun(run, loaded, Vec::new()).await;
+                Box::pin(self.end_unbegun(run, loaded, Vec::new())).await;
             }
             Message::Command(command) => self.step(run, loaded, command, Vec::new()).await,
-            Message::Wish(wish) => self.fulfil(run, loaded, wish).await,
-            Message::Hear => self.hear(run, loaded).await,
+            // Each of these has room of its own: the future of a run is as large as what it may do at its largest.
+            Message::Birth(birth) => Box::pin(self.be_born(run, loaded, *birth)).await,
+            Message::Wish(wish) => Box::pin(self.fulfil(run, loaded, wish)).await,
+            Message::Hear => Box::pin(self.hear(run, loaded)).await,
             Message::Begin(begun) => {
                 if let Some((input, label)) = loaded.beginning.take() {
                     self.step(run, loaded, Command::Start { input, label }, Vec::new()).await;
                 } else {
                     self.ask_again(run, loaded, None).await;
-                    self.hear(run, loaded).await;
+                    Box::pin(self.hear(run, loaded)).await;
                 }
                 // The pump may have gone on without us.
                 let _ = begun.send(());
@@ -119,13 +121,13 @@ impl Inner {
                 self.step(run, loaded, command, entries(facts)).await;
             }
             (Ok(Outcome::Ask { proposal, facts }), Some(call)) => {
-                self.request(run, loaded, ask, call, proposal, facts).await;
+                Box::pin(self.request(run, loaded, ask, call, proposal, facts)).await;
             }
-            (Ok(Outcome::Ask { facts, .. }), None) => self.append(entries(facts)).await,
+            (Ok(Outcome::Ask { facts, .. }), None) => Box::pin(self.append(entries(facts))).await,
             (Err(Failure { error, facts, ask_again_at: Some(until), .. }), Some(_)) => {
                 let why = error.detail.unwrap_or_default();
                 loaded.parked.insert(ask);
-                self.park(run, ask, self.clock.of_wall(until), why, entries(facts)).await;
+                Box::pin(self.park(run, ask, self.clock.of_wall(until), why, entries(facts))).await;
             }
             (Err(Failure { error, mut facts, label, .. }), call) => {
                 let function = call.map(|call| call.function.clone()).unwrap_or_default();
@@ -148,42 +150,34 @@ impl Inner {
 
     /// Decides about a command and what follows from it; `entries` go to the ledger with its step.
     pub(super) async fn step(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, command: Command, entries: Vec<Entry>) {
-        self.steps(run, loaded, Told { entries, ..Told::of(command) }).await;
+        self.steps(run, loaded, Told::with(command, entries)).await;
     }
 
     async fn steps(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, first: Told) {
         let mut all = VecDeque::from([first]);
         while let Some(told) = all.pop_front() {
             let now = self.clock.now();
-            let step = match decide(loaded, told.command.clone(), now).await {
+            let mut step = match decide(loaded, told.command.clone(), now).await {
                 Ok(step) => step,
                 Err(rejection) => {
                     if !matches!(rejection, Rejection::Ended | Rejection::NotAsked(_)) {
                         tracing::warn!(%run, %rejection, "a command does not fit its run");
                     }
-                    self.append(told.entries).await;
-                    self.passed(run, told.heard).await;
+                    Box::pin(self.append(told.entries)).await;
+                    Box::pin(self.passed(run, told.heard)).await;
                     continue;
                 }
             };
             if step.records.is_empty() && told.entries.is_empty() {
-                self.passed(run, told.heard).await;
+                Box::pin(self.passed(run, told.heard)).await;
                 self.timers.set(Due::Run(run), loaded.state.wake_at());
                 continue;
             }
             let more = step.more;
-            let (commit, after) = self.commit_of(run, loaded, &step, &told, now);
-            let ready = Arc::new(Ready::of(commit));
+            let ready = Arc::new(Ready::of(self.commit_of(run, loaded, &mut step, &told, now)));
             match self.write(&ready).await {
                 Some(Written::Done) => {
-                    loaded.generation = ready.generation();
-                    if ready.has_emitted() {
-                        self.bell.events();
-                    }
-                    if ready.has_told() {
-                        self.outlet.ring();
-                    }
-                    self.apply(run, loaded, step, after);
+                    self.apply(run, loaded, step, &ready);
                     if more {
                         all.push_front(Told::of(Command::Continue));
                     }
@@ -204,13 +198,19 @@ impl Inner {
         self.insist("remove an event", remove).await;
     }
 
-    /// What the step writes, and the state after it.
-    fn commit_of(&self, run: RunId, loaded: &Loaded, step: &Step, told: &Told, now: Timestamp) -> (Commit, State) {
-        let origin = &loaded.origin;
-        let mut after = loaded.state.clone();
-        step.records.iter().for_each(|record| after.apply(record));
-        let keep = self.performer.keep(&origin.workflow, after.label());
-        let of_step = facts::of_step(&loaded.state, &step.records, &step.effects, origin, keep, now);
+    /// What the step writes; its records go into it.
+    pub(super) fn commit_of(
+        &self,
+        run: RunId,
+        loaded: &Loaded,
+        step: &mut Step,
+        told: &Told,
+        now: Timestamp,
+    ) -> Commit {
+        let (origin, generation) = (&loaded.origin, loaded.generation.max(told.generation(step)));
+        let keep = self.performer.keep(&origin.workflow, step.after.label());
+        let of_step = facts::of_step(&loaded.state, step, origin, keep, now);
+        let (records, after) = (std::mem::take(&mut step.records), &step.after);
         let has_ended = matches!(after.phase(), Phase::Ended { .. });
         let listened = loaded.state.is_listening() || after.is_listening();
         let mut commit = Commit {
@@ -218,21 +218,21 @@ impl Inner {
             workflow: origin.workflow.clone(),
             seq: loaded.steps,
             now,
-            records: step.records.clone(),
+            records,
             entries: told.entries.iter().cloned().chain(of_step).collect(),
-            summary: Summary::of(&after, step.more),
+            summary: Summary::of(after, step.more),
             answered: Vec::new(),
             asked: Vec::new(),
             withdrawn: Vec::new(),
             emitted: Vec::new(),
             told: Vec::new(),
-            generation: loaded.generation.max(told.generation(step)),
+            generation,
             withheld: 0,
             interests: listened.then(|| after.interests()).filter(|now| *now != loaded.state.interests()),
             heard: told.heard,
             next_start: has_ended.then(|| schedule::again_at(&after.workflow, now)).flatten(),
         };
-        for record in &step.records {
+        for record in &commit.records {
             if let Record::Answered { ask, .. } = record {
                 commit.answered.push(*ask);
             }
@@ -248,11 +248,18 @@ impl Inner {
             }
         }
         self.tell_lifecycle(loaded, after.label(), &mut commit);
-        (commit, after)
+        commit
     }
 
-    /// The step is on the disk: the run goes on from the state `after` it.
-    fn apply(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, step: Step, after: State) {
+    /// The step is on the disk: the run goes on from the state after it.
+    pub(super) fn apply(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, step: Step, ready: &Ready) {
+        loaded.generation = ready.generation();
+        if ready.has_emitted() {
+            self.bell.events();
+        }
+        if ready.has_told() {
+            self.outlet.ring();
+        }
         let withdrawn = step.effects.iter().filter_map(|effect| match effect {
             Effect::Withdraw { ask } => {
                 loaded.state.call(*ask).filter(|call| call.function == RUN_WORKFLOW).map(|c| (*ask, c))
@@ -262,7 +269,7 @@ impl Inner {
         for child in withdrawn.map(|(ask, call)| child::id_of(call, ask)) {
             self.send(child, Message::Command(Command::Cancel));
         }
-        loaded.state = after;
+        loaded.state = step.after;
         loaded.steps += 1;
         self.timers.set(Due::Run(run), loaded.state.wake_at());
         for effect in step.effects {
@@ -405,15 +412,20 @@ impl Inner {
 }
 
 /// Something that a run decides about, and what is written with the step that it makes, and with no other.
-struct Told {
-    command: Command,
-    entries: Vec<Entry>,
+pub(super) struct Told {
+    pub command: Command,
+    pub entries: Vec<Entry>,
     heard: Option<Heard>,
 }
 
 impl Told {
     const fn of(command: Command) -> Self {
-        Self { command, entries: Vec::new(), heard: None }
+        Self::with(command, Vec::new())
+    }
+
+    /// With what the ledger is to say before what it says of the step.
+    pub const fn with(command: Command, entries: Vec<Entry>) -> Self {
+        Self { command, entries, heard: None }
     }
 
     /// That of the event, if the step took it.
@@ -430,7 +442,7 @@ impl Told {
 /// where that harms nobody. Most take a tenth of it, less than the way to another thread and back.
 const QUICK: Duration = Duration::from_millis(2);
 
-async fn decide(loaded: &mut Loaded, command: Command, now: Timestamp) -> Result<Step, Rejection> {
+pub(super) async fn decide(loaded: &mut Loaded, command: Command, now: Timestamp) -> Result<Step, Rejection> {
     if loaded.is_slow {
         let state = loaded.state.clone();
         let decide = move || edge_core::engine::decide(&state, command, now);

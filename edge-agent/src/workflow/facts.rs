@@ -1,7 +1,7 @@
 //! What the ledger says of a step.
 
 use edge_core::engine::{
-    Effect, Ending, Record, State,
+    Effect, Ending, Record, State, Step,
     effect::{Error, Keep},
 };
 use serde_json::Value;
@@ -20,20 +20,13 @@ pub(super) struct Origin {
 }
 
 /// The entries of a step's records and emitted events, in order. `before` is the state that the step was decided on.
-pub(super) fn of_step(
-    before: &State,
-    records: &[Record],
-    effects: &[Effect],
-    origin: &Origin,
-    keep: Keep,
-    now: Timestamp,
-) -> Vec<Entry> {
+pub(super) fn of_step(before: &State, step: &Step, origin: &Origin, keep: Keep, now: Timestamp) -> Vec<Entry> {
     let run = before.run;
-    let mut reached = before.clone();
+    // Followed only for agents: who acted stands in no record.
+    let mut reached = step.records.iter().any(|record| record.agents_task().is_some()).then(|| before.clone());
     let mut entries = Vec::new();
-    for record in records {
-        // A task's reference is known as long as its frame is open.
-        let task = record_frame(record).and_then(|frame| reached.reference(frame));
+    for (record, reference) in step.records.iter().zip(&step.references) {
+        let mut task = reference.clone();
         let fact = match record {
             Record::Started { label, .. } => Some(Fact::RunStarted {
                 workflow: origin.workflow.clone(),
@@ -51,12 +44,17 @@ pub(super) fn of_step(
                 let status = ending_word(*ending).to_owned();
                 Some(Fact::RunEnded { status, output: keep.content(&canonical_json(content)) })
             }
-            record => agent_acted(&reached, record, keep),
+            record => reached.as_ref().and_then(|before| {
+                task = before.reference(record.agents_task()?);
+                agent_acted(before, record, keep)
+            }),
         };
         entries.extend(fact.map(|fact| Entry { at: now, run: Some(run), task, fact }));
-        reached.apply(record);
+        if let Some(reached) = &mut reached {
+            reached.apply(record);
+        }
     }
-    entries.extend(effects.iter().filter_map(|effect| match effect {
+    entries.extend(step.effects.iter().filter_map(|effect| match effect {
         Effect::Emit { task, event, .. } => {
             let content = serde_json::to_value(event).expect("an event is plain data");
             let fact = Fact::EventEmitted {
@@ -73,7 +71,7 @@ pub(super) fn of_step(
 
 /// What an agent did by this record; `before` is the state that the record comes to.
 fn agent_acted(before: &State, record: &Record, keep: Keep) -> Option<Fact> {
-    let frame = record_frame(record)?;
+    let frame = record.agents_task()?;
     let mut after = before.clone();
     after.apply(record);
     // Who hands over is the one who acted, not the one who goes on.
@@ -97,19 +95,6 @@ fn agent_acted(before: &State, record: &Record, keep: Keep) -> Option<Fact> {
 
 fn ended(status: &str, output: &Value, keep: Keep) -> Fact {
     Fact::TaskEnded { status: status.to_owned(), output: keep.content(&canonical_json(output)) }
-}
-
-fn record_frame(record: &Record) -> Option<u32> {
-    match record {
-        Record::TaskSkipped { frame, .. } | Record::TaskEnded { frame, .. } | Record::TaskFaulted { frame, .. } => {
-            Some(*frame)
-        }
-        Record::AgentBegan { frame, .. }
-        | Record::AgentTurned { frame, .. }
-        | Record::ToolAnswered { frame, .. }
-        | Record::AgentHandedOver { frame, .. } => Some(*frame),
-        _ => None,
-    }
 }
 
 /// The DSL's word for how a run ended.

@@ -12,6 +12,13 @@ use shared::{
 use super::{catalog::Catalog, facts};
 use crate::store::{Error, Transaction};
 
+/// Runs that have not ended, in the words of the index over them: SQLite uses an index over some rows only where the same
+/// words say that no others are meant.
+pub(super) const OPEN: &str = "status IN ('pending', 'running', 'waiting')";
+
+/// Bytes to begin with, so that a text does not grow piece by piece.
+const JSON_LEN: usize = 512;
+
 /// A run that is to begin.
 pub(super) struct NewRun {
     pub id: RunId,
@@ -19,7 +26,7 @@ pub(super) struct NewRun {
     pub bundle: Digest,
     pub trigger: String,
     pub subject: Option<String>,
-    pub input: Value,
+    pub input: Arc<Value>,
     pub label: Label,
     pub generation: u32,
     pub at: Timestamp,
@@ -43,12 +50,38 @@ pub(super) struct Loaded {
     pub generation: u32,
 }
 
+impl NewRun {
+    /// The input as it is written. A larger one makes the run fault at its first step; the store need not hold it until then.
+    pub fn written_input(&self) -> String {
+        if limit::fits(&self.input) { self.input.to_string() } else { "\"larger than a run may carry\"".to_owned() }
+    }
+}
+
+impl Loaded {
+    /// A run that nobody has written down yet, as it would be read.
+    pub fn unwritten(run: &NewRun) -> Self {
+        let origin = facts::Origin {
+            workflow: run.workflow.definition().qualified_name(),
+            version: run.workflow.definition().document.version.clone(),
+            bundle: run.bundle,
+            trigger: run.trigger.clone(),
+        };
+        Self {
+            state: State::new(run.id, Arc::clone(&run.workflow)),
+            origin: Arc::new(origin),
+            steps: 0,
+            is_slow: false,
+            parked: BTreeSet::new(),
+            beginning: Some((Arc::clone(&run.input), run.label.clone())),
+            parent: None,
+            generation: run.generation,
+        }
+    }
+}
+
 /// Writes down that a run is to begin. `false`: it was there already.
 pub(super) fn insert(connection: &Connection, run: &NewRun) -> rusqlite::Result<bool> {
     let document = &run.workflow.definition().document;
-    // A larger input makes the run fault at its first step; the store need not hold it until then.
-    let input =
-        if limit::fits(&run.input) { run.input.to_string() } else { "\"larger than a run may carry\"".to_owned() };
     let inserted = connection
         .prepare_cached(
             "INSERT OR IGNORE INTO run (id, workflow, version, definition, bundle, trigger, subject, input, label, \
@@ -62,7 +95,7 @@ pub(super) fn insert(connection: &Connection, run: &NewRun) -> rusqlite::Result<
             run.bundle.to_string(),
             run.trigger,
             run.subject,
-            input,
+            run.written_input(),
             json(&run.label),
             run.at.as_micros(),
             run.generation,
@@ -194,8 +227,8 @@ pub(super) fn append(tx: &mut Transaction<'_>, entries: &[Entry]) -> Result<(), 
 
 /// How many runs are yet to begin, counted up to `enough`.
 pub(super) fn pending(connection: &Connection, enough: i64) -> rusqlite::Result<i64> {
-    let sql = "SELECT count(*) FROM (SELECT 1 FROM run WHERE status = 'pending' LIMIT ?1)";
-    connection.prepare_cached(sql)?.query_row([enough], |row| row.get(0))
+    let sql = format!("SELECT count(*) FROM (SELECT 1 FROM run WHERE {OPEN} AND status = 'pending' LIMIT ?1)");
+    connection.prepare_cached(&sql)?.query_row([enough], |row| row.get(0))
 }
 
 /// Takes a finding, once. `true`: it is new.
@@ -207,7 +240,9 @@ pub(super) fn insert_finding(connection: &Connection, event: &Event, now: Timest
 }
 
 pub(super) fn json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).expect("what a run remembers is plain data")
+    let mut text = Vec::with_capacity(JSON_LEN);
+    serde_json::to_writer(&mut text, value).expect("what a run remembers is plain data");
+    String::from_utf8(text).expect("JSON is UTF-8")
 }
 
 pub(super) fn read_json<T: serde::de::DeserializeOwned>(text: &str) -> rusqlite::Result<T> {

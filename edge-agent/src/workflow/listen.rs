@@ -188,8 +188,13 @@ fn tell_missed(tx: &mut store::Transaction<'_>, run: RunId, now: Timestamp) -> R
 
 /// The run has ended: nothing waits for it any more.
 pub(super) fn forget(tx: &mut store::Transaction<'_>, run: RunId, now: Timestamp) -> Result<(), store::Error> {
+    let id = run.to_string();
+    // Most runs end without ever having had any.
+    if !tx.connection().prepare_cached("SELECT 1 FROM inbox WHERE run = ?1")?.exists([&id])? {
+        return Ok(());
+    }
     let mut statement = tx.connection().prepare_cached("SELECT seq FROM delivery WHERE run = ?1")?;
-    let seqs: Vec<i64> = statement.query_map([run.to_string()], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let seqs: Vec<i64> = statement.query_map([&id], |row| row.get(0))?.collect::<Result<_, _>>()?;
     drop(statement);
     for seq in seqs {
         take_out(tx.connection(), run, seq)?;

@@ -1,6 +1,6 @@
 //! Workflows at work: runs are started, driven one step at a time, and what they ask for is performed.
 //!
-//! `runner` commits each step before anything else happens; `perform` asks policy and calls the rooms, `places` says
+//! `runner` commits each step before anything else happens, the first one in `begin`; `perform` asks policy and calls the rooms, `places` says
 //! how many at one time; `timers` and
 //! `schedule` say when; `events` and `listen` bring events to those who wait for them, `lifecycle` makes those that tell
 //! of runs; `child` runs workflows for workflows; `approval` keeps what waits for a person; `control` is what people want
@@ -9,6 +9,7 @@
 //! `edge_core::engine`'s alone.
 
 mod approval;
+mod begin;
 mod catalog;
 mod child;
 mod commit;

@@ -36,7 +36,7 @@ const BEGIN_MAX: usize = 256;
 const PENDING_LEN: usize = 2 * BEGIN_MAX;
 
 /// While more effects than this are under way, no run begins: what waits then waits on the disk.
-const IN_FLIGHT_MAX: usize = 512;
+pub(super) const IN_FLIGHT_MAX: usize = 512;
 
 /// Events handed out in one transaction.
 const EMITTED_MAX: i64 = 128;
@@ -80,7 +80,7 @@ impl Bell {
 }
 
 /// Runs that are beginning.
-type Beginning = FuturesUnordered<oneshot::Receiver<()>>;
+pub(super) type Beginning = FuturesUnordered<oneshot::Receiver<()>>;
 
 impl Inner {
     /// Says which open runs are to be taken up; what waits for a time alone stays on the disk.
@@ -166,11 +166,7 @@ impl Inner {
             }
         }
         let any = !next.is_empty();
-        for run in next {
-            let (done, begun) = oneshot::channel();
-            self.send(run, Message::Begin(done));
-            beginning.push(begun);
-        }
+        self.begin(next, beginning).await;
         Ok(any || had_events)
     }
 
@@ -232,7 +228,7 @@ struct Resumed {
 fn open_runs(connection: &Connection) -> rusqlite::Result<Resumed> {
     let mut runs = VecDeque::new();
     let mut unwanted = Vec::new();
-    let mut statement = connection.prepare(
+    let mut statement = connection.prepare(&format!(
         "SELECT id, status <> 'pending' AND (status = 'running' OR EXISTS (SELECT 1 FROM outbox LEFT JOIN approval \
          ON approval.run = outbox.run AND approval.ask = outbox.ask WHERE outbox.run = run.id \
          AND outbox.ask_again_at IS NULL AND (outbox.function <> 'approve' OR approval.status IS NOT 'pending') \
@@ -240,8 +236,9 @@ fn open_runs(connection: &Connection) -> rusqlite::Result<Resumed> {
          AND child.parent_ask = outbox.ask AND child.ended_at IS NULL))) \
          OR EXISTS (SELECT 1 FROM delivery WHERE delivery.run = run.id) \
          OR EXISTS (SELECT 1 FROM inbox WHERE inbox.run = run.id)), wanted \
-         FROM run WHERE status IN ('running', 'waiting') OR (status = 'pending' AND wanted IS NOT NULL) ORDER BY id",
-    )?;
+         FROM run WHERE {} AND (status <> 'pending' OR wanted IS NOT NULL) ORDER BY id",
+        journal::OPEN
+    ))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let run = run_id(row.get_ref(0)?.as_str()?)?;
@@ -285,8 +282,11 @@ fn due_after(connection: &Connection, after: Option<Place>) -> rusqlite::Result<
 }
 
 fn pending_runs(connection: &Connection) -> rusqlite::Result<Vec<RunId>> {
-    let mut statement = connection
-        .prepare_cached("SELECT id FROM run WHERE status = 'pending' AND wanted IS NULL ORDER BY id LIMIT ?1")?;
+    let sql = format!(
+        "SELECT id FROM run WHERE {} AND status = 'pending' AND wanted IS NULL ORDER BY id LIMIT ?1",
+        journal::OPEN
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
     let rows = statement
         .query_map([i64::try_from(PENDING_LEN).unwrap_or(i64::MAX)], |row| run_id(row.get_ref(0)?.as_str()?))?;
     rows.collect()

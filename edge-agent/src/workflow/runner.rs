@@ -31,6 +31,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     approval::{self, Answer, ApprovalError, Decided},
+    begin::Birth,
     catalog::{Catalog, Current},
     control::{Person, Wish},
     journal::{self, Loaded, NewRun},
@@ -56,7 +57,7 @@ const PENDING_PAUSE: Duration = Duration::from_secs(1);
 /// Runs that are told at the same time that something is due. When a node was off for a week, the rest waits on the disk.
 const WAKING_MAX: usize = 256;
 
-/// Idle runs kept in memory; others are read again when something happens to them.
+/// Runs kept in memory; beyond it, those of which no effect is under way are read again when something happens to them.
 const IDLE_RUNS_MAX: usize = 512;
 
 /// What can go wrong when something is asked of the runner.
@@ -120,6 +121,8 @@ pub(super) enum Message {
     AskAgain(Option<Ask>),
     /// Events wait for it.
     Hear,
+    /// A run that is written down with its first step.
+    Birth(Box<Birth>),
     /// What was due at its time; the permit makes room for the next when this is done.
     Due(Box<Message>, OwnedSemaphorePermit),
     /// A person wants something of it.
@@ -237,17 +240,10 @@ impl Runner {
         let at = self.inner.clock.now();
         let id = RunId::derive(at, &clock::seed());
         let name = workflow.definition().qualified_name();
-        let (trigger, subject, generation) = ("by hand".to_owned(), None, 0);
+        let (trigger, subject, generation, input) = ("by hand".to_owned(), None, 0, Arc::new(input));
         let run = NewRun { id, workflow, bundle, trigger, subject, input, label, generation, at };
         let entry = self.inner.steered("start", id, &name, &run.label, &by, at);
-        let kept = entry.clone();
-        let write = move |tx: &mut crate::store::Transaction<'_>| {
-            journal::insert(tx.connection(), &run)?;
-            tx.append(&kept)?;
-            Ok(())
-        };
-        self.inner.store.write("start a run", write).await?;
-        self.inner.bell.starts();
+        self.inner.start(run, entry.clone()).await?;
         Ok(entry)
     }
 
@@ -335,12 +331,28 @@ pub(super) async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + '
 impl Inner {
     /// Runs a task until the runner is closed.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
-        self.tasks.spawn(async move { stop.run_until_cancelled_owned(task).await });
+        // A run's future is large, and would be copied with each that is put around it.
+        self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(Box::pin(task)));
     }
 
     pub fn note_change(&self) {
         self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Takes a run that nobody is at, so that nobody else begins with it: what is read of it stays true until it is driven.
+    pub fn claim(&self, run: RunId) -> bool {
+        let mut slots = self.slots.lock().expect("no thread panicked with the runs");
+        !std::mem::replace(&mut slots.entry(run).or_default().is_driven, true)
+    }
+
+    /// Begins with a claimed run, as it was read if it was.
+    pub fn drive_claimed(self: &Arc<Self>, run: RunId, read: Option<Box<Loaded>>, message: Message) {
+        let mut slots = self.slots.lock().expect("no thread panicked with the runs");
+        let slot = slots.entry(run).or_default();
+        slot.inbox.push_back(message);
+        slot.loaded = slot.loaded.take().or(read);
+        drop(slots);
+        self.spawn(Arc::clone(self).drive(run));
     }
 
     /// Puts a message into a run's inbox. The inbox holds at most the outcomes of what the run asked, its timer, and what
@@ -368,7 +380,9 @@ impl Inner {
                 Message::Due(message, permit) => (*message, Some(permit)),
                 message => (message, None),
             };
-            if loaded.is_none() {
+            if let Message::Birth(birth) = &message {
+                loaded = Some(Box::new(Loaded::unwritten(&birth.run)));
+            } else if loaded.is_none() {
                 loaded = self.load(run).await;
             }
             if let Some(loaded) = &mut loaded {
@@ -380,7 +394,7 @@ impl Inner {
     /// The next message, and the run if it is at hand. `None`: the inbox is empty, and the run was put away.
     fn next_message(&self, run: RunId, loaded: &mut Option<Box<Loaded>>) -> Option<Message> {
         let mut slots = self.slots.lock().expect("no thread panicked with the runs");
-        let crowded = slots.len() > IDLE_RUNS_MAX;
+        let is_crowded = slots.len() > IDLE_RUNS_MAX;
         let slot = slots.get_mut(&run)?;
         let next = slot.inbox.pop_front();
         if next.is_some() {
@@ -394,10 +408,18 @@ impl Inner {
             // Something else was said to it before it began, and the pump passed it over meanwhile.
             self.bell.starts();
         }
-        if crowded || !is_open {
+        let is_awaited = is_crowded && slot.loaded.as_ref().is_some_and(|loaded| self.is_answered_soon(run, loaded));
+        if !is_open || (is_crowded && !is_awaited) {
             slots.remove(&run);
         }
         None
+    }
+
+    /// Whether an effect of the run is under way: there are never many of those, and to read the run again would take longer
+    /// than most effects.
+    fn is_answered_soon(&self, run: RunId, loaded: &Loaded) -> bool {
+        let in_flight = self.in_flight.lock().expect("no thread panicked with the effects");
+        loaded.state.asked().any(|(ask, _)| in_flight.contains(&(run, ask)))
     }
 
     pub fn finding(&self, event: &Event, label: &Label, now: Timestamp) -> Entry {

@@ -194,7 +194,7 @@ impl Inner {
                         bundle,
                         trigger: format!("schedule {due}"),
                         subject: None,
-                        input: json!({}),
+                        input: json!({}).into(),
                         label: Label::default(),
                         generation: 0,
                         at,

@@ -35,15 +35,19 @@ pub use state::{Phase, State};
 pub use task::{listen::Interest, run::WORKFLOW as RUN_WORKFLOW};
 
 /// What a decision gives: what to remember, then what to do.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Step {
     pub records: Vec<Record>,
+    /// For each record by which a task ended, the task's reference; for the others nothing.
+    pub references: Vec<Option<String>>,
     pub effects: Vec<Effect>,
     /// The step was full: `Continue` goes on where it stopped.
     pub more: bool,
+    /// The state after it: the one before, with the records applied.
+    pub after: State,
 }
 
-/// Decides what a command makes of a run. Applying the step's records to `state` gives the state after it.
+/// Decides what a command makes of a run.
 ///
 /// # Errors
 /// When the command does not fit the state; nothing is to be remembered then.

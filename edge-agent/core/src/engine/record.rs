@@ -236,3 +236,28 @@ pub enum Record {
         error: Option<Error>,
     },
 }
+
+impl Record {
+    /// The task that came to its end by this, a good or a bad one.
+    #[must_use]
+    pub const fn ended_task(&self) -> Option<FrameId> {
+        match self {
+            Self::TaskSkipped { frame, .. } | Self::TaskEnded { frame, .. } | Self::TaskFaulted { frame, .. } => {
+                Some(*frame)
+            }
+            _ => None,
+        }
+    }
+
+    /// The task whose agent acted.
+    #[must_use]
+    pub const fn agents_task(&self) -> Option<FrameId> {
+        match self {
+            Self::AgentBegan { frame, .. }
+            | Self::AgentTurned { frame, .. }
+            | Self::ToolAnswered { frame, .. }
+            | Self::AgentHandedOver { frame, .. } => Some(*frame),
+            _ => None,
+        }
+    }
+}

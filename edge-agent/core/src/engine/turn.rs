@@ -27,6 +27,7 @@ pub(super) struct Turn {
     pub state: State,
     pub now: Timestamp,
     records: Vec<Record>,
+    references: Vec<Option<String>>,
     effects: Vec<Effect>,
     todo: Vec<Todo>,
     entered: usize,
@@ -70,7 +71,8 @@ impl Opening {
 
 impl Turn {
     pub fn new(state: State, now: Timestamp) -> Self {
-        Self { state, now, records: Vec::new(), effects: Vec::new(), todo: Vec::new(), entered: 0 }
+        let (records, references) = (Vec::new(), Vec::new());
+        Self { state, now, records, references, effects: Vec::new(), todo: Vec::new(), entered: 0 }
     }
 
     pub fn step(mut self, before: &State) -> Step {
@@ -86,10 +88,13 @@ impl Turn {
             Effect::Emit { .. } | Effect::Withdraw { .. } => true,
         });
         self.effects.extend(withdrawn.into_iter().map(|ask| Effect::Withdraw { ask }));
-        Step { more: self.state.has_more(), records: self.records, effects: self.effects }
+        let Self { records, references, effects, .. } = self;
+        Step { more: self.state.has_more(), records, references, effects, after: self.state }
     }
 
     pub fn record(&mut self, record: Record) {
+        // Known as long as the task's frame is open.
+        self.references.push(record.ended_task().and_then(|frame| self.state.reference(frame)));
         self.state.apply(&record);
         self.records.push(record);
     }

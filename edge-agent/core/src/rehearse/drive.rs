@@ -117,8 +117,8 @@ impl Stage<'_> {
         let mut command = Some(command);
         while let Some(now) = command.take() {
             let decided = decide(&self.state, now, self.now);
-            let Step { records, effects, more } = decided.map_err(|rejection| rejection.to_string())?;
-            records.iter().for_each(|record| self.state.apply(record));
+            let Step { records, effects, more, after, .. } = decided.map_err(|rejection| rejection.to_string())?;
+            self.state = after;
             self.records.extend(records);
             for effect in effects {
                 self.perform(effect)?;
