@@ -6,6 +6,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use crate::canonical::Canonical;
+
 /// A SHA-256 digest. Text form: `sha256:` and 64 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
@@ -51,45 +53,18 @@ impl Digest {
 /// JSON with object keys sorted by code point at every depth and no white space, so that equal values have equal bytes.
 #[must_use]
 pub fn canonical_json(value: &Value) -> String {
-    let mut text = Vec::with_capacity(256);
-    write_canonical(value, &mut text);
+    canonical_of(value)
+}
+
+/// The same of plain data that is no value yet.
+///
+/// # Panics
+/// When it is not plain: a map with keys that are no text, a `Serialize` that fails.
+#[must_use]
+pub fn canonical_of(data: &(impl Serialize + ?Sized)) -> String {
+    let mut text = Vec::with_capacity(512);
+    data.serialize(Canonical(&mut text)).expect("plain data goes into memory");
     String::from_utf8(text).expect("JSON is UTF-8")
-}
-
-/// Straight into the text: what a ledger says of every step comes through here, and a sorted copy would cost more than
-/// the writing.
-fn write_canonical(value: &Value, text: &mut Vec<u8>) {
-    match value {
-        Value::Object(map) => {
-            let mut entries: Vec<_> = map.iter().collect();
-            entries.sort_unstable_by_key(|(key, _)| *key);
-            text.push(b'{');
-            for (index, (key, value)) in entries.into_iter().enumerate() {
-                if index > 0 {
-                    text.push(b',');
-                }
-                write_plain(key, text);
-                text.push(b':');
-                write_canonical(value, text);
-            }
-            text.push(b'}');
-        }
-        Value::Array(items) => {
-            text.push(b'[');
-            for (index, item) in items.iter().enumerate() {
-                if index > 0 {
-                    text.push(b',');
-                }
-                write_canonical(item, text);
-            }
-            text.push(b']');
-        }
-        plain => write_plain(plain, text),
-    }
-}
-
-fn write_plain(value: &(impl Serialize + ?Sized), text: &mut Vec<u8>) {
-    serde_json::to_writer(text, value).expect("plain data goes into memory");
 }
 
 impl fmt::Display for Digest {

@@ -17,7 +17,7 @@ pub enum DataClass {
 }
 
 /// The demands on a value: its class, the jurisdictions that it was born in, and whether it tells of a person.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Label {
     pub class: DataClass,

@@ -1,6 +1,7 @@
 //! What the edge and the cloud must mean alike. Pure: no tokio, no SQL, no HTTP, no clock, no randomness.
 
 pub mod bundle;
+mod canonical;
 pub mod digest;
 pub mod event;
 pub mod id;

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use shared::{
+    digest::canonical_of,
     ledger::{
         entry::Entry,
         tree::{Hash, Tail},
@@ -41,17 +42,19 @@ pub struct Leaf {
 
 impl Leaf {
     /// The leaf of this entry.
-    ///
-    /// # Panics
-    /// Never: an entry is plain data.
     #[must_use]
     pub fn of(entry: &Entry) -> Self {
-        let value = serde_json::to_value(entry).expect("an entry is plain data");
-        let body = shared::digest::canonical_json(&value);
-        let fact = value.get("fact").and_then(|fact| fact.as_str()).unwrap_or_default().to_owned();
+        let body = canonical_of(entry);
+        let fact = serde_json::from_str(&body).map_or_else(|_| String::new(), |Named { fact }| fact);
         let (run, hash) = (entry.run.map(|run| run.to_string()), Hash::leaf(body.as_bytes()));
         Self { at: entry.at, fact, run, body, hash }
     }
+}
+
+/// What an entry calls its fact.
+#[derive(serde::Deserialize)]
+struct Named {
+    fact: String,
 }
 
 pub(super) fn append(connection: &Connection, tail: &mut Tail, leaf: &Leaf) -> rusqlite::Result<Position> {

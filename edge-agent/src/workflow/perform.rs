@@ -1,7 +1,10 @@
 //! From an effect to its outcome: policy is asked, then a room is called. Every answer of policy goes to the ledger, the
 //! refusals too.
 
-use std::sync::{Arc, RwLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, RwLock},
+};
 
 use edge_core::{
     engine::{
@@ -76,12 +79,46 @@ pub(super) struct Approve {
     proposal: Value,
 }
 
+/// Labels of a workflow of which it is known whether text is kept; its runs have few.
+const KEPT_LABELS_MAX: usize = 64;
+
+/// Workflows of which that is known.
+const KEPT_WORKFLOWS_MAX: usize = 256;
+
+/// What decides, with what it said of keeping text: that is asked for every step of every run, and the same rules always say
+/// the same of the same label.
+struct Rules {
+    policies: Arc<PolicySet>,
+    kept: Mutex<HashMap<String, HashMap<Label, Keep>>>,
+}
+
+impl Rules {
+    fn new(policies: Arc<PolicySet>) -> Arc<Self> {
+        Arc::new(Self { policies, kept: Mutex::default() })
+    }
+
+    fn keep(&self, workflow: &str, label: &Label, decide: impl FnOnce() -> Keep) -> Keep {
+        let mut kept = self.kept.lock().expect("no thread panicked with what is kept");
+        if let Some(keep) = kept.get(workflow).and_then(|labels| labels.get(label)) {
+            return *keep;
+        }
+        if kept.len() >= KEPT_WORKFLOWS_MAX {
+            kept.clear();
+        }
+        let labels = kept.entry(workflow.to_owned()).or_default();
+        if labels.len() >= KEPT_LABELS_MAX {
+            labels.clear();
+        }
+        *labels.entry(label.clone()).or_insert_with(decide)
+    }
+}
+
 /// The node's own rooms.
 pub struct Rooms {
     inference: Inference,
     memory: Memory,
     action: action::Action,
-    policies: RwLock<Arc<PolicySet>>,
+    rules: RwLock<Arc<Rules>>,
     guards: RwLock<Arc<Policies>>,
     /// Where the node stands.
     jurisdiction: String,
@@ -96,7 +133,8 @@ impl Rooms {
         policies: Arc<PolicySet>,
         jurisdiction: String,
     ) -> Self {
-        Self { inference, memory, action, policies: RwLock::new(policies), guards: RwLock::default(), jurisdiction }
+        let rules = RwLock::new(Rules::new(policies));
+        Self { inference, memory, action, rules, guards: RwLock::default(), jurisdiction }
     }
 
     /// From now on these rules decide, for runs of older bundles too: policy is asked when an effect is performed.
@@ -104,7 +142,11 @@ impl Rooms {
     /// # Panics
     /// When a thread panicked while it held the rules.
     pub fn set_policies(&self, policies: Arc<PolicySet>) {
-        *self.policies.write().expect("no thread panicked with the policies") = policies;
+        *self.rules.write().expect("no thread panicked with the policies") = Rules::new(policies);
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().expect("no thread panicked with the policies"))
     }
 
     /// From now on `guard` checks by these names.
@@ -123,19 +165,19 @@ impl Rooms {
     /// # Panics
     /// When a thread panicked while it held the rules.
     pub fn decide(&self, action: Action, target: Target, workflow: &str, label: &Label) -> Result<Permit, Refusal> {
-        self.decide_for(action, target, workflow, None, label)
+        self.decide_for(&self.rules(), action, target, workflow, None, label)
     }
 
     fn decide_for(
         &self,
+        rules: &Rules,
         action: Action,
         target: Target,
         workflow: &str,
         agent: Option<&str>,
         label: &Label,
     ) -> Result<Permit, Refusal> {
-        let policies = Arc::clone(&self.policies.read().expect("no thread panicked with the policies"));
-        policies.decide(&Request {
+        rules.policies.decide(&Request {
             action,
             workflow: workflow.to_owned(),
             agent: agent.map(str::to_owned),
@@ -150,7 +192,7 @@ impl Rooms {
         let workflow = workflow_name(&call.workflow);
         let keep = self.keep(workflow, &call.label);
         let agent = call.agent.as_ref().map(|agent| agent.name.as_str());
-        let decide = move |action, target| self.decide_for(action, target, workflow, agent, &call.label);
+        let decide = move |action, target| self.decide_for(&self.rules(), action, target, workflow, agent, &call.label);
         Trail::new(call.label.clone(), keep, decide)
     }
 
@@ -241,11 +283,14 @@ impl Perform for Rooms {
     }
 
     fn keep(&self, workflow: &str, label: &Label) -> Keep {
-        let ledger = Target::new(TargetKind::Local, "ledger");
-        match self.decide(Action::KeepText, ledger, workflow_name(workflow), label) {
-            Ok(_) => Keep::Text,
-            Err(_) => Keep::Digest,
-        }
+        let (rules, workflow) = (self.rules(), workflow_name(workflow));
+        rules.keep(workflow, label, || {
+            let ledger = Target::new(TargetKind::Local, "ledger");
+            match self.decide_for(&rules, Action::KeepText, ledger, workflow, None, label) {
+                Ok(_) => Keep::Text,
+                Err(_) => Keep::Digest,
+            }
+        })
     }
 }
 

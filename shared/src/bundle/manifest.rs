@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     bundle::path::BundlePath,
-    digest::{Digest, canonical_json},
+    digest::{Digest, canonical_of},
     ledger::note::{self, Note, Signer, VerifierKey},
 };
 
@@ -136,7 +136,7 @@ impl Manifest {
     /// Never: a manifest is plain data.
     #[must_use]
     pub fn canonical(&self) -> String {
-        canonical_json(&serde_json::to_value(self).expect("a manifest is plain data"))
+        canonical_of(self)
     }
 
     /// The bundle's digest: its name everywhere.

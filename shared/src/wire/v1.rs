@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::{
     bundle::floor::Floor,
-    digest::{Digest, canonical_json},
+    digest::{Digest, canonical_of},
     id::{ApprovalId, NodeName, RunId},
     label::Label,
     ledger::{
@@ -294,7 +294,7 @@ impl Answer {
     }
 
     fn signed_text(&self) -> String {
-        let json = canonical_json(&serde_json::to_value(self).expect("an answer is plain data"));
+        let json = canonical_of(self);
         format!("skerry.answer/1\n{json}\n")
     }
 }
