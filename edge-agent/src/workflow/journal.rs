@@ -145,9 +145,11 @@ pub(super) fn load(connection: &Connection, catalog: &Catalog, run: RunId) -> ru
         let records: Vec<Record> = read_json(row.get_ref(0)?.as_str()?)?;
         records.iter().for_each(|record| state.apply(record));
     }
+    // Said in SQL, the condition would make SQLite think of another index, and with it compile the query anew each time.
     let parked = connection
-        .prepare_cached("SELECT ask FROM outbox WHERE run = ?1 AND ask_again_at IS NOT NULL")?
-        .query_map([run.to_string()], |row| row.get(0).map(Ask))?
+        .prepare_cached("SELECT ask, ask_again_at IS NOT NULL FROM outbox WHERE run = ?1")?
+        .query_map([run.to_string()], |row| Ok((Ask(row.get(0)?), row.get(1)?)))?
+        .filter_map(|asked| asked.map(|(ask, is_parked): (_, bool)| is_parked.then_some(ask)).transpose())
         .collect::<Result<_, _>>()?;
     let beginning = match status.as_str() {
         "pending" => Some((Arc::new(read_json(&input)?), read_json(&label)?)),
