@@ -19,15 +19,16 @@ use edge_agent::{
     workflow::{Outcome, Perform, Person, Runner},
 };
 use edge_core::engine::effect::{Call, Completion, Failure, Keep, kind};
-use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
+use futures::{FutureExt as _, future::BoxFuture};
 use serde_json::{Value, json};
 use shared::{digest::Digest, event::Event, label::Label, ledger::entry::Fact, time::Timestamp, workflow::Workflow};
+use tokio::task::JoinSet;
 
 /// Few short runs are looked at whenever one of them changed: a pause would be measured with them. Looking as often at many
 /// runs, or at long ones, would be measured too.
 const FEW_RUNS: i64 = 100;
 const LOOK_EVERY: Duration = Duration::from_millis(2);
-/// Starts that wait for the store at the same time, as many clients of one node would.
+/// Clients that start runs, each one after the other.
 const STARTING_MAX: usize = 256;
 
 #[derive(Parser)]
@@ -246,20 +247,24 @@ async fn steps(path: &Path, body: &str, options: &Options, status: &'static str)
     let pause = (is_long || i64::try_from(runs)? > FEW_RUNS && !options.one_by_one).then_some(LOOK_EVERY);
     let before = resident_kb("VmRSS");
     let began = Instant::now();
-    let start = || {
-        let (name, role, place) = ("bench".to_owned(), "operator".to_owned(), "command line".to_owned());
-        let by = Person { name, role, place, comment: None };
-        runner.start("bench/w", json!({"n": 0, "log": []}), Label::default(), by)
-    };
     if options.one_by_one {
         for done in 1..=runs {
-            start().await?;
+            start(&runner).await?;
             until(&store, &runner, status, i64::try_from(done)?, pause).await?;
         }
     } else {
-        let mut starts = stream::iter(0..runs).map(|_| start()).buffer_unordered(STARTING_MAX);
-        while let Some(started) = starts.next().await {
-            started?;
+        let mut clients = JoinSet::new();
+        for client in 0..STARTING_MAX {
+            let (runner, own) = (runner.clone(), (client..runs).step_by(STARTING_MAX));
+            clients.spawn(async move {
+                for _ in own {
+                    start(&runner).await?;
+                }
+                Ok::<_, edge_agent::workflow::Error>(())
+            });
+        }
+        while let Some(done) = clients.join_next().await {
+            done??;
         }
     }
     let started_s = began.elapsed().as_secs_f64();
@@ -276,6 +281,13 @@ async fn steps(path: &Path, body: &str, options: &Options, status: &'static str)
     });
     runner.close().await;
     Ok(measured)
+}
+
+async fn start(runner: &Runner) -> Result<(), edge_agent::workflow::Error> {
+    let (name, role, place) = ("bench".to_owned(), "operator".to_owned(), "command line".to_owned());
+    let by = Person { name, role, place, comment: None };
+    runner.start("bench/w", json!({"n": 0, "log": []}), Label::default(), by).await?;
+    Ok(())
 }
 
 /// Waits until all runs have this status, or have come to a good end.
