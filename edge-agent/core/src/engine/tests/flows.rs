@@ -281,7 +281,7 @@ fn how_a_call_authenticates_is_known_in_its_arguments() {
     assert_eq!(asked("{ bearer: { token: '${ .token }' } }"), (json!("Bearer"), json!("t1")));
     assert_eq!(asked("{ basic: { username: ada, password: lovelace } }"), (json!("Basic"), json!("YWRhOmxvdmVsYWNl")));
     let (scheme, parameter) = asked("{ bearer: { use: api } }");
-    let reference = shared::workflow::secret::reference("api", Some("token"));
+    let reference = secret::reference("api", Some("token"));
     assert_eq!((scheme, parameter), (json!("Bearer"), json!(reference)), "a secret stays a reference");
     let oauth = "{ oauth2: { authority: 'http://h', grant: client_credentials, client: { id: a, secret: b } } }";
     assert_eq!(asked(oauth), (json!("Bearer"), json!(null)), "the token is not there yet");
