@@ -2,10 +2,11 @@
 //!
 //!     chat_bench MODEL.gguf [--threads N] [--prompt N] [--before N] [--decode N]
 //!     chat_bench --read          how fast memory is read
+//!     chat_bench MODEL.gguf --schema FILE [--threads N] [--decode N] [--turns N]    answers to a schema beside free ones
 
 use std::{num::NonZero, path::PathBuf, process::ExitCode};
 
-use models::generate::{Compute, Trial, measure, read_speed};
+use models::generate::{Compute, Trial, measure, measure_held, read_speed};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -19,18 +20,31 @@ fn main() -> ExitCode {
     }
     let mut trial = Trial { prompt: 512, before: 32, decode: 128 };
     let mut compute = Compute::default();
+    let (mut schema, mut turns) = (None, 9);
     while let Some(name) = arguments.next() {
+        if name == "--schema" {
+            schema = arguments.next().and_then(|file| serde_json::from_slice(&std::fs::read(file).ok()?).ok());
+            if schema.is_none() {
+                eprintln!("--schema: expected a file with a JSON schema");
+                return ExitCode::FAILURE;
+            }
+            continue;
+        }
         let number = arguments.next().and_then(|number| number.parse::<usize>().ok());
         match (name.as_str(), number) {
             ("--threads", Some(threads)) => compute.threads = NonZero::new(threads),
             ("--prompt", Some(tokens)) => trial.prompt = tokens,
             ("--before", Some(tokens)) => trial.before = tokens,
             ("--decode", Some(tokens)) => trial.decode = tokens,
+            ("--turns", Some(count)) => turns = count as u64,
             _ => {
-                eprintln!("{name}: expected --threads, --prompt, --before or --decode and a number");
+                eprintln!("{name}: expected --threads, --prompt, --before, --decode or --turns and a number");
                 return ExitCode::FAILURE;
             }
         }
+    }
+    if let Some(schema) = schema {
+        return held(&path, compute, &schema, trial.decode, turns);
     }
     match measure(&path, compute, trial) {
         Ok(speed) => {
@@ -40,6 +54,25 @@ fn main() -> ExitCode {
                 "decode_tokens_s": speed.decode,
                 "processor": speed.processor,
                 "threads": speed.threads,
+            });
+            println!("{figures}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn held(path: &std::path::Path, compute: Compute, schema: &serde_json::Value, tokens: usize, turns: u64) -> ExitCode {
+    match measure_held(path, compute, schema, tokens, turns) {
+        Ok(held) => {
+            let figures = serde_json::json!({
+                "free_ms_token": held.free * 1e3,
+                "held_ms_token": held.held * 1e3,
+                "ratio": held.held / held.free,
+                "start_ms": held.start * 1e3,
             });
             println!("{figures}");
             ExitCode::SUCCESS

@@ -9,7 +9,7 @@ mod stream;
 
 use std::ops::ControlFlow;
 
-pub use chat::{Compute, Speed, Trial, load_gguf, load_gguf_with, measure, read_speed};
+pub use chat::{Compute, Held, Speed, Trial, load_gguf, load_gguf_with, measure, measure_held, read_speed};
 pub use extract::{Extract, extract};
 pub use passages::with_passages;
 use serde::{Deserialize, Serialize};

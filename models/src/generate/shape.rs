@@ -1,4 +1,4 @@
-//! The part of JSON Schema (2020-12) that the generators can hold an answer to, parsed; any other keyword is refused by name.
+//! The part of JSON Schema (2020-12) that the extractive generator can fill, parsed; any other keyword is refused by name.
 
 use serde_json::{Map, Value};
 
@@ -61,17 +61,6 @@ impl Range {
         let is_high = value > self.max || (self.excludes_max && value >= self.max);
         let is_step = self.step.is_none_or(|step| value % step == 0.0);
         value.is_finite() && !is_low && !is_high && is_step && (!self.is_integer || value.fract() == 0.0)
-    }
-}
-
-impl Range {
-    /// The number nearest to a wanted one that fits; `None` when none does.
-    pub(in crate::generate) fn nearest(&self, wanted: f64) -> Option<f64> {
-        let step = self.step.unwrap_or(if self.is_integer { 1.0 } else { 0.0 });
-        let snapped = |value: f64| if step > 0.0 { (value / step).round() * step } else { value };
-        let close = snapped(wanted.clamp(self.min, self.max));
-        let margin = if step > 0.0 { step } else { ((self.max - self.min) / 2.0).min(0.001) };
-        [close, close + margin, close - margin].into_iter().find(|value| self.holds(*value))
     }
 }
 

@@ -1,249 +1,238 @@
-//! An answer that fits a JSON schema whatever the model's weights: braces, keys and commas are written for it, and of each value's tokens
-//! only those are chosen that keep the value right. The schema's part that can be held is that of the extractive generator.
+//! An answer that fits a JSON schema whatever the model's weights: of all tokens only those are chosen that lead on to a value that fits,
+//! and what can only come in one way is not computed token by token but taken in at once.
 
 use std::ops::ControlFlow;
 
-use serde_json::Value;
+use llguidance::Matcher;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::{sample::Sampler, tokens::Tokens};
+use super::{Characters, grammar::Hints, number::Numbers, sample::Sampler, tokens::Tokens};
 use crate::{
     Error,
     decoder::{Decoder, Session},
-    generate::{
-        Finish,
-        shape::{Kind, Range, Shape},
-    },
+    generate::Finish,
 };
 
-/// A string without a bound; a model that finds no end must not fill the context.
-const TEXT_CHARS_MAX: usize = 400;
-/// A list without a bound.
-const ITEMS_MAX: usize = 8;
-/// Digits beyond these say nothing in an answer.
-const NUMBER_CHARS_MAX: usize = 12;
+/// Ways to an end that are tried.
+const WAYS: u64 = 24;
+/// Digits that bring any number to a multiple of what a schema may ask for.
+const MULTIPLE_DIGITS: usize = 4;
+/// Characters that an end may take.
+const END_BYTES_MAX: usize = 8_192;
 
 /// Writes one answer.
 pub(super) struct Guide<'a> {
     pub(super) decoder: &'a Decoder,
     pub(super) tokens: &'a Tokens,
+    pub(super) hints: &'a Hints,
+    pub(super) matcher: Matcher,
     pub(super) session: &'a mut Session,
+    /// The tokens that the session holds or is about to: those of the prompt, then of the answer.
+    pub(super) held: &'a mut Vec<u32>,
     pub(super) sampler: &'a mut Sampler,
-    /// Of the token that follows.
-    pub(super) logits: Vec<f32>,
-    /// How many tokens the model may still choose; beyond it every value is made as short as the schema allows.
-    pub(super) left: usize,
     pub(super) send: &'a mut dyn FnMut(&str) -> ControlFlow<Finish>,
 }
 
-/// Why an answer is not finished.
-pub(super) enum Stop {
-    Receiver(Finish),
-    Error(Error),
+/// What became of an answer.
+pub(super) struct Guided {
+    pub(super) finish: Finish,
+    pub(super) tokens_out: usize,
 }
 
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Self::Error(error)
-    }
+/// The answer on its way.
+#[derive(Default)]
+struct Written {
+    characters: Characters,
+    numbers: Numbers,
+    tokens: usize,
+    /// Of those that wait to be taken in, how many went out.
+    waiting: usize,
 }
 
 impl Guide<'_> {
-    pub(super) fn value(&mut self, shape: &Shape) -> Result<(), Stop> {
-        match &shape.kind {
-            Kind::Object(properties) => {
-                for (at, property) in properties.iter().enumerate() {
-                    let open = if at == 0 { "{" } else { ", " };
-                    self.write(&format!("{open}{}: ", Value::from(property.name.as_str())))?;
-                    self.value(&property.shape)?;
-                }
-                self.write(if properties.is_empty() { "{}" } else { "}" })
+    /// Writes until the value is whole. When `most` tokens are written, or the receiver wants no more, it ends; in the first case the value is
+    /// brought to an end in as few characters as are found.
+    pub(super) fn write(mut self, mut logits: Vec<f32>, most: usize) -> Result<Guided, Error> {
+        let mut written = Written::default();
+        // Chosen or forced, and not yet taken in.
+        let mut waiting = Vec::new();
+        loop {
+            waiting.extend(self.matcher.consume_ff_tokens());
+            let fresh = waiting.len().saturating_sub(written.waiting);
+            if let ControlFlow::Break(finish) = self.emit(&mut written, &waiting[waiting.len() - fresh..]) {
+                return Ok(Guided { finish, tokens_out: written.tokens });
             }
-            Kind::Array { item, min, max, is_unique } => self.array(item, *min, *max, *is_unique),
-            Kind::Text { min, max } => self.text(*min, *max),
-            Kind::Number(range) => self.number(range),
-            Kind::Boolean => self.choice(&[Value::Bool(true), Value::Bool(false)]),
-            Kind::Null => self.write("null"),
-            Kind::Choice(values) => self.choice(values),
-            // The first option is as valid as any, and the one that its writer put first.
-            Kind::AnyOf(options) => self.value(&options[0]),
+            written.waiting = waiting.len();
+            if self.matcher.is_stopped() {
+                return self.stopped(&written);
+            }
+            if written.tokens >= most {
+                return self.end(written);
+            }
+            let digits = if written.numbers.is_full() { self.last_digits() } else { None };
+            if let Some(digits) = digits {
+                self.matcher.consume_tokens(&digits).map_err(lost)?;
+                waiting.extend(digits);
+                continue;
+            }
+            if !waiting.is_empty() {
+                logits = self.decoder.forward(self.session, &waiting)?;
+                self.held.append(&mut waiting);
+                written.waiting = 0;
+            }
+            let token = self.choose(&logits, &written)?;
+            self.matcher.consume_token(token).map_err(lost)?;
+            self.sampler.saw(token);
+            if self.tokens.is_end(token) {
+                return self.stopped(&written);
+            }
+            waiting.push(token);
         }
     }
 
-    /// Text that is not the model's choice: it goes out and, as tokens, into the model.
-    fn write(&mut self, text: &str) -> Result<(), Stop> {
-        let mut tokens = Vec::new();
-        self.tokens.encode_continued(text, &mut tokens)?;
-        self.logits = self.decoder.forward(self.session, &tokens)?;
-        self.emit(text)
-    }
-
-    fn emit(&mut self, text: &str) -> Result<(), Stop> {
-        match (self.send)(text) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(finish) => Err(Stop::Receiver(finish)),
+    fn stopped(&self, written: &Written) -> Result<Guided, Error> {
+        match self.matcher.get_error() {
+            Some(error) => Err(lost(error)),
+            None => Ok(Guided { finish: Finish::Stop, tokens_out: written.tokens }),
         }
     }
 
-    /// The likeliest or a drawn token among those whose text `fits`; `None` when there is none or no token is left.
-    fn choose(&mut self, fits: &dyn Fn(&str) -> bool) -> Option<u32> {
+    fn choose(&mut self, logits: &[f32], written: &Written) -> Result<u32, Error> {
+        let mask = self.matcher.compute_mask().map_err(lost)?;
+        let count = u32::try_from(self.tokens.len()).unwrap_or(u32::MAX);
+        let is_allowed = |token: u32| token < count && mask.is_allowed(token);
         let tokens = self.tokens;
-        let allowed = |token: u32| match std::str::from_utf8(tokens.bytes(token)) {
-            Ok(text) => !text.is_empty() && fits(text),
-            // Half a character; which one it becomes is not known yet.
-            Err(_) => false,
+        let short =
+            self.sampler.choose(logits, &|token| is_allowed(token) && written.numbers.take(tokens.bytes(token)));
+        // Where the schema asks for a longer number than is usual, it gets it.
+        let chosen = short.or_else(|| self.sampler.choose(logits, &is_allowed));
+        chosen.ok_or_else(|| {
+            Error::request("the model gives no numbers for what fits the schema: its weights are broken")
+        })
+    }
+
+    /// The fewest digits after which a number may end, where it may not end here: one that must be a multiple would otherwise go on
+    /// until it is one by chance.
+    fn last_digits(&mut self) -> Option<Vec<u32>> {
+        let mask = self.matcher.compute_mask().ok()?;
+        if mask.iter().any(|token| self.tokens.bytes(token).iter().all(|byte| !byte.is_ascii_digit())) {
+            return None;
+        }
+        let digits: Vec<u32> = (b'0'..=b'9').filter_map(|digit| self.hints.letters[usize::from(digit)]).collect();
+        let mut matcher = self.matcher.deep_clone();
+        // Each round looks one digit further.
+        let mut ways = vec![Vec::new()];
+        for _ in 0..MULTIPLE_DIGITS {
+            let mut next = Vec::new();
+            for way in ways {
+                matcher.consume_tokens(&way).ok()?;
+                for digit in &digits {
+                    if matcher.try_consume_tokens(&[*digit]).ok()? == 0 {
+                        continue;
+                    }
+                    let longer = [&way[..], &[*digit]].concat();
+                    let is_end = matcher.is_accepting().ok()?
+                        || [b',', b'}', b']']
+                            .iter()
+                            .filter_map(|byte| self.hints.letters[usize::from(*byte)])
+                            .any(|token| matcher.validate_tokens(&[token]).is_ok_and(|count| count == 1));
+                    if is_end {
+                        return Some(longer);
+                    }
+                    matcher.rollback(1).ok()?;
+                    next.push(longer);
+                }
+                matcher.rollback(way.len()).ok()?;
+            }
+            ways = next;
+        }
+        None
+    }
+
+    fn emit(&mut self, written: &mut Written, tokens: &[u32]) -> ControlFlow<Finish> {
+        for token in tokens {
+            let bytes = self.tokens.bytes(*token);
+            written.tokens += 1;
+            written.numbers.push(bytes);
+            let text = written.characters.push(bytes);
+            if !text.is_empty() {
+                (self.send)(&text)?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Brings the value to an end without the model: brackets and quotes close as soon as they may, and where neither may, a way is guessed;
+    /// the shortest of some.
+    fn end(mut self, mut written: Written) -> Result<Guided, Error> {
+        let mut best: Option<Vec<u32>> = None;
+        for seed in 0..WAYS {
+            let limit = best.as_ref().map_or(END_BYTES_MAX, |best| self.bytes(best).saturating_sub(1));
+            let found = self.way(StdRng::seed_from_u64(seed), written.numbers, limit);
+            best = found.or(best);
+        }
+        let Some(best) = best else {
+            let most = written.tokens;
+            return Err(Error::request(format!(
+                "max_tokens or the context ended after {most} tokens, and no short end was found that fits the schema: \
+                 expected more room, or a schema with smaller values"
+            )));
         };
-        let token = if self.left > 0 { self.sampler.choose(&self.logits, &allowed) } else { None };
-        self.left -= usize::from(token.is_some());
-        token
-    }
-
-    fn text_of(&self, token: u32) -> String {
-        String::from_utf8_lossy(self.tokens.bytes(token)).into_owned()
-    }
-
-    fn take(&mut self, token: u32) -> Result<(), Stop> {
-        self.logits = self.decoder.forward(self.session, &[token])?;
-        Ok(())
-    }
-
-    /// A string: characters that need no escape, until the model closes it or its length is reached.
-    fn text(&mut self, min: usize, max: Option<usize>) -> Result<(), Stop> {
-        let max = max.unwrap_or(TEXT_CHARS_MAX.max(min));
-        self.write("\"")?;
-        let mut length = 0;
-        loop {
-            let fits = |text: &str| {
-                let body = text.strip_suffix('"').unwrap_or(text);
-                let total = length + body.chars().count();
-                let is_plain = !body.contains(['"', '\\']) && !body.contains(char::is_control);
-                is_plain && total <= max && (body.len() == text.len() || total >= min)
-            };
-            let Some(token) = self.choose(&fits) else { break };
-            let text = self.text_of(token);
-            let body = text.strip_suffix('"').unwrap_or(&text);
-            length += body.chars().count();
-            self.emit(body)?;
-            if body.len() < text.len() {
-                // The closing quote is part of the token.
-                self.take(token)?;
-                return self.emit("\"");
-            }
-            self.take(token)?;
-        }
-        // No token fits any more: at the length, or at the end of what the model may write.
-        let missing = " ".repeat(min.saturating_sub(length));
-        self.write(&format!("{missing}\""))
-    }
-
-    /// A number: digits while the model's own choice is one and the number may still come to lie within the bounds.
-    fn number(&mut self, range: &Range) -> Result<(), Stop> {
-        let mut written = String::new();
-        loop {
-            let fits = |text: &str| begins_number(&format!("{written}{text}"), range);
-            let likeliest = self.likeliest();
-            let is_done = range.holds(written.parse().unwrap_or(f64::NAN)) && !fits(&likeliest);
-            if is_done || written.len() >= NUMBER_CHARS_MAX {
-                break;
-            }
-            let Some(token) = self.choose(&fits) else { break };
-            written.push_str(&self.text_of(token));
-            self.take(token)?;
-        }
-        let value = written.parse::<f64>().ok().filter(|value| range.holds(*value));
-        let value = match value {
-            Some(value) => value,
-            None => range
-                .nearest(written.parse().unwrap_or(0.0))
-                .ok_or_else(|| Error::request("schema: no number fits its bounds"))?,
+        let finish = match self.emit(&mut written, &best) {
+            ControlFlow::Continue(()) => Finish::Length,
+            ControlFlow::Break(finish) => finish,
         };
-        let text = if value.fract() == 0.0 && value.abs() < 1e15 { format!("{value:.0}") } else { value.to_string() };
-        self.emit(&text)
+        Ok(Guided { finish, tokens_out: written.tokens })
     }
 
-    /// The text of the token that the model would choose freely.
-    fn likeliest(&self) -> String {
-        let best = self.logits.iter().zip(0u32..).max_by(|a, b| a.0.total_cmp(b.0)).map_or(0, |(_, token)| token);
-        self.text_of(best)
+    fn bytes(&self, tokens: &[u32]) -> usize {
+        tokens.iter().map(|token| self.tokens.bytes(*token).len()).sum()
     }
 
-    /// One of some values: tokens that lead to one of them, until one is whole.
-    fn choice(&mut self, values: &[Value]) -> Result<(), Stop> {
-        let texts: Vec<String> = values.iter().map(Value::to_string).collect();
-        let mut written = String::new();
-        loop {
-            let open: Vec<&String> = texts.iter().filter(|text| text.starts_with(&written)).collect();
-            let whole = open.iter().find(|text| text.len() == written.len());
-            if let ([_], _) | (_, Some(_)) = (open.as_slice(), whole) {
-                let text = whole.unwrap_or(&open[0]);
-                let rest = text[written.len()..].to_owned();
-                return if rest.is_empty() { Ok(()) } else { self.write(&rest) };
+    /// One way to an end of at most so many bytes.
+    fn way(&self, mut random: StdRng, mut numbers: Numbers, limit: usize) -> Option<Vec<u32>> {
+        let mut matcher = self.matcher.deep_clone();
+        let (mut way, mut len) = (Vec::new(), 0);
+        while len <= limit {
+            let forced = matcher.consume_ff_tokens();
+            len += self.bytes(&forced);
+            forced.iter().for_each(|token| numbers.push(self.tokens.bytes(*token)));
+            way.extend(forced);
+            let is_whole = matcher.is_stopped() || matcher.is_accepting().ok()?;
+            if is_whole {
+                return (matcher.get_error().is_none() && len <= limit).then_some(way);
             }
-            let fits = |text: &str| open.iter().any(|value| value[written.len()..].starts_with(text));
-            match self.choose(&fits) {
-                Some(token) => {
-                    let text = self.text_of(token);
-                    self.emit(&text)?;
-                    self.take(token)?;
-                    written.push_str(&text);
-                }
-                None => {
-                    let rest = open[0][written.len()..].to_owned();
-                    return self.write(&rest);
-                }
-            }
-        }
-    }
-
-    fn array(&mut self, item: &Shape, min: usize, max: Option<usize>, is_unique: bool) -> Result<(), Stop> {
-        if is_unique && max != Some(1) {
-            // What was written is not compared; one item is different from all others.
-            if min > 1 {
-                return Err(
-                    Error::request("schema: uniqueItems with minItems above 1 cannot be held by a chat model").into()
-                );
-            }
-            return self.array(item, min, Some(1), false);
-        }
-        let max = max.unwrap_or(ITEMS_MAX.max(min));
-        self.write("[")?;
-        for at in 0..max {
-            if at >= min {
-                // The model says whether another follows.
-                let ends = |text: &str| text.trim_start().starts_with(']');
-                let goes_on = |text: &str| if at == 0 { !ends(text) } else { text.trim_start().starts_with(',') };
-                let best = |fits: &dyn Fn(&str) -> bool| {
-                    let all = self.logits.iter().zip(0u32..).filter(|(_, token)| fits(&self.text_of(*token)));
-                    all.map(|(logit, _)| *logit).fold(f32::NEG_INFINITY, f32::max)
-                };
-                if self.left == 0 || best(&ends) >= best(&goes_on) {
-                    break;
+            let mask = matcher.compute_mask().ok()?;
+            let letter = |byte: u8| self.hints.letters[usize::from(byte)].filter(|token| mask.is_allowed(*token));
+            let closing: &[u8] = if numbers.is_text() { b"\"" } else { b"}]\"" };
+            let closing = closing.iter().find_map(|byte| letter(*byte));
+            if closing.is_none() && numbers.is_text() && !self.hints.texts.is_empty() && random.random_bool(0.3) {
+                let text = &self.hints.texts[random.random_range(0..self.hints.texts.len())];
+                let count = matcher.try_consume_tokens(text).ok()?;
+                way.extend(&text[..count]);
+                len += count;
+                if count > 0 {
+                    continue;
                 }
             }
-            if at > 0 {
-                self.write(", ")?;
-            }
-            self.value(item)?;
+            let token = closing.or_else(|| {
+                // A backslash only begins what takes longer.
+                let all: Vec<u32> = (b'!'..=255).filter(|byte| *byte != b'\\').filter_map(letter).collect();
+                match all.len() {
+                    0 => letter(b' ').or_else(|| mask.iter().find(|token| !self.tokens.is_end(*token))),
+                    count => Some(all[random.random_range(0..count)]),
+                }
+            })?;
+            matcher.consume_token(token).ok()?;
+            len += self.tokens.bytes(token).len();
+            numbers.push(self.tokens.bytes(token));
+            way.push(token);
         }
-        self.write("]")
+        None
     }
 }
 
-/// Whether a text begins a JSON number that may still lie within the bounds.
-fn begins_number(text: &str, range: &Range) -> bool {
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    if text.len() > NUMBER_CHARS_MAX || (digits.len() < text.len() && range.min >= 0.0) {
-        return false;
-    }
-    let (whole, fraction) = match digits.split_once('.') {
-        Some((whole, fraction)) => (whole, Some(fraction)),
-        None => (digits, None),
-    };
-    let is_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-    let is_form = is_digits(whole)
-        && !(whole.len() > 1 && whole.starts_with('0'))
-        && fraction.is_none_or(|fraction| !whole.is_empty() && !range.is_integer && is_digits(fraction));
-    // More digits only take a number further from zero, but for those after the point.
-    let size = whole.parse::<f64>().unwrap_or(0.0);
-    let most = range.max.abs().max(range.min.abs());
-    is_form && size <= most
+fn lost(error: impl std::fmt::Display) -> Error {
+    let reason = error.to_string();
+    Error::request(format!("schema: the answer cannot be held to it: {}", reason.lines().next().unwrap_or_default()))
 }

@@ -8,7 +8,10 @@ use std::{
 use memmap2::{Advice, MmapMut};
 
 use super::{Chat, Compute};
-use crate::Error;
+use crate::{
+    Error,
+    generate::{Answer, Generator, Request},
+};
 
 /// What is measured.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +71,67 @@ pub fn measure(path: &Path, compute: Compute, trial: Trial) -> Result<Speed, Err
     let decode = trial.decode as f64 / start.elapsed().as_secs_f64();
     let (processor, threads) = (chat.decoder.processor().name(), compute.threads());
     Ok(Speed { load, prompt, decode, processor, threads })
+}
+
+/// What an answer that is held to a schema costs beside a free one.
+#[derive(Debug, Clone, Copy)]
+pub struct Held {
+    /// Seconds a token of a free answer.
+    pub free: f64,
+    /// Seconds a token of an answer that fits the schema.
+    pub held: f64,
+    /// Seconds until the first token is asked for: the schema compiled, beside a free answer to the same prompt.
+    pub start: f64,
+}
+
+/// Writes free answers and such that fit a schema by turns, so many of each, and gives the medians.
+///
+/// # Errors
+/// As [`super::load_gguf`] and [`Generator::generate`].
+pub fn measure_held(
+    path: &Path,
+    compute: Compute,
+    schema: &serde_json::Value,
+    tokens: usize,
+    turns: u64,
+) -> Result<Held, Error> {
+    let chat = Chat::load_with(path, compute)?;
+    let ask = Request { temperature: 0.8, max_tokens: tokens, ..Request::ask("Describe what you see.") };
+    let mut all: [Vec<f64>; 4] = Default::default();
+    for seed in 0..turns {
+        let free = Request { seed, ..ask.clone() };
+        // The same prompt, the schema's words in it.
+        let words = format!("{}\n\n{schema}", free.messages[0].content);
+        let free = Request { messages: Request::ask(words).messages, ..free };
+        let held = Request { schema: Some(schema.clone()), ..free.clone() };
+        for (request, to) in [(&free, 0), (&held, 2)] {
+            let (first, each) = timed(&chat, request)?;
+            all[to].push(first);
+            all[to + 1].push(each);
+        }
+    }
+    let [free_first, free, held_first, held] = all.map(median);
+    Ok(Held { free, held, start: held_first - free_first })
+}
+
+/// Seconds to the first text, and of each token after it.
+fn timed(chat: &Chat, request: &Request) -> Result<(f64, f64), Error> {
+    let start = Instant::now();
+    let mut first = None;
+    let Answer { tokens_out, .. } = chat.generate(request, &mut |text| {
+        if first.is_none() && !text.is_empty() {
+            first = Some(start.elapsed());
+        }
+        std::ops::ControlFlow::Continue(())
+    })?;
+    let first = first.unwrap_or_default();
+    let rest = start.elapsed() - first;
+    Ok((first.as_secs_f64(), rest.as_secs_f64() / tokens_out.saturating_sub(1).max(1) as f64))
+}
+
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers.get(numbers.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// Bytes a second that one thread reads from memory, one after the other: what no product of one token can surpass on it. The best of

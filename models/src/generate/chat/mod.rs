@@ -1,23 +1,27 @@
 //! A chat model from a GGUF file: template, tokens, decoder, sampler.
 
+mod grammar;
 mod guide;
 mod kept;
 mod measure;
 mod merge;
+mod number;
 mod sample;
+mod schema;
 mod template;
 mod tokens;
 
 use std::{num::NonZero, ops::ControlFlow, path::Path, sync::Arc};
 
-use guide::{Guide, Stop};
+use grammar::Grammars;
+use guide::{Guide, Guided};
 use kept::Kept;
-pub use measure::{Speed, Trial, measure, read_speed};
+pub use measure::{Held, Speed, Trial, measure, measure_held, read_speed};
 use sample::Sampler;
 use template::Template;
 use tokens::Tokens;
 
-use super::{Answer, Finish, Generator, Message, Request, Role, passages::with_passages, shape::Shape, stream::Stream};
+use super::{Answer, Finish, Generator, Message, Request, Role, passages::with_passages, stream::Stream};
 use crate::{
     Error,
     decoder::{self, CHUNK_LEN, Decoder, Session},
@@ -28,10 +32,11 @@ use crate::{
 /// A loaded model. Answers may be asked of it from several threads; each takes memory for its own context.
 struct Chat {
     name: String,
-    tokens: Tokens,
+    tokens: Arc<Tokens>,
     template: Template,
     decoder: Decoder,
     kept: Kept,
+    grammars: Grammars,
 }
 
 /// How a model is to be computed.
@@ -78,12 +83,12 @@ impl Chat {
             let decoder = decoder::load(&file, vocabulary, compute.threads(), Processor::detect());
             (tokens.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), decoder)
         });
-        let (tokens, decoder) = (tokens?, decoder?);
+        let (tokens, decoder) = (Arc::new(tokens?), decoder?);
         let source = file.value("tokenizer.chat_template").map(|_| file.text("tokenizer.chat_template")).transpose()?;
         let template = Template::new(source, tokens.begin_text(), tokens.end_text());
         let template = template.map_err(|error| file.wrong(format!("tokenizer.chat_template: {error:#}")))?;
         let name = file.path().file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        Ok(Self { name, tokens, template, decoder, kept: Kept::default() })
+        Ok(Self { name, tokens, template, decoder, kept: Kept::default(), grammars: Grammars::default() })
     }
 
     /// The prompt's tokens.
@@ -111,40 +116,38 @@ impl Chat {
         Ok(tokens)
     }
 
-    /// One JSON value that fits the schema. It is never cut: stop texts do not count, and when `max_tokens` are chosen the
-    /// rest is made as short as the schema allows.
+    /// One JSON value that fits the schema. It is never cut: stop texts do not count, and when `max_tokens` are written the
+    /// rest is made as short as is found.
     fn generate_json(
         &self,
         request: &Request,
         schema: &serde_json::Value,
         on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Answer, Error> {
-        let shape = Shape::parse(schema)?;
-        let prompt = self.prompt(request)?;
+        let (matcher, hints) = self.grammars.matcher(&self.tokens, schema)?;
+        let mut held = self.prompt(request)?;
+        let tokens_in = held.len();
         let mut sampler = Sampler::new(request);
         let mut stream = Stream::new(&[], on_text);
-        let (mut session, logits) = match self.read(&prompt, &mut sampler, &mut stream)? {
+        let (mut session, logits) = match self.read(&held, &mut sampler, &mut stream)? {
             Read::Whole(session, logits) => (session, logits),
-            Read::Broken(finish) => return Ok(unwritten(stream, &prompt, finish)),
+            Read::Broken(finish) => return Ok(unwritten(stream, &held, finish)),
         };
-        let mut guide = Guide {
+        let most = request.max_tokens.min(self.decoder.context() - tokens_in);
+        let guide = Guide {
             decoder: &self.decoder,
             tokens: &self.tokens,
+            hints: &hints,
+            matcher,
             session: &mut session,
+            held: &mut held,
             sampler: &mut sampler,
-            logits,
-            left: request.max_tokens,
             send: &mut |text| stream.push(text),
         };
-        let finish = match guide.value(&shape) {
-            Ok(()) => Finish::Stop,
-            Err(Stop::Receiver(finish)) => finish,
-            Err(Stop::Error(error)) => return Err(error),
-        };
+        let Guided { finish, tokens_out } = guide.write(logits, most)?;
+        self.kept.keep(held, session);
         let (text, finish) = stream.finish(finish);
-        let answer = Answer { text, tokens_in: prompt.len(), tokens_out: session.len() - prompt.len(), finish };
-        self.kept.keep(prompt, session);
-        Ok(answer)
+        Ok(Answer { text, tokens_in, tokens_out, finish })
     }
 
     /// Takes the prompt in, as far as it is not what the last answer began with.

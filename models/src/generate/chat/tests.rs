@@ -33,7 +33,7 @@ struct Text {
     ids: Vec<u32>,
 }
 
-fn path(name: &str) -> PathBuf {
+pub(super) fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("reference/tiny").join(format!("{name}.gguf"))
 }
 

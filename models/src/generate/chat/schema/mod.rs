@@ -1,0 +1,164 @@
+//! A JSON schema (2020-12, and what older drafts write in its place) made ready to hold an answer to: what cannot be held is refused by
+//! keyword and place before anything is computed, and the rest is written so that whatever fits it fits the schema that was given.
+//! It may be narrower: an object has the properties that are described, a list without equals has one item, formats leave out leap days.
+
+mod ends;
+mod examples;
+mod keywords;
+mod literal;
+#[cfg(test)]
+mod tests;
+
+pub(super) use examples::examples;
+use serde_json::{Map, Value, json};
+
+use crate::Error;
+
+/// Schemas for answers are small; deeper ones are mistakes.
+const DEPTH_MAX: usize = 64;
+/// Parts of a schema, each counted as often as it is referred to in another way.
+const PARTS_MAX: usize = 4_096;
+
+/// Where a part of a schema stands: alone, or as one of several that must all fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stands {
+    Alone,
+    Among,
+}
+
+/// A schema that the grammar's compiler takes.
+pub(super) fn narrow(schema: &Value) -> Result<Value, Error> {
+    if schema == &Value::Bool(false) {
+        return Err(wrong("", "false", "is fitted by no value"));
+    }
+    let mut narrowing = Narrowing { root: schema, definitions: Vec::new(), parts: 0 };
+    let mut narrowed = narrowing.part(schema, "", 0, Stands::Alone)?;
+    let mut at = 0;
+    while let Some(Definition { reference, stands, .. }) = narrowing.definitions.get(at) {
+        let (reference, stands) = (reference.clone(), *stands);
+        let target = resolve(schema, &reference, &reference)?;
+        let place = reference.trim_start_matches('#').to_owned();
+        narrowing.definitions[at].narrowed = narrowing.part(target, &place, 0, stands)?;
+        at += 1;
+    }
+    let definitions = narrowing.definitions.into_iter().enumerate();
+    let mut definitions: Map<String, Value> =
+        definitions.map(|(at, definition)| (format!("r{at}"), definition.narrowed)).collect();
+    ends::prune(&mut narrowed, &mut definitions)?;
+    match &mut narrowed {
+        Value::Object(map) if !definitions.is_empty() => {
+            map.insert("$defs".to_owned(), Value::Object(definitions));
+        }
+        _ => {}
+    }
+    Ok(narrowed)
+}
+
+/// What a reference leads to, read once for each way in which it stands.
+struct Definition {
+    reference: String,
+    stands: Stands,
+    narrowed: Value,
+}
+
+struct Narrowing<'a> {
+    root: &'a Value,
+    definitions: Vec<Definition>,
+    parts: usize,
+}
+
+impl Narrowing<'_> {
+    fn part(&mut self, schema: &Value, at: &str, depth: usize, stands: Stands) -> Result<Value, Error> {
+        self.parts += 1;
+        if depth > DEPTH_MAX || self.parts > PARTS_MAX {
+            let expected = format!("at most {DEPTH_MAX} levels and {PARTS_MAX} parts");
+            return Err(Error::request(format!("schema{} is too large: expected {expected}", place(at))));
+        }
+        let map = match schema {
+            Value::Bool(_) => return Ok(schema.clone()),
+            Value::Object(map) => map,
+            _ => return Err(Error::request(format!("schema{} must be an object, true or false", place(at)))),
+        };
+        if let Some(key) = map.keys().find(|key| keywords::UNSUPPORTED.contains(&key.as_str())) {
+            return Err(wrong(at, key, "is not supported here"));
+        }
+        let inner = keywords::inner(map, stands);
+        let mut part = Part { whole: self, at, depth, inner: inner.own, out: Map::new(), all_of: Vec::new() };
+        part.order(map)?;
+        part.kinds(map)?;
+        for (key, value) in map {
+            part.keyword(key, value, &inner)?;
+        }
+        part.array(map)?;
+        part.object(map)?;
+        let Part { mut out, all_of, .. } = part;
+        if !all_of.is_empty() {
+            out.insert("allOf".to_owned(), Value::Array(all_of));
+        }
+        Ok(Value::Object(out))
+    }
+
+    /// A reference by the name that its target has among the definitions.
+    fn reference(&mut self, reference: &Value, at: &str, stands: Stands) -> Result<Value, Error> {
+        let text = reference.as_str().filter(|text| *text == "#" || text.starts_with("#/"));
+        let text =
+            text.ok_or_else(|| wrong(at, "$ref", &format!("is {reference}: expected a place in this schema")))?;
+        resolve(self.root, text, at)?;
+        let known = self.definitions.iter().position(|known| known.reference == text && known.stands == stands);
+        let number = known.unwrap_or_else(|| {
+            self.definitions.push(Definition { reference: text.to_owned(), stands, narrowed: Value::Bool(true) });
+            self.definitions.len() - 1
+        });
+        Ok(json!(format!("#/$defs/r{number}")))
+    }
+}
+
+fn resolve<'a>(root: &'a Value, reference: &str, at: &str) -> Result<&'a Value, Error> {
+    let pointer = reference.trim_start_matches('#').replace("%25", "%").replace("%22", "\"");
+    root.pointer(&pointer).ok_or_else(|| wrong(at, "$ref", &format!("is {reference:?}, which is not in this schema")))
+}
+
+/// One part on its way.
+struct Part<'a, 'b> {
+    whole: &'a mut Narrowing<'b>,
+    at: &'a str,
+    depth: usize,
+    /// How what its own keywords describe stands.
+    inner: Stands,
+    out: Map<String, Value>,
+    all_of: Vec<Value>,
+}
+
+impl Part<'_, '_> {
+    fn inside(&mut self, key: &str, schema: &Value, stands: Stands) -> Result<Value, Error> {
+        self.whole.part(schema, &format!("{}/{key}", self.at), self.depth + 1, stands)
+    }
+
+    fn list(&mut self, key: &str, schemas: &Value, stands: Stands) -> Result<Vec<Value>, Error> {
+        let schemas = schemas.as_array().filter(|schemas| !schemas.is_empty());
+        let schemas = schemas.ok_or_else(|| wrong(self.at, key, "must be a list with an entry"))?;
+        schemas.iter().enumerate().map(|(i, schema)| self.inside(&format!("{key}/{i}"), schema, stands)).collect()
+    }
+
+    /// Of each property.
+    fn properties(&mut self, key: &str, map: &Map<String, Value>) -> Result<Map<String, Value>, Error> {
+        let properties = match map.get(key) {
+            None => return Ok(Map::new()),
+            Some(Value::Object(properties)) => properties,
+            Some(_) => return Err(wrong(self.at, key, "must be an object")),
+        };
+        let read = |(name, schema): (&String, &Value)| {
+            literal::check_text(name, self.at, key)?;
+            Ok((name.clone(), self.inside(&format!("{key}/{name}"), schema, self.inner)?))
+        };
+        properties.iter().map(read).collect()
+    }
+}
+
+fn wrong(at: &str, key: &str, message: &str) -> Error {
+    Error::request(format!("schema{}: {key} {message}", place(at)))
+}
+
+fn place(at: &str) -> String {
+    if at.is_empty() { String::new() } else { format!(" at {at}") }
+}
