@@ -24,7 +24,7 @@ use edge_core::engine::effect;
 use futures::{StreamExt as _, future::BoxFuture};
 use models::{
     embed::Embedder,
-    generate::{Answer, Finish, Request},
+    generate::{Answer, Finish, Request, TokenLogprob},
 };
 use serde_json::{Value, json};
 use shared::{
@@ -161,6 +161,7 @@ async fn chat(State(handles): State<Handles>, headers: HeaderMap, body: Bytes) -
     })?;
     let (stream, with_usage) = (asked.stream, asked.wants_usage());
     let request = asked.into_request()?;
+    let with_logprobs = request.logprobs.is_some();
     let admitted = handles.gate.admit(Action::Infer, &model, &headers).await?;
     let id = format!("chatcmpl-{}", hex::encode(crate::clock::seed()));
     let envelope = Envelope { id, created: crate::clock::now().as_millis() / 1_000, model };
@@ -168,13 +169,15 @@ async fn chat(State(handles): State<Handles>, headers: HeaderMap, body: Bytes) -
         return streamed(handles, admitted, envelope, request, with_usage).await;
     }
     let answer = whole(handles, admitted, request).await?;
+    let calls = tool_calls(&envelope.id, &answer);
     let Envelope { id, created, model } = envelope;
-    let choice = json!({
-        "index": 0,
-        "message": {"role": "assistant", "content": answer.text, "refusal": null},
-        "logprobs": null,
-        "finish_reason": finish(answer.finish),
-    });
+    let mut message = json!({"role": "assistant", "content": answer.text, "refusal": null});
+    if !calls.is_empty() {
+        message["content"] = if answer.text.is_empty() { Value::Null } else { json!(answer.text) };
+        message["tool_calls"] = json!(calls);
+    }
+    let logprobs = with_logprobs.then(|| logprobs(&answer.logprobs));
+    let choice = json!({"index": 0, "message": message, "logprobs": logprobs, "finish_reason": finish(&answer)});
     let body = json!({
         "id": id, "object": "chat.completion", "created": created, "model": model, "choices": [choice],
         "usage": usage(&answer),
@@ -260,7 +263,11 @@ async fn streamed(
 
 impl Envelope {
     fn chunk(&self, delta: Value, finish_reason: Value) -> String {
-        let choice = json!({"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish_reason});
+        self.chunk_with(delta, Value::Null, finish_reason)
+    }
+
+    fn chunk_with(&self, delta: Value, logprobs: Value, finish_reason: Value) -> String {
+        let choice = json!({"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason});
         self.event(json!([choice]), Value::Null).to_string()
     }
 
@@ -272,7 +279,19 @@ impl Envelope {
     }
 
     fn end(&self, answer: &Answer, with_usage: bool) -> Vec<String> {
-        let mut events = vec![self.chunk(json!({}), finish(answer.finish).into())];
+        let mut events = Vec::new();
+        if !answer.logprobs.is_empty() {
+            // Text goes out when it is sure that no stop text begins in it, so its tokens' probabilities come together, after it.
+            events.push(self.chunk_with(json!({"content": ""}), logprobs(&answer.logprobs), Value::Null));
+        }
+        let mut calls = tool_calls(&self.id, answer);
+        if !calls.is_empty() {
+            for (at, call) in calls.iter_mut().enumerate() {
+                call["index"] = json!(at);
+            }
+            events.push(self.chunk(json!({ "tool_calls": calls }), Value::Null));
+        }
+        events.push(self.chunk(json!({}), finish(answer).into()));
         if with_usage {
             events.push(self.event(json!([]), usage(answer)).to_string());
         }
@@ -281,11 +300,30 @@ impl Envelope {
     }
 }
 
-const fn finish(finish: Finish) -> &'static str {
-    match finish {
-        Finish::Stop | Finish::Cancelled => "stop",
+fn finish(answer: &Answer) -> &'static str {
+    match answer.finish {
         Finish::Length => "length",
+        _ if !answer.calls.is_empty() => "tool_calls",
+        Finish::Stop | Finish::Cancelled => "stop",
     }
+}
+
+fn tool_calls(id: &str, answer: &Answer) -> Vec<Value> {
+    let call = |(at, call): (usize, &models::generate::ToolCall)| {
+        let function = json!({"name": call.name, "arguments": call.arguments.to_string()});
+        json!({"id": format!("call_{id}_{at}"), "type": "function", "function": function})
+    };
+    answer.calls.iter().enumerate().map(call).collect()
+}
+
+fn logprobs(tokens: &[TokenLogprob]) -> Value {
+    let told = |bytes: &[u8], logprob: f32| json!({"token": String::from_utf8_lossy(bytes), "bytes": bytes, "logprob": logprob});
+    let token = |token: &TokenLogprob| {
+        let mut own = told(&token.bytes, token.logprob);
+        own["top_logprobs"] = token.top.iter().map(|(bytes, logprob)| told(bytes, *logprob)).collect();
+        own
+    };
+    json!({"content": tokens.iter().map(token).collect::<Vec<_>>(), "refusal": null})
 }
 
 fn usage(answer: &Answer) -> Value {

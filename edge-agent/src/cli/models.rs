@@ -144,7 +144,7 @@ fn wanted(asked: &Pull, config: &Config) -> Result<Option<(pull::HubFile, PathBu
     let Some(target) = config.targets.iter().find(|target| Some(&target.name) == asked.name.as_ref()) else {
         return Ok(None);
     };
-    let Source::Gguf(Gguf { file, digest: Some(digest), hub: Some(repo) }) = &target.source else {
+    let Source::Gguf(Gguf { file, digest: Some(digest), hub: Some(repo), .. }) = &target.source else {
         let message = format!(
             "the target {} does not say where its model comes from: expected `repo` and `digest` beside `file`",
             target.name

@@ -1,18 +1,17 @@
-//! A conversation in which the model may ask for tools to be called: one turn of an agent. Providers have a form for it;
-//! a model on the node writes JSON that says which tool it wants, or its answer.
+//! A conversation in which the model may ask for tools to be called: one turn of an agent. Each provider has a form for it, and each
+//! family of models on the node; those are held to what the tools take.
 
 use edge_core::engine::{
     CHAT, ToolCall,
     effect::{Call, Failure, kind},
 };
-use models::generate::{Message, Role};
+use models::generate::{Message, Role, with_calls};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::{ledger::entry::Fact, time::Timestamp};
 
 use super::{
     EXTRACT, Inference,
-    ask::Ask,
     reply::{Asked, Fault, FaultKind, plain},
 };
 
@@ -96,7 +95,7 @@ impl Chat {
             let (role, content) = match turn.role {
                 Speaker::System => (Role::System, turn.content.clone()),
                 Speaker::User => (Role::User, turn.content.clone()),
-                Speaker::Tool => (Role::User, format!("Result of {}: {}", turn.tool_call_id, turn.content)),
+                Speaker::Tool => (Role::Tool, turn.content.clone()),
                 Speaker::Assistant => (Role::Assistant, words(&turn.content, &turn.tool_calls)),
             };
             Message { role, content }
@@ -104,28 +103,14 @@ impl Chat {
         self.turns.iter().map(message).collect()
     }
 
-    /// What a model on the node fills in: one tool call, or the answer.
-    fn form(&self) -> Value {
-        let names: Vec<&str> = self.tools.iter().map(|tool| tool.name.as_str()).collect();
-        let text = |about: &str| json!({"type": "string", "description": about});
-        let call = json!({"type": "object", "required": ["tool", "arguments"], "additionalProperties": false, "properties": {
-            "tool": {"enum": names}, "arguments": text("the tool's arguments, a JSON object as text"),
-        }});
-        let answer = json!({"type": "object", "required": ["answer"], "additionalProperties": false,
-            "properties": {"answer": text("the answer, when no tool is needed any more")}});
-        json!({"anyOf": [call, answer]})
-    }
-
-    /// What a model on the node is told of the tools.
-    fn rule(&self) -> Message {
-        let line = |tool: &Tool| format!("- {}: {} Its arguments: {}", tool.name, tool.description, tool.parameters);
-        let tools: Vec<String> = self.tools.iter().map(line).collect();
-        let content = format!(
-            "You have these tools:\n{}\nTo call one, answer {{\"tool\": its name, \"arguments\": its arguments}}; when you are done, \
-             answer {{\"answer\": your answer}}.",
-            tools.join("\n")
-        );
-        Message { role: Role::System, content }
+    /// The tools as a model on the node is told of them.
+    pub(super) fn local_tools(&self) -> Vec<models::generate::Tool> {
+        let tool = |tool: &Tool| models::generate::Tool {
+            name: tool.name.clone(),
+            description: tool.description.clone(),
+            parameters: tool.parameters.clone(),
+        };
+        self.tools.iter().map(tool).collect()
     }
 
     /// An id that no call of this conversation has.
@@ -136,9 +121,9 @@ impl Chat {
 
 /// What was said with the tools that were wanted, as text.
 pub(super) fn words(text: &str, calls: &[ToolCall]) -> String {
-    let call = |call: &ToolCall| json!({"tool": call.name, "arguments": call.arguments}).to_string();
-    let said = (!text.is_empty()).then(|| text.to_owned());
-    said.into_iter().chain(calls.iter().map(call)).collect::<Vec<_>>().join("\n")
+    let call =
+        |call: &ToolCall| models::generate::ToolCall { name: call.name.clone(), arguments: call.arguments.clone() };
+    with_calls(text, &calls.iter().map(call).collect::<Vec<_>>())
 }
 
 /// The arguments of a tool call from a model's text. What is no JSON stays text, which fits no tool and is told to the model.
@@ -158,30 +143,16 @@ impl Inference {
         now: Timestamp,
         facts: &mut Vec<Fact>,
     ) -> Result<Value, Fault> {
-        if chat.tools.is_empty() || self.is_provider(asked.target) {
-            let (mut said, _) = self.fitting(asked, now, facts).await?;
-            for (number, call) in said.calls.iter_mut().enumerate().filter(|(_, call)| call.id.is_empty()) {
-                call.id = chat.id(number);
-            }
-            let mut output = plain(asked, &said);
-            output["toolCalls"] = serde_json::to_value(&said.calls).expect("a tool call is plain data");
-            return Ok(output);
-        }
-        if asked.target == EXTRACT {
+        if asked.target == EXTRACT && !chat.tools.is_empty() {
             let brief = "the built-in extractive model cannot call tools: name a chat model in the agent's `model`";
             return Err(Fault::new(FaultKind::Toolless, asked.target, brief, brief));
         }
-        let mut ask = Ask { chat: None, schema: Some(chat.form()), ..asked.ask.clone() };
-        ask.messages.insert(0, chat.rule());
-        let (said, value) = self.fitting(&Asked { ask: &ask, ..*asked }, now, facts).await?;
-        let value = value.unwrap_or_default();
+        let (mut said, _) = self.fitting(asked, now, facts).await?;
+        for (number, call) in said.calls.iter_mut().enumerate().filter(|(_, call)| call.id.is_empty()) {
+            call.id = chat.id(number);
+        }
         let mut output = plain(asked, &said);
-        output["text"] = value.get("answer").cloned().unwrap_or_else(|| json!(""));
-        let called = value.get("tool").and_then(Value::as_str).map(|name| {
-            let given = value.get("arguments").and_then(Value::as_str).unwrap_or_default();
-            ToolCall { id: chat.id(0), name: name.to_owned(), arguments: arguments(given) }
-        });
-        output["toolCalls"] = serde_json::to_value(Vec::from_iter(called)).expect("a tool call is plain data");
+        output["toolCalls"] = serde_json::to_value(&said.calls).expect("a tool call is plain data");
         Ok(output)
     }
 }

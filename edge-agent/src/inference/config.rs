@@ -3,6 +3,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use models::generate::Sampling;
 use serde::{Deserialize, Serialize};
 use shared::digest::Digest;
 
@@ -26,13 +27,15 @@ pub enum Source {
 }
 
 /// A chat model on this node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Gguf {
     pub file: PathBuf,
     /// What the file must be; one that is something else is refused when it is loaded.
     pub digest: Option<Digest>,
     /// Where `edge-agent models pull` gets it.
     pub hub: Option<Hub>,
+    /// What holds where a request does not say.
+    pub sampling: Sampling,
 }
 
 /// A repository of the model hub. The file there has the name of the target's file.
@@ -113,6 +116,23 @@ struct Raw {
     repo: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     revision: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    temperature: Option<f32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    top_k: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    top_p: Option<f32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    min_p: Option<f32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    repetition_penalty: Option<f32>,
+}
+
+impl Raw {
+    const fn sampling(&self) -> Sampling {
+        let Self { temperature, top_k, top_p, min_p, repetition_penalty, .. } = *self;
+        Sampling { temperature, top_k, top_p, min_p, repetition_penalty }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,7 +175,8 @@ fn gguf(raw: &Raw) -> Result<Source, String> {
     ];
     if let Some((field, _)) = foreign.iter().find(|(_, given)| *given) {
         return Err(format!(
-            "{field}: target {} of kind gguf has no such field; it has `file`, `digest`, `repo` and `revision`",
+            "{field}: target {} of kind gguf has no such field; it has `file`, `digest`, `repo`, `revision`, `temperature`, `top_k`, \
+             `top_p`, `min_p` and `repetition_penalty`",
             raw.name
         ));
     }
@@ -175,7 +196,9 @@ fn gguf(raw: &Raw) -> Result<Source, String> {
             Some(hub)
         }
     };
-    Ok(Source::Gguf(Gguf { file, digest, hub }))
+    let sampling = raw.sampling();
+    sampling.check().map_err(|wrong| format!("{wrong} (target {name})"))?;
+    Ok(Source::Gguf(Gguf { file, digest, hub, sampling }))
 }
 
 impl Hub {
@@ -206,9 +229,10 @@ fn provider(raw: &Raw, protocol: Protocol) -> Result<Provider, String> {
         ("digest", raw.digest.is_some()),
         ("repo", raw.repo.is_some()),
         ("revision", raw.revision.is_some()),
+        ("temperature, top_k, top_p, min_p or repetition_penalty", raw.sampling() != Sampling::default()),
     ];
     if let Some((field, _)) = foreign.iter().find(|(_, given)| *given) {
-        return Err(format!("{field}: target {name} is a provider; only kind gguf has a file"));
+        return Err(format!("{field}: target {name} is a provider; only kind gguf has that"));
     }
     let url = raw.url.as_deref().ok_or_else(|| format!("url: target {name} needs the provider's address"))?;
     let url = reqwest::Url::parse(url.trim_end_matches('/'))
@@ -271,13 +295,30 @@ impl From<Target> for Raw {
             digest: None,
             repo: None,
             revision: None,
+            temperature: None,
+            top_k: None,
+            top_p: None,
+            min_p: None,
+            repetition_penalty: None,
         };
         #[expect(clippy::cast_precision_loss, reason = "prices are far below 2^52 micro-USD")]
         let usd = |micro: u64| (micro > 0).then(|| micro as f64 / 1e6);
         match target.source {
-            Source::Gguf(Gguf { file, digest, hub }) => {
+            Source::Gguf(Gguf { file, digest, hub, sampling }) => {
                 let (repo, revision) = hub.map(|hub| (hub.repo, hub.revision)).unzip();
-                Self { file: Some(file), digest, repo, revision, ..empty }
+                let Sampling { temperature, top_k, top_p, min_p, repetition_penalty } = sampling;
+                Self {
+                    file: Some(file),
+                    digest,
+                    repo,
+                    revision,
+                    temperature,
+                    top_k,
+                    top_p,
+                    min_p,
+                    repetition_penalty,
+                    ..empty
+                }
             }
             Source::Provider(provider) => {
                 let (key_env, key_file) = match provider.key {
@@ -354,6 +395,28 @@ mod tests {
     }
 
     #[test]
+    fn a_model_on_the_node_has_its_own_way_of_drawing_tokens() {
+        let targets = parse(
+            "[[targets]]\nname = 'local/a'\nkind = 'gguf'\nfile = 'f'\ntemperature = 0.7\ntop_k = 40\nmin_p = 0.05\nrepetition_penalty = 1.1",
+        );
+        let Source::Gguf(model) = &targets.expect("valid")[0].source else { panic!("a file") };
+        let set = Sampling {
+            temperature: Some(0.7),
+            top_k: Some(40),
+            min_p: Some(0.05),
+            repetition_penalty: Some(1.1),
+            top_p: None,
+        };
+        assert_eq!(model.sampling, set);
+        let asked = Sampling { temperature: Some(0.0), top_p: Some(0.9), ..Sampling::default() };
+        assert_eq!(
+            asked.or(set),
+            Sampling { temperature: Some(0.0), top_p: Some(0.9), ..set },
+            "a request has its way"
+        );
+    }
+
+    #[test]
     fn a_mistake_names_the_field_and_what_was_expected() {
         let wrong = [
             ("name = 'cloud/a'\nkind = 'openai'\nmodel = 'm'", "url: target cloud/a needs"),
@@ -365,6 +428,11 @@ mod tests {
             ("name = 'local/a'\nkind = 'gguf'\nfile = 'f'\ndigest = 'sha256:12'", "digest"),
             ("name = 'local/a'\nkind = 'gguf'\nfile = 'f'\nrepo = 'a/b'", "digest: target local/a has a `repo`"),
             ("name = 'local/a'\nkind = 'gguf'\nfile = 'f'\nrepo = '../b'", "expected owner/name"),
+            (
+                "name = 'local/a'\nkind = 'gguf'\nfile = 'f'\nmin_p = 1.5",
+                "min_p: 1.5: expected 0 to 1 (target local/a)",
+            ),
+            ("name = 'cloud/a'\nkind = 'openai'\nurl = 'http://x'\nmodel = 'm'\ntop_k = 3", "top_k, top_p, min_p"),
             ("name = 'cloud/a'\nkind = 'openai'\nurl = 'http://x'\nmodel = 'm'\nrepo = 'a/b'", "only kind gguf"),
             (
                 "name = 'cloud/a'\nkind = 'openai'\nurl = 'http://x'\nmodel = 'm'\nkeyenv = 'K'",

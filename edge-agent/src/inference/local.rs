@@ -161,6 +161,9 @@ fn work(weights: &Weights, mut queue: mpsc::Receiver<Job>) {
         if job.given_up.load(Ordering::Relaxed) {
             continue;
         }
+        if let Weights::Gguf { model, .. } = weights {
+            job.request.sampling = job.request.sampling.or(model.sampling);
+        }
         let answer = match &loaded {
             Some(generator) => generate(generator.as_ref(), &mut job),
             None => weights.load().and_then(|generator| {

@@ -307,10 +307,6 @@ impl Inference {
         })
     }
 
-    fn is_provider(&self, name: &str) -> bool {
-        self.provider(name).is_some()
-    }
-
     fn policy_target(&self, name: &str) -> policy::Target {
         let provider = self.provider(name);
         policy::Target {

@@ -9,7 +9,7 @@ use edge_core::engine::{
     ToolCall,
     effect::{Call, Error as Dsl, Keep, kind},
 };
-use models::generate::{Message, Request, with_passages};
+use models::generate::{self, Message, Request, Sampling, with_passages};
 use serde_json::{Value, json};
 use shared::{
     ledger::entry::{CallEnd, Fact},
@@ -179,8 +179,9 @@ impl Inference {
             messages: messages.to_vec(),
             passages: asked.ask.passages.clone(),
             max_tokens: asked.ask.max_tokens as usize,
-            temperature: asked.ask.temperature.unwrap_or(0.0) as f32,
+            sampling: Sampling { temperature: asked.ask.temperature.map(|t| t as f32), ..Sampling::default() },
             schema: asked.ask.schema.clone(),
+            tools: asked.ask.chat.as_ref().map(chat::Chat::local_tools).unwrap_or_default(),
             ..Request::default()
         };
         let began = Instant::now();
@@ -189,8 +190,13 @@ impl Inference {
         match answer {
             Ok(answer) => {
                 let (tokens_in, tokens_out) = (answer.tokens_in as u64, answer.tokens_out as u64);
-                let said =
-                    Said { text: answer.text, calls: Vec::new(), model, tokens_in, tokens_out, cost_micro_usd: 0 };
+                let call = |call: generate::ToolCall| ToolCall {
+                    id: String::new(),
+                    name: call.name,
+                    arguments: call.arguments,
+                };
+                let calls = answer.calls.into_iter().map(call).collect();
+                let said = Said { text: answer.text, calls, model, tokens_in, tokens_out, cost_micro_usd: 0 };
                 facts.push(called(asked, messages, &said, CallEnd::Answered, began.elapsed()));
                 Ok(said)
             }

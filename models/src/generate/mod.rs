@@ -6,6 +6,7 @@ mod extract;
 mod passages;
 mod shape;
 mod stream;
+mod tools;
 
 use std::ops::ControlFlow;
 
@@ -13,6 +14,7 @@ pub use chat::{Compute, Held, Speed, Trial, load_gguf, load_gguf_with, measure, 
 pub use extract::{Extract, extract};
 pub use passages::with_passages;
 use serde::{Deserialize, Serialize};
+pub use tools::{Tool, ToolCall, ToolChoice, with_calls};
 
 use crate::Error;
 
@@ -23,6 +25,8 @@ pub enum Role {
     System,
     User,
     Assistant,
+    /// What a tool returned.
+    Tool,
 }
 
 /// One message of a conversation.
@@ -51,22 +55,68 @@ pub struct Request {
     pub passages: Vec<Passage>,
     /// At most this many new tokens.
     pub max_tokens: usize,
-    /// 0 takes the likeliest token always.
-    pub temperature: f32,
-    /// Keeps so many of the likeliest tokens; 0 keeps all.
-    pub top_k: usize,
-    /// Keeps the smallest set of tokens whose probabilities reach this sum; 1 keeps all.
-    pub top_p: f32,
-    /// Keeps the tokens that are at least so likely as this share of the likeliest; 0 keeps all.
-    pub min_p: f32,
-    /// The logit of a token among the last 64 is divided by it, or multiplied where it is negative; 1 changes nothing.
-    pub repetition_penalty: f32,
+    /// How tokens are drawn.
+    pub sampling: Sampling,
     /// The same request with the same seed gives the same text on the same build.
     pub seed: u64,
     /// The answer ends before the first of these.
     pub stop: Vec<String>,
     /// The answer is one JSON value that fits this schema.
     pub schema: Option<serde_json::Value>,
+    /// What the model may ask to be called; not beside a schema.
+    pub tools: Vec<Tool>,
+    pub tool_choice: ToolChoice,
+    /// With a number, the answer tells how likely each of its tokens was, and so many of the likeliest in its place.
+    pub logprobs: Option<usize>,
+}
+
+/// How tokens are drawn from the model's probabilities. What is not given changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Sampling {
+    /// 0, or nothing, takes the likeliest token always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f32>,
+    /// Keeps so many of the likeliest tokens; 0 keeps all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<usize>,
+    /// Keeps the smallest set of tokens whose probabilities reach this sum; 1 keeps all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_p: Option<f32>,
+    /// Keeps the tokens that are at least so likely as this share of the likeliest; 0 keeps all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_p: Option<f32>,
+    /// The logit of a token among the last 64 is divided by it, or multiplied where it is negative; 1 changes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repetition_penalty: Option<f32>,
+}
+
+impl Sampling {
+    /// What is given here, and the rest from there.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            temperature: self.temperature.or(other.temperature),
+            top_k: self.top_k.or(other.top_k),
+            top_p: self.top_p.or(other.top_p),
+            min_p: self.min_p.or(other.min_p),
+            repetition_penalty: self.repetition_penalty.or(other.repetition_penalty),
+        }
+    }
+
+    /// # Errors
+    /// Names the field and what was expected.
+    pub fn check(&self) -> Result<(), String> {
+        let within = |name: &str, value: Option<f32>, least: f32, most: f32| match value {
+            Some(value) if !(least..=most).contains(&value) => {
+                Err(format!("{name}: {value}: expected {least} to {most}"))
+            }
+            _ => Ok(()),
+        };
+        within("temperature", self.temperature, 0.0, 2.0)?;
+        within("top_p", self.top_p, 0.0, 1.0)?;
+        within("min_p", self.min_p, 0.0, 1.0)?;
+        within("repetition_penalty", self.repetition_penalty, 0.5, 2.0)
+    }
 }
 
 impl Default for Request {
@@ -75,14 +125,13 @@ impl Default for Request {
             messages: Vec::new(),
             passages: Vec::new(),
             max_tokens: 512,
-            temperature: 0.0,
-            top_k: 0,
-            top_p: 1.0,
-            min_p: 0.0,
-            repetition_penalty: 1.0,
+            sampling: Sampling::default(),
             seed: 0,
             stop: Vec::new(),
             schema: None,
+            tools: Vec::new(),
+            tool_choice: ToolChoice::Auto,
+            logprobs: None,
         }
     }
 }
@@ -101,19 +150,35 @@ impl Request {
 pub enum Finish {
     /// The model was done, or a stop text came.
     Stop,
-    /// `max_tokens` or the context was full.
+    /// `max_tokens` or the context was full. What was held to a schema fits it all the same.
     Length,
     /// The receiver of the stream broke off.
     Cancelled,
 }
 
 /// What a generator answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
     pub text: String,
+    /// The tools that the model wants called; their arguments fit what the tools take.
+    pub calls: Vec<ToolCall>,
     pub tokens_in: usize,
     pub tokens_out: usize,
     pub finish: Finish,
+    /// Of each token of the answer, when it was asked for.
+    pub logprobs: Vec<TokenLogprob>,
+}
+
+/// How likely a token was.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenLogprob {
+    /// What it adds to the text; it may be a part of a character.
+    pub bytes: Vec<u8>,
+    /// The natural logarithm of its probability as the model gives it, before temperature and what else changes it; 0 where a schema
+    /// left no choice.
+    pub logprob: f32,
+    /// The likeliest tokens in its place, the likeliest first.
+    pub top: Vec<(Vec<u8>, f32)>,
 }
 
 /// A model that writes text.

@@ -8,7 +8,7 @@ use std::{
 
 use axum::http::{HeaderMap, StatusCode};
 use edge_core::engine::effect::{self, Keep};
-use models::generate::{Answer, Finish, Message};
+use models::generate::{Answer, Finish, Message, with_calls};
 use shared::{
     label::{DataClass, Label},
     ledger::entry::{CallEnd, Content, Entry, Fact},
@@ -131,7 +131,13 @@ impl Admitted {
                     Finish::Cancelled => CallEnd::Cancelled,
                     Finish::Stop | Finish::Length => CallEnd::Answered,
                 };
-                self.called(messages, self.content(&answer.text), ended, (answer.tokens_in, answer.tokens_out), took)
+                self.called(
+                    messages,
+                    self.content(&with_calls(&answer.text, &answer.calls)),
+                    ended,
+                    (answer.tokens_in, answer.tokens_out),
+                    took,
+                )
             }
             Err(error) => {
                 let ended = match error.status {

@@ -1,12 +1,14 @@
 //! A chat request as OpenAI's clients write it, and what of it a local model can do.
 
-use models::generate::{Message, Request, Role};
+use models::generate::{Message, Request, Role, Sampling, Tool, ToolCall, ToolChoice, with_calls};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Refusal;
 
 const MAX_TOKENS: usize = 1_024;
+/// Alternatives of a token, at most, as OpenAI's interface has it.
+const TOP_LOGPROBS_MAX: usize = 20;
 
 /// What of a chat request this endpoint looks at; other fields are the client's affair.
 #[derive(Deserialize)]
@@ -17,6 +19,13 @@ pub(super) struct ChatRequest {
     max_completion_tokens: Option<usize>,
     temperature: Option<f32>,
     top_p: Option<f32>,
+    /// This and the two below are not OpenAI's; servers of open models have them under these names.
+    top_k: Option<usize>,
+    min_p: Option<f32>,
+    repetition_penalty: Option<f32>,
+    #[serde(default)]
+    logprobs: bool,
+    top_logprobs: Option<usize>,
     seed: Option<i64>,
     stop: Option<OneOrMany>,
     n: Option<u32>,
@@ -24,13 +33,55 @@ pub(super) struct ChatRequest {
     pub stream: bool,
     stream_options: Option<StreamOptions>,
     response_format: Option<ResponseFormat>,
-    tools: Option<Vec<Value>>,
+    tools: Option<Vec<GivenTool>>,
+    tool_choice: Option<GivenChoice>,
+}
+
+#[derive(Deserialize)]
+struct GivenTool {
+    function: GivenFunction,
+}
+
+#[derive(Deserialize)]
+struct GivenFunction {
+    name: String,
+    #[serde(default)]
+    description: String,
+    /// Without them it takes nothing.
+    parameters: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum GivenChoice {
+    Word(String),
+    Function { function: Named },
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct GivenCall {
+    function: CalledFunction,
+}
+
+#[derive(Deserialize)]
+struct CalledFunction {
+    name: String,
+    /// JSON as text.
+    #[serde(default)]
+    arguments: String,
 }
 
 #[derive(Deserialize)]
 struct ChatMessage {
     role: String,
     content: Option<MessageContent>,
+    #[serde(default)]
+    tool_calls: Option<Vec<GivenCall>>,
 }
 
 #[derive(Deserialize)]
@@ -85,9 +136,23 @@ impl ChatRequest {
         if self.n.is_some_and(|n| n != 1) {
             return Err(Refusal::invalid("n: a local model gives one answer"));
         }
-        if self.tools.is_some_and(|tools| !tools.is_empty()) {
-            return Err(Refusal::invalid("tools: local models call none; use a workflow"));
+        if self.top_logprobs.is_some_and(|top| top > TOP_LOGPROBS_MAX || !self.logprobs) {
+            let expected = format!("top_logprobs: expected 0 to {TOP_LOGPROBS_MAX}, with logprobs true");
+            return Err(Refusal::invalid(expected));
         }
+        let sampling = Sampling {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+        };
+        sampling.check().map_err(Refusal::invalid)?;
+        let tools: Vec<Tool> = self.tools.into_iter().flatten().map(GivenTool::into_tool).collect();
+        let tool_choice = match self.tool_choice {
+            None => ToolChoice::Auto,
+            Some(choice) => choice.parse(&tools)?,
+        };
         let messages: Vec<Message> =
             self.messages.into_iter().enumerate().map(|(at, message)| message.parse(at)).collect::<Result<_, _>>()?;
         if !messages.iter().any(|message| message.role == Role::User) {
@@ -108,11 +173,13 @@ impl ChatRequest {
         Ok(Request {
             messages,
             max_tokens: self.max_completion_tokens.or(self.max_tokens).unwrap_or(MAX_TOKENS),
-            temperature: self.temperature.unwrap_or(defaults.temperature),
-            top_p: self.top_p.unwrap_or(defaults.top_p),
+            sampling,
             seed: self.seed.map_or(defaults.seed, i64::cast_unsigned),
             stop: self.stop.map_or_else(Vec::new, OneOrMany::into_list),
             schema,
+            tools,
+            tool_choice,
+            logprobs: self.logprobs.then(|| self.top_logprobs.unwrap_or(0)),
             ..defaults
         })
     }
@@ -124,8 +191,9 @@ impl ChatMessage {
             "system" | "developer" => Role::System,
             "user" => Role::User,
             "assistant" => Role::Assistant,
+            "tool" => Role::Tool,
             other => {
-                let expected = "expected system, developer, user or assistant";
+                let expected = "expected system, developer, user, assistant or tool";
                 return Err(Refusal::invalid(format!("messages[{at}].role: {other:?}; {expected}")));
             }
         };
@@ -139,7 +207,51 @@ impl ChatMessage {
                 texts.ok_or_else(expected)?.join("\n")
             }
         };
-        Ok(Message { role, content })
+        let calls = self.tool_calls.unwrap_or_default();
+        let calls: Result<Vec<ToolCall>, Refusal> = calls.into_iter().map(|call| call.parse(at)).collect();
+        Ok(Message { role, content: with_calls(&content, &calls?) })
+    }
+}
+
+impl GivenTool {
+    fn into_tool(self) -> Tool {
+        let GivenFunction { name, description, parameters } = self.function;
+        let nothing = || json!({"type": "object", "properties": {}, "additionalProperties": false});
+        Tool { name, description, parameters: parameters.unwrap_or_else(nothing) }
+    }
+}
+
+impl GivenChoice {
+    fn parse(self, tools: &[Tool]) -> Result<ToolChoice, Refusal> {
+        let choice = match self {
+            Self::Word(word) => match word.as_str() {
+                "auto" => ToolChoice::Auto,
+                "none" => ToolChoice::None,
+                "required" => ToolChoice::Required,
+                other => {
+                    let expected = "expected auto, none, required or a function";
+                    return Err(Refusal::invalid(format!("tool_choice: {other:?}; {expected}")));
+                }
+            },
+            Self::Function { function } => ToolChoice::Named(function.name),
+        };
+        match choice {
+            ToolChoice::Required | ToolChoice::Named(_) if tools.is_empty() => {
+                Err(Refusal::invalid("tool_choice: there are no tools"))
+            }
+            choice => Ok(choice),
+        }
+    }
+}
+
+impl GivenCall {
+    fn parse(self, at: usize) -> Result<ToolCall, Refusal> {
+        let CalledFunction { name, arguments } = self.function;
+        let text = if arguments.trim().is_empty() { "{}" } else { &arguments };
+        let arguments = serde_json::from_str(text).map_err(|error| {
+            Refusal::invalid(format!("messages[{at}].tool_calls: arguments of {name:?} are no JSON: {error}"))
+        })?;
+        Ok(ToolCall { name, arguments })
     }
 }
 

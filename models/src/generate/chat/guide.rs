@@ -6,12 +6,8 @@ use std::ops::ControlFlow;
 use llguidance::Matcher;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::{Characters, grammar::Hints, number::Numbers, sample::Sampler, tokens::Tokens};
-use crate::{
-    Error,
-    decoder::{Decoder, Session},
-    generate::Finish,
-};
+use super::{Characters, grammar::Hints, number::Numbers, writing::Writing};
+use crate::{Error, generate::Finish};
 
 /// Ways to an end that are tried.
 const WAYS: u64 = 24;
@@ -20,92 +16,90 @@ const MULTIPLE_DIGITS: usize = 4;
 /// Characters that an end may take.
 const END_BYTES_MAX: usize = 8_192;
 
-/// Writes one answer.
-pub(super) struct Guide<'a> {
-    pub(super) decoder: &'a Decoder,
-    pub(super) tokens: &'a Tokens,
+/// Writes one value.
+pub(super) struct Guide<'a, 'b> {
     pub(super) hints: &'a Hints,
     pub(super) matcher: Matcher,
-    pub(super) session: &'a mut Session,
-    /// The tokens that the session holds or is about to: those of the prompt, then of the answer.
-    pub(super) held: &'a mut Vec<u32>,
-    pub(super) sampler: &'a mut Sampler,
+    pub(super) writing: &'a mut Writing<'b>,
     pub(super) send: &'a mut dyn FnMut(&str) -> ControlFlow<Finish>,
 }
 
-/// What became of an answer.
-pub(super) struct Guided {
-    pub(super) finish: Finish,
-    pub(super) tokens_out: usize,
-}
-
-/// The answer on its way.
+/// The value on its way.
 #[derive(Default)]
 struct Written {
     characters: Characters,
     numbers: Numbers,
-    tokens: usize,
-    /// Of those that wait to be taken in, how many went out.
-    waiting: usize,
 }
 
-impl Guide<'_> {
-    /// Writes until the value is whole. When `most` tokens are written, or the receiver wants no more, it ends; in the first case the value is
-    /// brought to an end in as few characters as are found.
-    pub(super) fn write(mut self, mut logits: Vec<f32>, most: usize) -> Result<Guided, Error> {
+/// Why no more is written.
+enum Stop {
+    Receiver(Finish),
+    Error(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl Guide<'_, '_> {
+    /// Writes until the value is whole. When the answer has `most` tokens, or the receiver wants no more, it ends; in the first case the
+    /// value is brought to an end in as few characters as are found.
+    pub(super) fn write(mut self, most: usize) -> Result<Finish, Error> {
+        match self.write_value(most) {
+            Ok(finish) | Err(Stop::Receiver(finish)) => Ok(finish),
+            Err(Stop::Error(error)) => Err(error),
+        }
+    }
+
+    fn write_value(&mut self, most: usize) -> Result<Finish, Stop> {
         let mut written = Written::default();
-        // Chosen or forced, and not yet taken in.
-        let mut waiting = Vec::new();
         loop {
-            waiting.extend(self.matcher.consume_ff_tokens());
-            let fresh = waiting.len().saturating_sub(written.waiting);
-            if let ControlFlow::Break(finish) = self.emit(&mut written, &waiting[waiting.len() - fresh..]) {
-                return Ok(Guided { finish, tokens_out: written.tokens });
-            }
-            written.waiting = waiting.len();
+            let forced = self.matcher.consume_ff_tokens();
+            self.writing.push_forced(&forced);
+            self.emit(&mut written, &forced)?;
             if self.matcher.is_stopped() {
-                return self.stopped(&written);
+                return self.stopped();
             }
-            if written.tokens >= most {
+            if self.writing.tokens_out() >= most {
                 return self.end(written);
             }
             let digits = if written.numbers.is_full() { self.last_digits() } else { None };
             if let Some(digits) = digits {
                 self.matcher.consume_tokens(&digits).map_err(lost)?;
-                waiting.extend(digits);
+                self.writing.push_forced(&digits);
+                self.emit(&mut written, &digits)?;
                 continue;
             }
-            if !waiting.is_empty() {
-                logits = self.decoder.forward(self.session, &waiting)?;
-                self.held.append(&mut waiting);
-                written.waiting = 0;
-            }
-            let token = self.choose(&logits, &written)?;
+            let token = self.choose(&written)?;
             self.matcher.consume_token(token).map_err(lost)?;
-            self.sampler.saw(token);
-            if self.tokens.is_end(token) {
-                return self.stopped(&written);
+            if self.writing.chat.tokens.is_end(token) {
+                return self.stopped();
             }
-            waiting.push(token);
+            self.writing.push_chosen(token);
+            self.emit(&mut written, &[token])?;
         }
     }
 
-    fn stopped(&self, written: &Written) -> Result<Guided, Error> {
+    fn stopped(&self) -> Result<Finish, Stop> {
         match self.matcher.get_error() {
-            Some(error) => Err(lost(error)),
-            None => Ok(Guided { finish: Finish::Stop, tokens_out: written.tokens }),
+            Some(error) => Err(lost(error).into()),
+            None => Ok(Finish::Stop),
         }
     }
 
-    fn choose(&mut self, logits: &[f32], written: &Written) -> Result<u32, Error> {
+    fn choose(&mut self, written: &Written) -> Result<u32, Error> {
         let mask = self.matcher.compute_mask().map_err(lost)?;
-        let count = u32::try_from(self.tokens.len()).unwrap_or(u32::MAX);
+        let tokens = &self.writing.chat.tokens;
+        let count = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
         let is_allowed = |token: u32| token < count && mask.is_allowed(token);
-        let tokens = self.tokens;
-        let short =
-            self.sampler.choose(logits, &|token| is_allowed(token) && written.numbers.take(tokens.bytes(token)));
-        // Where the schema asks for a longer number than is usual, it gets it.
-        let chosen = short.or_else(|| self.sampler.choose(logits, &is_allowed));
+        let is_short = |token: u32| is_allowed(token) && written.numbers.take(tokens.bytes(token));
+        let chosen = match self.writing.choose(&is_short)? {
+            // Where the schema asks for a longer number than is usual, it gets it.
+            None => self.writing.choose(&is_allowed)?,
+            chosen => chosen,
+        };
         chosen.ok_or_else(|| {
             Error::request("the model gives no numbers for what fits the schema: its weights are broken")
         })
@@ -115,7 +109,8 @@ impl Guide<'_> {
     /// until it is one by chance.
     fn last_digits(&mut self) -> Option<Vec<u32>> {
         let mask = self.matcher.compute_mask().ok()?;
-        if mask.iter().any(|token| self.tokens.bytes(token).iter().all(|byte| !byte.is_ascii_digit())) {
+        let tokens = &self.writing.chat.tokens;
+        if mask.iter().any(|token| tokens.bytes(token).iter().all(|byte| !byte.is_ascii_digit())) {
             return None;
         }
         let digits: Vec<u32> = (b'0'..=b'9').filter_map(|digit| self.hints.letters[usize::from(digit)]).collect();
@@ -149,22 +144,21 @@ impl Guide<'_> {
         None
     }
 
-    fn emit(&mut self, written: &mut Written, tokens: &[u32]) -> ControlFlow<Finish> {
+    fn emit(&mut self, written: &mut Written, tokens: &[u32]) -> Result<(), Stop> {
         for token in tokens {
-            let bytes = self.tokens.bytes(*token);
-            written.tokens += 1;
+            let bytes = self.writing.chat.tokens.bytes(*token);
             written.numbers.push(bytes);
             let text = written.characters.push(bytes);
-            if !text.is_empty() {
-                (self.send)(&text)?;
+            if let ControlFlow::Break(finish) = (self.send)(&text) {
+                return Err(Stop::Receiver(finish));
             }
         }
-        ControlFlow::Continue(())
+        Ok(())
     }
 
     /// Brings the value to an end without the model: brackets and quotes close as soon as they may, and where neither may, a way is guessed;
     /// the shortest of some.
-    fn end(mut self, mut written: Written) -> Result<Guided, Error> {
+    fn end(&mut self, mut written: Written) -> Result<Finish, Stop> {
         let mut best: Option<Vec<u32>> = None;
         for seed in 0..WAYS {
             let limit = best.as_ref().map_or(END_BYTES_MAX, |best| self.bytes(best).saturating_sub(1));
@@ -172,21 +166,20 @@ impl Guide<'_> {
             best = found.or(best);
         }
         let Some(best) = best else {
-            let most = written.tokens;
-            return Err(Error::request(format!(
+            let most = self.writing.tokens_out();
+            let error = format!(
                 "max_tokens or the context ended after {most} tokens, and no short end was found that fits the schema: \
                  expected more room, or a schema with smaller values"
-            )));
+            );
+            return Err(Error::request(error).into());
         };
-        let finish = match self.emit(&mut written, &best) {
-            ControlFlow::Continue(()) => Finish::Length,
-            ControlFlow::Break(finish) => finish,
-        };
-        Ok(Guided { finish, tokens_out: written.tokens })
+        self.writing.push_forced(&best);
+        self.emit(&mut written, &best)?;
+        Ok(Finish::Length)
     }
 
     fn bytes(&self, tokens: &[u32]) -> usize {
-        tokens.iter().map(|token| self.tokens.bytes(*token).len()).sum()
+        tokens.iter().map(|token| self.writing.chat.tokens.bytes(*token).len()).sum()
     }
 
     /// One way to an end of at most so many bytes.
@@ -196,7 +189,7 @@ impl Guide<'_> {
         while len <= limit {
             let forced = matcher.consume_ff_tokens();
             len += self.bytes(&forced);
-            forced.iter().for_each(|token| numbers.push(self.tokens.bytes(*token)));
+            forced.iter().for_each(|token| numbers.push(self.writing.chat.tokens.bytes(*token)));
             way.extend(forced);
             let is_whole = matcher.is_stopped() || matcher.is_accepting().ok()?;
             if is_whole {
@@ -219,13 +212,13 @@ impl Guide<'_> {
                 // A backslash only begins what takes longer.
                 let all: Vec<u32> = (b'!'..=255).filter(|byte| *byte != b'\\').filter_map(letter).collect();
                 match all.len() {
-                    0 => letter(b' ').or_else(|| mask.iter().find(|token| !self.tokens.is_end(*token))),
+                    0 => letter(b' ').or_else(|| mask.iter().find(|token| !self.writing.chat.tokens.is_end(*token))),
                     count => Some(all[random.random_range(0..count)]),
                 }
             })?;
             matcher.consume_token(token).ok()?;
-            len += self.tokens.bytes(token).len();
-            numbers.push(self.tokens.bytes(token));
+            len += self.writing.chat.tokens.bytes(token).len();
+            numbers.push(self.writing.chat.tokens.bytes(token));
             way.push(token);
         }
         None

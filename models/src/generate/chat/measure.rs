@@ -10,7 +10,7 @@ use memmap2::{Advice, MmapMut};
 use super::{Chat, Compute};
 use crate::{
     Error,
-    generate::{Answer, Generator, Request},
+    generate::{Answer, Generator, Request, Sampling},
 };
 
 /// What is measured.
@@ -96,7 +96,8 @@ pub fn measure_held(
     turns: u64,
 ) -> Result<Held, Error> {
     let chat = Chat::load_with(path, compute)?;
-    let ask = Request { temperature: 0.8, max_tokens: tokens, ..Request::ask("Describe what you see.") };
+    let sampling = Sampling { temperature: Some(0.8), ..Sampling::default() };
+    let ask = Request { sampling, max_tokens: tokens, ..Request::ask("Describe what you see.") };
     let mut all: [Vec<f64>; 4] = Default::default();
     for seed in 0..turns {
         let free = Request { seed, ..ask.clone() };

@@ -1,5 +1,6 @@
 //! A chat model from a GGUF file: template, tokens, decoder, sampler.
 
+mod calls;
 mod grammar;
 mod guide;
 mod kept;
@@ -10,21 +11,25 @@ mod sample;
 mod schema;
 mod template;
 mod tokens;
+mod writing;
 
 use std::{num::NonZero, ops::ControlFlow, path::Path, sync::Arc};
 
 use grammar::Grammars;
-use guide::{Guide, Guided};
+use guide::Guide;
 use kept::Kept;
 pub use measure::{Held, Speed, Trial, measure, measure_held, read_speed};
 use sample::Sampler;
 use template::Template;
 use tokens::Tokens;
+use writing::Writing;
 
-use super::{Answer, Finish, Generator, Message, Request, Role, passages::with_passages, stream::Stream};
+use super::{
+    Answer, Finish, Generator, Message, Request, Role, Tool, ToolChoice, passages::with_passages, stream::Stream,
+};
 use crate::{
     Error,
-    decoder::{self, CHUNK_LEN, Decoder, Session},
+    decoder::{self, CHUNK_LEN, Decoder},
     gguf::Gguf,
     lanes::Processor,
 };
@@ -105,7 +110,7 @@ impl Chat {
         for message in &mut messages {
             message.content = self.tokens.without_controls(&message.content);
         }
-        let text = self.render(&messages)?;
+        let text = self.render(&messages, &request.tools)?;
         let tokens = self.tokens.encode(&text)?;
         if tokens.len() >= self.decoder.context() {
             let (found, most) = (tokens.len(), self.decoder.context());
@@ -124,35 +129,31 @@ impl Chat {
         schema: &serde_json::Value,
         on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Answer, Error> {
+        if !request.tools.is_empty() {
+            return Err(Error::request("schema and tools: expected one of them"));
+        }
         let (matcher, hints) = self.grammars.matcher(&self.tokens, schema)?;
-        let mut held = self.prompt(request)?;
-        let tokens_in = held.len();
-        let mut sampler = Sampler::new(request);
+        let prompt = self.prompt(request)?;
+        let most = self.most(request, &prompt);
         let mut stream = Stream::new(&[], on_text);
-        let (mut session, logits) = match self.read(&held, &mut sampler, &mut stream)? {
-            Read::Whole(session, logits) => (session, logits),
-            Read::Broken(finish) => return Ok(unwritten(stream, &held, finish)),
+        let mut writing = match self.read(request, prompt, &mut stream)? {
+            Read::Whole(writing) => *writing,
+            Read::Broken(tokens_in, finish) => return Ok(unwritten(stream, tokens_in, finish)),
         };
-        let most = request.max_tokens.min(self.decoder.context() - tokens_in);
-        let guide = Guide {
-            decoder: &self.decoder,
-            tokens: &self.tokens,
-            hints: &hints,
-            matcher,
-            session: &mut session,
-            held: &mut held,
-            sampler: &mut sampler,
-            send: &mut |text| stream.push(text),
-        };
-        let Guided { finish, tokens_out } = guide.write(logits, most)?;
-        self.kept.keep(held, session);
-        let (text, finish) = stream.finish(finish);
-        Ok(Answer { text, tokens_in, tokens_out, finish })
+        let send = &mut |text: &str| stream.push(text);
+        let finish = Guide { hints: &hints, matcher, writing: &mut writing, send }.write(most)?;
+        Ok(answer(writing, stream, finish))
+    }
+
+    /// How many tokens an answer may have.
+    fn most(&self, request: &Request, prompt: &[u32]) -> usize {
+        request.max_tokens.min(self.decoder.context() - prompt.len())
     }
 
     /// Takes the prompt in, as far as it is not what the last answer began with.
-    fn read(&self, prompt: &[u32], sampler: &mut Sampler, stream: &mut Stream<'_>) -> Result<Read, Error> {
-        let mut session = self.kept.take(prompt).unwrap_or_else(|| self.decoder.session());
+    fn read(&self, request: &Request, prompt: Vec<u32>, stream: &mut Stream<'_>) -> Result<Read<'_>, Error> {
+        let mut session = self.kept.take(&prompt).unwrap_or_else(|| self.decoder.session());
+        let mut sampler = Sampler::new(request);
         prompt.iter().for_each(|token| sampler.saw(*token));
         let mut logits = Vec::new();
         for (at, tokens) in prompt[session.len()..].chunks(CHUNK_LEN).enumerate() {
@@ -160,15 +161,16 @@ impl Chat {
                 && let ControlFlow::Break(finish) = stream.ask()
             {
                 self.kept.keep(prompt[..session.len()].to_vec(), session);
-                return Ok(Read::Broken(finish));
+                return Ok(Read::Broken(prompt.len(), finish));
             }
             logits = self.decoder.forward(&mut session, tokens)?;
         }
-        Ok(Read::Whole(session, logits))
+        Ok(Read::Whole(Box::new(Writing::new(self, request, sampler, prompt, session, logits))))
     }
 
-    fn render(&self, messages: &[Message]) -> Result<String, Error> {
-        let rendered = self.template.render(messages);
+    fn render(&self, messages: &[Message], tools: &[Tool]) -> Result<String, Error> {
+        let clean = |text: &str| self.tokens.without_controls(text);
+        let rendered = self.template.render(messages, tools, &clean);
         rendered.map_err(|error| {
             Error::request(format!("the chat template of {} refuses the messages: {error:#}", self.name))
         })
@@ -176,16 +178,23 @@ impl Chat {
 }
 
 /// How far a prompt was read.
-enum Read {
-    /// All of it; the logits of the token that follows.
-    Whole(Session, Vec<f32>),
-    Broken(Finish),
+enum Read<'a> {
+    /// All of it.
+    Whole(Box<Writing<'a>>),
+    /// The receiver broke off; the prompt's tokens, and why.
+    Broken(usize, Finish),
 }
 
 /// The answer to a prompt that was not read to its end.
-fn unwritten(stream: Stream<'_>, prompt: &[u32], finish: Finish) -> Answer {
+fn unwritten(stream: Stream<'_>, tokens_in: usize, finish: Finish) -> Answer {
     let (text, finish) = stream.finish(finish);
-    Answer { text, tokens_in: prompt.len(), tokens_out: 0, finish }
+    Answer { text, calls: Vec::new(), tokens_in, tokens_out: 0, finish, logprobs: Vec::new() }
+}
+
+fn answer(writing: Writing<'_>, stream: Stream<'_>, finish: Finish) -> Answer {
+    let (tokens_in, tokens_out, logprobs) = writing.finish();
+    let (text, finish) = stream.finish(finish);
+    Answer { text, calls: Vec::new(), tokens_in, tokens_out, finish, logprobs }
 }
 
 /// Bytes of tokens as text, holding back characters that are not yet whole.
@@ -229,44 +238,42 @@ impl Generator for Chat {
         if let Some(schema) = &request.schema {
             return self.generate_json(request, schema, on_text);
         }
-        let mut prompt = self.prompt(request)?;
-        let mut sampler = Sampler::new(request);
+        if !request.tools.is_empty() && request.tool_choice != ToolChoice::None {
+            return self.generate_calls(request, on_text);
+        }
+        let prompt = self.prompt(request)?;
+        let most = self.most(request, &prompt);
         let mut stream = Stream::new(&request.stop, on_text);
-        let (mut session, mut logits) = match self.read(&prompt, &mut sampler, &mut stream)? {
-            Read::Whole(session, logits) => (session, logits),
-            Read::Broken(finish) => return Ok(unwritten(stream, &prompt, finish)),
+        let mut writing = match self.read(request, prompt, &mut stream)? {
+            Read::Whole(writing) => *writing,
+            Read::Broken(tokens_in, finish) => return Ok(unwritten(stream, tokens_in, finish)),
         };
-        let tokens_in = prompt.len();
         let mut characters = Characters::default();
-        let most = request.max_tokens.min(self.decoder.context() - prompt.len());
         let mut finish = Finish::Length;
-        let mut tokens_out = 0;
-        while tokens_out < most {
-            let token = sampler.choose(&logits, &|_| true);
-            let token = token
-                .ok_or_else(|| Error::request(format!("{} gives no numbers: its weights are broken", self.name)))?;
+        while writing.tokens_out() < most {
+            let token = self.choose_freely(&mut writing)?;
             if self.tokens.is_end(token) {
                 finish = Finish::Stop;
                 break;
             }
             let mut text = characters.push(self.tokens.bytes(token));
-            if tokens_out == 0 && self.tokens.adds_space() {
+            if writing.tokens_out() == 0 && self.tokens.adds_space() {
                 text = text.trim_start_matches(' ').to_owned();
             }
-            tokens_out += 1;
+            writing.push_chosen(token);
             if let ControlFlow::Break(reason) = stream.push(&text) {
                 finish = reason;
                 break;
             }
-            sampler.saw(token);
-            if tokens_out < most {
-                logits = self.decoder.forward(&mut session, &[token])?;
-                prompt.push(token);
-            }
         }
-        self.kept.keep(prompt, session);
-        let (text, finish) = stream.finish(finish);
-        Ok(Answer { text, tokens_in, tokens_out, finish })
+        Ok(answer(writing, stream, finish))
+    }
+}
+
+impl Chat {
+    fn choose_freely(&self, writing: &mut Writing<'_>) -> Result<u32, Error> {
+        let token = writing.choose(&|_| true)?;
+        token.ok_or_else(|| Error::request(format!("{} gives no numbers: its weights are broken", self.name)))
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use crate::generate::Request;
+use crate::generate::{Request, Sampling};
 
 /// Tokens that a repetition is looked for in.
 const RECENT_LEN: usize = 64;
@@ -25,9 +25,16 @@ pub(super) struct Sampler {
 
 impl Sampler {
     pub(super) fn new(request: &Request) -> Self {
-        let Request { temperature, top_k, top_p, min_p, repetition_penalty, seed, .. } = *request;
-        let random = StdRng::seed_from_u64(seed);
-        Self { temperature, top_k, top_p, min_p, repetition_penalty, recent: VecDeque::new(), random }
+        let Sampling { temperature, top_k, top_p, min_p, repetition_penalty } = request.sampling;
+        Self {
+            temperature: temperature.unwrap_or(0.0),
+            top_k: top_k.unwrap_or(0),
+            top_p: top_p.unwrap_or(1.0),
+            min_p: min_p.unwrap_or(0.0),
+            repetition_penalty: repetition_penalty.unwrap_or(1.0),
+            recent: VecDeque::new(),
+            random: StdRng::seed_from_u64(request.seed),
+        }
     }
 
     /// Remembers a token of the prompt or the answer.
@@ -109,9 +116,10 @@ pub(super) fn likeliest(logits: &[f32], allowed: &dyn Fn(u32) -> bool) -> Option
 mod tests {
     use super::*;
 
-    fn shares(change: impl Fn(&mut Request)) -> Vec<usize> {
-        let mut request = Request { temperature: 1.0, seed: 7, ..Request::default() };
-        change(&mut request);
+    fn shares(change: impl Fn(&mut Sampling)) -> Vec<usize> {
+        let mut request = Request { seed: 7, ..Request::default() };
+        request.sampling.temperature = Some(1.0);
+        change(&mut request.sampling);
         let mut sampler = Sampler::new(&request);
         let mut counts = [0; 4];
         for _ in 0..10_000 {
@@ -124,25 +132,26 @@ mod tests {
 
     #[test]
     fn tokens_come_as_often_as_their_probability_says() {
-        let check = |change: &dyn Fn(&mut Request), expected: [usize; 4]| {
+        let check = |change: &dyn Fn(&mut Sampling), expected: [usize; 4]| {
             let shares = shares(change);
             let is_near = shares.iter().zip(expected).all(|(share, expected)| share.abs_diff(expected) <= 2);
             assert!(is_near, "{shares:?} {expected:?}");
         };
         check(&|_| (), [40, 30, 20, 10]);
-        check(&|request| request.temperature = 0.0, [100, 0, 0, 0]);
-        check(&|request| request.temperature = 0.5, [53, 30, 13, 3]);
-        check(&|request| request.top_p = 0.6, [57, 43, 0, 0]);
-        check(&|request| request.top_p = 0.0, [100, 0, 0, 0]);
-        check(&|request| request.top_k = 3, [44, 33, 22, 0]);
-        check(&|request| request.top_k = 1, [100, 0, 0, 0]);
-        check(&|request| request.min_p = 0.6, [57, 43, 0, 0]);
-        check(&|request| (request.top_k, request.min_p) = (2, 0.3), [57, 43, 0, 0]);
+        check(&|sampling| sampling.temperature = Some(0.0), [100, 0, 0, 0]);
+        check(&|sampling| sampling.temperature = Some(0.5), [53, 30, 13, 3]);
+        check(&|sampling| sampling.top_p = Some(0.6), [57, 43, 0, 0]);
+        check(&|sampling| sampling.top_p = Some(0.0), [100, 0, 0, 0]);
+        check(&|sampling| sampling.top_k = Some(3), [44, 33, 22, 0]);
+        check(&|sampling| sampling.top_k = Some(1), [100, 0, 0, 0]);
+        check(&|sampling| sampling.min_p = Some(0.6), [57, 43, 0, 0]);
+        check(&|sampling| (sampling.top_k, sampling.min_p) = (Some(2), Some(0.3)), [57, 43, 0, 0]);
     }
 
     #[test]
     fn a_token_that_came_lately_is_less_likely() {
-        let request = Request { repetition_penalty: 2.0, ..Request::default() };
+        let sampling = Sampling { repetition_penalty: Some(2.0), ..Sampling::default() };
+        let request = Request { sampling, ..Request::default() };
         let mut sampler = Sampler::new(&request);
         let logits = [3.0, 2.0, -1.0];
         assert_eq!(sampler.choose(&logits, &|_| true), Some(0));
@@ -158,7 +167,8 @@ mod tests {
 
     #[test]
     fn only_allowed_tokens_are_chosen_and_a_seed_repeats_the_choice() {
-        let sampler = |seed| Sampler::new(&Request { temperature: 1.0, seed, ..Request::default() });
+        let sampling = Sampling { temperature: Some(1.0), ..Sampling::default() };
+        let sampler = |seed| Sampler::new(&Request { sampling, seed, ..Request::default() });
         let choose = |seed| sampler(seed).choose(&[0.0; 100], &|token| token % 2 == 1);
         assert_eq!(choose(1), choose(1));
         assert!((0..50).all(|seed| choose(seed).unwrap() % 2 == 1));

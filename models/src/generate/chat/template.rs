@@ -1,9 +1,37 @@
 //! The chat template of a model: how messages become one prompt. A template comes with the model's file, so it is held within
 //! limits of steps and memory.
 
-use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value, context, syntax::SyntaxConfig};
+use minijinja::{
+    Environment, ErrorKind, UndefinedBehavior, Value, context,
+    syntax::SyntaxConfig,
+    value::{Kwargs, Serde},
+};
+use serde::Serialize;
+use serde_json::json;
 
-use crate::generate::{Message, Role};
+use crate::generate::{
+    Message, Role, Tool, ToolCall,
+    tools::{CLOSE, OPEN, split_calls},
+};
+
+/// In which form a model writes calls of tools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Between tags, several if need be, after free text: Qwen, Hermes, and what is told so.
+    Tags,
+    /// The whole answer is one: Llama 3.
+    Bare,
+}
+
+impl Form {
+    /// The key of a call's arguments.
+    pub(super) const fn arguments(self) -> &'static str {
+        match self {
+            Self::Tags => "arguments",
+            Self::Bare => "parameters",
+        }
+    }
+}
 
 /// Steps of the template engine; a template takes some tens a message.
 const FUEL: u64 = 2_000_000;
@@ -20,12 +48,16 @@ pub(super) struct Template {
     environment: Environment<'static>,
     begin: String,
     end: String,
+    form: Form,
+    /// Whether it says itself what the tools are.
+    knows_tools: bool,
 }
 
 impl Template {
     /// Compiles a template; without one, the form that fits the vocabulary's end token.
     pub(super) fn new(source: Option<&str>, begin: &str, end: &str) -> Result<Self, minijinja::Error> {
         let default = if end == "<|im_end|>" { CHATML } else { PLAIN };
+        let source = source.unwrap_or(default);
         let mut environment = Environment::new();
         // As transformers sets Jinja up.
         environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
@@ -35,30 +67,141 @@ impl Template {
         environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
-        environment.add_template_owned("chat", source.unwrap_or(default).to_owned())?;
-        Ok(Self { environment, begin: begin.to_owned(), end: end.to_owned() })
+        environment.add_filter("tojson", to_json);
+        environment.add_template_owned("chat", source.to_owned())?;
+        let knows = |words: &[&str]| words.iter().all(|word| source.contains(word));
+        let (form, knows_tools) = match (knows(&["tools", OPEN]), knows(&["tools", "\"parameters\""])) {
+            (true, _) => (Form::Tags, true),
+            (false, true) => (Form::Bare, true),
+            (false, false) => (Form::Tags, false),
+        };
+        Ok(Self { environment, begin: begin.to_owned(), end: end.to_owned(), form, knows_tools })
     }
 
-    /// The prompt, up to where the assistant speaks.
-    pub(super) fn render(&self, messages: &[Message]) -> Result<String, minijinja::Error> {
-        let values: Vec<Value> = messages
-            .iter()
-            .map(|message| {
-                let role = match message.role {
-                    Role::System => "system",
-                    Role::User => "user",
-                    Role::Assistant => "assistant",
-                };
-                context! { role => role, content => message.content.as_str() }
-            })
-            .collect();
+    pub(super) const fn form(&self) -> Form {
+        self.form
+    }
+
+    /// The prompt, up to where the assistant speaks. What tools and calls say goes through `clean`; messages did.
+    pub(super) fn render(
+        &self,
+        messages: &[Message],
+        tools: &[Tool],
+        clean: &dyn Fn(&str) -> String,
+    ) -> Result<String, minijinja::Error> {
+        let mut messages = messages.to_vec();
+        if !self.knows_tools {
+            told(&mut messages, tools, clean);
+        }
+        let values: Vec<Value> = messages.iter().map(|message| self.message(message)).collect();
+        let tool = |tool: &Tool| {
+            let parameters = cleaned(&tool.parameters, clean);
+            let function = json!({
+                "name": clean(&tool.name), "description": clean(&tool.description), "parameters": parameters,
+            });
+            Value::from(Serde(json!({ "type": "function", "function": function })))
+        };
+        let tools: Vec<Value> = tools.iter().filter(|_| self.knows_tools).map(tool).collect();
         self.environment.get_template("chat")?.render(context! {
             messages => values,
+            // Templates ask whether there are any, and some whether they are defined.
+            tools => (!tools.is_empty()).then_some(tools),
+            tools_in_user_message => false,
             bos_token => self.begin.as_str(),
             eos_token => self.end.as_str(),
             add_generation_prompt => true,
             // What a reasoning model thinks aloud costs a gateway minutes and is not asked for.
             enable_thinking => false,
         })
+    }
+
+    fn message(&self, message: &Message) -> Value {
+        let role = match message.role {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+            Role::Tool => "tool",
+        };
+        let calls = if message.role == Role::Assistant && self.knows_tools {
+            split_calls(&message.content)
+        } else {
+            Default::default()
+        };
+        match calls {
+            (_, calls) if calls.is_empty() => context! { role => role, content => message.content.as_str() },
+            (text, calls) => {
+                let call = |call: &ToolCall| Value::from(Serde(json!({ "type": "function", "function": call })));
+                let calls: Vec<Value> = calls.iter().map(call).collect();
+                context! { role => role, content => text, tool_calls => calls }
+            }
+        }
+    }
+}
+
+/// Says in words what a template has no place for.
+fn told(messages: &mut Vec<Message>, tools: &[Tool], clean: &dyn Fn(&str) -> String) {
+    for message in messages.iter_mut().filter(|message| message.role == Role::Tool) {
+        message.role = Role::User;
+        message.content = format!("<tool_response>\n{}\n</tool_response>", message.content);
+    }
+    if tools.is_empty() {
+        return;
+    }
+    let line = |tool: &Tool| {
+        let parameters = cleaned(&tool.parameters, clean);
+        json!({"name": clean(&tool.name), "description": clean(&tool.description), "parameters": parameters})
+            .to_string()
+    };
+    let lines: Vec<String> = tools.iter().map(line).collect();
+    let text = format!(
+        "You may call these tools:\n{}\nTo call one, write only\n{OPEN}\n{{\"name\": its name, \"arguments\": its arguments}}\n{CLOSE}",
+        lines.join("\n")
+    );
+    match messages.iter_mut().find(|message| matches!(message.role, Role::System | Role::User)) {
+        Some(message) => message.content = format!("{text}\n\n{}", message.content),
+        None => messages.insert(0, Message { role: Role::System, content: text }),
+    }
+}
+
+fn cleaned(value: &serde_json::Value, clean: &dyn Fn(&str) -> String) -> serde_json::Value {
+    match value {
+        serde_json::Value::String(text) => clean(text).into(),
+        serde_json::Value::Array(items) => items.iter().map(|item| cleaned(item, clean)).collect(),
+        serde_json::Value::Object(map) => {
+            serde_json::Value::Object(map.iter().map(|(key, value)| (clean(key), cleaned(value, clean))).collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// JSON as Python writes it: a space after comma and colon, and no character escaped for HTML.
+fn to_json(value: &Value, options: Kwargs) -> Result<Value, minijinja::Error> {
+    let indent = options.get::<Option<usize>>("indent")?;
+    let wrong = |error: serde_json::Error| minijinja::Error::new(ErrorKind::BadSerialization, error.to_string());
+    let mut bytes = Vec::new();
+    match indent {
+        Some(width) => {
+            let spaces = " ".repeat(width.min(16));
+            let formatter = serde_json::ser::PrettyFormatter::with_indent(spaces.as_bytes());
+            value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, formatter)).map_err(wrong)?;
+        }
+        None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Spaced)).map_err(wrong)?,
+    }
+    Ok(Value::from_safe_string(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+struct Spaced;
+
+impl serde_json::ser::Formatter for Spaced {
+    fn begin_array_value<W: std::io::Write + ?Sized>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_key<W: std::io::Write + ?Sized>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_value<W: std::io::Write + ?Sized>(&mut self, writer: &mut W) -> std::io::Result<()> {
+        writer.write_all(b": ")
     }
 }

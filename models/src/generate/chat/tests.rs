@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::*;
+use crate::generate::Sampling;
 
 const NAMES: [&str; 5] = ["tiny-llama2", "tiny-llama3", "tiny-qwen2", "tiny-qwen3", "tiny-qwen3-q8"];
 
@@ -37,6 +38,11 @@ pub(super) fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("reference/tiny").join(format!("{name}.gguf"))
 }
 
+/// Draws tokens that are not the likeliest.
+pub(super) fn warm() -> Sampling {
+    Sampling { temperature: Some(1.3), ..Sampling::default() }
+}
+
 fn reference(name: &str) -> Reference {
     serde_json::from_slice(&std::fs::read(path(name).with_extension("json")).unwrap()).unwrap()
 }
@@ -61,7 +67,7 @@ fn chats_are_rendered_and_split_as_by_transformers() {
     for name in NAMES {
         let chat = Chat::load(&path(name)).unwrap();
         let reference = reference(name);
-        assert_eq!(chat.render(&reference.messages).unwrap(), reference.rendered, "{name}");
+        assert_eq!(chat.render(&reference.messages, &[]).unwrap(), reference.rendered, "{name}");
         assert_eq!(chat.tokens.encode(&reference.rendered).unwrap(), reference.rendered_ids, "{name}");
     }
 }
@@ -133,13 +139,13 @@ fn an_answer_keeps_to_its_limits_and_repeats_with_its_seed() {
     assert_eq!((greedy.tokens_out, greedy.finish), (12, Finish::Length));
     assert_eq!(answer(&chat, &request), greedy);
 
-    request.temperature = 1.5;
+    request.sampling.temperature = Some(1.5);
     let first = answer(&chat, &request);
     assert_eq!(answer(&chat, &request), first);
     request.seed = 1;
     assert_ne!(answer(&chat, &request).text, first.text);
 
-    request.temperature = 0.0;
+    request.sampling.temperature = None;
     let stop: String = greedy.text.chars().skip(3).take(2).collect();
     request.stop = vec![stop.clone()];
     let stopped = answer(&chat, &request);
@@ -214,13 +220,124 @@ fn an_answer_to_a_schema_is_valid_whatever_the_weights_say() {
         // The schema alone fills most of the tiny models' 256 tokens.
         chat.template = Template::new(Some("{{ messages[0].content[:60] }}"), "", "").unwrap();
         for (seed, max_tokens) in (0..12).zip([0, 3, 60].into_iter().cycle()) {
-            let mut request = Request { temperature: 1.3, seed, max_tokens, ..Request::ask("Why?") };
+            let mut request = Request { sampling: warm(), seed, max_tokens, ..Request::ask("Why?") };
             request.schema = Some(schema.clone());
             let text = answer(&chat, &request).text;
             let value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name} {text}: {error}"));
             assert!(jsonschema::is_valid(&schema, &value), "{name} {text}");
         }
     }
+}
+
+#[test]
+fn calls_of_tools_fit_what_the_tools_take_whatever_the_weights_say() {
+    let tools = ["find", "find_all", "stop"].map(|name| Tool {
+        name: name.to_owned(),
+        description: "Does it.".to_owned(),
+        parameters: serde_json::json!({
+            "type": "object", "required": ["query", "tree"], "$defs": {"tree": {"type": "array", "items": {"$ref": "#/$defs/tree"}, "maxItems": 2}},
+            "properties": {"query": {"type": "string", "maxLength": 12}, "count": {"type": "integer", "minimum": 1}, "tree": {"$ref": "#/$defs/tree"}},
+        }),
+    });
+    let llama = "{{ messages[0].content[:20] }}{% if tools %}{{ tools | length }} \"parameters\"{% endif %}";
+    let qwen = "{{ messages[0].content[:20] }}{% if tools %}{{ tools | length }} <tool_call>{% endif %}";
+    for (name, template) in
+        [("tiny-llama2", llama), ("tiny-qwen3", qwen), ("tiny-qwen3", "{{ messages[0].content[:20] }}")]
+    {
+        let mut chat = Chat::load(&path(name)).unwrap();
+        chat.template = Template::new(Some(template), "", "").unwrap();
+        chat.decoder.set_context(1024);
+        let choices = [ToolChoice::Required, ToolChoice::Named("stop".to_owned()), ToolChoice::Auto];
+        for (seed, tool_choice) in (0..12).zip(choices.into_iter().cycle()) {
+            let max_tokens = [0, 40, 400][seed as usize / 4];
+            let request = Request {
+                sampling: warm(),
+                seed,
+                max_tokens,
+                tools: tools.to_vec(),
+                ..Request::ask("Why is it hot, and what then?")
+            };
+            let answer = answer(&chat, &Request { tool_choice: tool_choice.clone(), ..request });
+            assert!(tool_choice == ToolChoice::Auto || !answer.calls.is_empty(), "{answer:?}");
+            for call in answer.calls {
+                let tool = tools.iter().find(|tool| tool.name == call.name).unwrap();
+                assert!(jsonschema::is_valid(&tool.parameters, &call.arguments), "{call:?}");
+                assert!(call.name == "stop" || tool_choice != ToolChoice::Named("stop".to_owned()));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tool_that_is_not_there_or_cannot_be_held_is_refused_by_name() {
+    let tool =
+        Tool { name: "stop".to_owned(), description: String::new(), parameters: serde_json::json!({"type": "object"}) };
+    let schema = |name: &str| Tool { name: name.to_owned(), ..tool.clone() };
+    let chat = Chat::load(&path("tiny-qwen3")).unwrap();
+    let ask = |tools: Vec<Tool>, tool_choice| {
+        let request = Request { tools, tool_choice, max_tokens: 3, ..Request::ask("a") };
+        chat.generate(&request, &mut |_| ControlFlow::Continue(()))
+    };
+    let error = ask(vec![tool.clone()], ToolChoice::Named("go".to_owned())).unwrap_err();
+    assert_eq!(error.to_string(), "tool_choice: no tool is named \"go\"");
+    let wrong = Tool { parameters: serde_json::json!({"properties": {"a": {"not": {}}}}), ..schema("go") };
+    let error = ask(vec![tool.clone(), wrong], ToolChoice::Auto).unwrap_err();
+    assert_eq!(error.to_string(), "tools: parameters of \"go\": schema at /properties/a: not is not supported here");
+    let unused = ask(vec![tool], ToolChoice::None).unwrap();
+    assert_eq!((unused.calls.len(), unused.tokens_out), (0, 3));
+}
+
+#[test]
+fn tools_and_calls_are_rendered_as_the_template_writes_them() {
+    let source = concat!(
+        "{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}<tool_call>{% for m in messages %}[{{ m.role }}] {{ m.content }}",
+        "{% for call in m.tool_calls %}{{ call.function.name }}{{ call.function.arguments | tojson }}{% endfor %}{% endfor %}",
+    );
+    let template = Template::new(Some(source), "", "").unwrap();
+    let tool = Tool {
+        name: "f".to_owned(),
+        description: "<|x|>".to_owned(),
+        parameters: serde_json::json!({"type": "object", "a": [1, "é<"]}),
+    };
+    let call =
+        crate::generate::ToolCall { name: "f".to_owned(), arguments: serde_json::json!({"a": 1, "b": [true, null]}) };
+    let messages = [
+        Message { role: Role::User, content: "Go.".to_owned() },
+        Message { role: Role::Assistant, content: crate::generate::with_calls("I go.", &[call]) },
+        Message { role: Role::Tool, content: "gone".to_owned() },
+    ];
+    let clean = |text: &str| text.replace("<|x|>", "x");
+    assert_eq!(
+        template.render(&messages, std::slice::from_ref(&tool), &clean).unwrap(),
+        concat!(
+            "{\"type\": \"function\", \"function\": {\"name\": \"f\", \"description\": \"x\", ",
+            "\"parameters\": {\"type\": \"object\", \"a\": [1, \"é<\"]}}}\n",
+            "<tool_call>[user] Go.[assistant] I go.f{\"a\": 1, \"b\": [true, null]}[tool] gone",
+        )
+    );
+    let plain = Template::new(None, "", "").unwrap();
+    let text = plain.render(&messages, std::slice::from_ref(&tool), &clean).unwrap();
+    assert!(text.starts_with("user: You may call these tools:\n{\"name\":\"f\""), "{text}");
+    assert!(text.contains("user: <tool_response>\ngone\n</tool_response>"), "{text}");
+}
+
+#[test]
+fn an_answer_tells_how_likely_its_tokens_were() {
+    let chat = Chat::load(&path("tiny-qwen3")).unwrap();
+    let request = Request { max_tokens: 6, logprobs: Some(3), ..Request::ask("What is the cause?") };
+    let greedy = answer(&chat, &request);
+    assert_eq!(greedy.logprobs.len(), greedy.tokens_out);
+    for token in &greedy.logprobs {
+        assert_eq!(token.top.len(), 3);
+        assert_eq!((&token.bytes, token.logprob), (&token.top[0].0, token.top[0].1), "the likeliest was taken");
+        assert!(token.top.windows(2).all(|pair| pair[0].1 >= pair[1].1) && token.logprob < 0.0);
+    }
+    let bytes: Vec<u8> = greedy.logprobs.iter().flat_map(|token| token.bytes.clone()).collect();
+    assert_eq!(String::from_utf8_lossy(&bytes), greedy.text);
+    let held = Request { schema: Some(serde_json::json!({"const": "fan"})), ..request.clone() };
+    let held = answer(&chat, &held);
+    assert_eq!((held.logprobs.len(), held.text.as_str()), (held.tokens_out, "\"fan\""));
+    assert_eq!(answer(&chat, &Request { logprobs: None, ..request }).logprobs, []);
 }
 
 #[test]

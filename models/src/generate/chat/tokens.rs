@@ -22,6 +22,7 @@ const VOCABULARY_MAX: usize = 1 << 20;
 
 /// Token types of `tokenizer.ggml.token_type`.
 const CONTROL: i64 = 3;
+const ADDED: i64 = 4;
 const BYTE: i64 = 6;
 
 /// Control tokens that end an answer in some family, besides the file's own end-of-sequence token.
@@ -37,6 +38,8 @@ pub(super) struct Tokens {
     bytes: Spelling,
     /// Control tokens by their text, longest first.
     controls: Vec<(String, u32)>,
+    /// Tokens that stand for tags such as `<tool_call>` in any text, longest first.
+    tags: Vec<(String, u32)>,
     ends: HashSet<u32>,
     begin: Option<u32>,
     adds_begin: bool,
@@ -90,12 +93,17 @@ impl Tokens {
             None => Ok(None),
             Some(_) => file.whole(key, 0, texts.len() - 1).map(|id| u32::try_from(id).ok()),
         };
-        let with_id = texts.iter().zip(0u32..);
-        let mut controls: Vec<(String, u32)> = with_id
-            .filter(|(text, id)| types[*id as usize] == CONTROL && !text.is_empty())
-            .map(|(text, id)| (text.clone(), id))
-            .collect();
-        controls.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then(a.1.cmp(&b.1)));
+        let of_kind = |kind: i64, is_one: &dyn Fn(&str) -> bool| {
+            let with_id = texts.iter().zip(0u32..);
+            let found = with_id.filter(|(text, id)| types[*id as usize] == kind && is_one(text));
+            let mut found: Vec<(String, u32)> = found.map(|(text, id)| (text.clone(), id)).collect();
+            found.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then(a.1.cmp(&b.1)));
+            found
+        };
+        let controls = of_kind(CONTROL, &|text| !text.is_empty());
+        // SentencePiece's own merging finds what was added to it.
+        let is_tag = |text: &str| model == "gpt2" && text.len() > 2 && text.starts_with('<') && text.ends_with('>');
+        let tags = of_kind(ADDED, &is_tag);
         let mut ends: HashSet<u32> =
             controls.iter().filter(|(text, _)| ENDS.contains(&text.as_str())).map(|(_, id)| *id).collect();
         ends.extend(token("tokenizer.ggml.eos_token_id")?);
@@ -105,7 +113,7 @@ impl Tokens {
             Some(Value::Truth(truth)) => *truth,
             _ => model == "llama",
         };
-        Ok(Self { coding, bytes, controls, ends, begin, adds_begin })
+        Ok(Self { coding, bytes, controls, tags, ends, begin, adds_begin })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -154,23 +162,10 @@ impl Tokens {
         if let Some(begin) = self.begin.filter(|_| self.adds_begin && !text.starts_with(self.begin_text())) {
             tokens.push(begin);
         }
-        let mut rest = text;
-        while !rest.is_empty() {
-            let found = self
-                .controls
-                .iter()
-                .filter_map(|(control, id)| Some((rest.find(control.as_str())?, control.len(), *id)));
-            // The leftmost; of several there, the longest, which stands first.
-            match found.min_by_key(|(at, ..)| *at) {
-                Some((at, len, id)) => {
-                    self.encode_plain(&rest[..at], &mut tokens)?;
-                    tokens.push(id);
-                    rest = &rest[at + len..];
-                }
-                None => {
-                    self.encode_plain(rest, &mut tokens)?;
-                    rest = "";
-                }
+        for part in parts(text, &self.controls) {
+            match part {
+                Part::Token(id) => tokens.push(id),
+                Part::Text(text) => self.encode_plain(text, &mut tokens)?,
             }
         }
         Ok(tokens)
@@ -194,10 +189,17 @@ impl Tokens {
         }
         match &self.coding {
             Coding::Bpe(tokenizer) => {
-                let encoding = tokenizer.encode_fast(text, false);
-                let encoding =
-                    encoding.map_err(|error| Error::request(format!("cannot split a text into tokens: {error}")))?;
-                tokens.extend_from_slice(encoding.get_ids());
+                for part in parts(text, &self.tags) {
+                    match part {
+                        Part::Token(id) => tokens.push(id),
+                        Part::Text(text) => {
+                            let encoding = tokenizer
+                                .encode_fast(text, false)
+                                .map_err(|error| Error::request(format!("cannot split a text into tokens: {error}")))?;
+                            tokens.extend_from_slice(encoding.get_ids());
+                        }
+                    }
+                }
             }
             Coding::SentencePiece(pieces) => {
                 let mut marked = text.replace(' ', "▁");
@@ -214,6 +216,28 @@ impl Tokens {
     pub(super) fn adds_space(&self) -> bool {
         matches!(&self.coding, Coding::SentencePiece(pieces) if pieces.adds_space)
     }
+}
+
+/// A text without special tokens, or one of those.
+enum Part<'a> {
+    Text(&'a str),
+    Token(u32),
+}
+
+/// Splits a text at tokens that stand in it as they are: the leftmost first; of several at one place the longest, which stands first.
+fn parts<'a>(text: &'a str, special: &[(String, u32)]) -> Vec<Part<'a>> {
+    let (mut parts, mut rest) = (Vec::new(), text);
+    while !rest.is_empty() {
+        let found = special.iter().filter_map(|(token, id)| Some((rest.find(token.as_str())?, token.len(), *id)));
+        let (at, len, id) = match found.min_by_key(|(at, ..)| *at) {
+            Some((at, len, id)) => (at, len, Some(id)),
+            None => (rest.len(), 0, None),
+        };
+        parts.extend((at > 0).then_some(Part::Text(&rest[..at])));
+        parts.extend(id.map(Part::Token));
+        rest = &rest[at + len..];
+    }
+    parts
 }
 
 fn bpe(file: &Gguf, texts: &[String]) -> Result<Coding, Error> {

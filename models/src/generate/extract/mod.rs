@@ -15,7 +15,8 @@ use intent::{Intent, asked};
 use rank::{Evidence, Query, Ranked};
 
 use super::{
-    Answer, Finish, Generator, Message, Passage, Request, Role, passages::split_passages, shape::Shape, stream::Stream,
+    Answer, Finish, Generator, Message, Passage, Request, Role, ToolChoice, passages::split_passages, shape::Shape,
+    stream::Stream,
 };
 use crate::{
     Error,
@@ -150,6 +151,9 @@ impl Generator for Extract {
     }
 
     fn generate(&self, request: &Request, on_text: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<Answer, Error> {
+        if !request.tools.is_empty() && request.tool_choice != ToolChoice::None {
+            return Err(Error::request("tools: the extractive generator calls none: expected a chat model"));
+        }
         let messages = request.messages.iter().map(|message| message.content.as_str()).collect::<Vec<_>>().join("\n");
         let task = Task::of(request)?;
         let tokens_in =
@@ -179,7 +183,7 @@ impl Generator for Extract {
         }
         let (text, finish) = stream.finish(finish);
         let tokens_out = text::count(&text);
-        Ok(Answer { text, tokens_in, tokens_out, finish })
+        Ok(Answer { text, calls: Vec::new(), tokens_in, tokens_out, finish, logprobs: Vec::new() })
     }
 }
 

@@ -7,7 +7,11 @@ use serde_json::Value;
 
 use crate::generate::{
     Answer, Finish, Generator, Request,
-    chat::{Chat, template::Template, tests::path},
+    chat::{
+        Chat,
+        template::Template,
+        tests::{path, warm},
+    },
 };
 
 #[derive(serde::Deserialize)]
@@ -46,7 +50,7 @@ fn an_answer_fits_its_schema_whatever_the_weights_say() {
         for (at, schema) in schemas.iter().enumerate() {
             let validator = jsonschema::options().should_validate_formats(true).build(schema).unwrap();
             for (seed, max_tokens) in [(1, 0), (2, 9), (3, 90), (4, 250)] {
-                let request = Request { temperature: 1.3, seed, max_tokens, ..Request::ask("Why?") };
+                let request = Request { sampling: warm(), seed, max_tokens, ..Request::ask("Why?") };
                 let request = Request { schema: Some(schema.clone()), ..request };
                 let mut streamed = String::new();
                 let answer = chat.generate(&request, &mut |text| {

@@ -1,0 +1,207 @@
+//! Calls of tools: the model writes freely until it begins a call in its family's way; from there it is held to what the tools take.
+
+use std::ops::ControlFlow;
+
+use serde_json::{Map, Value, json};
+
+use super::{Characters, Chat, Read, answer, guide::Guide, schema, template::Form, unwritten, writing::Writing};
+use crate::{
+    Error,
+    generate::{
+        Answer, Finish, Request, Tool, ToolCall, ToolChoice,
+        stream::Stream,
+        tools::{CLOSE, OPEN},
+    },
+};
+
+/// Calls in one answer; a model that asks for more repeats itself.
+const CALLS_MAX: usize = 16;
+
+/// How free text ended.
+enum Free {
+    Call,
+    End(Finish),
+}
+
+impl Chat {
+    pub(super) fn generate_calls(
+        &self,
+        request: &Request,
+        on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Answer, Error> {
+        let form = self.template.form();
+        let schema = calls_schema(&chosen(request)?, form)?;
+        let (matcher, hints) = self.grammars.matcher(&self.tokens, &schema)?;
+        let prompt = self.prompt(request)?;
+        let most = self.most(request, &prompt);
+        let mut stops = request.stop.clone();
+        stops.extend((form == Form::Tags).then(|| OPEN.to_owned()));
+        let mut stream = Stream::new(&stops, on_text);
+        let mut writing = match self.read(request, prompt, &mut stream)? {
+            Read::Whole(writing) => *writing,
+            Read::Broken(tokens_in, finish) => return Ok(unwritten(stream, tokens_in, finish)),
+        };
+        let mut calls = Vec::new();
+        let mut is_free = request.tool_choice == ToolChoice::Auto;
+        let finish = loop {
+            let found =
+                if is_free { self.free(form, &mut writing, &mut stream, calls.is_empty(), most)? } else { Free::Call };
+            if let Free::End(finish) = found {
+                break finish;
+            }
+            self.open(form, &mut writing)?;
+            let mut written = String::new();
+            let send = &mut |text: &str| {
+                written.push_str(text);
+                stream.ask()
+            };
+            let guide = Guide { hints: &hints, matcher: matcher.deep_clone(), writing: &mut writing, send };
+            let finish = guide.write(most)?;
+            if finish == Finish::Cancelled {
+                break finish;
+            }
+            calls.push(read_call(&written)?);
+            if finish != Finish::Stop || matches!(request.tool_choice, ToolChoice::Named(_)) {
+                break finish;
+            }
+            if form == Form::Bare || calls.len() == CALLS_MAX {
+                break Finish::Stop;
+            }
+            self.force(&mut writing, &format!("\n{CLOSE}"))?;
+            is_free = true;
+        };
+        Ok(Answer { calls, ..answer(writing, stream, finish) })
+    }
+
+    /// Writes freely until a call begins or the answer ends. After a call nothing is said but further calls.
+    fn free(
+        &self,
+        form: Form,
+        writing: &mut Writing<'_>,
+        stream: &mut Stream<'_>,
+        is_said: bool,
+        most: usize,
+    ) -> Result<Free, Error> {
+        let (mut characters, mut bytes) = (Characters::default(), Vec::new());
+        let start = writing.tokens_out();
+        while writing.tokens_out() < most {
+            let token = self.choose_freely(writing)?;
+            if self.tokens.is_end(token) {
+                return Ok(Free::End(Finish::Stop));
+            }
+            writing.push_chosen(token);
+            bytes.extend_from_slice(self.tokens.bytes(token));
+            let begun = match form {
+                Form::Tags => bytes.windows(OPEN.len()).position(|window| window == OPEN.as_bytes()),
+                // A call is the whole answer.
+                Form::Bare => bytes.iter().position(|byte| !byte.is_ascii_whitespace()).filter(|at| bytes[*at] == b'{'),
+            };
+            let text = characters.push(self.tokens.bytes(token));
+            let text = if start == 0 && writing.tokens_out() == 1 { text.trim_start_matches(' ') } else { &text };
+            let is_call = begun.is_some_and(|_| form == Form::Tags || is_said);
+            if is_said && (form == Form::Tags || !is_call) {
+                match stream.push(text) {
+                    // The opening tag is a stop text too, so that no part of it is said.
+                    ControlFlow::Break(Finish::Stop) if is_call => {}
+                    ControlFlow::Break(finish) => return Ok(Free::End(finish)),
+                    ControlFlow::Continue(()) => {}
+                }
+            } else if let ControlFlow::Break(finish) = stream.ask() {
+                return Ok(Free::End(finish));
+            }
+            if let (true, Some(at)) = (is_call, begun) {
+                self.cut(writing, start, at);
+                return Ok(Free::Call);
+            }
+        }
+        Ok(Free::End(Finish::Length))
+    }
+
+    /// Takes back what was written since a token of the answer, but for the tokens that lie whole within so many bytes.
+    fn cut(&self, writing: &mut Writing<'_>, start: usize, bytes: usize) {
+        let (mut kept, mut len) = (start, 0);
+        for token in &writing.written()[start..] {
+            len += self.tokens.bytes(*token).len();
+            if len > bytes {
+                break;
+            }
+            kept += 1;
+        }
+        writing.cut(kept);
+    }
+
+    /// Begins a call.
+    fn open(&self, form: Form, writing: &mut Writing<'_>) -> Result<(), Error> {
+        match form {
+            Form::Tags => self.force(writing, &format!("{OPEN}\n")),
+            Form::Bare => Ok(()),
+        }
+    }
+
+    fn force(&self, writing: &mut Writing<'_>, text: &str) -> Result<(), Error> {
+        let mut tokens = Vec::new();
+        self.tokens.encode_continued(text, &mut tokens)?;
+        writing.push_forced(&tokens);
+        Ok(())
+    }
+}
+
+/// The tools that may be called.
+fn chosen(request: &Request) -> Result<Vec<&Tool>, Error> {
+    let ToolChoice::Named(name) = &request.tool_choice else { return Ok(request.tools.iter().collect()) };
+    let tool = request.tools.iter().find(|tool| tool.name == *name);
+    tool.map(|tool| vec![tool]).ok_or_else(|| Error::request(format!("tool_choice: no tool is named {name:?}")))
+}
+
+/// What one call is: the name of a tool, and what that takes.
+fn calls_schema(tools: &[&Tool], form: Form) -> Result<Value, Error> {
+    let arguments = form.arguments();
+    let mut options = Vec::new();
+    for (at, tool) in tools.iter().enumerate() {
+        let wrong = |error: Error| Error::request(format!("tools: parameters of {:?}: {error}", tool.name));
+        schema::narrow(&tool.parameters).map_err(wrong)?;
+        let parameters = moved(&tool.parameters, &format!("#/anyOf/{at}/properties/{arguments}"));
+        let mut properties = Map::new();
+        properties.insert("name".to_owned(), json!({ "const": tool.name }));
+        properties.insert(arguments.to_owned(), parameters);
+        options.push(json!({
+            "type": "object", "properties": properties, "required": ["name", arguments], "additionalProperties": false,
+        }));
+    }
+    Ok(json!({ "anyOf": options }))
+}
+
+/// A schema that stands within another: its references lead to where it stands.
+fn moved(schema: &Value, to: &str) -> Value {
+    match schema {
+        Value::Object(map) => {
+            let part = |(key, value): (&String, &Value)| {
+                let value = match value {
+                    Value::String(reference) if key == "$ref" => match reference.strip_prefix('#') {
+                        Some(pointer) => json!(format!("{to}{pointer}")),
+                        None => value.clone(),
+                    },
+                    // What an answer may be equal to is no schema.
+                    _ if matches!(key.as_str(), "const" | "enum" | "default" | "examples") => value.clone(),
+                    value => moved(value, to),
+                };
+                (key.clone(), value)
+            };
+            Value::Object(map.iter().map(part).collect())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(|item| moved(item, to)).collect()),
+        other => other.clone(),
+    }
+}
+
+fn read_call(text: &str) -> Result<ToolCall, Error> {
+    #[derive(serde::Deserialize)]
+    struct Written {
+        name: String,
+        #[serde(alias = "parameters")]
+        arguments: Value,
+    }
+    let read = serde_json::from_str::<Written>(text);
+    let read = read.map_err(|error| Error::request(format!("tools: the model's call cannot be read: {error}")))?;
+    Ok(ToolCall { name: read.name, arguments: read.arguments })
+}

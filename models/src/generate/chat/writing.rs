@@ -1,0 +1,132 @@
+//! An answer on its way: the tokens so far, what of them the model has taken in, and how likely each was.
+
+use super::{Chat, Sampler};
+use crate::{
+    Error,
+    decoder::Session,
+    generate::{Request, TokenLogprob},
+};
+
+/// Alternatives that an answer tells for each token, at most: as many as OpenAI's interface has.
+const TOP_MAX: usize = 20;
+
+pub(super) struct Writing<'a> {
+    pub(super) chat: &'a Chat,
+    pub(super) sampler: Sampler,
+    session: Session,
+    /// The tokens of the prompt, then of the answer; the session has the first of them.
+    held: Vec<u32>,
+    logits: Vec<f32>,
+    tokens_in: usize,
+    /// How many alternatives are told of each token.
+    top: Option<usize>,
+    logprobs: Vec<TokenLogprob>,
+}
+
+impl<'a> Writing<'a> {
+    /// After a prompt that the session holds.
+    pub(super) fn new(
+        chat: &'a Chat,
+        request: &Request,
+        sampler: Sampler,
+        prompt: Vec<u32>,
+        session: Session,
+        logits: Vec<f32>,
+    ) -> Self {
+        let (tokens_in, top) = (prompt.len(), request.logprobs.map(|top| top.min(TOP_MAX)));
+        Self { chat, sampler, session, held: prompt, logits, tokens_in, top, logprobs: Vec::new() }
+    }
+
+    /// How many tokens the answer has.
+    pub(super) fn tokens_out(&self) -> usize {
+        self.held.len() - self.tokens_in
+    }
+
+    /// The tokens of the answer.
+    pub(super) fn written(&self) -> &[u32] {
+        &self.held[self.tokens_in..]
+    }
+
+    /// A token that `allowed` lets pass, after what was written is taken in; `None` when it lets none pass. It is not written yet.
+    pub(super) fn choose(&mut self, allowed: &dyn Fn(u32) -> bool) -> Result<Option<u32>, Error> {
+        let waiting = &self.held[self.session.len()..];
+        if !waiting.is_empty() {
+            self.logits = self.chat.decoder.forward(&mut self.session, waiting)?;
+        }
+        Ok(self.sampler.choose(&self.logits, allowed))
+    }
+
+    /// Writes a token that was chosen from the logits.
+    pub(super) fn push_chosen(&mut self, token: u32) {
+        self.sampler.saw(token);
+        self.held.push(token);
+        if let Some(top) = self.top {
+            let likely = likelihoods(&self.logits, token, top);
+            let bytes = |token: u32| self.chat.tokens.bytes(token).to_vec();
+            let top = likely.1.into_iter().map(|(token, logprob)| (bytes(token), logprob)).collect();
+            self.logprobs.push(TokenLogprob { bytes: bytes(token), logprob: likely.0, top });
+        }
+    }
+
+    /// Writes tokens that nobody chose.
+    pub(super) fn push_forced(&mut self, tokens: &[u32]) {
+        self.held.extend(tokens);
+        if self.top.is_some() {
+            let told = |token: &u32| TokenLogprob {
+                bytes: self.chat.tokens.bytes(*token).to_vec(),
+                logprob: 0.0,
+                top: Vec::new(),
+            };
+            self.logprobs.extend(tokens.iter().map(told));
+        }
+    }
+
+    /// Takes back all tokens of the answer after the first so many.
+    pub(super) fn cut(&mut self, tokens: usize) {
+        let len = self.tokens_in + tokens;
+        self.held.truncate(len);
+        self.session.truncate(len);
+        self.logprobs.truncate(tokens);
+    }
+
+    /// Keeps the session for the next prompt. Gives the counts of tokens in and out, and how likely they were.
+    pub(super) fn finish(mut self) -> (usize, usize, Vec<TokenLogprob>) {
+        let tokens_out = self.tokens_out();
+        self.held.truncate(self.session.len());
+        self.chat.kept.keep(self.held, self.session);
+        (self.tokens_in, tokens_out, self.logprobs)
+    }
+}
+
+/// The logarithm of a token's probability, and the likeliest tokens with theirs.
+fn likelihoods(logits: &[f32], token: u32, top: usize) -> (f32, Vec<(u32, f32)>) {
+    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|logit| f64::from(logit - highest).exp()).filter(|e| e.is_finite()).sum();
+    let log = |logit: f32| (f64::from(logit - highest) - sum.ln()) as f32;
+    let mut best: Vec<(u32, f32)> = Vec::with_capacity(top + 1);
+    for (logit, token) in logits.iter().zip(0u32..) {
+        if best.len() == top && best.last().is_none_or(|(_, least)| logit <= least) {
+            continue;
+        }
+        let at = best.partition_point(|(_, other)| other >= logit);
+        best.insert(at, (token, *logit));
+        best.truncate(top);
+    }
+    let own = logits.get(token as usize).copied().unwrap_or(f32::NEG_INFINITY);
+    (log(own), best.into_iter().map(|(token, logit)| (token, log(logit))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probabilities_are_told_as_logarithms_the_likeliest_first() {
+        let logits = [0.1f32, 0.4, 0.2, 0.3].map(|share| share.ln() + 3.0);
+        let (own, top) = likelihoods(&logits, 2, 3);
+        assert!((own - 0.2f32.ln()).abs() < 1e-6);
+        assert_eq!(top.iter().map(|(token, _)| *token).collect::<Vec<_>>(), [1, 3, 2]);
+        assert!((top[0].1 - 0.4f32.ln()).abs() < 1e-6);
+        assert_eq!(likelihoods(&logits, 0, 0).1, []);
+    }
+}
