@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use models::generate::Sampling;
+use models::generate::{Cache, Sampling};
 use serde::{Deserialize, Serialize};
 use shared::digest::Digest;
 
@@ -36,6 +36,21 @@ pub struct Gguf {
     pub hub: Option<Hub>,
     /// What holds where a request does not say.
     pub sampling: Sampling,
+    /// In which form keys and values are kept.
+    pub cache: Cache,
+    /// Requests that are answered at the same time.
+    pub parallel: usize,
+}
+
+/// Requests at the same time, at most: each has keys and values of its own.
+const PARALLEL_MAX: usize = 16;
+
+/// Keys and values as the configuration names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum KvCache {
+    F16,
+    Q8,
 }
 
 /// A repository of the model hub. The file there has the name of the target's file.
@@ -126,6 +141,10 @@ struct Raw {
     min_p: Option<f32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     repetition_penalty: Option<f32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kv_cache: Option<KvCache>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parallel: Option<usize>,
 }
 
 impl Raw {
@@ -176,7 +195,7 @@ fn gguf(raw: &Raw) -> Result<Source, String> {
     if let Some((field, _)) = foreign.iter().find(|(_, given)| *given) {
         return Err(format!(
             "{field}: target {} of kind gguf has no such field; it has `file`, `digest`, `repo`, `revision`, `temperature`, `top_k`, \
-             `top_p`, `min_p` and `repetition_penalty`",
+             `top_p`, `min_p`, `repetition_penalty`, `kv_cache` and `parallel`",
             raw.name
         ));
     }
@@ -198,7 +217,17 @@ fn gguf(raw: &Raw) -> Result<Source, String> {
     };
     let sampling = raw.sampling();
     sampling.check().map_err(|wrong| format!("{wrong} (target {name})"))?;
-    Ok(Source::Gguf(Gguf { file, digest, hub, sampling }))
+    let parallel = raw.parallel.unwrap_or(1);
+    if !(1..=PARALLEL_MAX).contains(&parallel) {
+        return Err(format!(
+            "parallel: {parallel} of target {name}; expected 1 to {PARALLEL_MAX} requests at the same time"
+        ));
+    }
+    let cache = match raw.kv_cache {
+        None | Some(KvCache::F16) => Cache::Half,
+        Some(KvCache::Q8) => Cache::Eight,
+    };
+    Ok(Source::Gguf(Gguf { file, digest, hub, sampling, cache, parallel }))
 }
 
 impl Hub {
@@ -230,6 +259,7 @@ fn provider(raw: &Raw, protocol: Protocol) -> Result<Provider, String> {
         ("repo", raw.repo.is_some()),
         ("revision", raw.revision.is_some()),
         ("temperature, top_k, top_p, min_p or repetition_penalty", raw.sampling() != Sampling::default()),
+        ("kv_cache or parallel", raw.kv_cache.is_some() || raw.parallel.is_some()),
     ];
     if let Some((field, _)) = foreign.iter().find(|(_, given)| *given) {
         return Err(format!("{field}: target {name} is a provider; only kind gguf has that"));
@@ -300,11 +330,13 @@ impl From<Target> for Raw {
             top_p: None,
             min_p: None,
             repetition_penalty: None,
+            kv_cache: None,
+            parallel: None,
         };
         #[expect(clippy::cast_precision_loss, reason = "prices are far below 2^52 micro-USD")]
         let usd = |micro: u64| (micro > 0).then(|| micro as f64 / 1e6);
         match target.source {
-            Source::Gguf(Gguf { file, digest, hub, sampling }) => {
+            Source::Gguf(Gguf { file, digest, hub, sampling, cache, parallel }) => {
                 let (repo, revision) = hub.map(|hub| (hub.repo, hub.revision)).unzip();
                 let Sampling { temperature, top_k, top_p, min_p, repetition_penalty } = sampling;
                 Self {
@@ -317,6 +349,8 @@ impl From<Target> for Raw {
                     top_p,
                     min_p,
                     repetition_penalty,
+                    kv_cache: (cache == Cache::Eight).then_some(KvCache::Q8),
+                    parallel: (parallel > 1).then_some(parallel),
                     ..empty
                 }
             }
@@ -397,7 +431,7 @@ mod tests {
     #[test]
     fn a_model_on_the_node_has_its_own_way_of_drawing_tokens() {
         let targets = parse(
-            "[[targets]]\nname = 'local/a'\nkind = 'gguf'\nfile = 'f'\ntemperature = 0.7\ntop_k = 40\nmin_p = 0.05\nrepetition_penalty = 1.1",
+            "[[targets]]\nname = 'local/a'\nkind = 'gguf'\nfile = 'f'\ntemperature = 0.7\ntop_k = 40\nmin_p = 0.05\nrepetition_penalty = 1.1\nkv_cache = 'q8'\nparallel = 4",
         );
         let Source::Gguf(model) = &targets.expect("valid")[0].source else { panic!("a file") };
         let set = Sampling {
@@ -407,7 +441,7 @@ mod tests {
             repetition_penalty: Some(1.1),
             top_p: None,
         };
-        assert_eq!(model.sampling, set);
+        assert_eq!((model.sampling, model.cache, model.parallel), (set, Cache::Eight, 4));
         let asked = Sampling { temperature: Some(0.0), top_p: Some(0.9), ..Sampling::default() };
         assert_eq!(
             asked.or(set),

@@ -1,10 +1,11 @@
-//! Models on this node: one thread each, a bounded queue before it, weights loaded when first asked and let go when idle.
+//! Models on this node: one thread each, a bounded queue before it, weights loaded when first asked and let go when idle. A model may write
+//! several answers at a time, each on a thread of its own.
 
 use std::{
     ops::ControlFlow,
     path::PathBuf,
     sync::{
-        Arc, OnceLock,
+        Arc, Condvar, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -12,7 +13,7 @@ use std::{
 
 use models::{
     catalog::Digests,
-    generate::{Answer, Generator, Request},
+    generate::{Answer, Compute, Generator, Request},
 };
 use shared::{digest::Digest, ledger::entry::CallEnd};
 use tokio::sync::{mpsc, oneshot};
@@ -143,10 +144,11 @@ impl Worker {
     }
 }
 
-/// The thread: loads, answers, lets go.
+/// The thread: loads, has answers written, lets go.
 fn work(weights: &Weights, mut queue: mpsc::Receiver<Job>) {
     let clock = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let clock = clock.expect("a runtime with a timer alone needs nothing from the system");
+    let writers = Writers::new(weights.parallel());
     let mut loaded: Option<Arc<dyn Generator>> = None;
     loop {
         let next = match loaded {
@@ -154,6 +156,7 @@ fn work(weights: &Weights, mut queue: mpsc::Receiver<Job>) {
             None => Ok(queue.blocking_recv()),
         };
         let Ok(next) = next else {
+            // Those that still write hold it themselves.
             loaded = None;
             continue;
         };
@@ -161,19 +164,72 @@ fn work(weights: &Weights, mut queue: mpsc::Receiver<Job>) {
         if job.given_up.load(Ordering::Relaxed) {
             continue;
         }
-        if let Weights::Gguf { model, .. } = weights {
-            job.request.sampling = job.request.sampling.or(model.sampling);
-        }
-        let answer = match &loaded {
-            Some(generator) => generate(generator.as_ref(), &mut job),
-            None => weights.load().and_then(|generator| {
-                let answer = generate(generator.as_ref(), &mut job);
-                loaded = Some(generator);
-                answer
-            }),
+        let generator = match &loaded {
+            Some(generator) => Ok(Arc::clone(generator)),
+            None => weights.load(),
         };
-        // A caller that no longer waits is no error.
-        drop(job.answer.send(answer));
+        match generator {
+            Ok(generator) => {
+                loaded = Some(Arc::clone(&generator));
+                if let Weights::Gguf { model, .. } = weights {
+                    job.request.sampling = job.request.sampling.or(model.sampling);
+                }
+                writers.write(generator, job);
+            }
+            // A caller that no longer waits is no error.
+            Err(error) => drop(job.answer.send(Err(error))),
+        }
+    }
+}
+
+/// Threads that write answers, so many at a time; the model computes what they ask for together.
+struct Writers {
+    most: usize,
+    /// How many write, and a bell for when one has ended.
+    busy: Arc<(Mutex<usize>, Condvar)>,
+}
+
+/// One that writes; it is done however it ends.
+struct Busy(Arc<(Mutex<usize>, Condvar)>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.1.notify_one();
+    }
+}
+
+impl Writers {
+    fn new(most: usize) -> Self {
+        Self { most, busy: Arc::default() }
+    }
+
+    /// Has an answer written, when fewer than the most are; alone, on this thread.
+    fn write(&self, generator: Arc<dyn Generator>, mut job: Job) {
+        let answer = move || {
+            let answer = generate(generator.as_ref(), &mut job);
+            // A caller that no longer waits is no error.
+            drop(job.answer.send(answer));
+        };
+        if self.most == 1 {
+            return answer();
+        }
+        let (count, bell) = &*self.busy;
+        let mut count = count.lock().unwrap_or_else(PoisonError::into_inner);
+        while *count >= self.most {
+            count = bell.wait(count).unwrap_or_else(PoisonError::into_inner);
+        }
+        *count += 1;
+        drop(count);
+        let busy = Busy(Arc::clone(&self.busy));
+        let started = std::thread::Builder::new().name("answer".to_owned()).spawn(move || {
+            let _busy = busy;
+            answer();
+        });
+        if let Err(error) = started {
+            // The caller is told that its thread has ended.
+            tracing::error!(%error, "cannot start a thread for an answer");
+        }
     }
 }
 
@@ -186,10 +242,17 @@ fn generate(generator: &dyn Generator, job: &mut Job) -> Result<Answer, Error> {
 }
 
 impl Weights {
+    const fn parallel(&self) -> usize {
+        match self {
+            Self::Extract => 1,
+            Self::Gguf { model, .. } => model.parallel,
+        }
+    }
+
     fn load(&self) -> Result<Arc<dyn Generator>, Error> {
         match self {
             Self::Extract => Ok(models::generate::extract()),
-            Self::Gguf { model: Gguf { file, digest, .. }, digests } => {
+            Self::Gguf { model: Gguf { file, digest, cache, .. }, digests } => {
                 tracing::info!(file = %file.display(), "loading a chat model");
                 if let Some(expected) = *digest {
                     let found = digests.of(file).map_err(Error::Load)?;
@@ -198,7 +261,8 @@ impl Weights {
                         return Err(Error::Wrong { file: file.clone(), found, expected });
                     }
                 }
-                models::generate::load_gguf(file).map_err(Error::Load)
+                let compute = Compute { cache: *cache, ..Compute::default() };
+                models::generate::load_gguf_with(file, compute).map_err(Error::Load)
             }
         }
     }

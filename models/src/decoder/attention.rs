@@ -2,7 +2,7 @@
 //! columns, side by side, and a tile of queries at once, so that a key is unpacked once for several.
 
 use super::{
-    cache::Head,
+    cache::{Head, Kept, Pieces},
     steps::{exp, norm_factor, scaled},
 };
 use crate::lanes::{Compute, Lanes, ROWS, largest};
@@ -39,12 +39,22 @@ impl Turn<'_> {
     }
 }
 
+/// Some of the tokens that are computed together: those of one session, one after the other.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run {
+    /// The first of them, and how many.
+    pub(super) first: usize,
+    pub(super) count: usize,
+    /// The position of the first.
+    pub(super) start: usize,
+}
+
 /// Writes the keys and values of new tokens.
 pub(super) struct Remember<'a> {
     pub(super) head: &'a mut Head,
     pub(super) turn: Turn<'a>,
-    /// The position of the first token.
-    pub(super) start: usize,
+    pub(super) run: Run,
+    /// Of all runs.
     pub(super) tokens: usize,
     /// The head's columns of all tokens, `[column / 16][token]`.
     pub(super) keys: &'a [[f32; ROWS]],
@@ -55,20 +65,41 @@ impl Compute for Remember<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn on<L: Lanes>(self, lanes: L) {
-        let mut key = vec![[0.0; ROWS]; self.keys.len() / self.tokens];
-        for token in 0..self.tokens {
-            for (to, from) in key.iter_mut().zip(self.keys[token..].iter().step_by(self.tokens)) {
-                *to = *from;
+    fn on<L: Lanes>(mut self, lanes: L) {
+        // The head is out of the way while the rest is borrowed.
+        match std::mem::replace(self.head, Head::new(super::cache::Cache::Half)) {
+            Head::Half(mut pieces) => {
+                self.write(lanes, &mut pieces);
+                *self.head = Head::Half(pieces);
             }
-            self.turn.apply(token, &mut key);
-            let value = self.values[token..].iter().step_by(self.tokens);
-            self.head.write(lanes, self.start + token, &key, value);
+            Head::Eight(mut pieces) => {
+                self.write(lanes, &mut pieces);
+                *self.head = Head::Eight(pieces);
+            }
         }
     }
 }
 
-/// The queries of one head for all new tokens.
+impl Remember<'_> {
+    #[inline(always)]
+    fn write<L: Lanes, K: Kept>(&mut self, lanes: L, pieces: &mut Pieces<K>) {
+        let groups = self.keys.len() / self.tokens;
+        let (mut key, mut value) = (vec![[0.0; ROWS]; groups], vec![[0.0; ROWS]; groups]);
+        for at in 0..self.run.count {
+            let token = self.run.first + at;
+            for (to, from) in key.iter_mut().zip(self.keys[token..].iter().step_by(self.tokens)) {
+                *to = *from;
+            }
+            for (to, from) in value.iter_mut().zip(self.values[token..].iter().step_by(self.tokens)) {
+                *to = *from;
+            }
+            self.turn.apply(token, &mut key);
+            pieces.write(lanes, self.run.start + at, &key, &value);
+        }
+    }
+}
+
+/// The queries of one head for the tokens of a run.
 pub(super) struct Attend<'a> {
     pub(super) head: &'a Head,
     pub(super) turn: Turn<'a>,
@@ -76,9 +107,10 @@ pub(super) struct Attend<'a> {
     pub(super) scale: f32,
     /// How many positions, its own among them, a token sees.
     pub(super) window: usize,
-    pub(super) start: usize,
+    pub(super) run: Run,
     /// The head's columns of all tokens, `[column / 16][token]`; the mixed values take their place.
     pub(super) columns: &'a mut [[f32; ROWS]],
+    /// Of all runs.
     pub(super) tokens: usize,
 }
 
@@ -87,20 +119,30 @@ impl Compute for Attend<'_> {
 
     #[inline(always)]
     fn on<L: Lanes>(mut self, lanes: L) {
-        let mut first = 0;
-        while first < self.tokens {
-            first += match self.tokens - first {
-                8.. => self.tile::<L, 8>(lanes, first),
-                4.. => self.tile::<L, 4>(lanes, first),
-                _ => self.tile::<L, 1>(lanes, first),
-            };
+        match self.head {
+            Head::Half(pieces) => self.attend(lanes, pieces),
+            Head::Eight(pieces) => self.attend(lanes, pieces),
         }
     }
 }
 
 impl Attend<'_> {
     #[inline(always)]
-    fn tile<L: Lanes, const SIZE: usize>(&mut self, lanes: L, first: usize) -> usize {
+    fn attend<L: Lanes, K: Kept>(&mut self, lanes: L, pieces: &Pieces<K>) {
+        let mut at = 0;
+        while at < self.run.count {
+            at += match self.run.count - at {
+                8.. => self.tile::<L, K, 8>(lanes, pieces, at),
+                4.. => self.tile::<L, K, 4>(lanes, pieces, at),
+                _ => self.tile::<L, K, 1>(lanes, pieces, at),
+            };
+        }
+    }
+
+    /// The tokens of the run from this one on, as many as are computed at once.
+    #[inline(always)]
+    fn tile<L: Lanes, K: Kept, const SIZE: usize>(&mut self, lanes: L, pieces: &Pieces<K>, within: usize) -> usize {
+        let first = self.run.first + within;
         let groups = self.columns.len() / self.tokens;
         let mut query = vec![[0.0; ROWS]; groups];
         // `[column][query]`
@@ -114,17 +156,17 @@ impl Attend<'_> {
                 to[at] = *from;
             }
         }
-        let last = self.start + first + SIZE - 1;
-        let begin = (self.start + first + 1).saturating_sub(self.window) / ROWS;
+        let last = self.run.start + within + SIZE - 1;
+        let begin = (self.run.start + within + 1).saturating_sub(self.window) / ROWS;
         let blocks = begin..last / ROWS + 1;
         // `[query][block]`
         let mut fits = vec![[0.0; ROWS]; SIZE * blocks.len()];
-        self.fits::<L, SIZE>(lanes, &queries, blocks.clone(), &mut fits);
+        fits_of::<L, K, SIZE>(lanes, pieces, &queries, blocks.clone(), &mut fits);
         let mut shares = [0.0; SIZE];
         // `[position][query]`
         let mut weights = vec![[0.0; SIZE]; last + 1 - begin * ROWS];
         for (at, fits) in fits.chunks_exact_mut(blocks.len()).enumerate() {
-            let position = self.start + first + at;
+            let position = self.run.start + within + at;
             let seen = (position + 1).saturating_sub(self.window)..position + 1;
             shares[at] = weigh(fits, self.scale, blocks.start * ROWS, seen).recip();
             for (to, from) in weights.iter_mut().zip(fits.as_flattened()) {
@@ -135,49 +177,23 @@ impl Attend<'_> {
         let mut group = 0;
         while group < groups {
             if SIZE == 1 && group + 4 <= groups {
-                self.mix::<L, SIZE, 4>(lanes, &weights, blocks.start, &shares, first, group);
+                self.mix::<L, K, SIZE, 4>(lanes, pieces, &weights, blocks.start, &shares, first, group);
                 group += 4;
             } else {
-                self.mix::<L, SIZE, 1>(lanes, &weights, blocks.start, &shares, first, group);
+                self.mix::<L, K, SIZE, 1>(lanes, pieces, &weights, blocks.start, &shares, first, group);
                 group += 1;
             }
         }
         SIZE
     }
 
-    /// How well each key fits each query.
-    #[inline(always)]
-    fn fits<L: Lanes, const SIZE: usize>(
-        &self,
-        lanes: L,
-        queries: &[[f32; SIZE]],
-        blocks: std::ops::Range<usize>,
-        fits: &mut [[f32; ROWS]],
-    ) {
-        let count = blocks.len();
-        for (at, block) in blocks.enumerate() {
-            let keys = self.head.keys(block, queries.len());
-            for part in 0..ROWS / L::WIDTH {
-                let mut sums = [lanes.splat(0.0); SIZE];
-                for (keys, queries) in keys.iter().zip(queries) {
-                    let keys = lanes.kept(keys, part);
-                    for query in 0..SIZE {
-                        sums[query] = lanes.fused(keys, lanes.splat(queries[query]), sums[query]);
-                    }
-                }
-                for query in 0..SIZE {
-                    lanes.store(sums[query], &mut fits[query * count + at], part);
-                }
-            }
-        }
-    }
-
     /// The weighted values of some groups of columns, in place of the queries. Positions after those that have a weight count for
     /// nothing: what a session held before it was cut may not be a number.
     #[inline(always)]
-    fn mix<L: Lanes, const SIZE: usize, const GROUPS: usize>(
+    fn mix<L: Lanes, K: Kept, const SIZE: usize, const GROUPS: usize>(
         &mut self,
         lanes: L,
+        pieces: &Pieces<K>,
         weights: &[[f32; SIZE]],
         block: usize,
         shares: &[f32; SIZE],
@@ -188,13 +204,15 @@ impl Attend<'_> {
         for part in 0..ROWS / L::WIDTH {
             let mut sums = [[lanes.splat(0.0); SIZE]; GROUPS];
             for (at, weights) in weights.chunks(ROWS).enumerate() {
-                let values = self.head.values(block + at, groups * ROWS);
-                for (values, weights) in values.chunks_exact(groups).zip(weights) {
+                let (values, scales) = pieces.values(block + at, groups * ROWS);
+                for ((values, weights), scale) in values.chunks_exact(groups).zip(weights).zip(scales) {
                     let Some(values) = values[group..].first_chunk::<GROUPS>() else { break };
                     for at in 0..GROUPS {
-                        let values = lanes.kept(&values[at], part);
+                        let values = K::load(lanes, &values[at], part);
                         for query in 0..SIZE {
-                            sums[at][query] = lanes.fused(values, lanes.splat(weights[query]), sums[at][query]);
+                            // In half precision the scale is 1, which changes no bit.
+                            let weight = lanes.splat(weights[query] * scale);
+                            sums[at][query] = lanes.fused(values, weight, sums[at][query]);
                         }
                     }
                 }
@@ -204,6 +222,34 @@ impl Attend<'_> {
                 for ((to, sum), share) in to.iter_mut().zip(sums).zip(shares) {
                     lanes.store(lanes.multiply(sum, lanes.splat(*share)), to, part);
                 }
+            }
+        }
+    }
+}
+
+/// How well each key fits each query.
+#[inline(always)]
+fn fits_of<L: Lanes, K: Kept, const SIZE: usize>(
+    lanes: L,
+    pieces: &Pieces<K>,
+    queries: &[[f32; SIZE]],
+    blocks: std::ops::Range<usize>,
+    fits: &mut [[f32; ROWS]],
+) {
+    let count = blocks.len();
+    for (at, block) in blocks.enumerate() {
+        let (keys, scales) = pieces.keys(block, queries.len());
+        for part in 0..ROWS / L::WIDTH {
+            let mut sums = [lanes.splat(0.0); SIZE];
+            for (keys, queries) in keys.iter().zip(queries) {
+                let keys = K::load(lanes, keys, part);
+                for query in 0..SIZE {
+                    sums[query] = lanes.fused(keys, lanes.splat(queries[query]), sums[query]);
+                }
+            }
+            for query in 0..SIZE {
+                let sum = lanes.multiply(sums[query], lanes.load(scales, part));
+                lanes.store(sum, &mut fits[query * count + at], part);
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use super::{
-    Decoder, Engine, Layer, Table,
+    Cache, Decoder, Engine, Layer, Queue, Table,
     family::{self, Family, Sizes, View},
 };
 use crate::{
@@ -18,7 +18,13 @@ use crate::{
 type Find<'a> = dyn FnMut(&str, usize, usize, Order) -> Result<Matrix, Error> + 'a;
 
 /// Loads the decoder of a file by the architecture that it names, to compute on so many threads.
-pub(crate) fn load(file: &Gguf, vocabulary: usize, threads: usize, processor: Processor) -> Result<Decoder, Error> {
+pub(crate) fn load(
+    file: &Gguf,
+    vocabulary: usize,
+    threads: usize,
+    cache: Cache,
+    processor: Processor,
+) -> Result<Decoder, Error> {
     let family = family::of(file)?;
     let sizes = family.sizes(file)?;
     let turns = family.turns(file, sizes.head)?;
@@ -37,6 +43,11 @@ pub(crate) fn load(file: &Gguf, vocabulary: usize, threads: usize, processor: Pr
     let norm = sixteens(file, "output_norm.weight", sizes.hidden)?;
     let layer = |(at, view): (usize, View)| layer(file, &family, &sizes, at, view, &mut matrix);
     let layers = views.into_iter().enumerate().map(layer).collect::<Result<_, _>>()?;
+    // Packed, a weight takes at most 3.3 times what it takes in the file, and each is in the file once.
+    let most = file.len().saturating_mul(4).saturating_add(1 << 20);
+    if plan.len() as u64 > most {
+        return Err(file.wrong(format!("tensors of {} bytes in a file of {}: they overlap", plan.len(), file.len())));
+    }
     let mut pool = Pool::new(threads);
     tracing::debug!(
         megabytes = plan.len() >> 20,
@@ -46,8 +57,23 @@ pub(crate) fn load(file: &Gguf, vocabulary: usize, threads: usize, processor: Pr
     );
     let weights = plan.load(&mut pool)?;
     let engine = Mutex::new(Engine::new(pool));
+    let queue = Queue::default();
     let growth = if family.grows_embedding { (sizes.hidden as f32).sqrt() } else { 1.0 };
-    Ok(Decoder { sizes, growth, bend: family.bend, turns, embedding, layers, norm, output, weights, processor, engine })
+    Ok(Decoder {
+        sizes,
+        growth,
+        bend: family.bend,
+        turns,
+        embedding,
+        layers,
+        norm,
+        output,
+        weights,
+        processor,
+        cache,
+        engine,
+        queue,
+    })
 }
 
 fn layer(

@@ -5,14 +5,20 @@
 //! token, because each uses all threads.
 
 mod attention;
+mod batch;
 mod cache;
 mod family;
 mod load;
 mod steps;
+#[cfg(test)]
+mod tests;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
-use attention::{Attend, Remember, Turn};
+use attention::{Attend, Remember, Run, Turn};
+use batch::Queue;
+pub(crate) use batch::Writer;
+pub use cache::Cache;
 use cache::Head;
 use family::{Sizes, Turns, View};
 pub(crate) use load::load;
@@ -46,7 +52,9 @@ pub(crate) struct Decoder {
     output: Matrix,
     weights: Weights,
     processor: Processor,
+    cache: Cache,
     engine: Mutex<Engine>,
+    queue: Queue,
 }
 
 /// The embedding table.
@@ -75,6 +83,7 @@ struct Layer {
 }
 
 /// The keys and values of the tokens so far.
+#[derive(Default)]
 pub(crate) struct Session {
     /// Of each layer, of each of its heads.
     layers: Vec<Vec<Head>>,
@@ -139,11 +148,22 @@ impl Decoder {
     }
 
     pub(crate) fn session(&self) -> Session {
-        let heads = || (0..self.sizes.groups).map(|_| Head::default()).collect();
+        let heads = || (0..self.sizes.groups).map(|_| Head::new(self.cache)).collect();
         Session { layers: self.layers.iter().map(|_| heads()).collect(), len: 0 }
     }
 
-    /// Takes tokens in and gives the logits of the token that follows the last.
+    /// Bytes that the keys and values of a token take.
+    pub(crate) fn token_bytes(&self) -> usize {
+        let Sizes { layers, groups, head, .. } = self.sizes;
+        let row = match self.cache {
+            Cache::Half => 2 * head,
+            Cache::Eight => head,
+        };
+        2 * layers * groups * (row + size_of::<f32>())
+    }
+
+    /// Takes tokens in and gives the logits of the token that follows the last. What several threads ask for at the same time is computed
+    /// together, each weight read once; the bits are those of each alone.
     pub(crate) fn forward(&self, session: &mut Session, tokens: &[u32]) -> Result<Vec<f32>, Error> {
         if session.len + tokens.len() > self.sizes.context || tokens.is_empty() {
             let (held, new, most) = (session.len, tokens.len(), self.sizes.context);
@@ -151,17 +171,36 @@ impl Decoder {
                 "{held} and {new} tokens: expected at least 1 new and at most {most} together"
             )));
         }
-        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
-        for tokens in tokens.chunks(CHUNK_LEN) {
-            self.embed(&mut engine, tokens)?;
-            self.turns(&mut engine, session.len, tokens.len());
-            for (layer, heads) in self.layers.iter().zip(&mut session.layers) {
-                self.attend(&mut engine, layer, heads, session.len);
-                self.feed(&mut engine, layer);
-            }
+        if let Some(token) = tokens.iter().find(|token| **token as usize >= self.output.rows) {
+            return Err(Error::request(format!("token {token}: expected one below {}", self.output.rows)));
+        }
+        let (whole, rest) = tokens.split_at(tokens.len() - 1 - (tokens.len() - 1) % CHUNK_LEN);
+        for tokens in whole.chunks(CHUNK_LEN) {
+            self.take_in(session, tokens)?;
+        }
+        self.take_in(session, rest)
+    }
+
+    /// The tokens of several sessions, in one pass over the weights; the logits of each one's last token.
+    fn compute(&self, engine: &mut Engine, asked: &mut [batch::Asked]) -> Result<Vec<Vec<f32>>, Error> {
+        let mut runs: Vec<Run> = Vec::with_capacity(asked.len());
+        for batch::Asked { session, tokens, .. } in asked.iter() {
+            let first = runs.last().map_or(0, |run| run.first + run.count);
+            runs.push(Run { first, count: tokens.len(), start: session.len });
+        }
+        let tokens: Vec<u32> = asked.iter().flat_map(|asked| &asked.tokens).copied().collect();
+        self.embed(engine, &tokens)?;
+        self.turns(engine, &runs);
+        for (at, layer) in self.layers.iter().enumerate() {
+            let mut heads: Vec<&mut [Head]> =
+                asked.iter_mut().map(|asked| asked.session.layers[at].as_mut_slice()).collect();
+            self.attend(engine, layer, &mut heads, &runs);
+            self.feed(engine, layer);
+        }
+        for batch::Asked { session, tokens, .. } in asked {
             session.len += tokens.len();
         }
-        Ok(self.logits(&mut engine))
+        Ok(self.logits(engine, &runs))
     }
 
     fn embed(&self, engine: &mut Engine, tokens: &[u32]) -> Result<(), Error> {
@@ -169,10 +208,6 @@ impl Decoder {
         engine.hidden.reset(self.sizes.hidden, tokens.len());
         for (at, token) in tokens.iter().enumerate() {
             let token = *token as usize;
-            if token >= self.output.rows {
-                let most = self.output.rows;
-                return Err(Error::request(format!("token {token}: expected one below {most}")));
-            }
             match &self.embedding {
                 Table::Packed(matrix) => self.weights.unpack(matrix, token, &mut row),
                 Table::Stored(rows) => rows.unpack(token, &mut row)?,
@@ -185,11 +220,11 @@ impl Decoder {
     }
 
     /// Cosines and sines of the angles of each position, for each of the turns.
-    fn turns(&self, engine: &mut Engine, start: usize, tokens: usize) {
+    fn turns(&self, engine: &mut Engine, runs: &[Run]) {
         engine.angles.resize_with(self.turns.len(), Vec::new);
         for (Turns { frequencies, size }, to) in self.turns.iter().zip(&mut engine.angles) {
             to.clear();
-            for position in start..start + tokens {
+            for position in runs.iter().flat_map(|run| run.start..run.start + run.count) {
                 // In double precision, so that every system's library rounds to the same float.
                 let angles = frequencies.iter().map(|frequency| f64::from(position as f32 * frequency));
                 to.extend(angles.clone().map(|angle| angle.cos() as f32 * size));
@@ -198,7 +233,8 @@ impl Decoder {
         }
     }
 
-    fn attend(&self, engine: &mut Engine, layer: &Layer, heads: &mut [Head], start: usize) {
+    /// `heads` are those of the layer, of each run.
+    fn attend(&self, engine: &mut Engine, layer: &Layer, heads: &mut [&mut [Head]], runs: &[Run]) {
         let Sizes { hidden, heads: queries, groups, head, epsilon, .. } = self.sizes;
         let tokens = engine.hidden.tokens();
         let Engine { pool, hidden: state, normed, rounded, attention, delta, angles, .. } = engine;
@@ -217,19 +253,25 @@ impl Decoder {
         let (key, value) = rest.split_at(groups * piece);
         let View { window, turn } = layer.view;
         let (angles, turning) = (angles[turn].as_slice(), 2 * self.turns[turn].frequencies.len());
-        pool.pieces(heads, 1, |at, heads| {
+        let mut all: Vec<(usize, Run, &mut Head)> = Vec::with_capacity(heads.len() * groups);
+        for (heads, run) in heads.iter_mut().zip(runs) {
+            all.extend(heads.iter_mut().enumerate().map(|(at, head)| (at, *run, head)));
+        }
+        pool.pieces(&mut all, 1, |_, heads| {
             let turn = Turn { norm: layer.key_norm.as_deref().map(|weights| (weights, epsilon)), angles, turning };
-            let (keys, values) = (&key[at * piece..][..piece], &value[at * piece..][..piece]);
-            for head in heads {
-                self.processor.compute(Remember { head, turn, start, tokens, keys, values });
+            for (at, run, head) in heads {
+                let (keys, values) = (&key[*at * piece..][..piece], &value[*at * piece..][..piece]);
+                self.processor.compute(Remember { head, turn, run: *run, tokens, keys, values });
             }
         });
         let each = queries / groups;
         let scale = (head as f32).sqrt().recip();
         pool.pieces(query, piece, |at, columns| {
             let turn = Turn { norm: layer.query_norm.as_deref().map(|weights| (weights, epsilon)), angles, turning };
-            let head = &heads[at / each];
-            self.processor.compute(Attend { head, turn, scale, window, start, columns, tokens });
+            for (heads, run) in heads.iter().zip(runs) {
+                let (head, columns, run) = (&heads[at / each], &mut *columns, *run);
+                self.processor.compute(Attend { head, turn, scale, window, run, columns, tokens });
+            }
         });
 
         // The mixed values stand where the queries stood, before what is no longer needed.
@@ -277,18 +319,26 @@ impl Decoder {
         add(state.all_mut(), delta.all());
     }
 
-    fn logits(&self, engine: &mut Engine) -> Vec<f32> {
+    fn logits(&self, engine: &mut Engine, runs: &[Run]) -> Vec<Vec<f32>> {
         let Engine { pool, hidden: state, normed, rounded, delta, inner, .. } = engine;
-        // The last token alone.
-        delta.reset(self.sizes.hidden, 1);
-        for (to, from) in delta.token_mut(0).zip(state.token(state.tokens() - 1)) {
-            *to = *from;
+        // The last token of each run.
+        delta.reset(self.sizes.hidden, runs.len());
+        for (at, run) in runs.iter().enumerate() {
+            for (to, from) in delta.token_mut(at).zip(state.token(run.first + run.count - 1)) {
+                *to = *from;
+            }
         }
         let matrix = std::slice::from_ref(&self.output);
         self.prepare(pool, delta, norm(&self.norm, self.sizes.epsilon), normed, rounded, matrix);
-        inner.reset(self.output.groups() * ROWS, 1);
+        inner.reset(self.output.groups() * ROWS, runs.len());
         self.multiply(pool, matrix, Input { sheet: normed, rounded }, inner);
-        inner.all().as_flattened()[..self.output.rows].to_vec()
+        let logits = |at: usize| {
+            let mut logits = Vec::with_capacity(self.output.groups() * ROWS);
+            logits.extend(inner.token(at).flatten());
+            logits.truncate(self.output.rows);
+            logits
+        };
+        (0..runs.len()).map(logits).collect()
     }
 
     /// Makes a sheet ready for some matrices: rounded, or normed floats, or both.

@@ -104,6 +104,11 @@ pub(super) fn scaled(numbers: &[f32; ROWS], factor: f32, weights: &[f32; ROWS]) 
     std::array::from_fn(|lane| numbers[lane] * factor * weights[lane])
 }
 
+#[inline(always)]
+pub(super) fn scaled_by(numbers: &[f32; ROWS], factor: f32) -> [f32; ROWS] {
+    numbers.map(|number| number * factor)
+}
+
 /// How the gate of the feed-forward layer bends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Bend {

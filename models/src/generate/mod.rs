@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use tools::{Tool, ToolCall, ToolChoice, with_calls};
 
 use crate::Error;
+pub use crate::decoder::Cache;
 
 /// Who said a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,6 +14,8 @@ use crate::Error;
 const TEXT_LEN_MAX: u64 = 1 << 20;
 /// The largest vocabularies have 262,144 tokens and twice as many merges.
 const LIST_LEN_MAX: u64 = 1 << 21;
+/// Bytes that the metadata takes in memory. A list of numbers takes eight times what it does in the file; the largest vocabularies take 60 MB.
+const MEMORY_MAX: u64 = 256 << 20;
 /// A model of 200 layers has some 3,000 tensors.
 const ENTRIES_MAX: u64 = 1 << 16;
 
@@ -27,7 +29,7 @@ pub(super) struct Header {
 /// Reads the header of a file that is `file_len` bytes long.
 pub(super) fn read(path: &Path, file: &File, file_len: u64) -> Result<Header, Error> {
     let input = BufReader::new(file);
-    Reader { path, input, at: 0, file_len }.header()
+    Reader { path, input, at: 0, file_len, memory_left: MEMORY_MAX }.header()
 }
 
 struct Reader<'a> {
@@ -35,6 +37,7 @@ struct Reader<'a> {
     input: BufReader<&'a File>,
     at: u64,
     file_len: u64,
+    memory_left: u64,
 }
 
 impl Reader<'_> {
@@ -96,6 +99,7 @@ impl Reader<'_> {
         }
         let kind = u32::from_le_bytes(self.bytes()?);
         let len = self.count(key, LIST_LEN_MAX)?;
+        self.takes(len * if kind == 8 { size_of::<String>() } else { size_of::<i64>() } as u64)?;
         match kind {
             8 => Ok(Value::Texts((0..len).map(|_| self.text()).collect::<Result<_, _>>()?)),
             6 | 12 => {
@@ -137,6 +141,7 @@ impl Reader<'_> {
 
     fn text(&mut self) -> Result<String, Error> {
         let len = self.count("bytes of a text", TEXT_LEN_MAX)?;
+        self.takes(len)?;
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
         self.input.read_exact(&mut bytes).map_err(|source| Error::io("read", self.path, source))?;
         self.at += len;
@@ -154,6 +159,14 @@ impl Reader<'_> {
             return Err(self.wrong(format!("cut off: {count} {what} do not fit into what is left of the file")));
         }
         Ok(count)
+    }
+
+    fn takes(&mut self, bytes: u64) -> Result<(), Error> {
+        let left = self.memory_left.checked_sub(bytes);
+        self.memory_left = left.ok_or_else(|| {
+            self.wrong(format!("metadata of more than {} MB: no model has so much", MEMORY_MAX >> 20))
+        })?;
+        Ok(())
     }
 
     fn bytes<const LEN: usize>(&mut self) -> Result<[u8; LEN], Error> {

@@ -84,6 +84,10 @@ impl Gguf {
         Error::file(&self.path, message)
     }
 
+    pub(crate) fn len(&self) -> u64 {
+        self.file_len
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

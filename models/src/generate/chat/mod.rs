@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     Error,
-    decoder::{self, CHUNK_LEN, Decoder},
+    decoder::{self, CHUNK_LEN, Cache, Decoder},
     gguf::Gguf,
     lanes::Processor,
 };
@@ -49,6 +49,11 @@ struct Chat {
 pub struct Compute {
     /// How many threads compute, the caller's among them; without a number, as many as the machine has cores.
     pub threads: Option<NonZero<usize>>,
+    /// In which form keys and values are kept.
+    pub cache: Cache,
+    /// Bytes that the keys and values of ended answers may take together, kept for prompts that begin like them; without a number,
+    /// those of one whole context.
+    pub kept_bytes: Option<usize>,
 }
 
 impl Compute {
@@ -85,7 +90,7 @@ impl Chat {
         let vocabulary = file.texts("tokenizer.ggml.tokens")?.len();
         let (tokens, decoder) = std::thread::scope(|scope| {
             let tokens = scope.spawn(|| Tokens::load(&file));
-            let decoder = decoder::load(&file, vocabulary, compute.threads(), Processor::detect());
+            let decoder = decoder::load(&file, vocabulary, compute.threads(), compute.cache, Processor::detect());
             (tokens.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), decoder)
         });
         let (tokens, decoder) = (Arc::new(tokens?), decoder?);
@@ -93,7 +98,10 @@ impl Chat {
         let template = Template::new(source, tokens.begin_text(), tokens.end_text());
         let template = template.map_err(|error| file.wrong(format!("tokenizer.chat_template: {error:#}")))?;
         let name = file.path().file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        Ok(Self { name, tokens, template, decoder, kept: Kept::default(), grammars: Grammars::default() })
+        let token_bytes = decoder.token_bytes().max(1);
+        let kept_tokens = compute.kept_bytes.map_or(decoder.context(), |bytes| bytes / token_bytes);
+        let (kept, grammars) = (Kept::new(kept_tokens), Grammars::default());
+        Ok(Self { name, tokens, template, decoder, kept, grammars })
     }
 
     /// The prompt's tokens.
@@ -277,5 +285,7 @@ impl Chat {
     }
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

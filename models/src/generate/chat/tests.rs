@@ -185,6 +185,30 @@ fn what_was_read_once_is_not_read_again_and_changes_nothing() {
 }
 
 #[test]
+fn several_conversations_are_kept_and_the_longest_unused_makes_room() {
+    let chat = Chat::load(&path("tiny-qwen3")).unwrap();
+    let prompts: Vec<Vec<u32>> = (0..4).map(|seed| (0..60).map(|at| (at * 7 + seed * 31) % 300).collect()).collect();
+    let keep = |at: usize| {
+        let mut session = chat.decoder.session();
+        chat.decoder.forward(&mut session, &prompts[at]).unwrap();
+        chat.kept.keep(prompts[at].clone(), session);
+    };
+    let held = |at: usize| {
+        let mut longer = prompts[at].clone();
+        longer.extend([1, 2, 3]);
+        let session = chat.kept.take(&longer)?;
+        let len = session.len();
+        chat.kept.keep(prompts[at].clone(), session);
+        Some(len)
+    };
+    (0..4).for_each(keep);
+    assert_eq!([1, 2, 3, 0].map(held), [Some(60), Some(60), Some(60), Some(60)], "240 of the context's 256 tokens");
+    chat.kept.keep((0..100).collect(), chat.decoder.session());
+    assert_eq!([1, 2].map(held), [None, None], "they made room");
+    assert_eq!([3, 0].map(held), [Some(60), Some(60)]);
+}
+
+#[test]
 fn a_receiver_that_is_gone_ends_the_reading_of_a_long_prompt() {
     let mut chat = Chat::load(&path("tiny-qwen3")).unwrap();
     chat.decoder.set_context(4096);

@@ -3,7 +3,7 @@
 use super::{Chat, Sampler};
 use crate::{
     Error,
-    decoder::Session,
+    decoder::{Session, Writer},
     generate::{Request, TokenLogprob},
 };
 
@@ -14,6 +14,7 @@ pub(super) struct Writing<'a> {
     pub(super) chat: &'a Chat,
     pub(super) sampler: Sampler,
     session: Session,
+    _writer: Writer<'a>,
     /// The tokens of the prompt, then of the answer; the session has the first of them.
     held: Vec<u32>,
     logits: Vec<f32>,
@@ -34,7 +35,8 @@ impl<'a> Writing<'a> {
         logits: Vec<f32>,
     ) -> Self {
         let (tokens_in, top) = (prompt.len(), request.logprobs.map(|top| top.min(TOP_MAX)));
-        Self { chat, sampler, session, held: prompt, logits, tokens_in, top, logprobs: Vec::new() }
+        let _writer = chat.decoder.writer();
+        Self { chat, sampler, session, _writer, held: prompt, logits, tokens_in, top, logprobs: Vec::new() }
     }
 
     /// How many tokens the answer has.

@@ -1,0 +1,113 @@
+//! The decoder on tiny models with random weights, whose logits transformers or llama.cpp gave.
+
+use std::path::Path;
+
+use super::{Cache, Decoder, Session, load};
+use crate::{gguf::Gguf, lanes::Processor};
+
+const NAMES: [&str; 7] =
+    ["tiny-llama2", "tiny-llama3", "tiny-qwen2", "tiny-qwen3", "tiny-qwen3-q8", "tiny-gemma3", "tiny-phi3"];
+
+#[derive(serde::Deserialize)]
+struct Reference {
+    prompt_ids: Vec<u32>,
+    logits: Vec<f32>,
+}
+
+fn decoder(name: &str, cache: Cache, processor: Processor) -> Decoder {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/tiny").join(format!("{name}.gguf"));
+    let file = Gguf::open(&path).unwrap();
+    let vocabulary = file.texts("tokenizer.ggml.tokens").unwrap().len();
+    load(&file, vocabulary, 2, cache, processor).unwrap()
+}
+
+fn reference(name: &str) -> Reference {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/tiny").join(format!("{name}.json"));
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn every_processor_gives_the_same_bits() {
+    for name in NAMES {
+        let Reference { prompt_ids, logits: expected } = reference(name);
+        for cache in [Cache::Half, Cache::Eight] {
+            let logits = |processor| {
+                let decoder = decoder(name, cache, processor);
+                let mut session = decoder.session();
+                let mut logits = decoder.forward(&mut session, &prompt_ids).unwrap();
+                logits.extend(decoder.forward(&mut session, &prompt_ids[..1]).unwrap());
+                logits
+            };
+            let plain = logits(Processor::Plain);
+            for processor in Processor::all() {
+                let found = logits(processor);
+                assert!(
+                    found.iter().zip(&plain).all(|(a, b)| a.to_bits() == b.to_bits()),
+                    "{name} {}",
+                    processor.name()
+                );
+            }
+            let found = difference(&plain[..expected.len()], &expected);
+            // Logits lie between -6 and 6.
+            let most = if cache == Cache::Eight || name.ends_with("q8") { 0.3 } else { 0.01 };
+            println!("{name} {cache:?}: largest difference of a logit {found}");
+            assert!(found < most, "{name} {cache:?}: {found}");
+        }
+    }
+}
+
+#[test]
+fn keys_and_values_in_eight_bits_take_about_half_and_change_little() {
+    for name in NAMES {
+        let Reference { prompt_ids, .. } = reference(name);
+        let [half, eight] = [Cache::Half, Cache::Eight].map(|cache| decoder(name, cache, Processor::detect()));
+        assert!(10 * eight.token_bytes() < 7 * half.token_bytes(), "{} {}", eight.token_bytes(), half.token_bytes());
+        let (mut with_half, mut with_eight) = (half.session(), eight.session());
+        let (mut worst, mut squares, mut count) = (0.0f32, 0.0f32, 0);
+        let mut tokens = prompt_ids;
+        for _ in 0..40 {
+            let expected = half.forward(&mut with_half, &tokens).unwrap();
+            let found = eight.forward(&mut with_eight, &tokens).unwrap();
+            worst = worst.max(difference(&found, &expected));
+            squares += found.iter().zip(&expected).map(|(a, b)| (a - b) * (a - b)).sum::<f32>();
+            count += found.len();
+            let best = expected.iter().zip(0u32..).max_by(|a, b| a.0.total_cmp(b.0)).map(|(_, token)| token);
+            tokens = vec![best.unwrap()];
+        }
+        let typical = (squares / count as f32).sqrt();
+        println!("{name}: largest difference of a logit by eight bits {worst}, root mean square {typical}");
+        assert!(worst < 0.6 && typical < 0.15, "{name}: {worst} {typical}");
+    }
+}
+
+#[test]
+fn sessions_computed_together_have_the_bits_of_each_alone() {
+    for name in ["tiny-llama3", "tiny-qwen3-q8", "tiny-gemma3", "tiny-phi3"] {
+        for cache in [Cache::Half, Cache::Eight] {
+            let decoder = decoder(name, cache, Processor::detect());
+            let vocabulary = decoder.output.rows as u32;
+            let decoder = &decoder;
+            let steps = &|seed: u32, session: &mut Session| -> Vec<Vec<f32>> {
+                let _writer = decoder.writer();
+                let prompt: Vec<u32> = (0..5 + 7 * seed).map(|at| (at * 31 + seed * 17) % vocabulary).collect();
+                let mut all = vec![decoder.forward(session, &prompt).unwrap()];
+                for at in 0..20 {
+                    all.push(decoder.forward(session, &[(at * 13 + seed) % vocabulary]).unwrap());
+                }
+                all
+            };
+            let alone: Vec<_> = (0..6).map(|seed| steps(seed, &mut decoder.session())).collect();
+            let together: Vec<_> = std::thread::scope(|scope| {
+                let start = |seed| scope.spawn(move || steps(seed, &mut decoder.session()));
+                let threads: Vec<_> = (0..6).map(start).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            assert!(alone == together, "{name} {cache:?}");
+        }
+    }
+}
