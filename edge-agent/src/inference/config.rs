@@ -148,6 +148,34 @@ struct Raw {
 }
 
 impl Raw {
+    /// Of kind gguf, without anything that is not its name.
+    const fn empty(name: String) -> Self {
+        Self {
+            name,
+            kind: Kind::Gguf,
+            url: None,
+            model: None,
+            key_env: None,
+            key_file: None,
+            jurisdiction: None,
+            provider: None,
+            price_in: None,
+            price_out: None,
+            timeout_s: None,
+            file: None,
+            digest: None,
+            repo: None,
+            revision: None,
+            temperature: None,
+            top_k: None,
+            top_p: None,
+            min_p: None,
+            repetition_penalty: None,
+            kv_cache: None,
+            parallel: None,
+        }
+    }
+
     const fn sampling(&self) -> Sampling {
         let Self { temperature, top_k, top_p, min_p, repetition_penalty, .. } = *self;
         Sampling { temperature, top_k, top_p, min_p, repetition_penalty }
@@ -309,30 +337,7 @@ fn price(usd: Option<f64>, field: &str, name: &str) -> Result<u64, String> {
 
 impl From<Target> for Raw {
     fn from(target: Target) -> Self {
-        let empty = Self {
-            name: target.name,
-            kind: Kind::Gguf,
-            url: None,
-            model: None,
-            key_env: None,
-            key_file: None,
-            jurisdiction: None,
-            provider: None,
-            price_in: None,
-            price_out: None,
-            timeout_s: None,
-            file: None,
-            digest: None,
-            repo: None,
-            revision: None,
-            temperature: None,
-            top_k: None,
-            top_p: None,
-            min_p: None,
-            repetition_penalty: None,
-            kv_cache: None,
-            parallel: None,
-        };
+        let empty = Self::empty(target.name);
         #[expect(clippy::cast_precision_loss, reason = "prices are far below 2^52 micro-USD")]
         let usd = |micro: u64| (micro > 0).then(|| micro as f64 / 1e6);
         match target.source {
