@@ -23,6 +23,8 @@ mod references;
 pub const TEXT_BYTES_MAX: u64 = 4 << 20;
 /// A document larger than this is refused: it would be a database dump, not a text for people.
 pub const DOCUMENT_BYTES_MAX: u64 = 8 << 20;
+/// The same for one with pictures in it.
+pub const BINARY_BYTES_MAX: u64 = 32 << 20;
 /// Documents of one bundle.
 pub const DOCUMENTS_MAX: usize = 20_000;
 /// Folders below one another; a loop of links ends here.
@@ -54,6 +56,8 @@ pub enum Kind {
     /// What is checked under a name.
     Guard,
     Document,
+    /// A document that is no text.
+    Binary,
     Label,
     Cases,
 }
@@ -88,8 +92,11 @@ impl Kind {
             (["documents", folders @ ..], _) if folders.len() > DEPTH_MAX + 2 => {
                 refuse("stands too deep: expected at most 16 folders below its index")
             }
-            (["documents", ..], "md" | "txt") => Ok(Self::Document),
-            (["documents", ..], _) => refuse("is no document: expected a file that ends with .md or .txt"),
+            (["documents", ..], "md" | "txt" | "html" | "htm" | "csv") => Ok(Self::Document),
+            (["documents", ..], "pdf") => Ok(Self::Binary),
+            (["documents", ..], _) => {
+                refuse("is no document: expected a file that ends with .md, .txt, .html, .pdf or .csv")
+            }
             _ => refuse(
                 "is not part of a bundle: expected feeds.yaml, workflows/, catalogs/, schemas/, policies/, guards/, documents/ or cases/",
             ),
@@ -99,7 +106,11 @@ impl Kind {
     /// How long such a file may be, in bytes.
     #[must_use]
     pub const fn bytes_max(self) -> u64 {
-        if matches!(self, Self::Document) { DOCUMENT_BYTES_MAX } else { TEXT_BYTES_MAX }
+        match self {
+            Self::Document => DOCUMENT_BYTES_MAX,
+            Self::Binary => BINARY_BYTES_MAX,
+            _ => TEXT_BYTES_MAX,
+        }
     }
 
     /// Whether a file of so many bytes is short enough.
@@ -298,16 +309,21 @@ impl Check {
         if path.starts_with("cases/") {
             self.cases.push(path.to_owned());
         }
+        let kind = Kind::of(path);
+        if matches!(kind, Ok(Kind::Binary)) {
+            self.documents += 1;
+            return;
+        }
         let text = match text(path, content) {
             Ok(text) => text,
             Err(problem) => return self.problems.push(problem),
         };
-        match Kind::of(path) {
+        match kind {
             Ok(Kind::Feeds | Kind::Workflow | Kind::Policy | Kind::Guard | Kind::Function | Kind::Schema) => {
                 self.texts.push((path.to_owned(), text.to_owned()));
             }
             Ok(Kind::WorkflowTest) => {}
-            Ok(Kind::Document) => self.documents += 1,
+            Ok(Kind::Document | Kind::Binary) => self.documents += 1,
             Ok(Kind::Label) => self.problems.extend(label(path, text).err()),
             Ok(Kind::Cases) => {
                 let found = cases::<Case>(path, text).err();

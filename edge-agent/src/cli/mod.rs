@@ -11,6 +11,7 @@ mod local;
 mod models;
 mod output;
 mod quarantine;
+mod read_document;
 mod replay;
 mod run;
 mod runs;
@@ -77,6 +78,8 @@ enum Command {
     /// Check, draw, test and run workflow documents, and show what they may call.
     #[command(subcommand)]
     Workflow(workflow::Args),
+    #[command(hide = true)]
+    ReadDocument(read_document::Args),
 }
 
 /// Why a command did not do what was asked; each kind has its exit code.
@@ -161,6 +164,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Quarantine(args) => quarantine::run(&args, context),
         Command::Ledger(args) => ledger::run(&args, context),
         Command::Workflow(args) => workflow::run(&args, context),
+        Command::ReadDocument(args) => read_document::run(&args),
     }
 }
 

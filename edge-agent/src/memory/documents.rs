@@ -70,10 +70,15 @@ impl Content {
 
 /// Reads a file of a bundle, as long and as well formed as its kind may be.
 fn read(file: &str, path: &Path) -> Result<String, Problem> {
+    let content = read_bytes(file, path)?;
+    site::text(file, &content).map(str::to_owned)
+}
+
+/// The same for a file that is no text.
+fn read_bytes(file: &str, path: &Path) -> Result<Vec<u8>, Problem> {
     let unreadable = |error: std::io::Error| problem(file, None, &format!("cannot be read: {error}"));
     Kind::of(file)?.admit(file, path.metadata().map_err(unreadable)?.len())?;
-    let content = std::fs::read(path).map_err(unreadable)?;
-    site::text(file, &content).map(str::to_owned)
+    std::fs::read(path).map_err(unreadable)
 }
 
 /// Reads the sets of cases in a folder with their labels.
@@ -161,15 +166,20 @@ impl Walk<'_> {
     }
 
     fn document(&mut self, path: &Path, label: &Label) {
-        let text = match read(&self.relative(path), path) {
-            Ok(text) => text,
+        let file = self.relative(path);
+        let content = match Kind::of(&file) {
+            Ok(Kind::Binary) => read_bytes(&file, path),
+            _ => read(&file, path).map(String::into_bytes),
+        };
+        let content = match content {
+            Ok(content) => content,
             Err(problem) => return self.problems.push(problem),
         };
         self.found.push(Document {
             index: self.index.to_owned(),
             path: relative(self.root, path),
             file: path.to_owned(),
-            digest: Digest::of(text.as_bytes()),
+            digest: Digest::of(&content),
             label: label.clone(),
         });
     }

@@ -11,6 +11,7 @@ use super::{
     Inner,
     chunk::{Chunk, chunk},
     documents::Document,
+    reading,
 };
 use crate::store;
 
@@ -26,6 +27,8 @@ pub enum Error {
     Embed { document: String, source: models::Error },
     #[error("cannot read the document {document}")]
     Read { document: String, source: std::io::Error },
+    #[error("cannot read the document {document}: {why}")]
+    Form { document: String, why: String },
     #[error("the document {document} was changed while it was read")]
     Changed { document: String },
 }
@@ -157,11 +160,11 @@ impl Inner {
 
     fn index(&self, document: &Document, label: String) -> Result<(), Error> {
         let name = || format!("{}/{}", document.index, document.path);
-        let text =
-            std::fs::read_to_string(&document.file).map_err(|source| Error::Read { document: name(), source })?;
-        if Digest::of(text.as_bytes()) != document.digest {
+        let content = std::fs::read(&document.file).map_err(|source| Error::Read { document: name(), source })?;
+        if Digest::of(&content) != document.digest {
             return Err(Error::Changed { document: name() });
         }
+        let text = reading::text(&document.path, content).map_err(|why| Error::Form { document: name(), why })?;
         let Document { index, path, digest, .. } = document;
         self.put(&Text { index, path, text: &text, digest: *digest, origin: Origin::Bundle }, label)
     }

@@ -4,6 +4,7 @@
 mod chunk;
 pub mod documents;
 mod index;
+pub mod reading;
 mod records;
 mod remember;
 mod rerank;
