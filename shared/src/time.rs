@@ -8,6 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
 
+/// The first and the last instant that has a text form, in microseconds (those of jiff, years -9999 to 9999).
+const FIRST: i64 = -377_705_023_201_000_000;
+const LAST: i64 = 253_402_207_200_000_000;
+
 /// The text was not an RFC 3339 instant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not an instant: expected RFC 3339 such as 2026-11-21T08:30:00Z")]
@@ -36,10 +40,15 @@ impl Timestamp {
         self.0.div_euclid(1_000)
     }
 
-    /// This instant and a span (or less a negative span); saturates at the ends of the range.
+    /// This instant and a span (or less a negative span), at most until the last instant that has a text form: whoever
+    /// waits for ten thousand years waits until the end of the year 9999.
     #[must_use]
     pub const fn plus_micros(self, micros: i64) -> Self {
-        Self(self.0.saturating_add(micros))
+        match self.0.saturating_add(micros) {
+            ..FIRST => Self(FIRST),
+            sum @ FIRST..=LAST => Self(sum),
+            _ => Self(LAST),
+        }
     }
 
     /// This instant and a span; saturates.
@@ -57,10 +66,8 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_microsecond(self.0) {
-            Ok(instant) => fmt::Display::fmt(&instant, f),
-            Err(_) => write!(f, "{}us", self.0),
-        }
+        let instant = jiff::Timestamp::from_microsecond(self.0.clamp(FIRST, LAST));
+        fmt::Display::fmt(&instant.unwrap_or_default(), f)
     }
 }
 
@@ -107,7 +114,10 @@ mod tests {
 
     #[test]
     fn spans_saturate_instead_of_wrapping() {
-        assert_eq!(Timestamp::from_micros(i64::MAX).plus_micros(1).as_micros(), i64::MAX);
+        for (end, span) in [(i64::MAX, 1), (i64::MIN, -1), (0, i64::MAX), (0, i64::MIN), (LAST, 1), (FIRST, -1)] {
+            let instant = Timestamp::from_micros(end).plus_micros(span);
+            assert_eq!(instant.to_string().parse(), Ok(instant), "{instant} is read as it is written");
+        }
         assert_eq!(Timestamp::from_micros(0).since(Timestamp::from_micros(5)), std::time::Duration::ZERO);
     }
 }

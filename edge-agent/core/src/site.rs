@@ -432,7 +432,11 @@ mod tests {
             ("policies/a.cedar", b"permit (principal", "policies/a.cedar:1"),
             ("notes.txt", b"x", "notes.txt: is not part of a bundle: expected feeds.yaml,"),
             ("documents/loose.md", b"x", "documents/loose.md: stands beside the indexes: expected documents/<index>/"),
-            ("documents/m/scan.pdf", b"x", "documents/m/scan.pdf: is no document: expected a file that ends with .md"),
+            (
+                "documents/m/scan.docx",
+                b"x",
+                "documents/m/scan.docx: is no document: expected a file that ends with .md, .txt, .html, .pdf or .csv",
+            ),
             ("documents/m/latin.txt", b"a\n\xe4", "documents/m/latin.txt:2:1: is not UTF-8 text"),
             ("documents/m/label.yaml", b"class: secret", "documents/m/label.yaml:1:8: class: unknown variant `secret`"),
             ("cases/c.jsonl", b"{\"text\":\"a\",\"label\":\"b\"}\n{}", "cases/c.jsonl:2:2: missing field `text`"),

@@ -167,6 +167,10 @@ impl Groups {
         let groups = self.open.iter().chain([&fresh]);
         let (index, taken) =
             groups.enumerate().find_map(|(n, g)| Some((n, takes(workflow, strategy, &g.gathered, event)?)))?;
+        // What only ends the waiting begins none.
+        if index == self.open.len() && !taken.is_item {
+            return None;
+        }
         if index == self.open.len() {
             self.open.push_back(fresh);
         }

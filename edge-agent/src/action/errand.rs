@@ -55,7 +55,7 @@ impl Errand<'_> {
 
 /// What is left until the deadline of the call's task; without one, this long.
 pub(super) fn within(call: &Call, default: Duration) -> Duration {
-    call.deadline.map_or(default, |deadline| deadline.since(crate::clock::now()))
+    call.gives_up_at().map_or(default, |end| end.since(crate::clock::now()))
 }
 
 /// The text of a value that stands in a query, a header or an environment; `None`: of a list, an object or null.

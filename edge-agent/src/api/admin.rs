@@ -129,25 +129,27 @@ async fn one_run(State(server): Shared, Path(id): Path<RunId>) -> Result<Json<Va
 }
 
 /// Who wants something of runs.
-#[derive(Deserialize)]
 struct Who {
     /// The person's name.
     by: String,
     /// The person's secret.
     secret: String,
     comment: Option<String>,
-    #[serde(default)]
     place: Place,
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Start {
     /// `namespace/name`.
     workflow: String,
     #[serde(default = "no_input")]
     input: Value,
-    #[serde(flatten)]
-    who: Who,
+    by: String,
+    secret: String,
+    comment: Option<String>,
+    #[serde(default)]
+    place: Place,
 }
 
 fn no_input() -> Value {
@@ -164,26 +166,36 @@ enum Act {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Acting {
     act: Act,
     /// The place of the task that a retry goes on from.
     from: Option<String>,
-    #[serde(flatten)]
-    who: Who,
+    by: String,
+    secret: String,
+    comment: Option<String>,
+    #[serde(default)]
+    place: Place,
 }
 
 async fn start(
     State(server): Shared,
-    Json(Start { workflow, input, who }): Json<Start>,
+    Json(Start { workflow, input, by, secret, comment, place }): Json<Start>,
 ) -> Result<Json<Entry>, Problem> {
+    let who = Who { by, secret, comment, place };
     done(&server, Wish::Start { workflow, input }, who).await
 }
 
 async fn steer(
     State(server): Shared,
     Path(run): Path<RunId>,
-    Json(Acting { act, from, who }): Json<Acting>,
+    Json(Acting { act, from, by, secret, comment, place }): Json<Acting>,
 ) -> Result<Json<Entry>, Problem> {
+    let who = Who { by, secret, comment, place };
+    if from.is_some() && !matches!(act, Act::Retry) {
+        let reason = "`from`: only a `retry` goes on from a task".to_owned();
+        return Err(Problem(StatusCode::UNPROCESSABLE_ENTITY, "invalid", reason));
+    }
     let wish = match act {
         Act::Cancel => Wish::Cancel(run),
         Act::Suspend => Wish::Suspend(run),

@@ -128,10 +128,10 @@ impl Ask {
         }
         let park_until = match &given.park_for {
             // A timeout of the task, the workflow or a scope between ends it too; without either it would wait for ever.
-            None => call.deadline.is_none().then(|| call.asked_at.plus(PARK_FOR)),
+            None => call.deadline.is_none().then(|| call.by_wall(call.asked_at).plus(PARK_FOR)),
             Some(text) => {
                 let expected = || wrong("parkFor", &format!("{text:?}; expected an ISO 8601 duration such as PT10M"));
-                Some(call.asked_at.plus(duration(text).ok_or_else(expected)?))
+                Some(call.by_wall(call.asked_at).plus(duration(text).ok_or_else(expected)?))
             }
         };
         Ok(Self {
@@ -217,6 +217,7 @@ pub(super) mod tests {
             deadline: None,
             agent: None,
             asked_at: now,
+            ahead_us: 0,
         }
     }
 

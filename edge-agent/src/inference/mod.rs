@@ -294,7 +294,7 @@ impl Inference {
             candidates: self.standings(ask)?.into_iter().map(candidate).collect(),
             offline: ask.offline,
             now,
-            deadline: call.deadline,
+            deadline: call.gives_up_at(),
             park_until: ask.park_until,
             cost_micro_usd_max: ask.cost_micro_usd_max,
         })

@@ -81,7 +81,7 @@ impl Inference {
         now: Timestamp,
         facts: &mut Vec<Fact>,
     ) -> Result<(Said, Option<Value>), Fault> {
-        let left = asked.call.deadline.map(|deadline| deadline.since(now));
+        let left = asked.call.gives_up_at().map(|end| end.since(now));
         let ends = Instant::now() + left.unwrap_or(LOCAL_TIMEOUT);
         let mut messages = asked.ask.messages.clone();
         let mut total: Option<Said> = None;

@@ -301,7 +301,7 @@ impl Memory {
         if self.inner.indexes.read().expect("no thread panicked with the indexes").contains_key(index) {
             return;
         }
-        let left = call.deadline.map_or(WAIT_MAX, |deadline| deadline.since(crate::clock::now()).min(WAIT_MAX));
+        let left = call.gives_up_at().map_or(WAIT_MAX, |end| end.since(crate::clock::now()).min(WAIT_MAX));
         let mut status = self.status.subscribe();
         // Over time: the search finds what is there.
         drop(tokio::time::timeout(left, status.wait_for(|status| !status.is_busy)).await);

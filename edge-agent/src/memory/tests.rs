@@ -68,6 +68,7 @@ impl Site {
             deadline: None,
             agent: None,
             asked_at: now,
+            ahead_us: 0,
         };
         let target = self.memory.target(&call)?;
         let request = Request {

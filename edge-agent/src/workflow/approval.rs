@@ -13,6 +13,7 @@ use shared::{
 };
 
 use super::{
+    child,
     journal::{self, unreadable},
     perform::Proposal,
 };
@@ -86,7 +87,7 @@ pub(super) fn request(
         return Ok(Some(output));
     }
     // The key alone would name the question of an earlier attempt too, which has expired.
-    let id = ApprovalId::derive(call.asked_at, format!("{}#{ask}", call.key.0).as_bytes());
+    let id = ApprovalId::derive(call.asked_at, child::seed(call, ask).as_bytes());
     let shown = canonical_json(&proposal.shown);
     let inserted = tx
         .connection()

@@ -20,6 +20,9 @@ use crate::store;
 /// otherwise never come to an end.
 const DEPTH_MAX: i64 = 16;
 
+/// Open runs that go back to the same one, itself among them. What runs itself twice would be sixty thousand at that depth.
+const FAMILY_MAX: i64 = 1_000;
+
 /// Versions of one workflow that are looked through for the wanted one.
 const VERSIONS_MAX: i64 = 64;
 
@@ -43,6 +46,7 @@ enum Child {
     Open,
     Ended(Box<Ended>),
     TooDeep,
+    TooMany,
 }
 
 struct Ended {
@@ -54,7 +58,14 @@ struct Ended {
 
 /// The run that answers this asking.
 pub(super) fn id_of(call: &Call, ask: Ask) -> RunId {
-    RunId::derive(call.asked_at, format!("{}#{ask}", call.key.0).as_bytes())
+    RunId::derive(call.asked_at, seed(call, ask).as_bytes())
+}
+
+/// What an asking is known by for ever. A retried run keeps the keys of the run before it, so that nothing outside happens
+/// twice; what is its own, a child or a question, must not be the one of that run, which has ended.
+pub(super) fn seed(call: &Call, ask: Ask) -> String {
+    let (key, run) = (&call.key.0, call.run.to_string());
+    if key.starts_with(&run) { format!("{key}#{ask}") } else { format!("{key}#{ask}@{run}") }
 }
 
 impl Inner {
@@ -78,6 +89,10 @@ impl Inner {
         match child {
             Child::TooDeep => {
                 let detail = format!("workflows run each other more than {DEPTH_MAX} deep");
+                Some(Err(Failure::new(kind::LIMIT, detail)))
+            }
+            Child::TooMany => {
+                let detail = format!("{FAMILY_MAX} runs that go back to the same one are open already");
                 Some(Err(Failure::new(kind::LIMIT, detail)))
             }
             _ if !is_awaited => Some(done(json!({ "run": id.to_string() }), call.label.clone())),
@@ -202,12 +217,28 @@ fn begin(
         journal::append(tx, entries)?;
         return Ok(Child::TooDeep);
     }
+    if family(connection, parent)? >= FAMILY_MAX {
+        journal::append(tx, entries)?;
+        return Ok(Child::TooMany);
+    }
     journal::insert(connection, run)?;
     connection
         .prepare_cached("UPDATE run SET parent = ?2, parent_ask = ?3, depth = ?4, generation = ?5 WHERE id = ?1")?
         .execute(params![run.id.to_string(), parent.to_string(), ask.0, depth + 1, generation])?;
     journal::append(tx, entries)?;
     Ok(Child::Open)
+}
+
+/// How many runs are open that go back to the same one as this, counted up to the bound.
+fn family(connection: &Connection, run: RunId) -> rusqlite::Result<i64> {
+    let sql = "WITH RECURSIVE above(id, parent) AS (\
+               SELECT id, parent FROM run WHERE id = ?1 \
+               UNION ALL SELECT run.id, run.parent FROM run JOIN above ON run.id = above.parent), \
+             family(id) AS (\
+               SELECT id FROM above WHERE parent IS NULL \
+               UNION ALL SELECT run.id FROM run JOIN family ON run.parent = family.id WHERE run.ended_at IS NULL) \
+             SELECT count(*) FROM (SELECT 1 FROM family LIMIT ?2)";
+    connection.prepare_cached(sql)?.query_row(params![run.to_string(), FAMILY_MAX], |row| row.get(0))
 }
 
 fn look(connection: &Connection, run: RunId) -> rusqlite::Result<Option<Child>> {

@@ -9,7 +9,7 @@ use std::{
 
 use edge_core::{
     engine::{
-        Command, Effect, Ending, Phase, RUN_WORKFLOW, Record, Rejection, Step,
+        self, Command, Effect, Ending, Phase, RUN_WORKFLOW, Record, Rejection, Step,
         effect::{Ask, Call, Completion, Failure, Keep, kind},
     },
     hear::Arrival,
@@ -37,11 +37,14 @@ use super::{
     schedule,
     timers::Due,
 };
-use crate::{clock, store};
+use crate::store;
 
 /// Between two tries to write to a store that cannot be written to: long enough to leave a full disk alone, short enough
 /// to go on soon after there is room.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// A clock that is off by less is not wrong; deadlines are seconds.
+const AHEAD_MIN_US: i64 = 1_000_000;
 
 impl Inner {
     /// Reads a run from the store; `None` when there is none, or the runner is closed before the store can be read.
@@ -230,7 +233,7 @@ impl Inner {
             withheld: 0,
             interests: listened.then(|| after.interests()).filter(|now| *now != loaded.state.interests()),
             heard: told.heard,
-            next_start: has_ended.then(|| schedule::again_at(&after.workflow, now)).flatten(),
+            next_start: has_ended.then(|| self.next_start(&origin.workflow)).flatten(),
         };
         for record in &commit.records {
             if let Record::Answered { ask, .. } = record {
@@ -260,14 +263,16 @@ impl Inner {
         if ready.has_told() {
             self.outlet.ring();
         }
-        let withdrawn = step.effects.iter().filter_map(|effect| match effect {
-            Effect::Withdraw { ask } => {
-                loaded.state.call(*ask).filter(|call| call.function == RUN_WORKFLOW).map(|c| (*ask, c))
+        for effect in &step.effects {
+            let Effect::Withdraw { ask } = effect else { continue };
+            let Some(call) = loaded.state.call(*ask) else { continue };
+            if call.function == RUN_WORKFLOW {
+                self.send(child::id_of(call, *ask), Message::Command(Command::Cancel));
+            } else if let Some(closing) = engine::closing(call) {
+                // Whatever comes of it: a broker that is not told forgets by itself.
+                let inner = Arc::clone(self);
+                self.spawn(async move { drop(inner.performed(run, &closing).await) });
             }
-            _ => None,
-        });
-        for child in withdrawn.map(|(ask, call)| child::id_of(call, ask)) {
-            self.send(child, Message::Command(Command::Cancel));
         }
         loaded.state = step.after;
         loaded.steps += 1;
@@ -284,11 +289,18 @@ impl Inner {
             if let Some((parent, ask)) = loaded.parent {
                 self.send(parent, Message::AskAgain(Some(ask)));
             }
-            if let Some(at) = schedule::again_at(&loaded.state.workflow, self.clock.now()) {
+            if let Some(at) = self.next_start(&loaded.origin.workflow) {
                 self.timers.set(Due::Schedule(loaded.origin.workflow.clone()), Some(at));
             }
         }
         self.note_change();
+    }
+
+    /// When a workflow starts again of which a run ends now: as the version says that starts are made from, which may be
+    /// another than the run's.
+    fn next_start(&self, workflow: &str) -> Option<Timestamp> {
+        let current = self.catalog.current();
+        schedule::again_at(current.workflows.get(workflow)?, self.clock.now())
     }
 
     /// Performs an effect on a task of its own; the outcome comes into the run's inbox.
@@ -321,10 +333,13 @@ impl Inner {
     async fn performed(&self, run: RunId, call: &Call) -> Result<Outcome, Failure> {
         let Some(place) = self.places.take(self.performer.pace(call)).await else {
             let why = format!("{LONG_MAX} calls that take long are under way on this node");
-            let ask_again_at = Some(clock::now().plus(AGAIN_AFTER));
+            let ask_again_at = Some(self.clock.wall().plus(AGAIN_AFTER));
             return Err(Failure { ask_again_at, ..Failure::new(kind::RUNTIME, why) });
         };
-        let performed = AssertUnwindSafe(self.performer.perform(call)).catch_unwind().await;
+        // While the wall clock is wrong, the rooms are told by how much: they know no other.
+        let ahead_us = self.clock.now().as_micros().saturating_sub(self.clock.wall().as_micros());
+        let moved = (ahead_us >= AHEAD_MIN_US).then(|| Call { ahead_us, ..call.clone() });
+        let performed = AssertUnwindSafe(self.performer.perform(moved.as_ref().unwrap_or(call))).catch_unwind().await;
         drop(place);
         performed.unwrap_or_else(|_| {
             tracing::error!(%run, function = call.function, "a room panicked");
@@ -445,11 +460,11 @@ const QUICK: Duration = Duration::from_millis(2);
 pub(super) async fn decide(loaded: &mut Loaded, command: Command, now: Timestamp) -> Result<Step, Rejection> {
     if loaded.is_slow {
         let state = loaded.state.clone();
-        let decide = move || edge_core::engine::decide(&state, command, now);
+        let decide = move || engine::decide(&state, command, now);
         return apart(decide).await;
     }
     let began = Instant::now();
-    let decided = edge_core::engine::decide(&loaded.state, command, now);
+    let decided = engine::decide(&loaded.state, command, now);
     loaded.is_slow = began.elapsed() > QUICK;
     decided
 }

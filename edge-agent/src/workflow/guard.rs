@@ -144,6 +144,7 @@ mod tests {
             deadline: None,
             agent: None,
             asked_at: Timestamp::from_millis(1),
+            ahead_us: 0,
         }
     }
 

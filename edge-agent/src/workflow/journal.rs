@@ -50,10 +50,18 @@ pub(super) struct Loaded {
     pub generation: u32,
 }
 
+/// What stands for an input that no run may begin with; no other is written so.
+const TOO_LARGE: &str = " \"larger than a run may carry\"";
+
+/// The input that a run begins with. One that was too large is so still, and the run faults by it.
+fn read_input(written: &str) -> rusqlite::Result<Value> {
+    if written == TOO_LARGE { Ok(Value::String(" ".repeat(limit::VALUE_BYTES_MAX))) } else { read_json(written) }
+}
+
 impl NewRun {
     /// The input as it is written. A larger one makes the run fault at its first step; the store need not hold it until then.
     pub fn written_input(&self) -> String {
-        if limit::fits(&self.input) { self.input.to_string() } else { "\"larger than a run may carry\"".to_owned() }
+        if limit::fits(&self.input) { self.input.to_string() } else { TOO_LARGE.to_owned() }
     }
 }
 
@@ -152,7 +160,7 @@ pub(super) fn load(connection: &Connection, catalog: &Catalog, run: RunId) -> ru
         .filter_map(|asked| asked.map(|(ask, is_parked): (_, bool)| is_parked.then_some(ask)).transpose())
         .collect::<Result<_, _>>()?;
     let beginning = match status.as_str() {
-        "pending" => Some((Arc::new(read_json(&input)?), read_json(&label)?)),
+        "pending" => Some((Arc::new(read_input(&input)?), read_json(&label)?)),
         _ => None,
     };
     let origin = Arc::new(facts::Origin { workflow, version, bundle, trigger });

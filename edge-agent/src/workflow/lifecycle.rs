@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use edge_core::{
-    engine::{Ending, Phase, Record, State},
+    engine::{Ending, Phase, Record, State, record::FrameId},
     hear::{Arrival, filter, gather},
 };
 use serde_json::{Value, json};
@@ -87,7 +87,7 @@ impl Inner {
         if wanted.is_empty() && !self.outlet.is_open() {
             return;
         }
-        let mut events = of_step(&loaded.state, &commit.records, loaded.steps);
+        let mut events = of_step(&loaded.state, &commit.records, loaded.steps, commit.now);
         commit.told = self.outlet.chosen(&events);
         events.retain(|event| wanted.contains(&event.kind));
         if commit.generation < GENERATIONS_MAX {
@@ -104,12 +104,14 @@ impl Inner {
 }
 
 /// Every lifecycle event of a step. `before` is the state that the step was decided on, `step` its number.
-fn of_step(before: &State, records: &[Record], step: i64) -> Vec<Event> {
+fn of_step(before: &State, records: &[Record], step: i64, now: Timestamp) -> Vec<Event> {
     let events = Events::new(before.run, &before.workflow.definition().qualified_name(), step);
-    let mut made = Made { state: before.clone(), events };
+    let mut made = Made { state: before.clone(), events, now };
     for record in records {
         made.record(record);
+        let before = made.open();
         made.state.apply(record);
+        made.swept(record, before);
         made.task_began(record);
     }
     made.events.made
@@ -181,6 +183,8 @@ impl Events {
 struct Made {
     state: State,
     events: Events,
+    /// When the step is decided.
+    now: Timestamp,
 }
 
 impl Made {
@@ -200,8 +204,14 @@ impl Made {
                     json!({ "name": document.name, "namespace": document.namespace, "version": document.version });
                 self.events.of_run("started", *at, "startedAt", json!({ "definition": definition }));
             }
-            Record::Suspended { at } => self.events.of_run("suspended", *at, "suspendedAt", none()),
-            Record::Resumed { at } => self.events.of_run("resumed", *at, "resumedAt", none()),
+            Record::Suspended { at } => {
+                self.events.of_run("suspended", *at, "suspendedAt", none());
+                self.of_open_tasks("suspended", *at, "suspendedAt");
+            }
+            Record::Resumed { at } => {
+                self.events.of_run("resumed", *at, "resumedAt", none());
+                self.of_open_tasks("resumed", *at, "resumedAt");
+            }
             Record::Ended { at, ending, error, .. } => {
                 let (word, key) = match ending {
                     Ending::Completed => ("completed", "completedAt"),
@@ -209,14 +219,15 @@ impl Made {
                     Ending::Cancelled => ("cancelled", "cancelledAt"),
                 };
                 if *ending != Ending::Completed && *self.state.phase() == Phase::Running {
-                    for frame in self.state.open_tasks() {
-                        self.of_task("cancelled", frame, *at, "cancelledAt", none());
-                    }
+                    self.of_open_tasks("cancelled", *at, "cancelledAt");
                 }
                 let more = error.as_ref().map_or_else(none, |error| json!({ "error": error }));
                 self.events.of_run(word, *at, key, more);
             }
-            Record::TaskEnded { frame, at, .. } => self.of_task("completed", *frame, *at, "completedAt", none()),
+            // A task whose `if` was false was there, and has nothing more to do.
+            Record::TaskSkipped { frame, at } | Record::TaskEnded { frame, at, .. } => {
+                self.of_task("completed", *frame, *at, "completedAt", none())
+            }
             Record::TaskFaulted { frame, at, error } => {
                 self.of_task("faulted", *frame, *at, "faultedAt", json!({ "error": error }));
             }
@@ -227,11 +238,44 @@ impl Made {
                 let data = json!({ "name": self.events.name, "startedAt": at });
                 self.events.push("workflow.correlation-started", *at, data);
             }
+            Record::ListenClosed { .. } => {
+                let data = json!({ "name": self.events.name, "completedAt": self.now });
+                self.events.push("workflow.correlation-completed", self.now, data);
+            }
             Record::EventTaken { at, fixes, closes: true, .. } => {
                 let data = json!({ "name": self.events.name, "completedAt": at, "correlationKeys": fixes });
                 self.events.push("workflow.correlation-completed", *at, data);
             }
             _ => {}
+        }
+    }
+
+    fn of_open_tasks(&mut self, word: &str, at: Timestamp, key: &str) {
+        for frame in self.state.open_tasks() {
+            self.of_task(word, frame, at, key, json!({}));
+        }
+    }
+
+    /// The open tasks and their references.
+    fn open(&self) -> Vec<(FrameId, Option<String>)> {
+        self.state.open_tasks().into_iter().map(|frame| (frame, self.state.reference(frame))).collect()
+    }
+
+    /// What went away with another task: the branches that lost a race, what an error or a timeout left behind.
+    fn swept(&mut self, record: &Record, before: Vec<(FrameId, Option<String>)>) {
+        let (own, at) = match record {
+            Record::TaskEnded { frame, at, .. } | Record::TaskSkipped { frame, at } => (Some(*frame), *at),
+            Record::TaskFaulted { frame, at, .. } => (Some(*frame), *at),
+            // Told already, by how the run ended.
+            Record::Ended { .. } => return,
+            _ => (None, self.now),
+        };
+        let still: BTreeSet<FrameId> = self.state.open_tasks().into_iter().collect();
+        for (frame, task) in before {
+            if let (false, true, Some(task)) = (still.contains(&frame), own != Some(frame), task) {
+                let data = json!({ "workflow": self.events.name, "task": task, "cancelledAt": at });
+                self.events.push("task.cancelled", at, data);
+            }
         }
     }
 

@@ -2,9 +2,10 @@
 //! tells of, and published to the node's broker as a structured CloudEvent, in order, at least once. Policy is asked for
 //! each, as for whatever the workflow itself would publish.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::OnceLock, time::Duration};
 
-use edge_core::engine::effect::{Call, EffectKey, kind};
+use edge_core::engine::effect::{Call, EffectKey, Failure, kind};
+use futures::FutureExt as _;
 use rusqlite::{Connection, params};
 use serde_json::json;
 use shared::{
@@ -140,7 +141,9 @@ impl Inner {
         else {
             return Told::Done(Vec::new());
         };
-        match self.performer.perform(&call).await {
+        let performed = AssertUnwindSafe(self.performer.perform(&call)).catch_unwind().await;
+        let broke = |_| Err(Failure::new(kind::RUNTIME, "the room broke down, see the log"));
+        match performed.unwrap_or_else(broke) {
             Ok(Outcome::Done(done)) => Told::Done(done.facts),
             Ok(Outcome::Ask { facts, .. }) => Told::Done(facts),
             Err(failure) => {
@@ -172,6 +175,7 @@ fn call(telling: &Telling, event: &Event, label: &Label, now: Timestamp) -> Opti
         deadline: None,
         agent: None,
         asked_at: now,
+        ahead_us: 0,
     })
 }
 

@@ -17,7 +17,7 @@ pub(super) enum Why {
     Waiting,
     /// They waited for others that start a workflow together with them, and had to make room.
     Group,
-    /// The broker could not be reached, and as many waited to go out as may.
+    /// As many waited to go out to the broker as may.
     Outlet,
 }
 
@@ -54,7 +54,7 @@ pub(super) fn entry(workflow: &str, run: Option<RunId>, why: Why, events: u64, m
     let (of, reason) = match why {
         Why::Loop => ("lifecycle events of", "the run goes back to such an event itself, and would keep itself going"),
         Why::Waiting => ("events for", "as many waited for the run as may"),
-        Why::Outlet => ("lifecycle events for", "it could not be reached, and newer ones needed the room"),
+        Why::Outlet => ("lifecycle events for", "more came about than went out, and newer ones needed the room"),
         Why::Group => ("events that start together", "newer ones needed the room"),
     };
     let reason = if more.is_empty() { reason.to_owned() } else { format!("{reason}: {more}") };

@@ -47,6 +47,21 @@ pub struct Usage {
     pub cost_usd: f64,
 }
 
+impl Usage {
+    /// Whether nothing was used.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What is no amount of money counts as none.
+    fn add(&mut self, more: Self) {
+        self.tokens_in = self.tokens_in.saturating_add(more.tokens_in);
+        self.tokens_out = self.tokens_out.saturating_add(more.tokens_out);
+        self.cost_usd += if more.cost_usd.is_finite() { more.cost_usd.max(0.0) } else { 0.0 };
+    }
+}
+
 /// An agent at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Agent {
@@ -105,9 +120,7 @@ impl Agent {
 
     fn turned(&mut self, said: &Arc<Said>) {
         self.turns += 1;
-        self.used.tokens_in += said.usage.tokens_in;
-        self.used.tokens_out += said.usage.tokens_out;
-        self.used.cost_usd += said.usage.cost_usd;
+        self.used.add(said.usage);
         self.wanted = Arc::clone(said);
         self.done = 0;
         self.is_answer = said.tool_calls.is_empty();
@@ -121,7 +134,8 @@ impl Agent {
         self.says(message);
     }
 
-    fn told(&mut self, call: Digest, text: &str, failed: bool) {
+    fn told(&mut self, call: Digest, text: &str, failed: bool, usage: Usage) {
+        self.used.add(usage);
         let Some(id) = self.next_call().map(|call| call.id.clone()) else { return };
         let known = Arc::make_mut(&mut self.known).entry(call).or_insert_with(|| (0, text.to_owned()));
         known.0 += 1;
@@ -162,7 +176,7 @@ impl State {
         let agent = self.task_mut(*frame).agent.as_mut().expect("a record of an agent follows its beginning");
         match record {
             Record::AgentTurned { said, .. } => agent.turned(said),
-            Record::ToolAnswered { call, text, failed, .. } => agent.told(*call, text, *failed),
+            Record::ToolAnswered { call, text, failed, usage, .. } => agent.told(*call, text, *failed, *usage),
             Record::AgentTold { text, .. } => {
                 agent.is_answer = false;
                 agent.says(json!({"role": "user", "content": text}));

@@ -65,6 +65,10 @@ pub struct Call {
     pub agent: Option<Agent>,
     /// When this effect was asked for the first time; asking again (parked, or after a restart) does not change it.
     pub asked_at: Timestamp,
+    /// How far the time of runs, in which all instants here are, is ahead of the wall clock while the call is performed, in
+    /// microseconds: more than nothing while that clock is wrong.
+    #[serde(skip)]
+    pub ahead_us: i64,
 }
 
 /// Who acts when it is not the workflow itself.
@@ -77,6 +81,18 @@ pub struct Agent {
 }
 
 impl Call {
+    /// An instant of the run's time by the wall clock, which rooms go by.
+    #[must_use]
+    pub const fn by_wall(&self, at: Timestamp) -> Timestamp {
+        at.plus_micros(self.ahead_us.saturating_neg())
+    }
+
+    /// When the caller gives up, by the wall clock.
+    #[must_use]
+    pub fn gives_up_at(&self) -> Option<Timestamp> {
+        self.deadline.map(|deadline| self.by_wall(deadline))
+    }
+
     /// The arguments, parsed at the door.
     ///
     /// # Errors

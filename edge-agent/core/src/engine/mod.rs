@@ -32,7 +32,7 @@ pub use command::{Command, Rejection};
 pub use effect::Effect;
 pub use record::{Ending, Record};
 pub use state::{Phase, State};
-pub use task::{listen::Interest, run::WORKFLOW as RUN_WORKFLOW};
+pub use task::{listen::Interest, run::WORKFLOW as RUN_WORKFLOW, subscribe::closing};
 
 /// What a decision gives: what to remember, then what to do.
 #[derive(Debug, Clone)]
@@ -79,7 +79,7 @@ pub fn decide(state: &State, command: Command, now: Timestamp) -> Result<Step, R
         Command::Wake => turn.wake(),
         Command::Hear { event, label } => task::listen::take(&mut turn, &event, &label),
         Command::Miss { events } => task::listen::missed(&mut turn, events),
-        Command::Continue => turn.go_on(),
+        Command::Continue => turn.take_up(),
         Command::Suspend => {
             turn.record(Record::Suspended { at: now });
             return Ok(turn.step(state));

@@ -8,7 +8,7 @@ use serde_json::Value;
 use shared::{digest::Digest, id::RunId, label::Label, time::Timestamp, workflow::definition::Then};
 
 use super::{
-    agent::Said,
+    agent::{Said, Usage},
     effect::{Ask, Call, Error},
 };
 use crate::hear::filter::Correlated;
@@ -190,6 +190,9 @@ pub enum Record {
         text: String,
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         failed: bool,
+        /// What the tool itself took of the budget.
+        #[serde(default, skip_serializing_if = "Usage::is_none")]
+        usage: Usage,
     },
     /// The agent is told something that no tool said.
     AgentTold { frame: FrameId, text: String },

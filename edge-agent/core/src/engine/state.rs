@@ -236,7 +236,17 @@ impl State {
     #[must_use]
     pub fn performed(&self, ask: Ask) -> Option<Arc<Call>> {
         let (frame, call) = self.asked_by(ask).and_then(|frame| Some((frame, self.call(ask)?)))?;
-        Some(super::task::whole(self, frame, call))
+        let call = super::task::whole(self, frame, call);
+        // It may have moved since the call was asked for: by as long as the run rested.
+        let deadline = self.gives_up_at(frame);
+        Some(if call.deadline == deadline { call } else { Arc::new(Call { deadline, ..Call::clone(&call) }) })
+    }
+
+    /// When nobody waits any more for what a task asks for: the nearest timeout of it and of all that it stands in.
+    pub(super) fn gives_up_at(&self, frame: FrameId) -> Option<Timestamp> {
+        let around = self.ancestors(frame).filter_map(|(_, frame)| frame.deadline);
+        let agent = self.task(frame).agent.as_ref().and_then(|agent| agent.until);
+        around.chain(agent).chain(self.deadline).min()
     }
 
     /// When `Wake` is due next; `None` when the run waits for no time.
@@ -282,7 +292,8 @@ impl State {
     /// Whether work is left that `Continue` would do.
     #[must_use]
     pub fn has_more(&self) -> bool {
-        self.suspended.is_none() && self.idle_lists().next().is_some()
+        let has_held = || self.tasks().any(|(.., task)| matches!(task.progress, Progress::Held(_)));
+        self.suspended.is_none() && (self.idle_lists().next().is_some() || has_held())
     }
 
     /// The lists that have no open task: their next one is to be entered, or they are done.

@@ -6,7 +6,11 @@ use std::{collections::VecDeque, sync::Arc};
 use serde_json::Value;
 use shared::time::Timestamp;
 
-use super::{limit, record::Record, state::State};
+use super::{
+    limit,
+    record::Record,
+    state::{Progress, State},
+};
 
 /// Messages that a broker may send again, because it sends no more before the first of them is acknowledged.
 const RECENT_MAX: usize = 16;
@@ -56,6 +60,10 @@ impl State {
             if let Some(context) = context {
                 self.context = Arc::clone(context);
             }
+        }
+        if let Record::MessagesTaken { .. } = record {
+            // It was held while the run rested, if it was.
+            self.task_mut(*frame).progress = Progress::Plain;
         }
         let subscription = self.task_mut(*frame).subscription.as_mut().expect("a record follows its beginning");
         match record {

@@ -20,6 +20,9 @@ use super::{
 /// follows in the next step.
 const TASKS_PER_STEP_MAX: usize = 128;
 
+/// Lists and tasks that one run may open: a loop over nothing enters no task.
+const FRAMES_PER_RUN_MAX: u32 = 4 * TASKS_PER_RUN_MAX;
+
 /// Tasks that one run may enter; beyond it, a loop without end is the likely reason.
 const TASKS_PER_RUN_MAX: u32 = 100_000;
 
@@ -153,6 +156,10 @@ impl Turn {
     }
 
     fn enter_next(&mut self, list: FrameId) {
+        if self.state.frames_made >= FRAMES_PER_RUN_MAX {
+            let detail = format!("the run has opened {FRAMES_PER_RUN_MAX} lists and tasks, the most that one run may");
+            return self.end_run(Ending::Faulted, None, Some(Error::new(kind::LIMIT, detail)));
+        }
         let frame = &self.state.frames[&list];
         let open = self.state.list(list);
         let workflow = Arc::clone(&self.state.workflow);
@@ -166,6 +173,8 @@ impl Turn {
             }
         };
         let (Some(index), Some(name)) = (index, name) else {
+            // Turning to the end of a list takes its part of the step too.
+            self.entered += 1;
             let data = Arc::clone(&open.data);
             return task::list_done(self, list, data);
         };

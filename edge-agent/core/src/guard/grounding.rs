@@ -1,7 +1,10 @@
 //! Whether sources bear out what a text says, by its words: a statement is borne out when one passage of the sources has
 //! most of its words, and the sources have each of its numbers.
 
-use std::{collections::HashSet, ops::Range};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
 
 use super::Spot;
 
@@ -9,26 +12,40 @@ use super::Spot;
 const WINDOW: usize = 3;
 /// Which part of a statement's words a passage must have.
 const SHARE_MIN: f64 = 0.6;
+/// Passages of all sources, and statements that are judged by them: beyond it a check would take minutes.
+const PASSAGES_MAX: usize = 16_384;
+const STATEMENTS_MAX: usize = 2_048;
 /// A statement with fewer words says too little to be judged by them.
 const WORDS_MIN: usize = 3;
 
 /// What the sources say.
 pub(super) struct Sources {
-    passages: Vec<HashSet<String>>,
+    /// By word, the passages that have it.
+    passages: HashMap<String, Vec<u32>>,
+    count: usize,
     numbers: HashSet<String>,
 }
 
 impl Sources {
     pub fn read(texts: &[String]) -> Self {
-        let (mut passages, mut numbers) = (Vec::new(), HashSet::new());
+        let mut sources = Self { passages: HashMap::new(), count: 0, numbers: HashSet::new() };
         for text in texts {
             let sentences: Vec<Vec<String>> =
                 sentences(text).into_iter().map(|place| words(&text[place]).collect()).collect();
-            numbers.extend(sentences.iter().flatten().filter(|word| is_number(word)).map(|word| plain_number(word)));
-            let of = |window: &[Vec<String>]| window.iter().flatten().map(|word| stem(word)).collect::<HashSet<_>>();
-            passages.extend(sentences.windows(WINDOW.min(sentences.len().max(1))).map(of));
+            let numbers = sentences.iter().flatten().filter(|word| is_number(word));
+            sources.numbers.extend(numbers.map(|word| plain_number(word)));
+            for window in sentences.windows(WINDOW.min(sentences.len().max(1))) {
+                if sources.count >= PASSAGES_MAX {
+                    break;
+                }
+                let passage = u32::try_from(sources.count).unwrap_or(u32::MAX);
+                sources.count += 1;
+                for word in window.iter().flatten().map(|word| stem(word)).collect::<HashSet<_>>() {
+                    sources.passages.entry(word).or_default().push(passage);
+                }
+            }
         }
-        Self { passages, numbers }
+        sources
     }
 
     /// The statements that the sources do not bear out.
@@ -38,7 +55,14 @@ impl Sources {
             let (kind, message) = self.fault(&words)?;
             Some(Spot { kind, place, message: message.to_owned(), mask: None })
         };
-        sentences(text).into_iter().filter_map(judge).collect()
+        let all = sentences(text);
+        let beyond = all.get(STATEMENTS_MAX).map(|first| Spot {
+            kind: "statement",
+            place: first.start..text.len(),
+            message: format!("more than {STATEMENTS_MAX} statements: the rest was not compared with the sources"),
+            mask: None,
+        });
+        all.into_iter().take(STATEMENTS_MAX).filter_map(judge).chain(beyond).collect()
     }
 
     fn fault(&self, words: &[String]) -> Option<(&'static str, &'static str)> {
@@ -50,8 +74,11 @@ impl Sources {
         if wanted.len() < WORDS_MIN {
             return None;
         }
-        let share = |passage: &HashSet<String>| passage.intersection(&wanted).count() as f64 / wanted.len() as f64;
-        let best = self.passages.iter().map(share).fold(0.0, f64::max);
+        let mut had = vec![0_usize; self.count];
+        for word in &wanted {
+            self.passages.get(word).into_iter().flatten().for_each(|passage| had[*passage as usize] += 1);
+        }
+        let best = had.into_iter().max().unwrap_or(0) as f64 / wanted.len() as f64;
         (best < SHARE_MIN).then_some(("statement", "a statement that no source bears out"))
     }
 }

@@ -80,13 +80,16 @@ static ORDERS: LazyLock<Vec<(&str, &str, Regex)>> = LazyLock::new(|| {
     ]
 });
 
-/// Every order to a model in the text.
+/// Orders of one form that are told of one text: it is refused for one, and a text of nothing else must not take minutes.
+const EACH_MAX: usize = 32;
+
+/// The orders to a model in the text.
 pub(super) fn find(text: &str) -> Vec<Spot> {
     let mut spots = hidden(text);
     let read = Read::new(text);
     for (kind, what, order) in &*ORDERS {
-        for found in order.find_iter(&read.text) {
-            let place = read.place(found.range());
+        for found in order.find_iter(&read.text).take(EACH_MAX) {
+            let place = read.place(text, &found.range());
             let is_known =
                 |spot: &Spot| spot.kind == *kind && spot.place.start < place.end && place.start < spot.place.end;
             if !spots.iter().any(is_known) {
@@ -110,10 +113,7 @@ fn hidden(text: &str) -> Vec<Spot> {
         Some((count, first.0..last.0 + last.1.len_utf8()))
     };
     let mut spots = Vec::new();
-    // The flags of England, Scotland and Wales are made of tags too.
-    if let Some((_, place)) = place_of(|c| matches!(c, '\u{e0000}'..='\u{e007f}'))
-        && !text[..place.start].ends_with('\u{1f3f4}')
-    {
+    if let Some(place) = tags(text) {
         spots.push(spot(place, "characters that people do not see"));
     }
     if let Some((_, place)) = place_of(|c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')) {
@@ -125,19 +125,48 @@ fn hidden(text: &str) -> Vec<Spot> {
     spots
 }
 
+const fn is_tag(c: char) -> bool {
+    matches!(c, '\u{e0000}'..='\u{e007f}')
+}
+
+/// Where tags stand that are not those of a flag: a black flag, at most six letters, and the tag that ends it.
+fn tags(text: &str) -> Option<Range<usize>> {
+    const FLAG_TAGS_MAX: usize = 7;
+    let mut found: Option<Range<usize>> = None;
+    let mut from = 0;
+    while let Some(at) = text[from..].find(is_tag) {
+        let start = from + at;
+        let run = &text[start..];
+        let run = &run[..run.find(|c| !is_tag(c)).unwrap_or(run.len())];
+        let is_flag =
+            text[..start].ends_with('\u{1f3f4}') && run.chars().count() <= FLAG_TAGS_MAX && run.ends_with('\u{e007f}');
+        from = start + run.len();
+        if !is_flag {
+            found = Some(found.map_or(start, |found| found.start)..from);
+        }
+    }
+    found
+}
+
 /// A text as a model reads it, and where each byte of that came from.
 struct Read {
     text: String,
-    /// For each byte, the place of its character in the text that was given.
-    from: Vec<Range<usize>>,
+    /// For each byte, where its character begins in the text that was given, which has a megabyte at most.
+    from: Vec<u32>,
 }
+
+/// How many times longer than the text that was given it may become; there are characters that stand for eighteen.
+const GROWTH_MAX: usize = 4;
 
 impl Read {
     /// Compatible forms of letters are one (Unicode NFKC), case and what has no width do not count, spaces are one.
     fn new(given: &str) -> Self {
         let mut read = Self { text: String::with_capacity(given.len()), from: Vec::with_capacity(given.len()) };
         for (at, c) in given.char_indices() {
-            let place = at..at + c.len_utf8();
+            if read.text.len() > GROWTH_MAX * given.len() {
+                break;
+            }
+            let from = u32::try_from(at).unwrap_or(u32::MAX);
             if matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{00ad}')
             {
                 continue;
@@ -153,14 +182,15 @@ impl Read {
                     continue;
                 }
                 read.text.push(plain);
-                read.from.extend(std::iter::repeat_n(place.clone(), plain.len_utf8()));
+                read.from.extend(std::iter::repeat_n(from, plain.len_utf8()));
             }
         }
         read
     }
 
     /// Where this stood in the text that was given.
-    fn place(&self, read: Range<usize>) -> Range<usize> {
-        self.from[read.start].start..self.from[read.end - 1].end
+    fn place(&self, given: &str, read: &Range<usize>) -> Range<usize> {
+        let (first, last) = (self.from[read.start] as usize, self.from[read.end - 1] as usize);
+        first..last + given[last..].chars().next().map_or(0, char::len_utf8)
     }
 }

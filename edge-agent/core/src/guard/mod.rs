@@ -11,7 +11,7 @@ pub mod policy;
 mod proof;
 mod secrets;
 
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -110,6 +110,21 @@ impl Verdict {
     }
 }
 
+/// Places that do not overlap, by their beginning.
+#[derive(Default)]
+struct Taken(BTreeMap<usize, usize>);
+
+impl Taken {
+    /// Takes the place, unless a part of it is taken.
+    fn take(&mut self, place: &Range<usize>) -> bool {
+        let is_free = self.0.range(..place.end).next_back().is_none_or(|(_, end)| *end <= place.start);
+        if is_free {
+            self.0.insert(place.start, place.end);
+        }
+        is_free
+    }
+}
+
 /// Something in a text: what, where in bytes, and what stands for it when it is redacted.
 struct Spot {
     kind: &'static str,
@@ -184,7 +199,11 @@ fn look(
             let mut seen = Map::new();
             for (key, value) in fields {
                 let at = format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
-                let key = read(question, None, &at, key, findings);
+                let mut key = read(question, None, &at, key, findings);
+                // Two that are redacted alike stay two.
+                if seen.contains_key(&key) {
+                    key = format!("{key} {}", seen.len() + 1);
+                }
                 seen.insert(key, look(question, sources, &at, value, findings));
             }
             Value::Object(seen)
@@ -210,10 +229,12 @@ fn read(
             Check::Grounding => sources.map(|sources| sources.unsupported(text)).unwrap_or_default(),
             Check::Schema => Vec::new(),
         };
+        // They come in the order of their places, so each character is counted once.
+        let mut counted = (0, 0);
         for Spot { kind, place, message, mask } in spots {
             let redacted = question.redacts && mask.is_some();
-            let characters = |byte: usize| text[..byte].chars().count();
-            let (start, end) = (Some(characters(place.start)), Some(characters(place.end)));
+            counted = (place.start, counted.1 + text[counted.0..place.start].chars().count());
+            let (start, end) = (Some(counted.1), Some(counted.1 + text[place.clone()].chars().count()));
             findings.push(Finding { check: *check, kind, at: at.to_owned(), start, end, message, redacted });
             if let (true, Some(mask)) = (redacted, mask) {
                 masks.push((place, mask));

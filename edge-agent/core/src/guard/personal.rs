@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::Spot;
+use super::{Spot, Taken};
 
 static EMAIL: LazyLock<Regex> = LazyLock::new(|| {
     pattern(r"(?i)[\p{L}\p{N}][\p{L}\p{N}._%+'-]*@(?:[\p{L}\p{N}](?:[\p{L}\p{N}-]*[\p{L}\p{N}])?\.)+[\p{L}]{2,24}")
@@ -28,22 +28,30 @@ fn pattern(text: &str) -> Regex {
 
 /// Everything in the text that tells of a person.
 pub(super) fn find(text: &str) -> Vec<Spot> {
-    let mut spots: Vec<Spot> = Vec::new();
+    let mut found = Found { text, taken: Taken::default(), spots: Vec::new() };
     // The stricter form first: a card's number is no telephone's.
-    add(text, &EMAIL, "email", "an address of mail", |_| true, &mut spots);
-    add(text, &IBAN, "iban", "the number of a bank account", is_iban, &mut spots);
-    add(text, &CARD, "card", "the number of a payment card", is_card, &mut spots);
-    add(text, &SOCIAL, "social-security", "a number of social security", is_social, &mut spots);
-    add(text, &PHONE, "phone", "a telephone number", is_phone, &mut spots);
-    spots.sort_by_key(|spot| spot.place.start);
-    spots
+    found.add(&EMAIL, "email", "an address of mail", |_| true);
+    found.add(&IBAN, "iban", "the number of a bank account", is_iban);
+    found.add(&CARD, "card", "the number of a payment card", is_card);
+    found.add(&SOCIAL, "social-security", "a number of social security", is_social);
+    found.add(&PHONE, "phone", "a telephone number", is_phone);
+    found.spots.sort_by_key(|spot| spot.place.start);
+    found.spots
 }
 
-fn add(text: &str, form: &Regex, kind: &'static str, what: &str, holds: fn(&str) -> bool, spots: &mut Vec<Spot>) {
-    for found in form.find_iter(text) {
-        let taken = spots.iter().any(|spot| spot.place.start < found.end() && found.start() < spot.place.end);
-        if !taken && !within_number(text, found.start(), found.end()) && holds(found.as_str()) {
-            spots.push(Spot::masked(kind, found.range(), what));
+struct Found<'t> {
+    text: &'t str,
+    taken: Taken,
+    spots: Vec<Spot>,
+}
+
+impl Found<'_> {
+    fn add(&mut self, form: &Regex, kind: &'static str, what: &str, holds: fn(&str) -> bool) {
+        for found in form.find_iter(self.text) {
+            let is_meant = !within_number(self.text, found.start(), found.end()) && holds(found.as_str());
+            if is_meant && self.taken.take(&found.range()) {
+                self.spots.push(Spot::masked(kind, found.range(), what));
+            }
         }
     }
 }

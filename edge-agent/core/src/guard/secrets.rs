@@ -1,11 +1,11 @@
 //! What opens something: private keys, tokens of known makers, bearer tokens, passwords beside their name, addresses with
 //! a password in them.
 
-use std::{ops::Range, sync::LazyLock};
+use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::Spot;
+use super::{Spot, Taken};
 
 /// What it is, how it looks; the part that must not be seen is the group `it`, or all of it.
 static FORMS: LazyLock<Vec<(&str, &str, Regex)>> = LazyLock::new(|| {
@@ -39,19 +39,15 @@ static FORMS: LazyLock<Vec<(&str, &str, Regex)>> = LazyLock::new(|| {
 
 /// Everything in the text that opens something.
 pub(super) fn find(text: &str) -> Vec<Spot> {
-    let mut spots: Vec<Spot> = Vec::new();
+    let (mut spots, mut taken) = (Vec::new(), Taken::default());
     for (kind, what, form) in &*FORMS {
         for found in form.captures_iter(text) {
             let place = found.name("it").or_else(|| found.get(0)).map_or(0..0, |it| it.range());
-            if !place.is_empty() && !spots.iter().any(|spot| overlaps(&spot.place, &place)) {
+            if !place.is_empty() && taken.take(&place) {
                 spots.push(Spot::masked(kind, place, what));
             }
         }
     }
-    spots.sort_by_key(|spot| spot.place.start);
+    spots.sort_by_key(|spot: &Spot| spot.place.start);
     spots
-}
-
-fn overlaps(one: &Range<usize>, other: &Range<usize>) -> bool {
-    one.start < other.end && other.start < one.end
 }

@@ -49,8 +49,9 @@ fn pattern(wanted: &Value) -> Option<&str> {
 }
 
 fn fits(pattern: &str, found: &str) -> bool {
-    // That it compiles was checked when the workflow was read.
-    Regex::new(pattern).is_ok_and(|regex| regex.find(found).is_some_and(|at| at.len() == found.len()))
+    // That it compiles was checked when the workflow was read. It stands for the whole: the first of its branches that
+    // fits a part is not the one that is meant.
+    Regex::new(&format!("^(?:{pattern})$")).is_ok_and(|regex| regex.is_match(found))
 }
 
 /// The values that the filter's correlations take from the event; `None` when it lacks one. `from` is asked of the whole

@@ -99,18 +99,18 @@ impl Look<'_> {
         self.within(&["with", "subscription", "foreach", "do"], |look| look.tasks(call.tasks()));
         let Some(with) = &call.with else { return };
         match call.name() {
-            "guard" => {
-                if let Some(name) = with.get("policy").and_then(literal)
-                    && !self.rules.guards.contains_key(name)
-                {
-                    let known = self.rules.guards.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-                    let message =
-                        format!("{name:?} is no guard: expected a file guards/{name}.yaml; there is [{known}]");
-                    self.within(&["with", "policy"], |look| look.wrong(message));
-                }
-            }
+            "guard" => self.within(&["with"], |look| look.guard(with.get("policy"))),
             "agent" => self.within(&["with"], |look| look.agent(&Value::Object(with.clone()))),
             _ => {}
+        }
+    }
+
+    fn guard(&mut self, policy: Option<&Value>) {
+        let Some(name) = policy.and_then(literal) else { return };
+        if !self.rules.guards.contains_key(name) {
+            let known = self.rules.guards.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let message = format!("{name:?} is no guard: expected a file guards/{name}.yaml; there is [{known}]");
+            self.within(&["policy"], |look| look.wrong(message));
         }
     }
 
@@ -121,6 +121,10 @@ impl Look<'_> {
             if let Some(reference) = tool.get("workflow").and_then(literal) {
                 let name = reference.split(':').next().unwrap_or(reference);
                 self.within(&["tools", &index, "workflow"], |look| look.name(name));
+            }
+            if tool.get("function").and_then(Value::as_str) == Some("guard") {
+                let policy = tool.get("with").and_then(|with| with.get("policy"));
+                self.within(&["tools", &index, "with"], |look| look.guard(policy));
             }
             if let Some(agent) = tool.get("agent") {
                 self.within(&["tools", &index, "agent"], |look| look.agent(agent));

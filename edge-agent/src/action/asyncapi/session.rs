@@ -37,6 +37,8 @@ const AGAIN_CONNECTED: Duration = Duration::from_secs(15);
 const KEPT_S: u32 = 86_400;
 /// Messages that the broker sends before the first of them is acknowledged; the engine knows as many of the last ones.
 const AHEAD: u16 = 16;
+/// How long a session that is over is still asked for what waits in it.
+const DRAIN: Duration = Duration::from_millis(250);
 /// Connections that are kept between calls, and for how long: less than the broker waits for a sign of life.
 const IDLE_MAX: usize = 64;
 const IDLE: Duration = Duration::from_secs(30);
@@ -122,8 +124,8 @@ pub(super) async fn next(
     assert!(permit.target().name.ends_with(&place.address), "messages are taken from where the permit says");
     let name = name(errand);
     let broker = mqtt::Broker { client_id: name.clone(), ..broker };
-    let is_over = next.until.is_some_and(|until| until <= clock::now());
-    if next.close || is_over {
+    let until = next.until.map(|until| errand.call.by_wall(until));
+    if next.close {
         drop(errand.ways.subscriptions.take(&name, None));
         forget(&broker).await;
         return Ok(json!({ "over": true }));
@@ -133,7 +135,7 @@ pub(super) async fn next(
         Some(session) => (session, Vec::new()),
         None => (open(&broker, last.cloned()), next.after.clone()),
     };
-    match session.wait(errand, place, filter, next.until, &known).await {
+    match session.wait(errand, place, filter, until, &known).await {
         Ok(publish) => {
             let id = id(&publish);
             let given = json!({ "message": message(&publish), "id": id });
@@ -218,7 +220,8 @@ impl Session {
             drop(self.client.try_ack(&last));
         }
         let now = Instant::now();
-        let over = until.map(|until| now + until.since(clock::now()));
+        // What came in time and waits in the broker's queue is there at once.
+        let over = until.map(|until| now + until.since(clock::now()).max(DRAIN));
         let patience = now + WAIT;
         let until = over.map_or(patience, |over| over.min(patience));
         loop {

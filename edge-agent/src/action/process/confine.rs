@@ -106,6 +106,9 @@ fn enter(limits: &[(Resource, u64)]) -> io::Result<()> {
     unsafe {
         check(libc::setsid())?;
         check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+        // It ends with the agent, which would else start it once more beside itself. By the time this runs the user is the
+        // last one: a change of it would take this back.
+        check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0))?;
         for (resource, limit) in limits {
             let limit = libc::rlimit { rlim_cur: *limit, rlim_max: *limit };
             check(libc::setrlimit(*resource, &limit))?;

@@ -44,6 +44,7 @@ fn call(function: &str, input: Value) -> Call {
         deadline: Some(now.plus(Duration::from_secs(10))),
         agent: None,
         asked_at: now,
+        ahead_us: 0,
     }
 }
 

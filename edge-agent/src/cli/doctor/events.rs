@@ -18,6 +18,11 @@ pub(super) fn withheld(connection: &Connection) -> Option<Check> {
                 format!("{workflow}: {events} lifecycle events not made, it would have kept itself going (last {last})")
             }
             "waiting" => format!("{workflow}: {events} events lost, too many waited for a run (last {last})"),
+            "outlet" => {
+                format!(
+                    "{events} lifecycle events did not go out, more came about than {workflow} took (last {last}): set `tasks = false` under [lifecycle]"
+                )
+            }
             _ => format!("{workflow}: {events} events given up that waited for others to start it (last {last})"),
         }
     };
@@ -39,12 +44,18 @@ mod tests {
         assert!(found().is_none());
         let counted = |tx: &mut crate::store::Transaction<'_>| {
             Ok(tx.connection().execute_batch(
-                "INSERT INTO withheld VALUES ('a/b', 'loop', 3, 0), ('a/b', 'waiting', 4, 0), ('a/c', 'group', 5, 0)",
+                "INSERT INTO withheld VALUES ('a/b', 'loop', 3, 0), ('a/b', 'waiting', 4, 0), ('a/c', 'group', 5, 0), \
+                 ('the broker', 'outlet', 6, 0)",
             )?)
         };
         store.write_blocking("count", counted).unwrap();
         let check = found().unwrap();
-        for expected in ["a/b: 3 lifecycle events not made", "a/b: 4 events lost", "a/c: 5 events given up"] {
+        for expected in [
+            "a/b: 3 lifecycle events not made",
+            "a/b: 4 events lost",
+            "a/c: 5 events given up",
+            "6 lifecycle events did not go out",
+        ] {
             assert!(check.found.contains(expected), "{}", check.found);
         }
     }

@@ -17,6 +17,7 @@ async fn kept(site: &Site, function: &str, input: Value, class: DataClass) -> Re
         deadline: None,
         agent: None,
         asked_at: now,
+        ahead_us: 0,
     };
     let memory = &site.memory;
     let (action, target) = match function {

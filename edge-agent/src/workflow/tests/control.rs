@@ -115,3 +115,18 @@ async fn a_run_that_has_not_begun_can_be_cancelled_and_does_nothing_else() {
     let next = "SELECT next_at > 3500000000 + (SELECT changed_at FROM run WHERE status = 'cancelled') FROM schedule";
     assert_eq!(node.count(next).await, 1);
 }
+
+#[tokio::test]
+async fn a_retried_run_asks_people_and_children_anew() {
+    let body = "do: [{ f: { fork: { branches: [{ ask: { call: approve, with: { role: lead, title: t, proposal: 1 } } }, \
+        { child: { run: { workflow: { namespace: test, name: w1, version: '0.1.0' } } } }, { bad: { call: embed, with: { text: x } } }] } } }]";
+    let node = Node::new(&[body, "do: [{ w: { wait: PT1H } }]"]).await;
+    let run = node.start(json!({})).await;
+    node.until_status(run, "faulted").await;
+    let again = node.runner.retry(run, Some("bad"), person()).await.unwrap().run.unwrap();
+    node.until_status(again, "faulted").await;
+    // What is tried again fails again, after it had asked a person and begun a child of its own.
+    let children = node.count("SELECT count(*) FROM run WHERE workflow = 'test/w1'").await;
+    let questions = node.count("SELECT count(*) FROM approval").await;
+    assert_eq!((children, questions), (2, 2));
+}

@@ -149,7 +149,9 @@ fn expand(template: &str, evaluated: &Value, input: &Value) -> Result<Value, Err
         let value = match input.get(name) {
             Some(Value::String(text)) => text.clone(),
             Some(value @ (Value::Number(_) | Value::Bool(_))) => value.to_string(),
-            _ => {
+            // Level 1 of RFC 6570: what is not there expands to nothing.
+            None | Some(Value::Null) => String::new(),
+            Some(_) => {
                 let detail = format!(
                     "the URI template {template:?} wants {name:?} from the task's input: expected a string, number or boolean there"
                 );

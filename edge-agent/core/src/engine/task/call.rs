@@ -65,8 +65,6 @@ pub(super) fn ask_for(turn: &mut Turn, frame: FrameId, step: &str, function: &st
     limit::check("the arguments of the call", &input)?;
     let state = &turn.state;
     let document = &state.workflow.definition().document;
-    let around = state.ancestors(frame).filter_map(|(_, frame)| frame.deadline);
-    let around = around.chain(state.task(frame).agent.as_ref().and_then(|agent| agent.until));
     let call = Arc::new(effect::Call {
         key: EffectKey(format!("{}:{}{step}", state.run, state.frames[&frame].place)),
         run: state.run,
@@ -75,9 +73,10 @@ pub(super) fn ask_for(turn: &mut Turn, frame: FrameId, step: &str, function: &st
         function: function.to_owned(),
         input,
         label: state.label().clone(),
-        deadline: around.chain(state.deadline).min(),
+        deadline: state.gives_up_at(frame),
         agent: state.agent(frame),
         asked_at: turn.now,
+        ahead_us: 0,
     });
     let ask = turn.next_ask();
     // What an agent's model is given follows from the agent's records.

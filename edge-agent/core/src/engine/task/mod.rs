@@ -12,7 +12,7 @@ pub(super) mod listen;
 mod raise;
 pub(super) mod run;
 mod set;
-mod subscribe;
+pub(super) mod subscribe;
 mod switch;
 mod r#try;
 mod wait;

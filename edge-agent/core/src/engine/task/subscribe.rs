@@ -10,7 +10,7 @@ use shared::workflow::definition::{Call, Duration, FOREACH, Foreach, Kind};
 use super::{
     super::{
         definition,
-        effect::{Error, kind},
+        effect::{self, Error, kind},
         eval::Scope,
         limit,
         record::{FrameId, Record},
@@ -128,6 +128,9 @@ fn is_enough(turn: &Turn, frame: FrameId, now: &Subscription) -> Result<bool, Er
     if consume.get("amount").and_then(Value::as_u64).is_some_and(|amount| count as u64 >= amount) {
         return Ok(true);
     }
+    if !["until", "while"].iter().any(|key| consume.contains_key(*key)) {
+        return Ok(false);
+    }
     let all = Value::Array(now.messages[..count].iter().map(|message| Value::clone(message)).collect());
     // The examples of the specification count these two, which nothing else defines.
     let mut context = Value::clone(&turn.state.context);
@@ -189,4 +192,21 @@ fn call_of<'w>(workflow: &'w shared::workflow::Workflow, turn: &Turn, frame: Fra
 
 fn subscription(turn: &Turn, frame: FrameId) -> &Subscription {
     turn.state.task(frame).subscription.as_deref().expect("the task takes messages")
+}
+
+/// The call that lets whoever has the messages of a subscription keep no more of them, when nobody waits for the next one
+/// any more. `None`: the call asks for no message.
+#[must_use]
+pub fn closing(call: &effect::Call) -> Option<effect::Call> {
+    let next = call.input.pointer("/subscription/next")?;
+    if next.get("close").is_some() {
+        return None;
+    }
+    let mut closing = call.clone();
+    if let Some((task, _)) = call.key.0.rsplit_once("/message/") {
+        closing.key = effect::EffectKey(format!("{task}/message/end"));
+    }
+    closing.input["subscription"]["next"] = json!({ "close": true });
+    closing.deadline = None;
+    Some(closing)
 }

@@ -83,3 +83,40 @@ fn a_faulted_run_is_tried_again_from_the_task_that_failed() {
     run.complete(json!("B"));
     assert_eq!(run.output(), json!({"a": "A", "b": "B"}));
 }
+
+#[test]
+fn a_call_is_given_as_much_time_as_its_task_has_left_after_a_rest() {
+    let mut run =
+        Driven::start("do: [{ a: { call: infer, with: { prompt: p }, timeout: { after: PT1H } } }]", json!({}));
+    let (ask, before) = run.asked();
+    run.command(Command::Suspend);
+    run.now = run.now.plus_micros(7_200_000_000);
+    run.command(Command::Resume);
+    let after = run.state.performed(ask).expect("it is asked");
+    assert_eq!(after.deadline, before.deadline.map(|deadline| deadline.plus_micros(7_200_000_000)));
+}
+
+#[test]
+fn what_was_held_is_taken_up_where_a_retried_run_begins() {
+    let text = "do: [{ f: { fork: { branches: [{ a: { call: infer, with: { prompt: a } } }, { b: { call: infer, with: { prompt: b } } }] } } }]";
+    let mut run = Driven::start(text, json!({}));
+    let asks: Vec<_> = run.state.asked().map(|(ask, _)| ask).collect();
+    run.command(Command::Suspend);
+    for ask in asks {
+        run.command(Command::Complete { ask, output: json!(1), label: Label::default() });
+    }
+    // As a retry has it: the records of the rest, and no word that it is over.
+    run.records.push(Record::Retried { at: run.now, of: run.state.run, from: String::new(), pause_us: 0 });
+    run.records.push(Record::Resumed { at: run.now });
+    run.refold();
+    assert!(run.state.has_more());
+    run.command(Command::Continue);
+    assert_eq!(run.output(), json!([1, 1]));
+}
+
+#[test]
+fn a_wait_without_end_is_read_back() {
+    let mut run = Driven::start("do: [{ w: { wait: P200000Y } }]", json!({}));
+    run.refold();
+    assert!(run.is_running() && run.state.wake_at().is_some());
+}

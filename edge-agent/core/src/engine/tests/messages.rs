@@ -87,3 +87,25 @@ fn what_fails_fails_the_task_and_can_be_caught() {
     assert!(!endless.is_running());
     endless.refold();
 }
+
+#[test]
+fn a_message_that_came_while_the_run_rested_is_worked_on_once() {
+    let mut run = Driven::start(&EACH.replace("CONSUME", "{ amount: 2 }"), json!({}));
+    run.command(Command::Suspend);
+    run.complete(message(1));
+    run.command(Command::Resume);
+    assert_eq!(run.asked().1.input, json!({"prompt": "0:1"}));
+    run.command(Command::Suspend);
+    run.command(Command::Resume);
+    assert_eq!(run.state.asked().count(), 1);
+    run.complete(json!({"text": "A"}));
+    assert_eq!(next(&run)["number"], 1, "the second is asked for, and nothing was taken twice");
+}
+
+#[test]
+fn a_subscription_that_nobody_waits_for_is_closed() {
+    let run = Driven::start(&EACH.replace("CONSUME", "{ amount: 2 }"), json!({}));
+    let closing = closing(&run.asked().1).expect("it asks for a message");
+    assert_eq!(closing.input["subscription"]["next"], json!({"close": true}));
+    assert_eq!(closing.key.0, format!("{}:/do/0/a/message/end", run.state.run));
+}

@@ -4,7 +4,10 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::Context as _;
-use edge_core::engine::effect::{Call, Failure as CallFailure, Keep, kind};
+use edge_core::{
+    engine::effect::{Call, Failure as CallFailure, Keep, kind},
+    guard::policy::{Policies, Policy},
+};
 use futures::{FutureExt as _, future::BoxFuture};
 use models::catalog::Digests;
 use shared::{label::Label, ledger::entry::Fact, policy::PolicySet};
@@ -37,6 +40,19 @@ pub(super) struct Desk {
     runs_processes: bool,
 }
 
+/// What `guard` checks under a name in this bundle.
+fn guards_of(bundle: &Path) -> Result<Policies, Failure> {
+    let mut guards = Policies::new();
+    let Ok(entries) = std::fs::read_dir(bundle.join("guards")) else { return Ok(guards) };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(&path).map_err(|error| Failure::Input(format!("{file}: {error}")))?;
+        let policy = Policy::parse(&file, &text).map_err(|problem| Failure::Input(problem.to_string()))?;
+        guards.insert(path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), policy);
+    }
+    Ok(guards)
+}
+
 impl Desk {
     /// Opens the rooms over a store in this folder.
     pub(super) fn open(args: &Args, config: Option<&Config>, folder: &Path) -> Result<Self, Failure> {
@@ -48,7 +64,9 @@ impl Desk {
             None => models::embed::default_embedder(),
         };
         let memory = Memory::open(store.clone(), embedder);
+        let mut guards = Policies::new();
         if let Some(bundle) = bundle_of(&args.file) {
+            guards = guards_of(bundle)?;
             let content = Content::read(bundle).map_err(|problems| Failure::Input(problems.to_string()))?;
             memory.set_content(content);
         }
@@ -60,6 +78,7 @@ impl Desk {
         let rules = rules.map_err(|problems| anyhow::anyhow!("{problems}"))?;
         let rooms =
             Rooms::new(Inference::new(targets, &digests), memory, action, Arc::new(rules), JURISDICTION.to_owned());
+        rooms.set_guards(Arc::new(guards));
         Ok(Self { store, rooms, has_broker, runs_processes })
     }
 

@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     io::{BufRead as _, IsTerminal as _},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -54,6 +54,9 @@ pub(super) enum Ending {
 /// A question on the terminal, and what was typed.
 type Asked = (PendingApproval, JoinHandle<std::io::Result<String>>);
 
+/// How long an event is waited for to have an effect before the next one is told.
+const UNHEARD: Duration = Duration::from_millis(500);
+
 /// Runs a document to its end.
 pub(super) async fn play(play: Play, desk: Desk) -> Result<(RunDetail, Ending), super::Failure> {
     let Play { workflow, others, input, events, answers, is_quiet } = play;
@@ -86,8 +89,9 @@ struct Watch {
 impl Watch {
     async fn until_the_end(
         &mut self,
-        mut events: impl Iterator<Item = shared::event::Event>,
+        events: impl Iterator<Item = shared::event::Event>,
     ) -> anyhow::Result<(RunDetail, Ending)> {
+        let mut events = events.peekable();
         let mut changes = self.runner.changes();
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for Ctrl-C")?;
         let mut ending = Ending::Itself;
@@ -113,6 +117,8 @@ impl Watch {
             let pause = tokio::time::sleep(began.elapsed() * LOOKING);
             tokio::select! {
                 changed = async { pause.await; changes.changed().await } => changed.context("the runner has stopped")?,
+                // Nobody listened for the last one: nothing changes, and the next one may be meant.
+                () = tokio::time::sleep(UNHEARD), if events.peek().is_some() => {}
                 typed = typed(&mut self.asked) => self.answer(typed?).await?,
                 Some(()) = interrupt.recv(), if ending == Ending::Itself => {
                     ending = Ending::Interrupted;

@@ -9,6 +9,7 @@ mod tool;
 
 use std::sync::Arc;
 
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 use shared::{
     digest::{Digest, canonical_json},
@@ -16,8 +17,9 @@ use shared::{
 };
 
 use super::super::{
-    agent::{Agent, CHAT, Said},
+    agent::{Agent, CHAT, Said, Usage},
     effect::{self, Call, Error, kind},
+    limit,
     record::{FrameId, Record},
     state::State,
     turn::Turn,
@@ -37,7 +39,7 @@ const TOKENS_PER_TURN: u64 = 1_024;
 const SAME_CALLS_MAX: u32 = 3;
 
 pub(super) fn start(turn: &mut Turn, frame: FrameId, arguments: Value) -> Result<(), Error> {
-    super::super::limit::check("the arguments of the call", &arguments)?;
+    limit::check("the arguments of the call", &arguments)?;
     let plan = Plan::parse(&arguments)?;
     let until = plan.until(turn.now);
     turn.record(Record::AgentBegan { frame, at: turn.now, with: Arc::new(arguments), until, label: plan.label });
@@ -49,11 +51,13 @@ pub(super) fn answered(turn: &mut Turn, frame: FrameId, output: Value) {
     let called = agent(turn, frame).next_call().map(|call| digest(&call.name, &call.arguments));
     let taken = match called {
         Some(call) => {
+            // A tool that asks a model says what that took.
+            let usage = output.get("usage").and_then(|usage| Usage::deserialize(usage).ok()).unwrap_or_default();
             let text = match output {
                 Value::String(text) => text,
                 other => canonical_json(&other),
             };
-            turn.record(Record::ToolAnswered { frame, call, text: bounded(text), failed: false });
+            turn.record(Record::ToolAnswered { frame, call, text: bounded(text), failed: false, usage });
             Ok(())
         }
         None => serde_json::from_value::<Said>(output)
@@ -73,7 +77,7 @@ pub(super) fn unanswered(turn: &mut Turn, frame: FrameId, error: Error) {
             let call = digest(&call.name, &call.arguments);
             let title = error.title.as_deref().unwrap_or("runtime");
             let text = bounded(format!("error ({title}): {}", error.detail.as_deref().unwrap_or("no detail")));
-            turn.record(Record::ToolAnswered { frame, call, text, failed: true });
+            turn.record(Record::ToolAnswered { frame, call, text, failed: true, usage: Usage::default() });
             go_on(turn, frame)
         }
         None if agent.until.is_some_and(|until| until <= turn.now) => finish(turn, frame, "time"),
@@ -113,7 +117,8 @@ fn go_on(turn: &mut Turn, frame: FrameId) -> Result<(), Error> {
         let Some(wanted) = agent.next_call() else { return ask_model(turn, frame, &plan, &agent) };
         let call = digest(&wanted.name, &wanted.arguments);
         let tell = |turn: &mut Turn, text: String, failed| {
-            turn.record(Record::ToolAnswered { frame, call, text: bounded(text), failed });
+            let usage = Usage::default();
+            turn.record(Record::ToolAnswered { frame, call, text: bounded(text), failed, usage });
         };
         if let Some((times, text)) = agent.known.get(&call) {
             if times + 1 >= SAME_CALLS_MAX {
@@ -133,7 +138,7 @@ fn go_on(turn: &mut Turn, frame: FrameId) -> Result<(), Error> {
         match tool.call(&wanted.arguments) {
             Err(why) => tell(turn, format!("error: {why}"), true),
             Ok(Wanted::HandOver { agent: next, case }) => {
-                let used = (agent.turns, agent.used.tokens_in + agent.used.tokens_out, agent.used.cost_usd);
+                let used = (agent.turns, used(&agent), agent.used.cost_usd);
                 let owner = super::super::agent::identity(&agent.with).owner;
                 let with = plan::handed(&next, &case, &plan, used, owner);
                 let next = Plan::parse(&with)?;
@@ -152,8 +157,12 @@ fn go_on(turn: &mut Turn, frame: FrameId) -> Result<(), Error> {
 }
 
 fn ask_model(turn: &mut Turn, frame: FrameId, plan: &Plan, agent: &Agent) -> Result<(), Error> {
-    let step = format!("/turn/{}", agent.turns);
-    call::ask_for(turn, frame, &step, CHAT, chat(plan, agent))
+    let (step, input) = (format!("/turn/{}", agent.turns), chat(plan, agent));
+    if agent.turns > 0 && !limit::fits(&input) {
+        // No model would read that much.
+        return finish(turn, frame, "tokens");
+    }
+    call::ask_for(turn, frame, &step, CHAT, input)
 }
 
 /// The call as it is to be performed. A chat's records hold each thing that was said once; what its model is given is the
@@ -175,6 +184,7 @@ fn chat(plan: &Plan, agent: &Agent) -> Value {
         ("model", plan.model.clone()),
         ("offline", plan.offline.clone().map(Value::from)),
         ("maxTokens", left.map(Value::from)),
+        ("maxCostUsd", plan.limits.cost_usd.map(|cost| Value::from((cost - agent.used.cost_usd).max(0.0)))),
     ];
     for (key, value) in more {
         if let Some(value) = value {
@@ -289,7 +299,7 @@ fn limited(mut said: Said) -> Said {
 }
 
 const fn used(agent: &Agent) -> u64 {
-    agent.used.tokens_in + agent.used.tokens_out
+    agent.used.tokens_in.saturating_add(agent.used.tokens_out)
 }
 
 fn agent(turn: &Turn, frame: FrameId) -> &Agent {
