@@ -163,3 +163,22 @@ async fn a_run_keeps_the_version_that_it_began_with() {
     let next = node.start(json!({})).await;
     assert_eq!(node.output(next).await, json!({"version": "new"}));
 }
+
+#[tokio::test]
+async fn an_input_larger_than_a_run_may_carry_faults_the_run_before_it_does_anything() {
+    let node = Node::new(&["schedule: { 'on': { one: { with: { type: big } } } }\n\
+        do: [{ a: { call: http, with: { method: get, endpoint: 'http://h/' } } }]"])
+    .await;
+    let large = json!({"text": "x".repeat(1_100_000)});
+    let by_hand = node.start(large.clone()).await;
+    node.until_status(by_hand, "faulted").await;
+    node.deliver("1", "big", large).await;
+    assert_eq!(node.count("SELECT count(*) FROM run").await, 2);
+    let faulted = node.until(|c| {
+        let filter = runs::Filter { status: Some("faulted".to_owned()), ..runs::Filter::default() };
+        let found = runs::list(c, &filter).unwrap();
+        (found.len() == 2).then_some(found)
+    });
+    assert!(faulted.await.iter().all(|run| run.note.as_deref().is_some_and(|note| note.starts_with("413"))));
+    assert_eq!(node.script.keys(), [""; 0], "nothing was asked for");
+}
