@@ -285,7 +285,7 @@ mod tests {
     fn every_mistake_names_its_file_and_line() {
         let dir = bundle(&[
             ("documents/loose.md", b"x"),
-            ("documents/manuals/scan.pdf", b"%PDF"),
+            ("documents/manuals/scan.docx", b"%PDF"),
             ("documents/manuals/latin.txt", b"\xe4"),
             ("documents/manuals/label.yaml", b"class: public\nclas: secret\n"),
             ("cases/cause.jsonl", b"{\"text\": \"a\", \"label\": \"b\"}\n{\"txt\": 1}\n"),
@@ -293,7 +293,7 @@ mod tests {
         let problems = Content::read(dir.path()).expect_err("mistakes").to_string();
         for expected in [
             "documents/loose.md: stands beside the indexes",
-            "documents/manuals/scan.pdf: is no document",
+            "documents/manuals/scan.docx: is no document",
             "documents/manuals/latin.txt:1:1: is not UTF-8",
             "documents/manuals/label.yaml:2:1: clas: unknown field `clas`",
             "cases/cause.jsonl:2:6: txt: unknown field `txt`",
