@@ -45,6 +45,9 @@ pub const TOKEN_FILE: &str = "local-token";
 /// The file in the data folder that remembers the digests of model files.
 pub const DIGESTS_FILE: &str = "model-digests.json";
 
+/// The folder in the data folder with the vector indexes; it may be removed while no agent runs, and is made again.
+pub const INDEXES_FOLDER: &str = "indexes";
+
 /// How long requests in flight may hold up the end of the process.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
@@ -62,7 +65,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let inference = Inference::new(config.targets.clone(), &digests);
     let embedder = embedder(&config, &digests)?;
-    let memory = Memory::open(store.clone(), Arc::clone(&embedder));
+    let memory = Memory::open_in(&config.data_dir.join(INDEXES_FOLDER), store.clone(), Arc::clone(&embedder));
     let force = rollout::at_start(&config, &store).await?;
 
     // Findings wait for the runner, the runner's messages for the broker: so the pipeline starts first.

@@ -10,7 +10,7 @@ use edge_core::{
 use models::generate::{Message, Passage, Role};
 use serde::Deserialize;
 use serde_json::Value;
-use shared::time::Timestamp;
+use shared::{label::Label, time::Timestamp};
 
 use super::{chat::Chat, config::Target};
 
@@ -72,6 +72,9 @@ struct GivenPassage {
     /// For ranking; the model is given the passages in that order.
     #[serde(default, rename = "score")]
     _score: Option<f64>,
+    /// For whoever retrieved it; the run's own label has joined it.
+    #[serde(default, rename = "label")]
+    _label: Option<Label>,
 }
 
 #[derive(Deserialize)]

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use models::index::Hnsw;
+use models::index::Index;
 use rusqlite::{OptionalExtension as _, params};
 use shared::digest::Digest;
 
@@ -12,6 +12,7 @@ use super::{
     chunk::{Chunk, chunk},
     documents::Document,
     reading,
+    shelf::Served,
 };
 use crate::store;
 
@@ -31,6 +32,10 @@ pub enum Error {
     Form { document: String, why: String },
     #[error("the document {document} was changed while it was read")]
     Changed { document: String },
+    #[error("cannot keep the vector index {name}")]
+    Index { name: String, source: models::Error },
+    #[error("cannot make the folder {}", folder.display())]
+    Shelf { folder: std::path::PathBuf, source: std::io::Error },
 }
 
 /// What the store holds of one document.
@@ -38,7 +43,6 @@ struct Known {
     id: i64,
     digest: Vec<u8>,
     label: String,
-    embedder: Vec<u8>,
 }
 
 type Key = (String, String);
@@ -67,33 +71,11 @@ pub(super) fn to_blob(vector: &[f32]) -> Vec<u8> {
     vector.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-fn from_blob(blob: &[u8]) -> Vec<f32> {
+pub(super) fn from_blob(blob: &[u8]) -> Vec<f32> {
     blob.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().expect("chunks of 4 bytes"))).collect()
 }
 
 impl Inner {
-    /// Fills the vector indexes from the store with what this embedder made; what another made waits for the refresh.
-    pub(super) fn load(&self) -> Result<(), Error> {
-        let embedder = self.embedder.digest();
-        let mut loaded: BTreeMap<String, Hnsw> = BTreeMap::new();
-        self.store.read_blocking("load the vectors", |connection| {
-            let mut query = connection.prepare(
-                "SELECT d.idx, c.id, c.vector FROM memory_chunk c JOIN memory_document d ON d.id = c.document WHERE d.embedder = ?1",
-            )?;
-            let mut rows = query.query([embedder.as_bytes().as_slice()])?;
-            while let Some(row) = rows.next()? {
-                let (index, id, blob): (String, i64, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
-                let vectors = loaded.entry(index).or_insert_with(|| Hnsw::new(self.embedder.dimensions()));
-                if let Err(error) = vectors.insert(id.cast_unsigned(), &from_blob(&blob)) {
-                    tracing::warn!(id, %error, "a stored vector cannot be used; it is found by its words alone");
-                }
-            }
-            Ok(())
-        })?;
-        *self.indexes.write().expect("no thread panicked with the indexes") = loaded;
-        Ok(())
-    }
-
     /// Brings the store and the vectors in step with these documents, or stops once they are outdated. A document that
     /// fails is left as it was and named; the others go on.
     pub(super) fn refresh(&self, documents: &[Document], is_outdated: &dyn Fn() -> bool) -> Result<Vec<Error>, Error> {
@@ -102,7 +84,6 @@ impl Inner {
         for (key, gone) in known.iter().filter(|(key, _)| !wanted.contains(key)) {
             self.forget(&key.0, gone.id)?;
         }
-        let embedder = self.embedder.digest();
         let mut failed = Vec::new();
         for document in documents {
             // A newer bundle came meanwhile: the rest would be done twice.
@@ -111,9 +92,8 @@ impl Inner {
             }
             let before = known.get(&(document.index.clone(), document.path.clone()));
             let label = serde_json::to_string(&document.label).expect("a label is plain data");
-            let same =
-                |known: &&Known| known.digest == document.digest.as_bytes() && known.embedder == embedder.as_bytes();
-            match before.filter(same) {
+            // One that another embedder made is embedded again below, as it is stored.
+            match before.filter(|known| known.digest == document.digest.as_bytes()) {
                 Some(known) if known.label == label => {}
                 Some(known) => self.relabel(known.id, label)?,
                 None => match self.index(document, label) {
@@ -123,16 +103,19 @@ impl Inner {
                 },
             }
         }
+        // Where the disk has no room for it, it serves until the process ends.
+        self.outlive().unwrap_or_else(|error| tracing::warn!(%error, "an index does not outlive a restart"));
         self.renew(is_outdated)?;
+        self.switch()?;
         Ok(failed)
     }
 
     fn known(&self) -> Result<BTreeMap<Key, Known>, Error> {
         let read = self.store.read_blocking("list the documents", |connection| {
-            let mut query = connection
-                .prepare("SELECT idx, path, id, digest, label, embedder FROM memory_document WHERE NOT remembered")?;
+            let mut query =
+                connection.prepare("SELECT idx, path, id, digest, label FROM memory_document WHERE NOT remembered")?;
             let row = |row: &rusqlite::Row<'_>| {
-                let known = Known { id: row.get(2)?, digest: row.get(3)?, label: row.get(4)?, embedder: row.get(5)? };
+                let known = Known { id: row.get(2)?, digest: row.get(3)?, label: row.get(4)? };
                 Ok(((row.get(0)?, row.get(1)?), known))
             };
             query.query_map([], row)?.collect()
@@ -150,11 +133,7 @@ impl Inner {
 
     fn forget(&self, index: &str, document: i64) -> Result<(), Error> {
         let ids = self.store.write_blocking("forget a document", move |tx| Ok(remove(tx.connection(), document)?))?;
-        self.change(index, |vectors| {
-            for id in ids {
-                vectors.remove(id.cast_unsigned());
-            }
-        });
+        self.place(index, &ids, &[], &[]);
         Ok(())
     }
 
@@ -201,16 +180,19 @@ impl Inner {
 
     /// Makes the vectors of these chunks findable, and those of the others not.
     pub(super) fn place(&self, index: &str, gone: &[i64], ids: &[i64], vectors: &[Vec<f32>]) {
-        self.change(index, |index| {
-            for id in gone {
-                index.remove(id.cast_unsigned());
+        let mut indexes = self.indexes.write().expect("no thread panicked with the indexes");
+        let empty = || Served::of(Index::new(self.embedder.dimensions(), self.embedder.digest()));
+        let served = indexes.entry(index.to_owned()).or_insert_with(empty);
+        for id in gone {
+            served.index.remove(id.cast_unsigned());
+            served.newest().remove(id.cast_unsigned());
+        }
+        for (id, vector) in ids.iter().zip(vectors) {
+            if let Err(error) = served.newest().insert(id.cast_unsigned(), vector) {
+                tracing::warn!(id, %error, "a vector cannot be used; the chunk is found by its words alone");
             }
-            for (id, vector) in ids.iter().zip(vectors) {
-                if let Err(error) = index.insert(id.cast_unsigned(), vector) {
-                    tracing::warn!(id, %error, "a vector cannot be used; the chunk is found by its words alone");
-                }
-            }
-        });
+        }
+        indexes.retain(|_, served| !served.is_empty());
     }
 
     /// One vector a text; `name` is whose.
@@ -222,12 +204,6 @@ impl Inner {
             vectors.extend(made.map_err(|source| Error::Embed { document: name.to_owned(), source })?);
         }
         Ok(vectors)
-    }
-
-    fn change(&self, index: &str, change: impl FnOnce(&mut Hnsw)) {
-        let mut indexes = self.indexes.write().expect("no thread panicked with the indexes");
-        change(indexes.entry(index.to_owned()).or_insert_with(|| Hnsw::new(self.embedder.dimensions())));
-        indexes.retain(|_, vectors| !vectors.is_empty());
     }
 }
 

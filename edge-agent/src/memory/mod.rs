@@ -4,15 +4,18 @@
 mod chunk;
 pub mod documents;
 mod index;
+mod keeping;
 pub mod reading;
 mod records;
 mod remember;
 mod rerank;
 mod search;
+mod shelf;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, OnceLock, RwLock},
+    path::Path,
+    sync::{Arc, Mutex, OnceLock, RwLock},
     time::{Duration, Instant},
 };
 
@@ -21,8 +24,8 @@ use edge_core::engine::effect::{Call, Completion, Failure, Keep, kind};
 use models::{
     classify::{Case, Cases},
     embed::Embedder,
-    index::Hnsw,
 };
+use search::Sought;
 use serde::Deserialize;
 use serde_json::json;
 use shared::{
@@ -30,6 +33,7 @@ use shared::{
     ledger::entry::{self, Fact},
     policy::{self, Permit, TargetKind},
 };
+use shelf::{Merging, Served, Shelf};
 use tokio::sync::watch;
 
 use crate::store::Store;
@@ -37,8 +41,6 @@ use crate::store::Store;
 /// The embedder as policy and the ledger name it.
 pub const EMBEDDER: &str = "local/embed";
 
-/// Vectors that are put into a graph in one go: searches wait meanwhile, each vector takes a few milliseconds.
-const TEND_LEN: usize = 4;
 /// How long a search waits for an index that is being made for the first time, when the task sets no deadline.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 const TOP_K: usize = 4;
@@ -67,8 +69,14 @@ pub struct Status {
 
 struct Inner {
     store: Store,
+    /// Makes the vectors.
     embedder: Arc<dyn Embedder>,
-    indexes: RwLock<BTreeMap<String, Hnsw>>,
+    /// May have made vectors before.
+    others: Vec<Arc<dyn Embedder>>,
+    /// Where the indexes are kept; `None` in a memory that ends with its process.
+    shelf: Option<Shelf>,
+    indexes: RwLock<BTreeMap<String, Served>>,
+    merging: Mutex<Option<Merging>>,
     cases: RwLock<BTreeMap<String, Arc<CaseSet>>>,
     wanted: watch::Receiver<Arc<Vec<Document>>>,
 }
@@ -86,6 +94,8 @@ struct Retrieve {
     index: Option<String>,
     query: String,
     top_k: Option<usize>,
+    /// What those are cleared for who are to see it: nothing with a stricter label is found. Without one all is.
+    clearance: Option<Label>,
 }
 
 #[derive(Deserialize)]
@@ -111,15 +121,34 @@ enum GivenCases {
 }
 
 impl Memory {
-    /// Opens the memory in the store. What is stored can be searched soon after; nothing here waits for it.
+    /// Opens the memory in the store, for a process that ends soon. What is stored can be searched soon after; nothing here
+    /// waits for it.
     #[must_use]
     pub fn open(store: Store, embedder: Arc<dyn Embedder>) -> Self {
+        Self::begin(store, embedder, None)
+    }
+
+    /// As `open`, with the vector indexes in files in a folder of their own, so that the next start maps what this one made.
+    #[must_use]
+    pub fn open_in(folder: &Path, store: Store, embedder: Arc<dyn Embedder>) -> Self {
+        Self::begin(store, embedder, Some(Shelf::new(folder)))
+    }
+
+    fn begin(store: Store, embedder: Arc<dyn Embedder>, shelf: Option<Shelf>) -> Self {
         let (wanted, documents) = watch::channel(Arc::default());
         let status = Arc::new(watch::Sender::new(Status { is_busy: true, failed: Vec::new() }));
-        let inner =
-            Inner { store, embedder, indexes: RwLock::default(), cases: RwLock::default(), wanted: documents.clone() };
+        let inner = Inner {
+            store,
+            embedder,
+            others: vec![models::embed::default_embedder()],
+            shelf,
+            indexes: RwLock::default(),
+            merging: Mutex::default(),
+            cases: RwLock::default(),
+            wanted: documents.clone(),
+        };
         let inner = Arc::new(inner);
-        tokio::spawn(keep_in_step(Arc::clone(&inner), documents, Arc::clone(&status)));
+        tokio::spawn(keeping::keep_in_step(Arc::clone(&inner), documents, Arc::clone(&status)));
         Self { inner, wanted: Arc::new(wanted), status }
     }
 
@@ -172,8 +201,9 @@ impl Memory {
         let query = text(call, "query", asked.query)?;
         self.wait_for(&index, call).await;
         let began = Instant::now();
-        let (inner, asked, name) = (Arc::clone(&self.inner), query.clone(), index.clone());
-        let found = tokio::task::spawn_blocking(move || inner.search(&name, &asked, k)).await;
+        let inner = Arc::clone(&self.inner);
+        let sought = Sought { index: index.clone(), query: query.clone(), k, clearance: asked.clearance };
+        let found = tokio::task::spawn_blocking(move || inner.search(&sought)).await;
         let found = found.map_err(|_| broken(call, "the search panicked, see the log"))?;
         let found = found.map_err(|error| broken(call, error))?;
         let hits = found.iter().map(|found| entry::Hit {
@@ -191,7 +221,7 @@ impl Memory {
         let label = found.iter().fold(Label::default(), |label, found| label.join(&found.label));
         let passages: Vec<_> = found
             .into_iter()
-            .map(|f| json!({"text": f.text, "document": f.document, "place": f.place, "score": f.score}))
+            .map(|f| json!({"text": f.text, "document": f.document, "place": f.place, "score": f.score, "label": f.label}))
             .collect();
         Ok(Completion { output: json!({ "passages": passages }), label, facts: vec![fact] })
     }
@@ -328,53 +358,6 @@ impl CaseSet {
         let cases = Cases::new(embedder, self.cases.clone())?;
         Ok(self.ready.get_or_init(|| cases))
     }
-}
-
-async fn keep_in_step(
-    inner: Arc<Inner>,
-    mut documents: watch::Receiver<Arc<Vec<Document>>>,
-    status: Arc<watch::Sender<Status>>,
-) {
-    let loading = Arc::clone(&inner);
-    match tokio::task::spawn_blocking(move || loading.load()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::error!(%error, "the stored documents cannot be loaded"),
-        Err(error) => tracing::error!(%error, "loading the stored documents panicked"),
-    }
-    loop {
-        status.send_modify(|status| status.is_busy = documents.has_changed().unwrap_or(false));
-        if !tend(&inner, &mut documents).await {
-            return;
-        }
-        let wanted = Arc::clone(&documents.borrow_and_update());
-        let (refreshing, newer) = (Arc::clone(&inner), documents.clone());
-        // Closed: the last handle is gone, and so is the reason to go on.
-        let is_outdated = move || newer.has_changed().unwrap_or(true);
-        let outcome = tokio::task::spawn_blocking(move || refreshing.refresh(&wanted, &is_outdated)).await;
-        let failed = match outcome {
-            Ok(Ok(failed)) => failed.iter().map(ToString::to_string).collect(),
-            Ok(Err(error)) => vec![error.to_string()],
-            Err(error) => vec![format!("indexing panicked: {error}")],
-        };
-        for failure in &failed {
-            tracing::warn!(failure, "a document is not in the index");
-        }
-        status.send_modify(|status| status.failed = failed);
-    }
-}
-
-/// Waits for newer documents, and meanwhile lets the large indexes grow their graphs; false when the last handle is gone.
-async fn tend(inner: &Arc<Inner>, documents: &mut watch::Receiver<Arc<Vec<Document>>>) -> bool {
-    let mut has_work = true;
-    while has_work && !documents.has_changed().unwrap_or(true) {
-        let tending = Arc::clone(inner);
-        let step = tokio::task::spawn_blocking(move || {
-            let mut indexes = tending.indexes.write().expect("no thread panicked with the indexes");
-            indexes.values_mut().any(|vectors| vectors.tend(TEND_LEN))
-        });
-        has_work = step.await.unwrap_or(false);
-    }
-    documents.changed().await.is_ok()
 }
 
 /// Holds a permit against what the call is about to do.

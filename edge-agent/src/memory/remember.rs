@@ -91,11 +91,11 @@ impl Memory {
 }
 
 impl Inner {
-    /// Embeds again what is remembered with the vectors of another embedder; until then it is found by its words alone.
+    /// Embeds again what has the vectors of another embedder; until all of an index is, the one before serves it.
     pub(super) fn renew(&self, is_outdated: &dyn Fn() -> bool) -> Result<(), Error> {
         let embedder = self.embedder.digest();
         let old = self.store.read_blocking("find what is to be embedded again", |connection| {
-            let sql = "SELECT id, idx, path FROM memory_document WHERE remembered AND embedder <> ?1";
+            let sql = "SELECT id, idx, path FROM memory_document WHERE embedder <> ?1";
             let mut statement = connection.prepare(sql)?;
             let rows = statement.query_map([embedder.as_bytes().as_slice()], |row| {
                 Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
@@ -106,7 +106,7 @@ impl Inner {
             if is_outdated() {
                 break;
             }
-            let chunks = self.store.read_blocking("read a remembered text", |connection| {
+            let chunks = self.store.read_blocking("read a stored text", |connection| {
                 let sql = "SELECT id, place, text FROM memory_chunk WHERE document = ?1 ORDER BY id";
                 let mut statement = connection.prepare_cached(sql)?;
                 let rows = statement.query_map([document], |row| {
@@ -126,7 +126,7 @@ impl Inner {
         let embedder = self.embedder.digest();
         let rows: Vec<(i64, Vec<u8>)> =
             ids.iter().copied().zip(vectors.iter().map(|vector| super::index::to_blob(vector))).collect();
-        self.store.write_blocking("embed a remembered text again", move |tx| {
+        self.store.write_blocking("embed a text again", move |tx| {
             for (id, vector) in &rows {
                 tx.connection().execute("UPDATE memory_chunk SET vector = ?2 WHERE id = ?1", params![id, vector])?;
             }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use models::index::{Filter, Ids};
 use rusqlite::{Connection, params};
 use shared::{digest::Digest, label::Label};
 
-use super::Inner;
+use super::{Inner, shelf::Served};
 use crate::store;
 
 /// How deep each of the two rankings is read. Fusion looks at the top; four times the usual `topK` is beyond where it changes.
@@ -37,30 +38,83 @@ pub enum Error {
     Embed(#[from] models::Error),
 }
 
+/// What is looked for.
+pub(super) struct Sought {
+    pub index: String,
+    pub query: String,
+    pub k: usize,
+    /// What those are cleared for who are to see it; without one all is found.
+    pub clearance: Option<Label>,
+}
+
+/// What a clearance lets be found in an index, where that is not all.
+struct Cleared {
+    /// The labels that it covers, as the store has them, in a JSON list.
+    labels: String,
+    chunks: Ids,
+}
+
 impl Inner {
     /// The `k` chunks of the index that fit best. Blocks for a few milliseconds.
-    pub(super) fn search(&self, index: &str, query: &str, k: usize) -> Result<Vec<Found>, Error> {
-        let depth = DEPTH.max(k);
-        let by_meaning = self.by_meaning(index, query, depth)?;
+    pub(super) fn search(&self, sought: &Sought) -> Result<Vec<Found>, Error> {
+        let Sought { index, query, k, clearance } = sought;
+        let depth = DEPTH.max(*k);
+        let cleared = clearance.as_ref().map(|clearance| self.cleared(index, clearance)).transpose()?.flatten();
+        let filter = cleared.as_ref().map_or(Filter::All, |cleared| Filter::Among(&cleared.chunks));
+        let by_meaning = self.by_meaning(index, query, depth, filter)?;
         let words = match_expression(query);
+        let labels = cleared.as_ref().map(|cleared| cleared.labels.as_str());
         let found = self.store.read_blocking("search the documents", |connection| {
-            let by_word = if words.is_empty() { Vec::new() } else { by_word(connection, index, &words, depth)? };
+            let by_word =
+                if words.is_empty() { Vec::new() } else { by_word(connection, index, &words, depth, labels)? };
             let ranked = fuse(&[by_meaning, by_word]);
-            let rows = ranked.into_iter().take(k).map(|(id, score)| load(connection, id, score));
-            // A chunk may be forgotten between the two looks.
-            rows.filter_map(Result::transpose).collect()
+            // A chunk may be forgotten, or a label become stricter, between the two looks.
+            let may = |found: &Found| clearance.as_ref().is_none_or(|clearance| clearance.covers(&found.label));
+            let rows = ranked.into_iter().map(|(id, score)| Ok(load(connection, id, score)?.filter(may)));
+            rows.filter_map(Result::transpose).take(*k).collect()
         })?;
         Ok(found)
     }
 
-    fn by_meaning(&self, index: &str, query: &str, depth: usize) -> Result<Vec<i64>, Error> {
-        let vectors = self.embedder.embed(&[query])?;
+    /// `None` when the clearance covers every label that the index has.
+    fn cleared(&self, index: &str, clearance: &Label) -> Result<Option<Cleared>, Error> {
+        let read = self.store.read_blocking("find what is cleared", |connection| {
+            let mut query = connection.prepare_cached("SELECT DISTINCT label FROM memory_document WHERE idx = ?1")?;
+            let labels: Vec<String> = query.query_map([index], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+            // A label that cannot be read is not covered.
+            let covers = |label: &String| serde_json::from_str(label).is_ok_and(|label| clearance.covers(&label));
+            let (covered, stricter): (Vec<String>, Vec<String>) = labels.into_iter().partition(covers);
+            if stricter.is_empty() {
+                return Ok(None);
+            }
+            let labels = serde_json::Value::from(covered).to_string();
+            let mut query = connection.prepare_cached(
+                "SELECT c.id FROM memory_document d JOIN memory_chunk c ON c.document = d.id
+                 WHERE d.idx = ?1 AND d.label IN (SELECT value FROM json_each(?2))",
+            )?;
+            let ids = query.query_map(params![index, labels], |row| row.get::<_, i64>(0))?;
+            let chunks = ids.map(|id| id.map(i64::cast_unsigned)).collect::<rusqlite::Result<_>>()?;
+            Ok(Some(Cleared { labels, chunks }))
+        });
+        Ok(read?)
+    }
+
+    fn by_meaning(&self, index: &str, query: &str, depth: usize, filter: Filter<'_>) -> Result<Vec<i64>, Error> {
+        let served_by = |indexes: &BTreeMap<String, Served>| indexes.get(index).map(|served| served.index.embedder());
+        let indexes = || self.indexes.read().expect("no thread panicked with the indexes");
+        // Embedding takes longer than a search, so nobody waits for it; a switch meanwhile is rare.
+        let Some(embedder) = served_by(&indexes()).and_then(|digest| self.embedder_of(digest)) else {
+            return Ok(Vec::new());
+        };
+        let vectors = embedder.embed(&[query])?;
         let Some(vector) = vectors.first().filter(|vector| vector.iter().any(|value| *value != 0.0)) else {
             return Ok(Vec::new());
         };
-        let indexes = self.indexes.read().expect("no thread panicked with the indexes");
-        let Some(index) = indexes.get(index) else { return Ok(Vec::new()) };
-        let near = index.search(vector, depth, &|_| true)?;
+        let indexes = indexes();
+        let Some(served) = indexes.get(index).filter(|served| served.index.embedder() == embedder.digest()) else {
+            return Ok(Vec::new());
+        };
+        let near = served.index.search(vector, depth, filter)?;
         // What points the other way is not near, however few chunks there are.
         Ok(near.into_iter().filter(|(_, cosine)| *cosine > 0.0).map(|(id, _)| id.cast_signed()).collect())
     }
@@ -72,15 +126,22 @@ fn match_expression(query: &str) -> String {
     words.map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" OR ")
 }
 
-fn by_word(connection: &Connection, index: &str, words: &str, depth: usize) -> rusqlite::Result<Vec<i64>> {
+fn by_word(
+    connection: &Connection,
+    index: &str,
+    words: &str,
+    depth: usize,
+    labels: Option<&str>,
+) -> rusqlite::Result<Vec<i64>> {
     // A word in a heading weighs twice one in the text.
     let mut query = connection.prepare_cached(
         "SELECT c.id FROM memory_text JOIN memory_chunk c ON c.id = memory_text.rowid
          JOIN memory_document d ON d.id = c.document
-         WHERE memory_text MATCH ?1 AND d.idx = ?2 ORDER BY bm25(memory_text, 1.0, 2.0), c.id LIMIT ?3",
+         WHERE memory_text MATCH ?1 AND d.idx = ?2 AND (?4 IS NULL OR d.label IN (SELECT value FROM json_each(?4)))
+         ORDER BY bm25(memory_text, 1.0, 2.0), c.id LIMIT ?3",
     )?;
     let depth = i64::try_from(depth).unwrap_or(i64::MAX);
-    query.query_map(params![words, index, depth], |row| row.get(0))?.collect()
+    query.query_map(params![words, index, depth, labels], |row| row.get(0))?.collect()
 }
 
 /// Reciprocal rank fusion, scaled so that first in every ranking is 1. Ties by id.

@@ -11,6 +11,7 @@ use shared::{
 use super::*;
 
 mod kept;
+mod shelf;
 
 const PRESS: &str = "# Press 3\n\nGeneral notes on the machine.\n\n## Cooling\n\nIf the motor overheats, look at the fan first. A \
                      blocked fan or a dusty filter is the usual reason for high temperatures.\n\n## Lubrication\n\nUse oil ISO VG \
@@ -24,7 +25,7 @@ struct Site {
     memory: Memory,
 }
 
-fn write(dir: &std::path::Path, files: &[(&str, &str)]) {
+fn write(dir: &Path, files: &[(&str, &str)]) {
     for (path, text) in files {
         let path = dir.join(path);
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
@@ -34,7 +35,7 @@ fn write(dir: &std::path::Path, files: &[(&str, &str)]) {
 
 async fn open(dir: tempfile::TempDir) -> Site {
     let store = Store::open(&dir.path().join("node.db")).expect("a store");
-    let memory = Memory::open(store, models::embed::default_embedder());
+    let memory = Memory::open_in(&dir.path().join("indexes"), store, models::embed::default_embedder());
     let site = Site { dir, memory };
     site.refresh().await;
     site
@@ -134,6 +135,33 @@ async fn the_label_of_what_was_found_joins_the_runs() {
     assert_eq!((done.label.class, done.label.personal), (DataClass::Restricted, true));
     let done = site.call("retrieve", ask("which oil ISO VG")).await.expect("found");
     assert_eq!((done.label.class, done.label.personal), (DataClass::Internal, false));
+}
+
+#[tokio::test]
+async fn nothing_is_found_that_the_clearance_does_not_cover() {
+    let label = "class: restricted\norigins: [DE]\npersonal: true\n";
+    let site = site(&[
+        ("documents/manuals/press.md", PRESS),
+        ("documents/manuals/staff/label.yaml", label),
+        ("documents/manuals/staff/shifts.txt", "Anna Keller works the night shift on Tuesday. She oils the press."),
+    ])
+    .await;
+    let found = async |clearance: Value| {
+        let input =
+            json!({"query": "who works the night shift and oils the press", "topK": 10, "clearance": clearance});
+        let done = site.call("retrieve", input).await.expect("found");
+        let passages = done.output["passages"].as_array().expect("a list").clone();
+        let documents = passages.iter().map(|passage| passage["document"].as_str().expect("a name").to_owned());
+        (documents.collect::<std::collections::BTreeSet<_>>(), done.label.class, passages[0]["label"].clone())
+    };
+    let (documents, class, label) = found(json!({"class": "internal"})).await;
+    assert_eq!((documents.into_iter().collect::<Vec<_>>(), class), (vec!["press.md".to_owned()], DataClass::Internal));
+    assert_eq!(label, json!({"class": "internal", "origins": [], "personal": false}));
+    let (documents, class, label) = found(json!({"class": "restricted", "origins": ["DE"], "personal": true})).await;
+    assert_eq!((documents.len(), class, &label["origins"]), (2, DataClass::Restricted, &json!(["DE"])));
+    let none = json!({"query": "oil", "clearance": {"class": "public"}});
+    let done = site.call("retrieve", none).await.expect("an answer");
+    assert_eq!((done.output, done.label), (json!({"passages": []}), Label::default()));
 }
 
 #[tokio::test]

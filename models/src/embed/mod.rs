@@ -29,6 +29,12 @@ pub trait Embedder: Send + Sync {
 /// The dot product; of unit vectors, the cosine of their angle.
 #[must_use]
 pub fn similarity(a: &[f32], b: &[f32]) -> f32 {
+    dot(a, b)
+}
+
+/// As `similarity`, within a computation that may use wider registers; the order of the sums is the same, so is the result.
+#[inline(always)]
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     // Eight running sums: one would tie the additions into a chain that the compiler may not reorder.
     let mut sums = [0.0f32; 8];
     let (a_chunks, b_chunks) = (a.chunks_exact(8), b.chunks_exact(8));

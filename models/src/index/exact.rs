@@ -5,7 +5,11 @@ use std::{
     collections::{BinaryHeap, HashMap},
 };
 
-use crate::{Error, embed::similarity};
+use crate::{
+    Error,
+    embed::dot,
+    lanes::{Compute, Lanes, Processor},
+};
 
 /// Vectors by id in one flat array; a removed one's place is taken by the last.
 pub(super) struct Vectors {
@@ -34,6 +38,10 @@ impl Vectors {
 
     pub(super) fn values(&self) -> &[f32] {
         &self.values
+    }
+
+    pub(super) fn into_parts(self) -> (Vec<u64>, Vec<f32>) {
+        (self.ids, self.values)
     }
 
     fn get(&self, place: usize) -> &[f32] {
@@ -80,13 +88,29 @@ impl Vectors {
     }
 
     pub(super) fn search(&self, vector: &[f32], k: usize, filter: &dyn Fn(u64) -> bool) -> Vec<(u64, f32)> {
-        let mut best = Best::new(k);
-        for (place, &id) in self.ids.iter().enumerate() {
-            if filter(id) {
-                best.offer(id, similarity(vector, self.get(place)));
+        Processor::detect().compute(Compare { vectors: self, vector, best: Best::new(k), filter })
+    }
+}
+
+/// Compares a vector with all, in the widest registers that there are; the sums are the same in any.
+struct Compare<'c> {
+    vectors: &'c Vectors,
+    vector: &'c [f32],
+    best: Best,
+    filter: &'c dyn Fn(u64) -> bool,
+}
+
+impl Compute for Compare<'_> {
+    type Output = Vec<(u64, f32)>;
+
+    #[inline(always)]
+    fn on<L: Lanes>(mut self, _lanes: L) -> Self::Output {
+        for (place, &id) in self.vectors.ids.iter().enumerate() {
+            if (self.filter)(id) {
+                self.best.offer(id, dot(self.vector, self.vectors.get(place)));
             }
         }
-        best.into_sorted()
+        self.best.into_sorted()
     }
 }
 
@@ -125,6 +149,17 @@ impl Eq for Found {}
 impl Best {
     pub(super) fn new(k: usize) -> Self {
         Self { k, heap: BinaryHeap::new() }
+    }
+
+    /// How many are kept.
+    pub(super) fn room(&self) -> usize {
+        self.k
+    }
+
+    /// What a similarity must be at least to be kept.
+    pub(super) fn least(&self) -> f32 {
+        let is_full = self.heap.len() >= self.k;
+        self.heap.peek().filter(|_| is_full).map_or(f32::NEG_INFINITY, |worst| worst.similarity)
     }
 
     pub(super) fn offer(&mut self, id: u64, similarity: f32) {

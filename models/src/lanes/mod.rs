@@ -65,6 +65,27 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     fn multiply(self, a: Self::Float, b: Self::Float) -> Self::Float;
     /// `a * b + c`, rounded once.
     fn fused(self, a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float;
+
+    /// The dot product of two vectors of bytes, of as many blocks as both have. A byte stands for itself less 128, from -127 to
+    /// 127. `offset` is 128 times the sum of what the second's bytes stand for.
+    fn near(self, stored: &[[u8; 64]], asked: &[[u8; 64]], offset: i32) -> i32;
+}
+
+/// Asks for the memory of a block to be brought into the first cache; nothing is read.
+#[inline(always)]
+pub(crate) fn fetch(block: &[u8; 64]) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch is a hint that never faults; every x86-64 processor has it.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(block.as_ptr().cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: a prefetch is a hint that never faults; every 64-bit ARM processor has it.
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{block}]", block = in(reg) block.as_ptr(), options(readonly, nostack, preserves_flags));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = block;
 }
 
 /// A computation that any lanes can do.

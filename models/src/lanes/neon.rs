@@ -237,4 +237,29 @@ impl Lanes for Neon {
         // SAFETY: the features were detected.
         unsafe { vfmaq_f32(c, a, b) }
     }
+
+    #[inline(always)]
+    fn near(self, stored: &[[u8; 64]], asked: &[[u8; 64]], _offset: i32) -> i32 {
+        // SAFETY: the features were detected; each quarter of an array has the 16 bytes that are read; the instruction reads and
+        // writes registers alone.
+        unsafe {
+            let sign = vdupq_n_u8(128);
+            let mut sums = [vdupq_n_s32(0); 4];
+            for (stored, asked) in stored.iter().zip(asked) {
+                for (quarter, sum) in sums.iter_mut().enumerate() {
+                    let stored = veorq_u8(vld1q_u8(stored[quarter * 16..].as_ptr()), sign);
+                    let asked = veorq_u8(vld1q_u8(asked[quarter * 16..].as_ptr()), sign);
+                    asm!(
+                        ".arch_extension dotprod",
+                        "sdot {sum:v}.4s, {stored:v}.16b, {asked:v}.16b",
+                        sum = inout(vreg) *sum,
+                        stored = in(vreg) stored,
+                        asked = in(vreg) asked,
+                        options(pure, nomem, nostack, preserves_flags),
+                    );
+                }
+            }
+            vaddvq_s32(vaddq_s32(vaddq_s32(sums[0], sums[1]), vaddq_s32(sums[2], sums[3])))
+        }
+    }
 }

@@ -145,4 +145,19 @@ impl Lanes for Plain {
     fn fused(self, a: [f32; ROWS], b: [f32; ROWS], c: [f32; ROWS]) -> [f32; ROWS] {
         std::array::from_fn(|at| a[at].mul_add(b[at], c[at]))
     }
+
+    #[inline(always)]
+    fn near(self, stored: &[[u8; 64]], asked: &[[u8; 64]], _offset: i32) -> i32 {
+        let mut sums = [0i32; ROWS];
+        for (stored, asked) in stored.iter().zip(asked) {
+            for (stored, asked) in stored.as_chunks::<ROWS>().0.iter().zip(asked.as_chunks::<ROWS>().0) {
+                for lane in 0..ROWS {
+                    // In 16 bits, which is what processors multiply and add side by side.
+                    let (stored, asked) = (i16::from(stored[lane]) - 128, i16::from(asked[lane]) - 128);
+                    sums[lane] += i32::from(stored) * i32::from(asked);
+                }
+            }
+        }
+        sums.iter().sum()
+    }
 }

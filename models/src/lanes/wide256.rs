@@ -220,4 +220,27 @@ impl Lanes for Wide256 {
         // SAFETY: the features were detected.
         unsafe { _mm256_fmadd_ps(a, b, c) }
     }
+
+    #[inline(always)]
+    fn near(self, stored: &[[u8; 64]], asked: &[[u8; 64]], _offset: i32) -> i32 {
+        // SAFETY: the features were detected; each half of an array has the 32 bytes that are read. The sign of one is moved to the
+        // other; neither is -128, and two products of 127 and 127 fit into 16 bits.
+        unsafe {
+            let (sign, ones) = (_mm256_set1_epi8(-128), _mm256_set1_epi16(1));
+            let mut sums = [_mm256_setzero_si256(); 2];
+            for (stored, asked) in stored.iter().zip(asked) {
+                for (half, sum) in sums.iter_mut().enumerate() {
+                    let stored = _mm256_loadu_si256(stored[half * 32..].as_ptr().cast());
+                    let asked = _mm256_loadu_si256(asked[half * 32..].as_ptr().cast());
+                    let (stored, asked) = (_mm256_xor_si256(stored, sign), _mm256_xor_si256(asked, sign));
+                    let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(stored), _mm256_sign_epi8(asked, stored));
+                    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones));
+                }
+            }
+            let sum = _mm256_add_epi32(sums[0], sums[1]);
+            let sum = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
+            let sum = _mm_add_epi32(sum, _mm_shuffle_epi32::<0b0100_1110>(sum));
+            _mm_cvtsi128_si32(_mm_add_epi32(sum, _mm_shuffle_epi32::<0b1011_0001>(sum)))
+        }
+    }
 }

@@ -191,4 +191,19 @@ impl Lanes for Wide512 {
         // SAFETY: the features were detected.
         unsafe { _mm512_fmadd_ps(a, b, c) }
     }
+
+    #[inline(always)]
+    fn near(self, stored: &[[u8; 64]], asked: &[[u8; 64]], offset: i32) -> i32 {
+        // SAFETY: the features were detected; each array has the 64 bytes that are read. The products are of bytes without a sign and
+        // bytes with one, so they are too large by 128 times the latter, which is `offset`.
+        unsafe {
+            let sign = _mm512_set1_epi8(-128);
+            let mut sums = [_mm512_setzero_si512(); 2];
+            for (at, (stored, asked)) in stored.iter().zip(asked).enumerate() {
+                let asked = _mm512_xor_si512(_mm512_loadu_si512(asked.as_ptr().cast()), sign);
+                sums[at % 2] = _mm512_dpbusd_epi32(sums[at % 2], _mm512_loadu_si512(stored.as_ptr().cast()), asked);
+            }
+            _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1])) - offset
+        }
+    }
 }

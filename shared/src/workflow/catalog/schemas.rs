@@ -260,6 +260,19 @@ fn passage() -> Value {
             "document": {"type": "string"},
             "place": {"type": "string"},
             "score": {"type": "number"},
+            "label": label(),
+        }),
+    )
+}
+
+/// What a text demands of those who handle it, or what somebody is cleared for.
+fn label() -> Value {
+    object(
+        &["class"],
+        json!({
+            "class": {"enum": ["public", "internal", "confidential", "restricted"]},
+            "origins": {"type": "array", "items": {"type": "string"}},
+            "personal": {"type": "boolean"},
         }),
     )
 }
@@ -285,6 +298,7 @@ fn retrieve() -> Entry {
             "index": {"type": "string"},
             "query": {"type": "string"},
             "topK": {"type": "integer", "minimum": 1, "maximum": 100},
+            "clearance": label(),
         }),
     );
     let output = object(&["passages"], json!({"passages": {"type": "array", "items": passage()}}));

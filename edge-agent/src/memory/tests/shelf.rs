@@ -1,0 +1,191 @@
+//! Vector indexes in files: mapped at the next start, made again when they cannot be trusted, replaced when the embedder is.
+
+use std::{
+    path::PathBuf,
+    sync::{Condvar, Mutex},
+};
+
+use shared::digest::Digest;
+
+use super::*;
+
+/// Long enough for a loaded machine; a wait ends as soon as what it waits for is there.
+const SOON: Duration = Duration::from_secs(60);
+
+/// A manual with more sections than an index takes without a merge.
+fn manual(machine: &str) -> String {
+    let section =
+        |number: usize| format!("## Step {number}\n\n{machine} {number}: turn the valve {} times.\n\n", number % 7);
+    format!("# {machine}\n\n{}{PRESS}", (0..1_100).map(section).collect::<String>())
+}
+
+fn files(site: &Site) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(site.dir.path().join("indexes")).into_iter().flatten();
+    entries.map(|entry| entry.expect("an entry").path()).collect()
+}
+
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let wait = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("{what} within a minute"));
+}
+
+fn is_merged(site: &Site) -> bool {
+    let indexes = site.memory.inner.indexes.read().expect("no thread panicked");
+    indexes.get("manuals").is_some_and(|served| served.index.is_merged())
+}
+
+async fn merged(site: &Site) {
+    until("the index is merged", || is_merged(site)).await;
+}
+
+fn reopen(Site { dir, memory }: Site, embedder: Arc<dyn Embedder>) -> Site {
+    drop(memory);
+    open_with(dir, embedder)
+}
+
+fn open_with(dir: tempfile::TempDir, embedder: Arc<dyn Embedder>) -> Site {
+    let store = Store::open(&dir.path().join("node.db")).expect("a store");
+    let memory = Memory::open_in(&dir.path().join("indexes"), store, embedder);
+    Site { dir, memory }
+}
+
+async fn is_found(site: &Site) {
+    assert_eq!(site.places("the engine gets too hot").await[0], "Press > Press 3 > Cooling", "no word of the text");
+}
+
+#[tokio::test]
+async fn a_merged_index_is_mapped_at_the_next_start_and_follows_what_changed_meanwhile() {
+    let site = site(&[("documents/manuals/press.md", &manual("Press"))]).await;
+    merged(&site).await;
+    is_found(&site).await;
+    let site = reopen(site, models::embed::default_embedder());
+    // Without a merge: nothing but the file can have made it so.
+    merged(&site).await;
+    assert!(site.memory.inner.merging.lock().expect("no thread panicked").is_none());
+    is_found(&site).await;
+
+    write(site.dir.path(), &[("documents/manuals/pump.md", PUMP)]);
+    site.refresh().await;
+    let site = reopen(site, models::embed::default_embedder());
+    site.refresh().await;
+    assert!(!is_merged(&site), "two sections are not worth a merge");
+    assert_eq!(site.places("fluid escapes from the pump").await[0], "Pump P-7 > Seals");
+    std::fs::remove_file(site.dir.path().join("documents/manuals/press.md")).expect("removed");
+    site.refresh().await;
+    merged(&site).await;
+    assert_eq!(site.places("fluid escapes from the pump").await[0], "Pump P-7 > Seals");
+}
+
+#[tokio::test]
+async fn an_index_that_is_damaged_or_of_another_store_is_made_again() {
+    let site = site(&[("documents/manuals/press.md", &manual("Press"))]).await;
+    merged(&site).await;
+    let file = files(&site).pop().expect("a file");
+    let mut bytes = std::fs::read(&file).expect("readable");
+    bytes[300] ^= 1;
+    std::fs::write(&file, &bytes).expect("written");
+    let site = reopen(site, models::embed::default_embedder());
+    site.refresh().await;
+    is_found(&site).await;
+    merged(&site).await;
+    assert_ne!(std::fs::read(&file).expect("readable"), bytes);
+
+    let Site { dir, memory } = site;
+    drop(memory);
+    for file in ["node.db", "node.db-wal", "node.db-shm"] {
+        let _ = std::fs::remove_file(dir.path().join(file));
+    }
+    write(dir.path(), &[("documents/manuals/press.md", &manual("Lathe"))]);
+    let site = open(dir).await;
+    assert_eq!(site.places("turn the valve of the lathe").await.len(), 4);
+    merged(&site).await;
+    let ids = |site: &Site| site.memory.inner.indexes.read().expect("no thread panicked")["manuals"].index.len();
+    assert_eq!(ids(&site), 1_104);
+}
+
+/// The built-in embedder with its values in another order: near texts are near, but nothing can be compared with the other's.
+struct Turned {
+    inner: Arc<dyn Embedder>,
+    /// Whether it may embed several texts at once, as indexing does.
+    is_open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Turned {
+    fn closed() -> Arc<Self> {
+        Arc::new(Self { inner: models::embed::default_embedder(), is_open: Mutex::new(false), opened: Condvar::new() })
+    }
+
+    fn open(&self) {
+        *self.is_open.lock().expect("no thread panicked") = true;
+        self.opened.notify_all();
+    }
+}
+
+impl Embedder for Turned {
+    fn name(&self) -> &str {
+        "turned"
+    }
+
+    fn digest(&self) -> Digest {
+        Digest::of(b"turned")
+    }
+
+    fn dimensions(&self) -> usize {
+        self.inner.dimensions()
+    }
+
+    fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, models::Error> {
+        let is_open = self.is_open.lock().expect("no thread panicked");
+        drop(self.opened.wait_timeout_while(is_open, SOON, |is_open| !*is_open).expect("no thread panicked"));
+        let mut vectors = self.inner.embed(texts)?;
+        vectors.iter_mut().for_each(|vector| vector.rotate_left(7));
+        Ok(vectors)
+    }
+}
+
+#[tokio::test]
+async fn until_the_index_of_a_new_embedder_is_complete_the_one_before_serves() {
+    let served_by = |site: &Site| {
+        let indexes = site.memory.inner.indexes.read().expect("no thread panicked");
+        indexes.get("manuals").map(|served| served.index.embedder())
+    };
+    let (old, new) = (models::embed::default_embedder().digest(), Digest::of(b"turned"));
+    let site = site(&[
+        ("documents/manuals/press.md", PRESS),
+        ("documents/manuals/pump.md", PUMP),
+        ("documents/manuals/notes.txt", "Nothing of note."),
+    ])
+    .await;
+    let before = site.documents();
+    let found = ["Press 3 > Cooling".to_owned()];
+
+    // Killed twice before it is done, each time with one document more embedded again.
+    let Site { mut dir, memory } = site;
+    drop(memory);
+    for _ in 0..2 {
+        let turned = Turned::closed();
+        let site = open_with(dir, Arc::clone(&turned) as Arc<dyn Embedder>);
+        until("the index is loaded", || served_by(&site).is_some()).await;
+        site.memory.set_content(Content::read(site.dir.path()).expect("a valid bundle"));
+        until("the old index is written", || files(&site).len() == 1).await;
+        assert_eq!((served_by(&site), site.memory.status().borrow().is_busy), (Some(old), true));
+        assert_eq!(site.places("the engine gets too hot").await[..1], found);
+        drop(site.memory);
+        turned.open();
+        until("the memory has ended", || Arc::strong_count(&turned) == 1).await;
+        dir = site.dir;
+    }
+    let turned = Turned::closed();
+    turned.open();
+    let site = open_with(dir, turned);
+    site.refresh().await;
+    assert_eq!(served_by(&site), Some(new));
+    assert_eq!(site.places("the engine gets too hot").await[..1], found);
+    assert_eq!(site.documents(), before, "the chunks are the same, their vectors are not");
+    assert_eq!(files(&site), [PathBuf::new(); 0], "the old one is gone, the new one small");
+}

@@ -1,0 +1,113 @@
+//! Measures the index on one thread; `tests/bench/index/run` calls it beside its peers. Prints JSON lines, times in CPU seconds.
+//!
+//!     index_bench build DATA FILE            makes an index of DATA/base.f32
+//!     index_bench search DATA FILE BREADTH.. opens it and searches for DATA/query.f32, without a filter and with one that passes 10%
+//!     index_bench scan DATA FILE             the same with the filter alone, all that pass compared
+//!
+//! DATA is what `tests/bench/index/data.py` makes.
+
+use std::{error::Error, path::Path, time::Instant};
+
+use models::index::{Filter, Ids, Index, Merge};
+use serde_json::{Value, json};
+use shared::digest::Digest;
+
+const DIMENSIONS: usize = 384;
+const K: usize = 10;
+/// A figure is taken over at least this many CPU seconds: the kernel counts them in steps of some milliseconds.
+const MEASURED_S: f64 = 0.3;
+const EMBEDDER: Digest = Digest::from_bytes([0; 32]);
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [verb, data, file, rest @ ..] = arguments.as_slice() else {
+        return Err("expected build, search or scan, the folder of the data and the file of the index".into());
+    };
+    let (data, file) = (Path::new(data), Path::new(file));
+    match verb.as_str() {
+        "build" => build(data, file),
+        "search" => search(data, file, &rest.iter().map(|breadth| breadth.parse()).collect::<Result<Vec<_>, _>>()?),
+        "scan" => search(data, file, &[usize::MAX >> 8]),
+        _ => Err(format!("{verb:?}: expected build, search or scan").into()),
+    }
+}
+
+fn build(data: &Path, file: &Path) -> Result<(), Box<dyn Error>> {
+    let base = floats(&data.join("base.f32"))?;
+    let start = cpu_s()?;
+    let mut merge = Merge::of(DIMENSIONS, EMBEDDER, (0..).zip(base.chunks_exact(DIMENSIONS)))?;
+    while merge.step(100)? {}
+    let built_s = cpu_s()? - start;
+    let merged = merge.finish(file)?;
+    let total_s = cpu_s()? - start;
+    let index = Index::of(merged);
+    say(&json!({"mode": "build", "build_s": built_s, "with_writing_s": total_s, "vectors": index.len()}));
+    Ok(())
+}
+
+fn search(data: &Path, file: &Path, breadths: &[usize]) -> Result<(), Box<dyn Error>> {
+    let queries = floats(&data.join("query.f32"))?;
+    let (nearest, nearest_passing) = (ids(&data.join("gt.i32"))?, ids(&data.join("gt_f10.i32"))?);
+    let passing: Ids = (0..1_000_000).filter(|id| id % 10 == 3).collect();
+    let before = resident_kb()?;
+    let start = Instant::now();
+    let mut index = Index::open(file, DIMENSIONS, EMBEDDER)?;
+    let (load_ms, loaded) = (start.elapsed().as_secs_f64() * 1e3, resident_kb()?);
+    let scans = breadths == [usize::MAX >> 8];
+    let modes = [("search", &nearest, Filter::All), ("filter 10%", &nearest_passing, Filter::Among(&passing))];
+    for (mode, truth, filter) in modes.into_iter().skip(usize::from(scans)) {
+        for breadth in breadths {
+            index = index.with_breadth(*breadth);
+            let (recall, queries_s) = measure(&index, &queries, truth, filter)?;
+            let mode = if scans { "scan 10%" } else { mode };
+            say(&json!({"mode": mode, "ef": breadth, "recall": recall, "qps": queries_s}));
+        }
+    }
+    let count = index.len() as f64;
+    let bytes = |kb: f64| (kb - before) * 1024.0 / count;
+    let (loaded, searched) = (bytes(loaded), bytes(resident_kb()?));
+    say(&json!({"mode": "load", "load_ms": load_ms, "bytes_loaded": loaded, "bytes_searched": searched}));
+    Ok(())
+}
+
+/// Recall, and queries a CPU second.
+fn measure(index: &Index, queries: &[f32], truth: &[u64], filter: Filter<'_>) -> Result<(f64, f64), Box<dyn Error>> {
+    let (mut found, mut asked, start) = (0, 0, cpu_s()?);
+    loop {
+        for (query, truth) in queries.chunks_exact(DIMENSIONS).zip(truth.chunks_exact(K)) {
+            let near = index.search(query, K, filter)?;
+            found += near.iter().filter(|(id, _)| truth.contains(id)).count();
+            asked += 1;
+        }
+        let took = cpu_s()? - start;
+        if took >= MEASURED_S {
+            return Ok((found as f64 / (asked * K) as f64, f64::from(asked as u32) / took));
+        }
+    }
+}
+
+fn say(line: &Value) {
+    println!("{line}");
+}
+
+fn floats(path: &Path) -> Result<Vec<f32>, Box<dyn Error>> {
+    let bytes = std::fs::read(path)?;
+    Ok(bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+}
+
+fn ids(path: &Path) -> Result<Vec<u64>, Box<dyn Error>> {
+    let bytes = std::fs::read(path)?;
+    Ok(bytes.as_chunks().0.iter().map(|bytes| u64::from(u32::from_le_bytes(*bytes))).collect())
+}
+
+/// CPU time of this thread.
+fn cpu_s() -> Result<f64, Box<dyn Error>> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    Ok(text.split_whitespace().next().ok_or("schedstat is empty")?.parse::<f64>()? / 1e9)
+}
+
+fn resident_kb() -> Result<f64, Box<dyn Error>> {
+    let text = std::fs::read_to_string("/proc/self/status")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
