@@ -72,7 +72,7 @@ class Usearch:
     def __init__(self):
         from usearch.index import Index
 
-        self.index = Index(ndim=DIMENSIONS, metric="ip", connectivity=LINKS, expansion_add=BREADTH)
+        self.index = Index(ndim=DIMENSIONS, metric="ip", dtype="f32", connectivity=LINKS, expansion_add=BREADTH)
 
     def build(self, base, file):
         self.index.add(np.arange(len(base)), base, threads=1)
