@@ -265,18 +265,6 @@ fn passage() -> Value {
     )
 }
 
-/// What a text demands of those who handle it, or what somebody is cleared for.
-fn label() -> Value {
-    object(
-        &["class"],
-        json!({
-            "class": {"enum": ["public", "internal", "confidential", "restricted"]},
-            "origins": {"type": "array", "items": {"type": "string"}},
-            "personal": {"type": "boolean"},
-        }),
-    )
-}
-
 fn publish() -> Entry {
     let input = object(
         &["topic", "payload"],
