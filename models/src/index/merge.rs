@@ -153,7 +153,7 @@ impl Merge {
     /// # Errors
     /// When the disk says no, or the old file is damaged; the old file is then as it was.
     pub fn finish(mut self, path: &Path) -> Result<Merged, Error> {
-        while self.step(usize::MAX >> 8)? {}
+        while self.step(self.kept.len() + self.young_ids.len())? {}
         let order = order(&self.builder);
         let old = |slot: u32| self.flat.as_ref().zip(self.kept.get(slot as usize).copied());
         let young = |slot: u32| slot as usize - self.kept.len();

@@ -120,12 +120,6 @@ impl Index {
         self.embedder
     }
 
-    /// Bytes of memory that the vectors and the graph take when all of them are in use; of the file the part that is mapped.
-    #[must_use]
-    pub fn resident_bytes(&self) -> usize {
-        self.flat.as_ref().map_or(0, |flat| flat.mapped_len()) + size_of_val(self.young.values())
-    }
-
     /// The ids that can be found, in no order.
     pub fn ids(&self) -> impl Iterator<Item = u64> + '_ {
         let slots = self.flat.iter().flat_map(|flat| std::iter::repeat(flat).zip(0..flat.len() as u32));

@@ -94,11 +94,6 @@ impl Flat {
         self.header.embedder
     }
 
-    /// Bytes that are mapped: what it takes of the memory when all of it is in use.
-    pub(super) fn mapped_len(&self) -> usize {
-        self.map.len()
-    }
-
     pub(super) fn net(&self) -> Net<'_> {
         Net {
             blocks: self.layout.blocks,

@@ -17,6 +17,8 @@ use crate::{
 const SCAN_MAX: usize = 1_000;
 /// Vectors that a walk compares for each that it keeps, roughly: for choosing between a walk and a scan.
 const COMPARED_EACH: f32 = 12.0;
+/// What a scan spends on a vector, by what a walk does: it goes along the memory, a walk here and there.
+const SCAN_SHARE: f32 = 0.75;
 /// How many ids are asked for the share that a filter lets pass.
 const SAMPLE: usize = 128;
 /// Rounding to bytes moves a score by this many of its standard deviations at most, nearly always.
@@ -100,8 +102,9 @@ impl Flat {
         let walked = passing > SCAN_MAX && {
             let share = passing as f32 / self.len() as f32;
             let walk_costs = COMPARED_EACH * breadth as f32 / share;
-            let compared_max = if asked.filter.is_all() { usize::MAX } else { passing };
-            walk_costs < passing as f32
+            // What passes may lie far away: a walk that does not come near it is given up for the scan.
+            let compared_max = if asked.filter.is_all() { usize::MAX } else { passing / 2 };
+            walk_costs < SCAN_SHARE * passing as f32
                 && self.walk(asked, code, Reach { level: 0, breadth, compared_max }, &mut room.scratch)
                 && room.scratch.beam.found().len() >= best.room()
         };
