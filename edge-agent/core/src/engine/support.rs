@@ -9,6 +9,8 @@ use shared::{
     },
 };
 
+use super::{agent::AGENT, task};
+
 /// How deep functions of `use.functions` may call each other.
 pub const FUNCTION_DEPTH_MAX: usize = 16;
 
@@ -80,6 +82,9 @@ fn check_task(definition: &Definition, pointer: &str, task: &Task, found: &mut F
         }
         Kind::Call(call) if !call.tasks().is_empty() => {
             check_list(definition, &format!("{pointer}/{FOREACH}/do"), call.tasks(), found);
+        }
+        Kind::Call(call) if call.name() == AGENT => {
+            found.extend(task::agent_mistake(call).map(|message| (format!("{pointer}/with"), message)));
         }
         // What a catalog describes is there, or was missed above.
         Kind::Call(call) if call.catalog().is_some_and(|name| name != catalog::NAME) => {}

@@ -358,6 +358,15 @@ fn grpc() -> Entry {
 
 fn asyncapi() -> Entry {
     let server = object(&["name"], json!({"name": {"type": "string"}, "variables": {"type": "object"}}));
+    let consume = object(
+        &[],
+        json!({
+            "amount": {"type": ["integer", "string"]},
+            "for": {"type": ["object", "string"]},
+            "while": {"type": "string"},
+            "until": {"type": "string"},
+        }),
+    );
     let protocols = [
         "amqp",
         "amqp1",
@@ -389,7 +398,7 @@ fn asyncapi() -> Entry {
             "protocol": {"enum": protocols},
             "message": object(&[], json!({"payload": {"type": "object"}, "headers": {"type": "object"}})),
             "subscription": object(&["consume"], json!({
-                "filter": {"type": "string"}, "consume": {"type": "object"}, "foreach": {"type": "object"},
+                "filter": {"type": "string"}, "consume": consume, "foreach": {"type": "object"},
             })),
             "authentication": {"type": "object"},
         }),

@@ -70,6 +70,11 @@ impl Checker<'_> {
     /// Arguments that are expressions are taken to be right: their value is checked when they have one.
     fn arguments(&mut self, function: &Function, with: Option<&Map<String, Value>>) {
         let arguments = Value::Object(with.cloned().unwrap_or_default());
+        if let Some(schema) = arguments.get("schema").filter(|schema| !schema.to_string().contains("${"))
+            && let Err(error) = catalog::Schema::compile(schema)
+        {
+            self.at(&["with", "schema"], |checker| checker.wrong(error.to_string()));
+        }
         for mismatch in function.mismatches(&arguments) {
             let at = arguments.pointer(&mismatch.pointer);
             if at.is_some_and(stands_open) {

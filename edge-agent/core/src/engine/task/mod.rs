@@ -17,7 +17,7 @@ mod switch;
 mod r#try;
 mod wait;
 
-pub(super) use agent::whole;
+pub(super) use agent::{mistake as agent_mistake, whole};
 
 use std::sync::Arc;
 

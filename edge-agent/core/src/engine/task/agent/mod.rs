@@ -13,7 +13,7 @@ use serde::Deserialize as _;
 use serde_json::{Value, json};
 use shared::{
     digest::{Digest, canonical_json},
-    workflow::catalog,
+    workflow::{catalog, definition},
 };
 
 use super::super::{
@@ -37,6 +37,16 @@ const CALLS_PER_TURN_MAX: usize = 16;
 const TOKENS_PER_TURN: u64 = 1_024;
 /// The call of this number that equals former ones is one too many.
 const SAME_CALLS_MAX: u32 = 3;
+
+/// What can be told to be wrong with an agent's arguments before they are evaluated: everything, if no expression is in
+/// them.
+pub(in super::super) fn mistake(call: &definition::Call) -> Option<String> {
+    let with = Value::Object(call.with.clone().unwrap_or_default());
+    if with.to_string().contains("${") {
+        return None;
+    }
+    Plan::parse(&with).err().and_then(|error| error.detail)
+}
 
 pub(super) fn start(turn: &mut Turn, frame: FrameId, arguments: Value) -> Result<(), Error> {
     limit::check("the arguments of the call", &arguments)?;
