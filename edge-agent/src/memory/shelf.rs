@@ -287,7 +287,8 @@ impl Inner {
 /// Begins the merge of the first index that needs one.
 fn begin(indexes: &mut BTreeMap<String, Served>) -> Result<Option<Merging>, Error> {
     for (name, served) in indexes {
-        for index in std::iter::once(&mut served.index).chain(&mut served.next).filter(|index| index.is_due()) {
+        let mut due = std::iter::once(&mut served.index).chain(&mut served.next).filter(|index| index.is_due());
+        if let Some(index) = due.next() {
             return Merging::of(name, index).map(Some);
         }
     }

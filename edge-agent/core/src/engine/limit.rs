@@ -15,7 +15,8 @@ pub fn fits(value: &Value) -> bool {
 }
 
 /// Roughly the bytes of a value's JSON text; no more than `VALUE_BYTES_MAX` are counted.
-pub(crate) fn size(value: &Value) -> usize {
+#[must_use]
+pub fn size(value: &Value) -> usize {
     VALUE_BYTES_MAX - left(value, VALUE_BYTES_MAX).unwrap_or(0)
 }
 

@@ -2,10 +2,11 @@
 //! document, over MQTT and HTTP.
 
 mod describe;
+mod poll;
 mod session;
 mod subscribe;
 
-use edge_core::engine::effect::{Failure, kind};
+use edge_core::engine::effect::Failure;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use shared::policy::{Action, TargetKind};
@@ -78,9 +79,8 @@ pub(super) async fn call(errand: &Errand<'_>) -> Result<Value, Failure> {
     match (given.message, given.subscription) {
         (Some(message), None) if place.protocol == Protocol::Http => post(errand, place, message, authentication).await,
         (Some(message), None) => send(errand, place, message, authentication.as_ref()).await,
-        (None, Some(_)) if place.protocol == Protocol::Http => {
-            let why = "messages cannot be taken over http: expected a server with the protocol mqtt or mqtt5";
-            Err(errand.failure(kind::CONFIGURATION, why))
+        (None, Some(subscription)) if place.protocol == Protocol::Http => {
+            subscribe::poll(errand, &place, subscription, authentication).await
         }
         (None, Some(subscription)) => subscribe::take(errand, place, subscription, authentication.as_ref()).await,
         _ => Err(errand.wrong("message", "expected exactly one of message and subscription")),
@@ -135,11 +135,8 @@ async fn post(
     message: Message,
     authentication: Option<Authentication>,
 ) -> Result<Value, Failure> {
-    let scheme = if place.is_secure { "https" } else { "http" };
-    let path = format!("{}/{}", place.path.trim_end_matches('/'), place.address.trim_start_matches('/'));
-    let url = format!("{scheme}://{}:{}/{}", place.host, place.port, path.trim_start_matches('/'));
     let method = place.method.as_deref().unwrap_or("POST");
-    let mut request = Request::new(errand, method, address(errand, "document", &url)?)?;
+    let mut request = Request::new(errand, method, address(errand, "document", &place.url())?)?;
     request.add_headers(errand, &message.headers.unwrap_or_default())?;
     request.authentication = authentication;
     let payload = message.payload.unwrap_or(Value::Null);
@@ -149,6 +146,13 @@ async fn post(
 }
 
 impl Place {
+    /// Where it is over HTTP.
+    fn url(&self) -> String {
+        let scheme = if self.is_secure { "https" } else { "http" };
+        let path = format!("{}/{}", self.path.trim_end_matches('/'), self.address.trim_start_matches('/'));
+        format!("{scheme}://{}:{}/{}", self.host, self.port, path.trim_start_matches('/'))
+    }
+
     /// Where it is, as policy names it: a topic of the node's own broker, or one elsewhere.
     fn target(&self, errand: &Errand<'_>) -> (TargetKind, String) {
         let own = errand.ways.publisher.broker();

@@ -59,6 +59,13 @@ pub(super) struct Next {
     close: bool,
 }
 
+impl Next {
+    /// Whether no more messages are wanted.
+    pub(super) const fn is_closing(&self) -> bool {
+        self.close
+    }
+}
+
 /// Sessions whose connection is open, by the client id that the broker knows them by.
 #[derive(Default)]
 pub(in super::super) struct Sessions {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use edge_core::engine::effect::{Call, Failure, kind};
+use edge_core::engine::{
+    effect::{Call, Failure, kind},
+    limit,
+};
 use rumqttc::v5::{
     AsyncClient, Event, EventLoop, Incoming,
     mqttbytes::{
@@ -23,7 +26,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     super::{auth::Authentication, errand::Errand, mqtt},
-    Place, broker, session,
+    Place, broker, poll, session,
 };
 
 /// Taken messages become part of the run's state, which is stored at every step.
@@ -75,10 +78,72 @@ pub(super) struct Filter {
 }
 
 /// When enough was taken.
-struct Enough {
+pub(super) struct Enough {
     amount: Option<usize>,
     as_long_as: Option<Expression>,
     until: Option<Expression>,
+}
+
+/// Messages that were taken, within what a run may carry.
+#[derive(Default)]
+pub(super) struct Taken {
+    messages: Vec<Value>,
+    bytes: usize,
+}
+
+impl Taken {
+    pub(super) fn messages(&self) -> &[Value] {
+        &self.messages
+    }
+
+    pub(super) fn into_messages(self) -> Vec<Value> {
+        self.messages
+    }
+
+    /// Takes a message that is wanted; `false`: it was the last.
+    pub(super) fn takes(
+        &mut self,
+        errand: &Errand<'_>,
+        filter: &Filter,
+        enough: Option<&Enough>,
+        message: Value,
+    ) -> Result<bool, Failure> {
+        self.bytes += limit::size(&message);
+        self.messages.push(message);
+        if self.messages.len() > MESSAGES_MAX || self.bytes > TAKEN_BYTES_MAX {
+            let why = format!("more than {MESSAGES_MAX} messages or {TAKEN_BYTES_MAX} bytes before there were enough");
+            return Err(errand.failure(kind::RUNTIME, &why));
+        }
+        let Some(enough) = enough else { return Ok(true) };
+        Ok(enough.goes_on(errand, filter, &self.messages)? && !enough.reached(errand, filter, &self.messages)?)
+    }
+}
+
+/// The same over HTTP.
+pub(super) async fn poll(
+    errand: &Errand<'_>,
+    place: &Place,
+    subscription: Subscription,
+    authentication: Option<Authentication>,
+) -> Result<Value, Failure> {
+    let Subscription { filter, consume: wanted, next, variables } = subscription;
+    let filter = Filter::parse(errand, filter, variables)?;
+    let span = wanted.span.as_ref().map(Span::span_of).transpose();
+    let span = span.map_err(|error| errand.wrong("subscription.consume.for", &error.to_string()))?;
+    // With tasks for each message, those of one request are all there are: the engine decides which it works on.
+    let enough = if next.is_some() { None } else { Some(Enough::parse(errand, wanted)?) };
+    if next.is_some_and(|next| next.is_closing()) {
+        return Ok(json!({ "over": true }));
+    }
+    let request = poll::request(errand, place, authentication)?;
+    let sent = errand.trail.begin("subscribe", &request.told());
+    let until = span.map(|span| Instant::now() + span);
+    let taken = poll::take(errand, &request, &filter, enough.as_ref(), until).await;
+    match &taken {
+        Ok(taken) => sent.answered(&taken.to_string()),
+        Err(failure) => sent.failed(failure),
+    }
+    taken
 }
 
 /// Takes messages, and gives them in the order in which they came.
@@ -136,8 +201,8 @@ async fn consume(
     let (client, mut events) = AsyncClient::new(mqtt::options(broker), QUEUE);
     let qos = place.qos.and_then(super::publish::quality).unwrap_or(QoS::AtLeastOnce);
     client.subscribe(&place.address, qos).await.map_err(|error| broken(&error))?;
-    let (mut taken, mut bytes) = (Vec::new(), 0);
-    while !enough.reached(errand, filter, &taken)? {
+    let mut taken = Taken::default();
+    while !enough.reached(errand, filter, taken.messages())? {
         let next = next(&mut events);
         let next = match until {
             Some(until) => match timeout_at(until, next).await {
@@ -149,23 +214,14 @@ async fn consume(
         };
         let publish = next.map_err(|error| broken(&error))?;
         let message = message(&publish);
-        if !filter.wants(errand, &message)? {
-            continue;
-        }
-        bytes += publish.payload.len();
-        taken.push(message);
-        if taken.len() > MESSAGES_MAX || bytes > TAKEN_BYTES_MAX {
-            let why = format!("more than {MESSAGES_MAX} messages or {TAKEN_BYTES_MAX} bytes before there were enough");
-            return Err(errand.failure(kind::RUNTIME, &why));
-        }
-        if !enough.goes_on(errand, filter, &taken)? {
+        if filter.wants(errand, &message)? && !taken.takes(errand, filter, Some(enough), message)? {
             break;
         }
     }
     // The broker need not wait for the connection to time out.
     drop(client.try_disconnect());
     drop(tokio::time::timeout(Duration::from_millis(100), events.poll()).await);
-    Ok(taken)
+    Ok(taken.into_messages())
 }
 
 /// The next message; the broker's own answers pass.
@@ -227,8 +283,13 @@ impl Enough {
         Ok(Self { amount, as_long_as, until: compile(errand, "consume.until", until)? })
     }
 
+    /// Whether there are as many as were wanted by number.
+    pub(super) fn is_reached_by(&self, taken: &Taken) -> bool {
+        self.amount.is_some_and(|amount| taken.messages.len() >= amount)
+    }
+
     /// Asked before each message.
-    fn reached(&self, errand: &Errand<'_>, filter: &Filter, taken: &[Value]) -> Result<bool, Failure> {
+    pub(super) fn reached(&self, errand: &Errand<'_>, filter: &Filter, taken: &[Value]) -> Result<bool, Failure> {
         let is_full = self.amount.is_some_and(|amount| taken.len() >= amount);
         Ok(is_full || filter.holds(errand, self.until.as_ref(), taken)?.unwrap_or_default())
     }

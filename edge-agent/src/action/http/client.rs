@@ -113,6 +113,33 @@ impl Client {
         permit: &Permit,
     ) -> Result<Answer, Failure> {
         assert_eq!(permit.target().name, request.host(), "a request goes where its permit says");
+        let response = self.respond(errand, request, authorization).await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = self.read(errand, response).await?;
+        Ok(Answer { status, headers, body })
+    }
+
+    /// Asks policy, sends the request, and gives the answer before its body is read.
+    pub(in super::super) async fn open(
+        &self,
+        errand: &Errand<'_>,
+        request: &Request,
+    ) -> Result<reqwest::Response, Failure> {
+        let permit = errand.permit(Action::Http, TargetKind::Host, request.host())?;
+        assert_eq!(permit.target().name, request.host(), "a request goes where its permit says");
+        let credentials = match &request.authentication {
+            Some(authentication) => Some(authentication.credentials(errand).await?),
+            None => None,
+        };
+        self.respond(errand, request, credentials.as_ref().and_then(Credentials::header)).await
+    }
+
+    async fn respond(
+        &self,
+        errand: &Errand<'_>,
+        request: &Request,
+        authorization: Option<HeaderValue>,
+    ) -> Result<reqwest::Response, Failure> {
         let client = if request.redirect { &self.following } else { &self.direct };
         let mut headers = request.headers.clone();
         if let Some(mut value) = authorization {
@@ -124,10 +151,25 @@ impl Client {
         if let Some(body) = &request.body {
             builder = builder.body(body.clone());
         }
-        let response = builder.send().await.map_err(|error| unreachable(errand, &error))?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = read(errand, response).await?;
-        Ok(Answer { status, headers, body })
+        builder.send().await.map_err(|error| unreachable(errand, &error))
+    }
+
+    /// The body of an answer, if it is not too long.
+    pub(in super::super) async fn read(
+        &self,
+        errand: &Errand<'_>,
+        response: reqwest::Response,
+    ) -> Result<Vec<u8>, Failure> {
+        let mut body = Vec::new();
+        let mut chunks = response.bytes_stream();
+        while let Some(chunk) = chunks.next().await {
+            body.extend_from_slice(&chunk.map_err(|error| unreachable(errand, &error))?);
+            if body.len() > ANSWER_BYTES_MAX {
+                let detail = format!("the answer is longer than {ANSWER_BYTES_MAX} bytes");
+                return Err(errand.failure(kind::COMMUNICATION, &detail));
+            }
+        }
+        Ok(body)
     }
 }
 
@@ -140,19 +182,6 @@ fn is_followed(first: &Url, next: &Url) -> bool {
 /// Path and query: what a request line names.
 fn target(url: &Url) -> &str {
     &url[url::Position::BeforePath..url::Position::AfterQuery]
-}
-
-async fn read(errand: &Errand<'_>, response: reqwest::Response) -> Result<Vec<u8>, Failure> {
-    let mut body = Vec::new();
-    let mut chunks = response.bytes_stream();
-    while let Some(chunk) = chunks.next().await {
-        body.extend_from_slice(&chunk.map_err(|error| unreachable(errand, &error))?);
-        if body.len() > ANSWER_BYTES_MAX {
-            let detail = format!("the answer is longer than {ANSWER_BYTES_MAX} bytes");
-            return Err(errand.failure(kind::COMMUNICATION, &detail));
-        }
-    }
-    Ok(body)
 }
 
 fn unreachable(errand: &Errand<'_>, error: &reqwest::Error) -> Failure {

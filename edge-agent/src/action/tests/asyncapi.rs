@@ -125,6 +125,41 @@ async fn messages_are_taken_until_there_are_enough() {
     ticking.abort();
 }
 
+#[tokio::test]
+async fn messages_come_over_http_as_a_stream_or_with_each_request() {
+    let asked = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let count = Arc::clone(&asked);
+    let streamed = || async {
+        let text = "data: {\"n\": 1}\n\ndata: {\"n\": 2}\n\ndata: hello\n\ndata: {\"n\": 4}\n\n";
+        ([("content-type", "text/event-stream")], text)
+    };
+    let listed = move || async move {
+        let n = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        axum::Json(json!([{"n": 2 * n}, {"n": 2 * n + 1}]))
+    };
+    let router = Router::new().route("/base/stream", get(streamed)).route("/base/list", get(listed));
+    let port = serve(router).await.rsplit(':').next().expect("a port").to_owned();
+    let document = format!(
+        "{{asyncapi: 2.6.0, servers: {{web: {{url: 'http://127.0.0.1:{port}/base', protocol: http}}}}, channels: {{stream: {{subscribe: {{operationId: stream}}}}, list: {{subscribe: {{operationId: list}}}}}}}}"
+    );
+    let url = serve(Router::new().route("/a.yaml", get(move || async { document }))).await;
+    let take = async |operation: &str, subscription: Value| {
+        let document = json!({"endpoint": format!("{url}/a.yaml")});
+        asyncapi(&nowhere(), json!({"document": document, "operation": operation, "subscription": subscription})).await
+    };
+    let done = take("stream", json!({"consume": {"amount": 3}})).await;
+    assert!(done.told().contains(&"http 127.0.0.1 yes".to_owned()), "{:?}", done.told());
+    assert_eq!(done.output(), json!([{"payload": {"n": 1}}, {"payload": {"n": 2}}, {"payload": "hello"}]));
+    let filtered = json!({"filter": "${ .payload.n % 2 == 1 }", "consume": {"amount": 2}});
+    assert_eq!(take("list", filtered).await.output(), json!([{"payload": {"n": 1}}, {"payload": {"n": 3}}]));
+    assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 2, "a server that does not stream is asked again");
+    let timed = json!({"filter": "${ false }", "consume": {"amount": 1, "for": {"milliseconds": 300}}});
+    assert_eq!(take("list", timed).await.output(), json!([]));
+    // With tasks for each message, what one request gives is all there is.
+    let all = take("list", json!({"consume": {"amount": 9}, "next": {"number": 0}})).await.output();
+    assert_eq!(all.as_array().map(Vec::len), Some(2));
+}
+
 /// Asks for one message of a task's subscription, as the engine does.
 async fn one(action: &Action, url: &str, next: Value) -> Done {
     let document = json!({"endpoint": format!("{url}/3.yaml")});
