@@ -29,7 +29,8 @@ type Rooms = &'static [(&'static str, &'static [&'static str])];
 const SHARED: Rooms = &[
     ("id", &["time"]),
     ("time", &[]),
-    ("digest", &[]),
+    ("canonical", &[]),
+    ("digest", &["canonical"]),
     ("label", &[]),
     ("problem", &[]),
     ("event", &["time"]),
@@ -48,7 +49,8 @@ const EDGE_CORE: Rooms = &[
     ("feed", &["reading", "signal", "text"]),
     ("hear", &[]),
     ("trigger", &["reading", "signal", "engine", "hear"]),
-    ("site", &["feed", "engine"]),
+    // What `guard` checks under a name is a file of the bundle.
+    ("site", &["feed", "engine", "guard"]),
     ("engine", &["hear"]),
     ("rehearse", &["engine"]),
     ("route", &[]),

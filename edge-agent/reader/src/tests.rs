@@ -1,3 +1,5 @@
+//! Documents of each form, whole and damaged.
+
 use proptest::prelude::*;
 
 use super::*;

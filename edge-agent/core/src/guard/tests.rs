@@ -1,3 +1,5 @@
+//! What the guards find, what they leave alone, and what they do not take long for.
+
 use serde_json::json;
 
 use super::*;
