@@ -4,6 +4,7 @@ mod approval;
 mod audit;
 mod bare_machine;
 mod demo;
+mod documents;
 mod fleet;
 mod full_disk;
 mod harness_itself;
