@@ -127,11 +127,11 @@ async fn play(example: &Example, text: &str) -> Result<Played, String> {
     Ok(Played { detail, saw: site.saw(), emitted })
 }
 
-fn holds(store: &Store, sql: &str) -> bool {
+pub(super) fn holds(store: &Store, sql: &str) -> bool {
     store.read_blocking("look", |c| c.query_row(sql, [], |row| row.get(0))).unwrap()
 }
 
-async fn until(runner: &Runner, holds: impl Fn() -> bool) {
+pub(super) async fn until(runner: &Runner, holds: impl Fn() -> bool) {
     let mut changes = runner.changes();
     let wait = async {
         while !holds() {

@@ -45,32 +45,13 @@ async fn told(tasks: bool) -> (Vec<(String, Value)>, Store) {
     let store = Store::open(&path(&dir)).unwrap();
     let broker = Arc::new(Broker::default());
     let body = "do: [{ s: { set: { a: 1 } } }, { e: { call: embed, with: { text: x } } }]";
-    let open = async |broker: &Arc<Broker>| {
-        let clock = clock::Steady::by(examples::Hurried(std::time::Instant::now()), shared::time::Timestamp::default());
-        let performer = Arc::clone(broker) as Arc<dyn Perform>;
-        let runner = Runner::open_at(store.clone(), performer, clock).await.unwrap();
-        runner.set_workflows(Digest::of(b"bundle"), vec![workflow(0, body)]).await.unwrap();
-        runner.tell_lifecycle(Telling { topic: "site/runs".to_owned(), tasks });
-        runner
-    };
-    let runner = open(&broker).await;
+    let clock = clock::Steady::by(examples::Hurried(std::time::Instant::now()), shared::time::Timestamp::default());
+    let runner = Runner::open_at(store.clone(), Arc::clone(&broker) as Arc<dyn Perform>, clock).await.unwrap();
+    runner.set_workflows(Digest::of(b"bundle"), vec![workflow(0, body)]).await.unwrap();
+    runner.tell_lifecycle(Telling { topic: "site/runs".to_owned(), tasks });
     runner.start("test/w0", json!({}), Label::default(), person()).await.unwrap();
-    let ended = || async {
-        let count = |c: &rusqlite::Connection| {
-            c.query_row(
-                "SELECT (SELECT count(*) FROM outlet) + (SELECT count(*) FROM run WHERE ended_at IS NULL)",
-                [],
-                |row| row.get::<_, i64>(0),
-            )
-        };
-        store.read("look", count).await.unwrap() == 0
-    };
-    let wait = async {
-        while !ended().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, wait).await.expect("all is told");
+    let all_told = "SELECT NOT EXISTS (SELECT 1 FROM outlet) AND NOT EXISTS (SELECT 1 FROM run WHERE ended_at IS NULL)";
+    examples::until(&runner, || examples::holds(&store, all_told)).await;
     runner.close().await;
     let taken = broker.taken.lock().unwrap().clone();
     (taken, store.clone())
