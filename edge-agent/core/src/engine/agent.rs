@@ -83,6 +83,14 @@ pub(super) struct Agent {
     pub known: Arc<BTreeMap<Digest, (u32, String)>>,
     pub tool_calls: u32,
     pub tool_failures: u32,
+    /// The person who has the case now.
+    pub person: Option<Person>,
+}
+
+/// A person whose answer is waited for.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Person {
+    pub until: Option<Timestamp>,
 }
 
 /// Who acts with these arguments.
@@ -106,7 +114,13 @@ impl Agent {
             known: Arc::default(),
             tool_calls: 0,
             tool_failures: 0,
+            person: None,
         }
+    }
+
+    /// Until when it may take, or the person who has its case.
+    pub fn until(&self) -> Option<Timestamp> {
+        self.person.as_ref().map_or(self.until, |person| person.until)
     }
 
     /// The tool call that comes next.
@@ -136,6 +150,7 @@ impl Agent {
 
     fn told(&mut self, call: Digest, text: &str, failed: bool, usage: Usage) {
         self.used.add(usage);
+        self.person = None;
         let Some(id) = self.next_call().map(|call| call.id.clone()) else { return };
         let known = Arc::make_mut(&mut self.known).entry(call).or_insert_with(|| (0, text.to_owned()));
         known.0 += 1;
@@ -157,8 +172,9 @@ impl Agent {
 impl State {
     /// The records of a task that is an agent's.
     pub(super) fn agent_goes_on(&mut self, record: &Record) {
-        if let Record::AgentBegan { label: Some(label), .. } | Record::AgentHandedOver { label: Some(label), .. } =
-            record
+        if let Record::AgentBegan { label: Some(label), .. }
+        | Record::AgentHandedOver { label: Some(label), .. }
+        | Record::AgentAskedPerson { label: Some(label), .. } = record
         {
             self.label = self.label.join(label);
         }
@@ -169,7 +185,8 @@ impl State {
         let (Record::AgentTurned { frame, .. }
         | Record::ToolAnswered { frame, .. }
         | Record::AgentTold { frame, .. }
-        | Record::AgentHandedOver { frame, .. }) = record
+        | Record::AgentHandedOver { frame, .. }
+        | Record::AgentAskedPerson { frame, .. }) = record
         else {
             unreachable!("{record:?} is applied elsewhere")
         };
@@ -182,6 +199,7 @@ impl State {
                 agent.says(json!({"role": "user", "content": text}));
             }
             Record::AgentHandedOver { with, until, .. } => agent.hands_over(Arc::clone(with), *until),
+            Record::AgentAskedPerson { until, .. } => agent.person = Some(Person { until: *until }),
             _ => {}
         }
     }

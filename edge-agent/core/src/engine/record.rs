@@ -207,6 +207,17 @@ pub enum Record {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         label: Option<Label>,
     },
+    /// A person with this role has the case now, until then: their answer ends the task.
+    AgentAskedPerson {
+        frame: FrameId,
+        at: Timestamp,
+        role: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+        /// Joins the run's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        label: Option<Label>,
+    },
     /// The task runs that many branches at once.
     ForkBegan { frame: FrameId, branches: u32 },
     /// A branch came to its end; `None`: it failed in a race that others may still win.
@@ -259,7 +270,8 @@ impl Record {
             Self::AgentBegan { frame, .. }
             | Self::AgentTurned { frame, .. }
             | Self::ToolAnswered { frame, .. }
-            | Self::AgentHandedOver { frame, .. } => Some(*frame),
+            | Self::AgentHandedOver { frame, .. }
+            | Self::AgentAskedPerson { frame, .. } => Some(*frame),
             _ => None,
         }
     }

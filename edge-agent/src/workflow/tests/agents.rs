@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::{Json, Router, extract::State, routing::post};
-use shared::policy::PolicySet;
+use shared::{label::DataClass, policy::PolicySet};
 
 use super::*;
 use crate::{action, inference::Inference, memory::Memory};
@@ -13,29 +13,30 @@ const BODY: &str = "do: [{ solve: { call: agent, with: { name: scout, owner: ops
     tools: [embed, { function: publish, with: { topic: alarms/a } }, { workflow: test/w1, name: check }] } } }]";
 const CHILD: &str = "do: [{ t: { set: { unit: '${ .unit }', fine: true } } }]";
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Model {
+    /// Turn by turn the tools that it wants called; then it answers.
+    script: Arc<Vec<Value>>,
     asked: Arc<AtomicUsize>,
     seen: Arc<Mutex<Vec<Value>>>,
 }
 
-/// Turn by turn: embed and publish, a run of another workflow, the answer.
 async fn answer(State(model): State<Model>, Json(body): Json<Value>) -> Json<Value> {
     model.seen.lock().unwrap().push(body);
-    let call = |id: &str, name: &str, arguments: Value| json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments.to_string()}});
-    let message = match model.asked.fetch_add(1, Ordering::SeqCst) {
-        0 => json!({"content": null, "tool_calls": [
-            call("a", "embed", json!({"text": "noise"})), call("b", "publish", json!({"payload": {"on": true}})),
-        ]}),
-        1 => json!({"content": null, "tool_calls": [call("c", "check", json!({"unit": 7}))]}),
-        _ => json!({"content": "The bearing is worn."}),
+    let message = match model.script.get(model.asked.fetch_add(1, Ordering::SeqCst)) {
+        Some(calls) => json!({"content": null, "tool_calls": calls}),
+        None => json!({"content": "The bearing is worn."}),
     };
     let usage = json!({"prompt_tokens": 100, "completion_tokens": 10});
     Json(json!({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage}))
 }
 
-async fn serve() -> (String, Model) {
-    let model = Model::default();
+fn call(id: &str, name: &str, arguments: &Value) -> Value {
+    json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments.to_string()}})
+}
+
+async fn serve(script: Vec<Value>) -> (String, Model) {
+    let model = Model { script: script.into(), asked: Arc::default(), seen: Arc::default() };
     let router = Router::new().route("/v1/chat/completions", post(answer)).with_state(model.clone());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/v1", listener.local_addr().unwrap());
@@ -81,10 +82,29 @@ async fn acts(store: &Store) -> Vec<(String, String, String)> {
     bodies.into_iter().map(act).collect()
 }
 
+async fn asked(store: &Store, runner: &Runner) -> PendingApproval {
+    let mut changes = runner.changes();
+    let wait = async {
+        loop {
+            changes.borrow_and_update();
+            let pending = store.read("look", |c| runs::approvals_pending(c)).await.unwrap();
+            if let Some(question) = pending.into_iter().next() {
+                return question;
+            }
+            drop(tokio::time::timeout(Duration::from_millis(50), changes.changed()).await);
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.expect("a person is asked")
+}
+
 /// Lets the agent work under the default rules and one that forbids it these actions; gives the run, what the ledger says of
 /// the agent, and what its model was sent.
 async fn work(actions: &str) -> (runs::RunDetail, Vec<(String, String, String)>, Vec<Value>) {
-    let (url, model) = serve().await;
+    let (url, model) = serve(vec![
+        json!([call("a", "embed", &json!({"text": "noise"})), call("b", "publish", &json!({"payload": {"on": true}}))]),
+        json!([call("c", "check", &json!({"unit": 7}))]),
+    ])
+    .await;
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&path(&dir)).unwrap();
     let runner = Runner::open(store.clone(), Arc::new(rooms(&store, &url, rules(actions)))).await.unwrap();
@@ -129,6 +149,41 @@ async fn an_agent_works_with_real_rooms_and_has_no_more_authority_than_policy_gi
         |at: usize| seen[at]["messages"].as_array().unwrap().last().unwrap()["content"].as_str().unwrap().to_owned();
     assert!(last(1).starts_with("error (authorization): "), "{}", last(1));
     assert_eq!(last(2), r#"{"fine":true,"unit":7}"#);
+}
+
+#[tokio::test]
+async fn a_person_who_gets_the_case_ends_the_task_over_a_restart_too() {
+    let body = "do: [{ solve: { call: agent, with: { name: scout, owner: ops, goal: look, model: cloud/large, limits: { time: PT1H }, \
+        tools: [{ person: { role: lead, label: { class: confidential, personal: true }, limits: { time: PT10M } } }] } } }]";
+    let (url, model) = serve(vec![json!([call("a", "handoff_lead", &json!({"case": "the fan is stuck"}))])]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = path(&dir);
+    let open = async || {
+        let store = Store::open(&path).unwrap();
+        let runner =
+            Runner::open(store.clone(), Arc::new(rooms(&store, &url, rules("Action::\"publish\"")))).await.unwrap();
+        runner.set_workflows(Digest::of(b"bundle"), vec![workflow(0, body)]).await.unwrap();
+        (store, runner)
+    };
+    let (store, runner) = open().await;
+    let run = runner.start("test/w0", json!({}), Label::default(), person()).await.unwrap().run.unwrap();
+    let question = asked(&store, &runner).await;
+    runner.close().await;
+    drop((runner, store));
+    let (store, runner) = open().await;
+    assert_eq!(asked(&store, &runner).await, question, "one question, whatever happens to the node");
+    assert_eq!((&*question.role, &question.proposal.as_ref().unwrap()["case"]), ("lead", &json!("the fan is stuck")));
+    assert_eq!((question.label.class, question.label.personal), (DataClass::Confidential, true));
+    let minutes = question.deadline.unwrap().as_micros() - question.asked.as_micros();
+    assert!((590_000_000..=600_000_000).contains(&minutes), "{minutes}");
+    runner.decide_approval(approvals::answer(&question, Verdict::Rejected)).await.unwrap();
+    let output = rooms::ended(&store, &runner, run).await.output.unwrap();
+    assert_eq!((&output["ended"], &output["output"]), (&json!("person"), &json!("go on")));
+    assert_eq!((&output["person"]["by"], &output["person"]["verdict"]), (&json!("ada"), &json!("rejected")));
+    assert_eq!(model.asked.load(Ordering::SeqCst), 1, "no model is asked after the hand-over");
+    let acts: Vec<_> = acts(&store).await.into_iter().map(|(act, of, _)| (act, of)).collect();
+    let expected = [("began", ""), ("turned", ""), ("handed-over", "lead"), ("called", "handoff_lead")];
+    assert_eq!(acts, expected.map(|(act, of)| (act.to_owned(), of.to_owned())));
 }
 
 /// Performs like `Script`, but a model's turn is scripted by its number, and the first tool hangs while it is down.

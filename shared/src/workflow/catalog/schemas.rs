@@ -48,21 +48,31 @@ fn label() -> Value {
 }
 
 fn agent() -> Entry {
-    let tool = object(
+    let time = json!({"type": "string", "format": "duration"});
+    let person = object(
+        &["role"],
+        json!({
+            "role": {"type": "string", "minLength": 1}, "title": {"type": "string"}, "label": label(),
+            "limits": object(&[], json!({"time": time})),
+        }),
+    );
+    let mut tool = object(
         &[],
         json!({
             "function": {"type": "string"}, "mcp": {"type": "object"}, "workflow": {"type": "string"},
-            "agent": {"type": "object"}, "name": {"type": "string"}, "description": {"type": "string"},
+            "agent": {"type": "object"}, "person": person, "name": {"type": "string"}, "description": {"type": "string"},
             "with": {"type": "object"}, "parameters": {"type": "object"},
         }),
     );
+    // A name stands for the function of that name.
+    tool["type"] = json!(["string", "object"]);
     let limits = object(
         &[],
         json!({
             "turns": {"type": "integer", "minimum": 1, "maximum": 256},
             "tokens": {"type": "integer", "minimum": 1},
             "costUsd": {"type": "number", "minimum": 0},
-            "time": {"type": "string", "format": "duration"},
+            "time": time,
         }),
     );
     let input = object(
@@ -74,7 +84,7 @@ fn agent() -> Entry {
             "input": {},
             "instructions": {"type": "string"},
             "model": {"type": ["string", "array"], "items": {"type": "string"}},
-            "tools": {"type": "array", "items": {"anyOf": [{"type": "string"}, tool]}, "maxItems": 64},
+            "tools": {"type": "array", "items": tool, "maxItems": 64},
             "limits": limits,
             "label": label(),
             "schema": {"type": ["object", "boolean"]},
@@ -83,8 +93,8 @@ fn agent() -> Entry {
     );
     let output = json!({"type": "object", "required": ["output", "turns", "ended"], "properties": {
         "output": {}, "turns": {"type": "integer"}, "usage": {"type": "object"},
-        "ended": {"enum": ["done", "turns", "tokens", "cost", "time", "repetition"]},
-        "agent": {"type": "string"}, "owner": {"type": "string"},
+        "ended": {"enum": ["done", "person", "turns", "tokens", "cost", "time", "repetition"]},
+        "person": {"type": "object"}, "agent": {"type": "string"}, "owner": {"type": "string"},
         "toolCalls": {"type": "integer"}, "toolFailures": {"type": "integer"},
     }});
     ("agent", true, &[], input, output)

@@ -252,6 +252,18 @@ fn a_function_that_is_not_there() {
 }
 
 #[test]
+fn an_agents_tools_are_told_apart() {
+    let given = |tool: &str| {
+        problems(&format!("do:\n  - a: {{ call: agent, with: {{ name: a, goal: b, tools: [{tool}] }} }}\n"))
+    };
+    assert_eq!(given("retrieve, { person: { role: boss, limits: { time: PT1H } } }"), "");
+    assert_eq!(given("{ person: { title: Look } }"), "3:67: /do/0/a/with/tools/0/person: `agent`: missing key `role`");
+    let told = "3:97: /do/0/a/with/tools/0/person/limits/time: `agent`: \"soon\" is not a \"duration\"";
+    assert_eq!(given("{ person: { role: boss, limits: { time: soon } } }"), told);
+    assert_eq!(given("3"), "3:57: /do/0/a/with/tools/0: `agent`: 3 is not of types \"string\", \"object\"");
+}
+
+#[test]
 fn arguments_that_a_function_does_not_take() {
     assert_eq!(
         problems("do:\n  - a:\n      call: publish\n      with: { topic: alarms, payloud: 1, qos: 3 }\n"),

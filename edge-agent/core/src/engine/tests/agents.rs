@@ -177,6 +177,61 @@ fn a_case_is_handed_over_with_the_rest_of_the_budget() {
     assert_eq!(driven.output()["agent"], "expert");
 }
 
+/// An agent that may give its case to a person of maintenance, who has ten minutes, and what is said of it then.
+fn given_to_a_person(more: &str) -> Driven {
+    let person = "{ person: { role: maintenance, title: Look at the fan, limits: { time: PT10M }, \
+        label: { class: confidential, origins: [CH] } } }";
+    let text = agent(more).replace("{ workflow: plant/check, name: check }", person);
+    let mut driven = Driven::start(&text, json!({}));
+    driven.complete(wants(&[("handoff_maintenance", json!({"case": "the fan is stuck"}))]));
+    driven
+}
+
+#[test]
+fn a_case_is_a_persons_for_good_with_a_stricter_label_and_less_time() {
+    let answer = |comment: &str| json!({"approved": true, "verdict": "approved", "by": "ann", "at": "2026-01-01T00:00:00Z", "comment": comment});
+    let mut driven = given_to_a_person(", limits: { time: PT1H }");
+    driven.refold();
+    let (ask, call) = driven.asked();
+    assert_eq!(call.function, "approve");
+    assert_eq!(call.input["role"], "maintenance");
+    assert_eq!(call.input["proposal"], json!({"agent": "scout", "goal": "find it", "case": "the fan is stuck"}));
+    assert_eq!((call.label.class, &call.label.origins), (DataClass::Confidential, &["CH".to_owned()].into()));
+    assert_eq!(call.deadline, Some(Timestamp::from_micros(T0 + 600_000_000)), "not the agent's hour");
+    assert_eq!(call.agent.as_ref().map(|agent| &*agent.name), Some("scout"), "who asks");
+    let mut late = given_to_a_person(", limits: { time: PT1H }");
+    late.after(600_000);
+    assert_eq!(ended(&late), (json!("time"), json!(null), json!(1)));
+    assert!(late.effects.contains(&Effect::Withdraw { ask }));
+    assert_eq!(
+        given_to_a_person(", limits: { time: PT1M }").asked().1.deadline,
+        Some(Timestamp::from_micros(T0 + 60_000_000))
+    );
+
+    driven.complete(answer("replace the bearing"));
+    assert_eq!(ended(&driven), (json!("person"), json!("replace the bearing"), json!(1)));
+    let output = driven.output();
+    assert_eq!((&output["person"]["by"], &output["toolCalls"]), (&json!("ann"), &json!(1)));
+    for (comment, wanted) in [("{\"cause\": \"bearing\"}", json!({"cause": "bearing"})), ("the bearing", json!(null))] {
+        let mut driven = given_to_a_person(", schema: { type: object, required: [cause] }");
+        driven.complete(answer(comment));
+        assert_eq!(ended(&driven).1, wanted, "only what fits the schema is the agent's output");
+        assert_eq!(driven.output()["person"]["comment"], comment);
+    }
+}
+
+#[test]
+fn an_agent_that_may_not_give_its_case_to_a_person_goes_on_with_it() {
+    let mut driven = given_to_a_person("");
+    driven.fail(kind::AUTHORIZATION);
+    assert_eq!(step(&driven).1, "chat");
+    assert!(last_told(&driven).starts_with("error"), "{}", last_told(&driven));
+    assert_eq!(driven.asked().1.deadline, None, "the person's ten minutes are not the agent's");
+    assert_eq!(driven.state.label().class, DataClass::Confidential, "a label is never taken back");
+    driven.complete(says("I cannot tell"));
+    assert_eq!(ended(&driven).0, "done");
+}
+
 #[test]
 fn a_list_that_cannot_be_is_an_error_before_anything_is_asked() {
     for (tools, wanted) in [

@@ -4,6 +4,7 @@
 //! Limits are looked at before each turn and before its tools are called: a tool whose result the model could not see
 //! any more is not called.
 
+mod person;
 mod plan;
 mod tool;
 
@@ -26,7 +27,7 @@ use super::super::{
 };
 use super::call;
 use plan::Plan;
-use tool::Wanted;
+use tool::{Case, Wanted};
 
 /// What the model is told of one tool's result; the rest is cut off. A page of text; a conversation of some dozen fits
 /// into the context of small models.
@@ -58,7 +59,14 @@ pub(super) fn start(turn: &mut Turn, frame: FrameId, arguments: Value) -> Result
 
 /// The model or a tool answered.
 pub(super) fn answered(turn: &mut Turn, frame: FrameId, output: Value) {
-    let called = agent(turn, frame).next_call().map(|call| digest(&call.name, &call.arguments));
+    let agent = agent(turn, frame);
+    let called = agent.next_call().map(|call| digest(&call.name, &call.arguments));
+    if agent.person.is_some() {
+        if let Err(error) = person::answered(turn, frame, output) {
+            turn.fail(frame, error);
+        }
+        return;
+    }
     let taken = match called {
         Some(call) => {
             // A tool that asks a model says what that took.
@@ -147,23 +155,33 @@ fn go_on(turn: &mut Turn, frame: FrameId) -> Result<(), Error> {
         };
         match tool.call(&wanted.arguments) {
             Err(why) => tell(turn, format!("error: {why}"), true),
-            Ok(Wanted::HandOver { agent: next, case }) => {
-                let used = (agent.turns, used(&agent), agent.used.cost_usd);
-                let owner = super::super::agent::identity(&agent.with).owner;
-                let with = plan::handed(&next, &case, &plan, used, owner);
-                let next = Plan::parse(&with)?;
-                let until = [next.until(turn.now), agent.until].into_iter().flatten().min();
-                let (at, with) = (turn.now, Arc::new(with));
-                turn.record(Record::AgentHandedOver { frame, at, with, until, label: next.label });
-            }
+            Ok(Wanted::HandOver(case)) => hand_over(turn, frame, (&agent, &plan), &case)?,
+            Ok(Wanted::Person(case)) => return person::hand_over(turn, frame, &step(&agent, call), case),
             Ok(Wanted::Effect { function, input }) => {
-                // With the arguments in it: where the whole agent is tried again, it may want something else here, which a
-                // receiver that honours keys must not take for the same.
-                let step = format!("/turn/{}/tool/{}/{}", agent.turns - 1, agent.done, short(call));
-                return call::ask_for(turn, frame, &step, function, input);
+                return call::ask_for(turn, frame, &step(&agent, call), function, input);
             }
         }
     }
+}
+
+/// What follows the task's place in the key of a tool call. With the arguments in it: where the whole agent is tried again,
+/// it may want something else here, which a receiver that honours keys must not take for the same.
+fn step(agent: &Agent, call: Digest) -> String {
+    let short: String = call.as_bytes().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("/turn/{}/tool/{}/{short}", agent.turns - 1, agent.done)
+}
+
+/// Another agent goes on where this one ends.
+fn hand_over(turn: &mut Turn, frame: FrameId, from: (&Agent, &Plan), case: &Case<Value>) -> Result<(), Error> {
+    let (agent, plan) = from;
+    let used = (agent.turns, used(agent), agent.used.cost_usd);
+    let owner = super::super::agent::identity(&agent.with).owner;
+    let with = plan::handed(&case.to, &case.case, plan, used, owner);
+    let next = Plan::parse(&with)?;
+    let until = [next.until(turn.now), agent.until].into_iter().flatten().min();
+    let (at, with) = (turn.now, Arc::new(with));
+    turn.record(Record::AgentHandedOver { frame, at, with, until, label: next.label });
+    Ok(())
 }
 
 fn ask_model(turn: &mut Turn, frame: FrameId, plan: &Plan, agent: &Agent) -> Result<(), Error> {
@@ -253,6 +271,13 @@ fn finish(turn: &mut Turn, frame: FrameId, ended: &str) -> Result<(), Error> {
         );
         Error::new(kind::LIMIT, detail)
     })?;
+    conclude(turn, frame, ended, output, None);
+    Ok(())
+}
+
+/// Ends the task with what the agent came to, and what a person said whose case it was.
+fn conclude(turn: &mut Turn, frame: FrameId, ended: &str, output: Value, person: Option<Value>) {
+    let agent = agent(turn, frame);
     let effect::Agent { name, owner } = super::super::agent::identity(&agent.with);
     let mut output = json!({
         "output": output, "turns": agent.turns, "ended": ended, "agent": name,
@@ -262,8 +287,10 @@ fn finish(turn: &mut Turn, frame: FrameId, ended: &str) -> Result<(), Error> {
     if let Some(owner) = owner {
         output["owner"] = owner.into();
     }
+    if let Some(person) = person {
+        output["person"] = person;
+    }
     turn.end(frame, output.into(), None);
-    Ok(())
 }
 
 /// The words as the agent's output.
@@ -287,10 +314,6 @@ fn json_in(text: &str) -> Option<Value> {
 /// Which tool with which arguments.
 fn digest(name: &str, arguments: &Value) -> Digest {
     Digest::of(canonical_json(&json!([name, arguments])).as_bytes())
-}
-
-fn short(call: Digest) -> String {
-    call.as_bytes().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn bounded(mut text: String) -> String {

@@ -6,6 +6,7 @@ use shared::workflow::catalog;
 
 use super::super::super::agent::AGENT;
 use super::super::run::WORKFLOW;
+use super::person::Person;
 
 /// What the providers take as the name of a tool.
 const NAME_CHARS_MAX: usize = 64;
@@ -40,6 +41,7 @@ enum Does {
         version: String,
     },
     Agent(Value),
+    Person(Person),
 }
 
 /// What a call of a tool comes to.
@@ -49,10 +51,15 @@ pub(super) enum Wanted {
         input: Value,
     },
     /// Another agent takes the case over.
-    HandOver {
-        agent: Value,
-        case: Value,
-    },
+    HandOver(Case<Value>),
+    /// A person takes the case over.
+    Person(Case<Person>),
+}
+
+/// A case, and who gets it.
+pub(super) struct Case<T> {
+    pub to: T,
+    pub case: Value,
 }
 
 #[derive(Deserialize)]
@@ -62,6 +69,7 @@ struct Given {
     mcp: Option<Map<String, Value>>,
     workflow: Option<String>,
     agent: Option<Value>,
+    person: Option<Person>,
     name: Option<String>,
     description: Option<String>,
     #[serde(default)]
@@ -78,15 +86,16 @@ impl Tool {
             other => Given::deserialize(other),
         }
         .map_err(|error| error.to_string())?;
-        let (name, does) = match (given.function, given.mcp, given.workflow, given.agent) {
-            (Some(name), None, None, None) => function(&name)?,
-            (None, Some(server), None, None) => mcp(server, given.name.as_deref())?,
-            (None, None, Some(name), None) => workflow(&name)?,
-            (None, None, None, Some(agent)) => {
+        let (name, does) = match (given.function, given.mcp, given.workflow, given.agent, given.person) {
+            (Some(name), None, None, None, None) => function(&name)?,
+            (None, Some(server), None, None, None) => mcp(server, given.name.as_deref())?,
+            (None, None, Some(name), None, None) => workflow(&name)?,
+            (None, None, None, Some(agent), None) => {
                 let name = agent.get("name").and_then(Value::as_str).unwrap_or(AGENT);
                 (format!("handoff_{name}"), Does::Agent(agent))
             }
-            _ => return Err("expected exactly one of `function`, `mcp`, `workflow`, `agent`".to_owned()),
+            (None, None, None, None, Some(person)) => (format!("handoff_{}", person.role), Does::Person(person)),
+            _ => return Err("expected exactly one of `function`, `mcp`, `workflow`, `agent`, `person`".to_owned()),
         };
         let name = plain(given.name.as_deref().unwrap_or(&name));
         let parameters = given.parameters.unwrap_or_else(|| does.parameters(&given.with));
@@ -137,10 +146,8 @@ impl Tool {
                     "await": true, "return": "stdout"});
                 Wanted::Effect { function: WORKFLOW, input }
             }
-            Does::Agent(agent) => {
-                let case = all.get("case").cloned().unwrap_or_default();
-                Wanted::HandOver { agent: agent.clone(), case }
-            }
+            Does::Agent(agent) => Wanted::HandOver(Case { to: agent.clone(), case: case(&all) }),
+            Does::Person(person) => Wanted::Person(Case { to: person.clone(), case: case(&all) }),
         })
     }
 }
@@ -159,7 +166,8 @@ impl Does {
                 schema
             }
             Self::Mcp { .. } | Self::Workflow { .. } => json!({"type": "object"}),
-            Self::Agent(_) => json!({"type": "object", "required": ["case"], "additionalProperties": false,
+            Self::Agent(_) | Self::Person(_) => json!({"type": "object", "required": ["case"],
+                "additionalProperties": false,
                 "properties": {"case": {"type": "string", "description": "What the next one must know."}}}),
         }
     }
@@ -173,8 +181,15 @@ impl Does {
                 let goal = agent.get("goal").and_then(Value::as_str).unwrap_or_default();
                 format!("Hands the case over for good to an agent whose goal is: {goal}")
             }
+            Self::Person(person) => {
+                format!("Hands the case over for good to a person, who answers for the role {:?}.", person.role)
+            }
         }
     }
+}
+
+fn case(arguments: &Value) -> Value {
+    arguments.get("case").cloned().unwrap_or_default()
 }
 
 fn function(name: &str) -> Result<(String, Does), String> {
