@@ -24,6 +24,10 @@ use serde_json::{Value, json};
 use shared::{digest::Digest, event::Event, label::Label, ledger::entry::Fact, time::Timestamp, workflow::Workflow};
 use tokio::task::JoinSet;
 
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Few short runs are looked at whenever one of them changed: a pause would be measured with them. Looking as often at many
 /// runs, or at long ones, would be measured too.
 const FEW_RUNS: i64 = 100;
