@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::{Path, Query, State},
+    extract::{
+        Path, Query, State,
+        rejection::{JsonRejection, PathRejection, QueryRejection},
+    },
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::get,
@@ -53,6 +56,24 @@ impl IntoResponse for Problem {
 impl From<store::Error> for Problem {
     fn from(error: store::Error) -> Self {
         Self(StatusCode::SERVICE_UNAVAILABLE, "store", error.to_string())
+    }
+}
+
+impl From<JsonRejection> for Problem {
+    fn from(rejection: JsonRejection) -> Self {
+        Self(rejection.status(), "invalid", rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self(rejection.status(), "invalid", rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Self {
+        Self(rejection.status(), "invalid", rejection.body_text())
     }
 }
 
@@ -113,14 +134,25 @@ async fn feeds(State(server): Shared) -> Json<Value> {
     Json(json!({"feeds": live.feeds, "findings": live.findings}))
 }
 
-async fn list_runs(State(server): Shared, Query(filter): Query<RunFilter>) -> Result<Json<Vec<RunSummary>>, Problem> {
+async fn list_runs(
+    State(server): Shared,
+    filter: Result<Query<RunFilter>, QueryRejection>,
+) -> Result<Json<Vec<RunSummary>>, Problem> {
+    let Query(filter) = filter?;
+    if let Some(status) = &filter.status
+        && !runs::STATUSES.contains(&status.as_str())
+    {
+        let reason = format!("`status` is {status:?}: expected one of {}", runs::STATUSES.join(", "));
+        return Err(Problem(StatusCode::BAD_REQUEST, "invalid", reason));
+    }
     let limit = filter.limit.unwrap_or(100).min(LIMIT_MAX);
     let RunFilter { status, workflow, since, subject, .. } = filter;
     let filter = runs::Filter { status, workflow, since, subject, limit };
     Ok(Json(server.handles.store.read("list the runs", move |c| runs::list(c, &filter)).await?))
 }
 
-async fn one_run(State(server): Shared, Path(id): Path<RunId>) -> Result<Json<Value>, Problem> {
+async fn one_run(State(server): Shared, id: Result<Path<RunId>, PathRejection>) -> Result<Json<Value>, Problem> {
+    let Path(id) = id?;
     let run = server.handles.store.read("load the run", move |c| runs::detail(c, id)).await?;
     let run = run.ok_or_else(|| Problem::unknown("run"))?;
     let filter = LedgerFilter { run: Some(id), limit: Some(LIMIT_MAX), ..LedgerFilter::default() };
@@ -178,19 +210,19 @@ struct Acting {
     place: Place,
 }
 
-async fn start(
-    State(server): Shared,
-    Json(Start { workflow, input, by, secret, comment, place }): Json<Start>,
-) -> Result<Json<Entry>, Problem> {
+async fn start(State(server): Shared, body: Result<Json<Start>, JsonRejection>) -> Result<Json<Entry>, Problem> {
+    let Json(Start { workflow, input, by, secret, comment, place }) = body?;
     let who = Who { by, secret, comment, place };
     done(&server, Wish::Start { workflow, input }, who).await
 }
 
 async fn steer(
     State(server): Shared,
-    Path(run): Path<RunId>,
-    Json(Acting { act, from, by, secret, comment, place }): Json<Acting>,
+    run: Result<Path<RunId>, PathRejection>,
+    body: Result<Json<Acting>, JsonRejection>,
 ) -> Result<Json<Entry>, Problem> {
+    let Path(run) = run?;
+    let Json(Acting { act, from, by, secret, comment, place }) = body?;
     let who = Who { by, secret, comment, place };
     if from.is_some() && !matches!(act, Act::Retry) {
         let reason = "`from`: only a `retry` goes on from a task".to_owned();
@@ -218,7 +250,11 @@ async fn list_approvals(State(server): Shared) -> Result<Json<Vec<PendingApprova
     Ok(Json(server.handles.store.read("list the open questions", runs::approvals_pending).await?))
 }
 
-async fn one_approval(State(server): Shared, Path(id): Path<ApprovalId>) -> Result<Json<runs::ApprovalView>, Problem> {
+async fn one_approval(
+    State(server): Shared,
+    id: Result<Path<ApprovalId>, PathRejection>,
+) -> Result<Json<runs::ApprovalView>, Problem> {
+    let Path(id) = id?;
     let known = server.handles.store.read("look for a question", move |c| runs::approval(c, id)).await?;
     known.map(Json).ok_or_else(|| Problem::unknown("question"))
 }
@@ -240,9 +276,11 @@ struct Decision {
 
 async fn decide(
     State(server): Shared,
-    Path(approval): Path<ApprovalId>,
-    Json(Decision { shown, verdict, by, secret, comment, place }): Json<Decision>,
+    approval: Result<Path<ApprovalId>, PathRejection>,
+    body: Result<Json<Decision>, JsonRejection>,
 ) -> Result<Json<Entry>, Problem> {
+    let Path(approval) = approval?;
+    let Json(Decision { shown, verdict, by, secret, comment, place }) = body?;
     let bad = |reason: &str| Problem(StatusCode::UNPROCESSABLE_ENTITY, "invalid", reason.to_owned());
     if verdict == Verdict::Expired {
         return Err(bad("`verdict` is `expired`: expected `approved` or `rejected`"));
@@ -256,7 +294,11 @@ async fn decide(
     Ok(Json(server.take(Given { approval, shown, verdict, by, secret, comment, place }).await?))
 }
 
-async fn list_ledger(State(server): Shared, Query(filter): Query<LedgerFilter>) -> Result<Json<Value>, Problem> {
+async fn list_ledger(
+    State(server): Shared,
+    filter: Result<Query<LedgerFilter>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(filter) = filter?;
     let size = *server.handles.store.ledger_size().borrow();
     let entries = server.handles.store.read("list the ledger", move |c| ledger_entries(c, &filter)).await?;
     Ok(Json(json!({"size": size, "entries": entries})))

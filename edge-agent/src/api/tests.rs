@@ -284,6 +284,29 @@ async fn an_answer_by_api_needs_a_name_and_is_bound_to_what_was_shown() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_read_is_told_as_every_error_is() {
+    let site = site(Health::Healthy);
+    let bearer = format!("Bearer {}", site.token);
+    let get = async |path: &str| site.get(path, Some(("authorization", &bearer))).await;
+    for (path, wanted) in [
+        ("/api/v1/runs?status=zz", "`status` is \"zz\": expected one of pending, running"),
+        ("/api/v1/runs?limit=many", "limit: invalid digit"),
+        ("/api/v1/runs/no-run", "expected a ULID"),
+        ("/api/v1/ledger?before=-1", "before: invalid digit"),
+    ] {
+        let (status, text) = get(path).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{path}: {text}");
+        let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(told["code"], "invalid");
+        assert!(told["error"].as_str().unwrap().contains(wanted), "{path}: {text}");
+    }
+    let request =
+        Request::post("/api/v1/runs").header("authorization", &bearer).header("content-type", "application/json");
+    let (status, text) = read(site.send(request.body(Body::from("{\"workflow\": ")).unwrap()).await).await;
+    assert_eq!((status, text.contains("\"code\":\"invalid\"")), (StatusCode::BAD_REQUEST, true), "{text}");
+}
+
+#[tokio::test]
 async fn the_ledger_is_told_newest_first_in_words() {
     let site = site(Health::Healthy);
     for version in ["0.1.0", "0.2.0"] {

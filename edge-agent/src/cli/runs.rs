@@ -15,9 +15,6 @@ use super::{
 use crate::store::runs;
 pub(super) use steer::input_of;
 
-const STATUSES: [&str; 8] =
-    ["pending", "running", "waiting", "parked", "suspended", "completed", "faulted", "cancelled"];
-
 #[derive(Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -37,7 +34,7 @@ pub(super) struct Args {
     #[arg(value_name = "RUN")]
     run: Option<String>,
     /// Only runs in this status.
-    #[arg(long, value_name = "STATUS", value_parser = STATUSES)]
+    #[arg(long, value_name = "STATUS", value_parser = runs::STATUSES)]
     status: Option<String>,
     /// Only runs of this workflow, `namespace/name`.
     #[arg(long, value_name = "WORKFLOW")]
@@ -52,8 +49,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "TEXT")]
     about: Option<String>,
     /// At most so many.
-    #[arg(long, default_value_t = 50, value_name = "N")]
-    limit: usize,
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    limit: u16,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
@@ -74,7 +71,7 @@ fn list(connection: &Connection, args: &Args, context: &Context) -> Result<ExitC
         workflow: args.workflow.clone(),
         since: args.since,
         subject: args.about.clone(),
-        limit: args.limit,
+        limit: args.limit.into(),
     };
     let found = runs::list(connection, &filter).context("cannot list the runs")?;
     if context.json {

@@ -18,6 +18,10 @@ use shared::{
     workflow::{Workflow, draw::Path},
 };
 
+/// What a run may be, as pages, command lines and the API call it.
+pub const STATUSES: [&str; 8] =
+    ["pending", "running", "waiting", "parked", "suspended", "completed", "faulted", "cancelled"];
+
 /// One run in full.
 #[derive(Debug, Clone, Serialize)]
 pub struct RunDetail {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use shared::{
     time::Timestamp,
-    workflow::definition::{Reference, Then, Timeout},
+    workflow::definition::{Export, Output, Reference, Then, Timeout},
 };
 
 use super::{
@@ -95,29 +95,16 @@ pub(super) fn complete(turn: &mut Turn, frame: FrameId, raw: &Arc<Value>, then: 
     let common = &task.common;
     limit::check("the output", raw)?;
     let scope = Scope::after_task(&turn.state, frame, raw);
-    let output = match common.output.as_ref().and_then(|output| output.value.as_ref()) {
-        Some(value) => Arc::new(scope.transform(value, raw)?),
-        None => Arc::clone(raw),
+    let gives = Gives {
+        output: common.output.as_ref(),
+        export: common.export.as_ref(),
+        pointer: &turn.state.frames[&frame].definition,
+        said: "the transformed output",
     };
-    limit::check("the transformed output", &output)?;
-    if let Some(schema) = common.output.as_ref().and_then(|output| output.schema.as_ref()) {
-        let pointer = format!("{}/output", turn.state.frames[&frame].definition);
-        validate(&turn.state, schema, &pointer, "the output", &output)?;
-    }
-    let scope = scope.with_output(&output);
-    let export = common.export.as_ref();
-    let context = export.and_then(|e| e.value.as_ref()).map(|value| scope.transform(value, &output)).transpose()?;
-    if let Some(context) = &context {
-        limit::check("the exported context", context)?;
-        if let Some(schema) = export.and_then(|export| export.schema.as_ref()) {
-            let pointer = format!("{}/export", turn.state.frames[&frame].definition);
-            validate(&turn.state, schema, &pointer, "the exported context", context)?;
-        }
-    }
+    let (output, context) = gives.of(&turn.state, scope, raw, raw)?;
     let then = then.or_else(|| common.then.clone()).unwrap_or(Then::Continue);
     let next = next(turn, frame, &then)?;
     let list = turn.state.list_of(frame);
-    let context = context.map(Arc::new);
     turn.record(Record::TaskEnded { frame, at: turn.now, output: Arc::clone(&output), context, next });
     if then == Then::End {
         turn.finish(&output);
@@ -125,6 +112,50 @@ pub(super) fn complete(turn: &mut Turn, frame: FrameId, raw: &Arc<Value>, then: 
         turn.advance(list);
     }
     Ok(())
+}
+
+/// What a task, or an item of it, says that it hands on.
+pub(super) struct Gives<'a> {
+    pub output: Option<&'a Output>,
+    pub export: Option<&'a Export>,
+    /// Where both stand in the document.
+    pub pointer: &'a str,
+    /// What messages call the output.
+    pub said: &'a str,
+}
+
+impl Gives<'_> {
+    /// The output that is made of `data`, or `otherwise`, and the context that is exported.
+    ///
+    /// # Errors
+    /// An expression that fails, a value that does not fit its schema or is too large.
+    pub fn of(
+        &self,
+        state: &State,
+        scope: Scope<'_>,
+        data: &Arc<Value>,
+        otherwise: &Arc<Value>,
+    ) -> Result<(Arc<Value>, Option<Arc<Value>>), Error> {
+        let Self { pointer, said, .. } = self;
+        let output = match self.output.and_then(|output| output.value.as_ref()) {
+            Some(value) => Arc::new(scope.transform(value, data)?),
+            None => Arc::clone(otherwise),
+        };
+        limit::check(said, &output)?;
+        if let Some(schema) = self.output.and_then(|output| output.schema.as_ref()) {
+            validate(state, schema, &format!("{pointer}/output"), said, &output)?;
+        }
+        let scope = scope.with_output(&output);
+        let export = self.export;
+        let context = export.and_then(|e| e.value.as_ref()).map(|value| scope.transform(value, &output)).transpose()?;
+        if let Some(context) = &context {
+            limit::check("the exported context", context)?;
+            if let Some(schema) = export.and_then(|export| export.schema.as_ref()) {
+                validate(state, schema, &format!("{pointer}/export"), "the exported context", context)?;
+            }
+        }
+        Ok((output, context.map(Arc::new)))
+    }
 }
 
 /// The index of the task that follows, `None` when the list is done. `exit` leaves the list that the task stands in: in

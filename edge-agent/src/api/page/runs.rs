@@ -31,8 +31,6 @@ use crate::{
     store::runs,
 };
 
-const STATUSES: [&str; 8] =
-    ["pending", "running", "waiting", "parked", "suspended", "completed", "faulted", "cancelled"];
 const RUNS_SHOWN: usize = 200;
 const ENTRIES_SHOWN: usize = 500;
 const PAGE_LEN: usize = 100;
@@ -78,7 +76,7 @@ fn filters(wanted: &Wanted) -> Markup {
                 div { label for="status" { "Status" }
                     select #status name="status" {
                         option value="" { "any" }
-                        @for status in STATUSES { option value=(status) selected[wanted.status == status] { (status) } }
+                        @for status in runs::STATUSES { option value=(status) selected[wanted.status == status] { (status) } }
                     } }
                 div { label for="of" { "Workflow" } input #of name="workflow" list="workflows" value=(wanted.workflow) placeholder="namespace/name"; }
                 div { label for="subject" { "About" } input #subject name="subject" value=(wanted.subject); }

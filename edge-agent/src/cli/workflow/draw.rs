@@ -53,15 +53,25 @@ pub(in super::super) struct Args {
 pub(in super::super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
     let workflow = read(&args.file)?;
     let path = args.run.map(|run| path_of(run, &workflow, &args.file, context)).transpose()?;
-    let ending = args.out.as_deref().and_then(Path::extension);
-    let format =
-        args.format.unwrap_or(if ending.is_some_and(|ending| ending == "svg") { Format::Svg } else { Format::Mermaid });
+    let format = args.format.map_or_else(|| of_ending(args.out.as_deref()), Ok)?;
     let drawing = drawing(workflow.definition(), path.as_ref(), format);
     match &args.out {
         None => output::say(drawing.trim_end()),
         Some(file) => std::fs::write(file, drawing).with_context(|| format!("cannot write {}", file.display()))?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the file's ending says.
+fn of_ending(out: Option<&Path>) -> Result<Format, Failure> {
+    let ending = out.and_then(Path::extension).map(|ending| ending.to_string_lossy().to_lowercase());
+    match ending.as_deref() {
+        Some("svg") => Ok(Format::Svg),
+        None | Some("md" | "mmd" | "mermaid" | "txt") => Ok(Format::Mermaid),
+        Some(other) => Err(Failure::Input(format!(
+            "--out: a drawing is not written as .{other}: expected .svg, .mmd or .md, or say --format"
+        ))),
+    }
 }
 
 /// The path of a run, if it went through this very document.

@@ -7,8 +7,8 @@ use shared::workflow::definition::Foreach;
 
 use super::super::{
     effect::Error,
-    eval::{Scope, validate},
-    limit,
+    eval::Scope,
+    flow::Gives,
     record::FrameId,
     turn::{Opening, Turn},
 };
@@ -55,22 +55,11 @@ pub(super) fn made(
     let variables = variables(foreach, item, index);
     let scope = Scope::within_task(&turn.state, frame).with_variables(&variables);
     let pointer = format!("{}/{step}", turn.state.frames[&frame].definition);
-    let output = match foreach.output.as_ref().and_then(|output| output.value.as_ref()) {
-        Some(value) => Arc::new(scope.transform(value, data)?),
-        None => Arc::clone(item),
+    let gives = Gives {
+        output: foreach.output.as_ref(),
+        export: foreach.export.as_ref(),
+        pointer: &pointer,
+        said: "the output of the item",
     };
-    limit::check("the output of the item", &output)?;
-    if let Some(schema) = foreach.output.as_ref().and_then(|output| output.schema.as_ref()) {
-        validate(&turn.state, schema, &format!("{pointer}/output"), "the output of the item", &output)?;
-    }
-    let scope = scope.with_output(&output);
-    let export = foreach.export.as_ref();
-    let context = export.and_then(|e| e.value.as_ref()).map(|value| scope.transform(value, &output)).transpose()?;
-    if let Some(context) = &context {
-        limit::check("the exported context", context)?;
-        if let Some(schema) = export.and_then(|export| export.schema.as_ref()) {
-            validate(&turn.state, schema, &format!("{pointer}/export"), "the exported context", context)?;
-        }
-    }
-    Ok((output, context.map(Arc::new)))
+    gives.of(&turn.state, scope, data, item)
 }
