@@ -87,7 +87,7 @@ async fn asked(store: &Store, runner: &Runner) -> PendingApproval {
     let wait = async {
         loop {
             changes.borrow_and_update();
-            let pending = store.read("look", |c| runs::approvals_pending(c)).await.unwrap();
+            let pending = store.read("look", runs::approvals_pending).await.unwrap();
             if let Some(question) = pending.into_iter().next() {
                 return question;
             }
