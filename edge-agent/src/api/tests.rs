@@ -369,7 +369,10 @@ async fn add_run(site: &Site) -> RunId {
              VALUES (?1, 'plant/a', '1.2.0', ?2, ?2, 'by hand', '{}', '{\"class\":\"internal\"}', 'running', 1, 1)",
             [&run.to_string(), &digest],
         )?;
-        connection.execute("INSERT INTO run_step VALUES (?1, 0, 1, ?2)", [&run.to_string(), records])?;
+        connection.execute(
+            "INSERT INTO run_step (run, seq, at, records) VALUES (?1, 0, 1, ?2)",
+            [&run.to_string(), records],
+        )?;
         Ok(())
     };
     site.store.write("add a run", insert).await.unwrap();

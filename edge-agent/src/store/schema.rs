@@ -21,6 +21,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/11_remembered.sql"),
     include_str!("schema/12_lost.sql"),
     include_str!("schema/13_outlet.sql"),
+    include_str!("schema/14_steps.sql"),
 ];
 
 pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), Error> {
@@ -37,4 +38,38 @@ pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), Error>
     // All or nothing, with one commit.
     let script = format!("BEGIN IMMEDIATE;\n{}\nPRAGMA user_version = {known};\nCOMMIT;", steps.join("\n"));
     connection.execute_batch(&script).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store as it was after the first `steps` of the schema.
+    fn of_step(steps: usize) -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.pragma_update(None, "foreign_keys", "ON").unwrap();
+        connection.execute_batch(&format!("{}\nPRAGMA user_version = {steps};", STEPS[..steps].join("\n"))).unwrap();
+        connection
+    }
+
+    #[test]
+    fn what_runs_recorded_is_there_after_the_table_moved() {
+        let store = of_step(13);
+        let content = "INSERT INTO workflow (digest, name, text) VALUES ('d', 'w', '{}');
+            INSERT INTO run (id, workflow, version, definition, bundle, trigger, input, label, status, created_at, changed_at)
+                VALUES ('a', 'w', '1', 'd', 'b', 't', '{}', '{}', 'completed', 1, 1), ('b', 'w', '1', 'd', 'b', 't', '{}', '{}', 'running', 1, 1);
+            INSERT INTO run_step (run, seq, at, records) VALUES ('b', 0, 5, '[1]'), ('a', 1, 7, '[3]'), ('a', 0, 6, '[2]');";
+        store.execute_batch(content).unwrap();
+        migrate(&store, Path::new("node.db")).unwrap();
+        let records = |run: &str| -> Vec<(String, i64)> {
+            let mut all = store.prepare("SELECT records, at FROM run_step WHERE run = ?1 ORDER BY seq").unwrap();
+            all.query_map([run], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().collect::<Result<_, _>>().unwrap()
+        };
+        assert_eq!(records("a"), [("[2]".to_owned(), 6), ("[3]".to_owned(), 7)]);
+        assert_eq!(records("b"), [("[1]".to_owned(), 5)]);
+        let twice = store.execute("INSERT INTO run_step (run, seq, at, records) VALUES ('a', 1, 9, '[]')", []);
+        assert!(twice.is_err(), "a step is recorded once");
+        store.execute("DELETE FROM run WHERE id = 'a'", []).unwrap();
+        assert_eq!((records("a").len(), records("b").len()), (0, 1), "with a run goes what it recorded");
+    }
 }
