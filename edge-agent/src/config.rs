@@ -107,6 +107,9 @@ pub struct Models {
     pub dir: Option<PathBuf>,
     /// `builtin` (the distilled table) or the name of a catalog model that was pulled, such as `all-minilm-l6-v2`.
     pub embedder: Option<String>,
+    /// `float32`, or `int8`: faster, in a quarter of the memory, with vectors that differ a little. The built-in one has only one.
+    #[serde(default)]
+    pub precision: models::encoder::Precision,
 }
 
 fn default_data_dir() -> PathBuf {

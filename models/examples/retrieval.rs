@@ -44,7 +44,7 @@ fn main() -> Result<(), Error> {
     let sets = [("machines", set.machines.questions, set.machines.passages), ("general", pairs, right)];
     let mut embedders: Vec<Arc<dyn Embedder>> = vec![default_embedder()];
     if let Some(folder) = std::env::var_os("SKERRY_MINILM_DIR") {
-        embedders.push(models::candle::minilm::load(Path::new(&folder))?);
+        embedders.push(models::encoder::load_embedder(Path::new(&folder))?);
     }
     println!("| set | embedder | dimensions | recall@1 | recall@5 | MRR | ms a text |");
     println!("|---|---|---|---|---|---|---|");

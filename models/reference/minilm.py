@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes reference/minilm.json: texts with their vectors by sentence-transformers, for src/candle/minilm.rs.
+"""Makes reference/minilm.json: texts with their vectors by sentence-transformers, for src/encoder.
 
     python minilm.py MINILM_DIR > minilm.json
 """

@@ -41,7 +41,7 @@ pub struct Manifest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {
-    /// A sentence embedder: `candle::minilm`.
+    /// A sentence embedder: `encoder::load_embedder`.
     Bert,
     /// A chat model in one GGUF file: `generate::load_gguf`.
     Gguf,

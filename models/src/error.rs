@@ -26,13 +26,6 @@ pub enum Error {
         /// Names the field and what was expected.
         message: String,
     },
-    /// A tensor operation failed: a broken model, or a bug.
-    #[error("cannot {doing}")]
-    Tensor {
-        /// The operation, as a verb and its object.
-        doing: String,
-        source: candle_core::Error,
-    },
 }
 
 impl Error {
@@ -46,10 +39,5 @@ impl Error {
 
     pub(crate) fn request(message: impl Into<String>) -> Self {
         Self::Request { message: message.into() }
-    }
-
-    pub(crate) fn tensor(doing: impl Into<String>) -> impl FnOnce(candle_core::Error) -> Self {
-        let doing = doing.into();
-        move |source| Self::Tensor { doing, source }
     }
 }

@@ -19,7 +19,11 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow, bail};
-use models::{catalog::Digests, embed::Embedder};
+use models::{
+    catalog::Digests,
+    embed::Embedder,
+    encoder::{Compute, load_embedder_with},
+};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -222,7 +226,8 @@ pub(crate) fn embedder(config: &Config, digests: &Digests) -> anyhow::Result<Arc
             anyhow!("{flaw}: run `edge-agent models pull {name}`").context(format!("the model {name} is refused"))
         );
     }
-    Ok(models::candle::minilm::load(&folder)?)
+    let compute = Compute { precision: config.models.precision, ..Compute::default() };
+    Ok(load_embedder_with(&folder, compute)?)
 }
 
 /// Where sensors connect.

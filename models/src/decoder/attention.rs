@@ -3,9 +3,9 @@
 
 use super::{
     cache::{Head, Kept, Pieces},
-    steps::{exp, norm_factor, scaled},
+    steps::{norm_factor, scaled},
 };
-use crate::lanes::{Compute, Lanes, ROWS, largest};
+use crate::lanes::{Compute, Lanes, ROWS, exp, largest};
 
 /// What a head's query and key go through before they meet.
 #[derive(Clone, Copy)]

@@ -4,6 +4,7 @@
 //! the same operations on the same numbers in the same order, and all give the same bits: the widest registers of a server
 //! and the plain code of a processor without any.
 
+mod exp;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod plain;
@@ -11,6 +12,8 @@ mod plain;
 mod wide256;
 #[cfg(target_arch = "x86_64")]
 mod wide512;
+
+pub(crate) use exp::exp;
 
 /// Rows that are packed together, whatever the width of the registers.
 pub(crate) const ROWS: usize = 16;
@@ -31,7 +34,7 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     /// Four bytes for each of the rows of a part: the `part`-th `WIDTH` of them.
     fn bytes(self, from: &[u8; 64], part: usize) -> Self::Bytes;
     /// Asks for the memory so many bytes after a place, which need not be there, to be brought into the second cache.
-    fn ask(self, place: &[u8], after: usize);
+    fn ask<T: ?Sized>(self, place: &T, after: usize);
     fn low_nibbles(self, bytes: Self::Bytes) -> Self::Bytes;
     fn high_nibbles(self, bytes: Self::Bytes) -> Self::Bytes;
     /// The values with bit `STEP` of `bits` as their fifth bit.
@@ -48,7 +51,12 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     /// Signed bytes as `dot_wide` takes them.
     fn wide(self, bytes: Self::Bytes) -> Self::Bytes;
     /// As `dot`, for bytes that `wide` gave.
-    fn dot_wide(self, start: Self::Whole, weights: &[Self::Bytes; 8], activations: &[i32; 8]) -> Self::Whole;
+    fn dot_wide<const LEN: usize>(
+        self,
+        start: Self::Whole,
+        weights: &[Self::Bytes; LEN],
+        activations: &[i32; LEN],
+    ) -> Self::Whole;
 
     fn whole(self, number: i32) -> Self::Whole;
     fn to_float(self, whole: Self::Whole) -> Self::Float;
@@ -63,6 +71,9 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     fn unsigned(self, from: &[u8; ROWS], part: usize) -> Self::Float;
     fn signed(self, from: &[u8; ROWS], part: usize) -> Self::Float;
     fn multiply(self, a: Self::Float, b: Self::Float) -> Self::Float;
+    fn add(self, a: Self::Float, b: Self::Float) -> Self::Float;
+    /// `b` where it is larger, else `a`; so a number that is none is never taken from `b`.
+    fn larger(self, a: Self::Float, b: Self::Float) -> Self::Float;
     /// `a * b + c`, rounded once.
     fn fused(self, a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float;
 

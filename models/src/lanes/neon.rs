@@ -75,10 +75,10 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
-    fn ask(self, place: &[u8], after: usize) {
+    fn ask<T: ?Sized>(self, place: &T, after: usize) {
         // SAFETY: a prefetch is a hint that never faults, whatever the address.
         unsafe {
-            asm!("prfm pldl2keep, [{place}]", place = in(reg) place.as_ptr().wrapping_add(after), options(nostack, preserves_flags));
+            asm!("prfm pldl2keep, [{place}]", place = in(reg) std::ptr::from_ref(place).cast::<u8>().wrapping_add(after), options(nostack, preserves_flags));
         }
     }
 
@@ -145,8 +145,13 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
-    fn dot_wide(self, start: int32x4_t, weights: &[uint8x16_t; 8], activations: &[i32; 8]) -> int32x4_t {
-        self.dot::<8, 8>(start, weights, activations)
+    fn dot_wide<const LEN: usize>(
+        self,
+        start: int32x4_t,
+        weights: &[uint8x16_t; LEN],
+        activations: &[i32; LEN],
+    ) -> int32x4_t {
+        self.dot::<LEN, 8>(start, weights, activations)
     }
 
     #[inline(always)]
@@ -230,6 +235,18 @@ impl Lanes for Neon {
     fn multiply(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
         // SAFETY: the features were detected.
         unsafe { vmulq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: the features were detected.
+        unsafe { vaddq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    fn larger(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: the features were detected.
+        unsafe { vbslq_f32(vcgtq_f32(b, a), b, a) }
     }
 
     #[inline(always)]

@@ -38,7 +38,7 @@ impl Lanes for Plain {
     }
 
     #[inline(always)]
-    fn ask(self, _place: &[u8], _after: usize) {}
+    fn ask<T: ?Sized>(self, _place: &T, _after: usize) {}
 
     #[inline(always)]
     fn low_nibbles(self, bytes: Bytes) -> Bytes {
@@ -79,7 +79,12 @@ impl Lanes for Plain {
     }
 
     #[inline(always)]
-    fn dot_wide(self, mut start: [i32; ROWS], weights: &[Bytes; 8], activations: &[i32; 8]) -> [i32; ROWS] {
+    fn dot_wide<const LEN: usize>(
+        self,
+        mut start: [i32; ROWS],
+        weights: &[Bytes; LEN],
+        activations: &[i32; LEN],
+    ) -> [i32; ROWS] {
         for (weights, activations) in weights.iter().zip(activations) {
             add(&mut start, weights, *activations, |byte| i32::from(byte.cast_signed()));
         }
@@ -139,6 +144,16 @@ impl Lanes for Plain {
     #[inline(always)]
     fn multiply(self, a: [f32; ROWS], b: [f32; ROWS]) -> [f32; ROWS] {
         std::array::from_fn(|at| a[at] * b[at])
+    }
+
+    #[inline(always)]
+    fn add(self, a: [f32; ROWS], b: [f32; ROWS]) -> [f32; ROWS] {
+        std::array::from_fn(|at| a[at] + b[at])
+    }
+
+    #[inline(always)]
+    fn larger(self, a: [f32; ROWS], b: [f32; ROWS]) -> [f32; ROWS] {
+        std::array::from_fn(|at| if b[at] > a[at] { b[at] } else { a[at] })
     }
 
     #[inline(always)]

@@ -43,9 +43,9 @@ impl Lanes for Wide256 {
     }
 
     #[inline(always)]
-    fn ask(self, place: &[u8], after: usize) {
+    fn ask<T: ?Sized>(self, place: &T, after: usize) {
         // SAFETY: a prefetch is a hint that never faults, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(place.as_ptr().wrapping_add(after).cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(place).cast::<i8>().wrapping_add(after)) }
     }
 
     #[inline(always)]
@@ -128,8 +128,13 @@ impl Lanes for Wide256 {
     }
 
     #[inline(always)]
-    fn dot_wide(self, mut start: __m256i, weights: &[__m256i; 8], activations: &[i32; 8]) -> __m256i {
-        for at in 0..8 {
+    fn dot_wide<const LEN: usize>(
+        self,
+        mut start: __m256i,
+        weights: &[__m256i; LEN],
+        activations: &[i32; LEN],
+    ) -> __m256i {
+        for at in 0..LEN {
             // SAFETY: the features were detected. The weight's sign is moved to the activation, which is never -128; two
             // products of 128 and 127 fit into 16 bits.
             unsafe {
@@ -213,6 +218,18 @@ impl Lanes for Wide256 {
     fn multiply(self, a: __m256, b: __m256) -> __m256 {
         // SAFETY: the features were detected.
         unsafe { _mm256_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the features were detected.
+        unsafe { _mm256_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn larger(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the features were detected. Where one is no number, the second operand is taken.
+        unsafe { _mm256_max_ps(b, a) }
     }
 
     #[inline(always)]

@@ -45,9 +45,9 @@ impl Lanes for Wide512 {
     }
 
     #[inline(always)]
-    fn ask(self, place: &[u8], after: usize) {
+    fn ask<T: ?Sized>(self, place: &T, after: usize) {
         // SAFETY: a prefetch is a hint that never faults, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(place.as_ptr().wrapping_add(after).cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(place).cast::<i8>().wrapping_add(after)) }
     }
 
     #[inline(always)]
@@ -116,8 +116,8 @@ impl Lanes for Wide512 {
     }
 
     #[inline(always)]
-    fn dot_wide(self, start: __m512i, weights: &[__m512i; 8], activations: &[i32; 8]) -> __m512i {
-        self.dot::<8, 8>(start, weights, activations)
+    fn dot_wide<const LEN: usize>(self, start: __m512i, weights: &[__m512i; LEN], activations: &[i32; LEN]) -> __m512i {
+        self.dot::<LEN, 8>(start, weights, activations)
     }
 
     #[inline(always)]
@@ -184,6 +184,18 @@ impl Lanes for Wide512 {
     fn multiply(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: the features were detected.
         unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the features were detected.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn larger(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the features were detected. Where one is no number, the second operand is taken.
+        unsafe { _mm512_max_ps(b, a) }
     }
 
     #[inline(always)]

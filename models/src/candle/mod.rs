@@ -1,3 +1,0 @@
-//! Models that candle's tensors compute, one file per architecture.
-
-pub mod minilm;

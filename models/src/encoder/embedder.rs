@@ -1,0 +1,78 @@
+//! A sentence embedder: MiniLM, bge and their like.
+
+use std::{path::Path, sync::Arc};
+
+use shared::digest::Digest;
+
+use super::{
+    Compute, Encoder, Precision,
+    config::{sentences, sizes},
+    load::load,
+    tensors::Tensors,
+    texts::Texts,
+};
+use crate::{
+    Error,
+    catalog::digest_of_file,
+    embed::{Embedder, normalise},
+    lanes::Processor,
+};
+
+pub(super) struct Sentences {
+    name: String,
+    digest: Digest,
+    texts: Texts,
+    encoder: Encoder,
+}
+
+/// Loads a sentence embedder from its folder; the folder's name becomes the model's. Pooling (the mean of all tokens, or the first)
+/// and the longest text are those of sentence-transformers' files where they are there, else the mean and 256 tokens.
+///
+/// # Errors
+/// When a file is missing, cut off, or of no model that this code computes.
+pub fn load_embedder(folder: &Path) -> Result<Arc<dyn Embedder>, Error> {
+    load_embedder_with(folder, Compute::default())
+}
+
+/// As [`load_embedder`], computed as is said.
+///
+/// # Errors
+/// As [`load_embedder`].
+pub fn load_embedder_with(folder: &Path, compute: Compute) -> Result<Arc<dyn Embedder>, Error> {
+    Ok(Arc::new(open(folder, compute, Processor::detect())?))
+}
+
+pub(super) fn open(folder: &Path, compute: Compute, processor: Processor) -> Result<Sentences, Error> {
+    let sizes = sizes(folder)?;
+    let (pooling, tokens_max) = sentences(folder)?;
+    let texts = Texts::load(folder, &sizes, tokens_max)?;
+    let path = folder.join("model.safetensors");
+    let encoder = load(&Tensors::open(&path)?, sizes, pooling, compute, processor)?;
+    let weights = digest_of_file(&path)?;
+    let (name, digest) = match compute.precision {
+        Precision::Float32 => (super::heads::name(folder), weights),
+        // Vectors of rounded weights are those of another model.
+        Precision::Int8 => (super::heads::name(folder) + "-int8", Digest::of(format!("{weights} int8").as_bytes())),
+    };
+    Ok(Sentences { name, digest, texts, encoder })
+}
+
+impl Embedder for Sentences {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    fn dimensions(&self) -> usize {
+        self.encoder.sizes.hidden
+    }
+
+    fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, Error> {
+        let mut vectors = self.encoder.vectors(&self.texts.each(texts)?)?;
+        vectors.iter_mut().for_each(|vector| normalise(vector));
+        Ok(vectors)
+    }
+}

@@ -1,0 +1,113 @@
+//! Loads an encoder: which tensors it has, and where they go.
+
+use std::{path::Path, sync::Mutex};
+
+use super::{
+    Compute, Encoder, Engine, Layer, Norm,
+    config::{Pooling, Sizes},
+    panels::{Matrix, Part, Plan},
+    tensors::Tensors,
+};
+use crate::{
+    Error,
+    lanes::{Processor, ROWS},
+    pool::Pool,
+};
+
+/// Loads the encoder of a file of weights.
+pub(super) fn load(
+    tensors: &Tensors,
+    sizes: Sizes,
+    pooling: Pooling,
+    compute: Compute,
+    processor: Processor,
+) -> Result<Encoder, Error> {
+    // A model that is nothing but an encoder has no name for it.
+    let prefix = if tensors.has("embeddings.word_embeddings.weight") { "" } else { sizes.prefix };
+    let name = |part: &str| format!("{prefix}{part}");
+    let table = |part: &str, rows: usize| {
+        let name = name(&format!("embeddings.{part}_embeddings.weight"));
+        let mut numbers = vec![0.0; rows * sizes.hidden];
+        tensors.rows(&name, rows, sizes.hidden)?.read(0, &mut numbers)?;
+        Ok::<_, Error>(numbers.as_chunks().0.to_vec())
+    };
+    let words = tensors.rows(&name("embeddings.word_embeddings.weight"), sizes.vocabulary, sizes.hidden)?;
+    let (positions, types) = (table("position", sizes.positions)?, table("token_type", sizes.types)?);
+    let norm = norm(tensors, &name("embeddings.LayerNorm"), sizes.hidden)?;
+    let mut plan = Plan::new(compute.precision);
+    let layers = (0..sizes.layers).map(|at| layer(tensors, &sizes, &name(&format!("encoder.layer.{at}")), &mut plan));
+    let layers = layers.collect::<Result<_, _>>()?;
+    let mut pool = Pool::new(compute.threads());
+    tracing::debug!(
+        megabytes = plan.len() >> 20,
+        threads = pool.threads(),
+        processor = processor.name(),
+        "packing the weights"
+    );
+    let weights = plan.load(&mut pool)?;
+    let engine = Mutex::new(Engine::new(pool));
+    Ok(Encoder { sizes, pooling, words, positions, types, norm, layers, weights, processor, engine })
+}
+
+fn layer(tensors: &Tensors, sizes: &Sizes, name: &str, plan: &mut Plan) -> Result<Layer, Error> {
+    let Sizes { hidden, heads, inner, .. } = *sizes;
+    let part = |part: &str, rows: usize, columns: usize, factor: f32| {
+        let bias = tensors.vector(&format!("{name}.{part}.bias"), rows)?;
+        let rows = tensors.rows(&format!("{name}.{part}.weight"), rows, columns)?;
+        Ok::<_, Error>(Part { rows, bias, factor })
+    };
+    let mut alone = |name: &str, rows: usize, columns: usize| -> Result<Matrix, Error> {
+        Ok(plan.add(vec![part(name, rows, columns, 1.0)?]))
+    };
+    let output = alone("attention.output.dense", hidden, hidden)?;
+    let up = alone("intermediate.dense", inner, hidden)?;
+    let down = alone("output.dense", hidden, inner)?;
+    // What the fit of key and query is divided by is taken off the queries.
+    let scale = ((hidden / heads) as f32).sqrt().recip();
+    let attention = plan.add(vec![
+        part("attention.self.query", hidden, hidden, scale)?,
+        part("attention.self.key", hidden, hidden, 1.0)?,
+        part("attention.self.value", hidden, hidden, 1.0)?,
+    ]);
+    Ok(Layer {
+        attention,
+        output,
+        attention_norm: norm(tensors, &format!("{name}.attention.output.LayerNorm"), hidden)?,
+        up,
+        down,
+        norm: norm(tensors, &format!("{name}.output.LayerNorm"), hidden)?,
+    })
+}
+
+fn norm(tensors: &Tensors, name: &str, len: usize) -> Result<Norm, Error> {
+    let sixteens = |part: &str| -> Result<Vec<[f32; ROWS]>, Error> {
+        // Models that were converted from the first releases have the old names.
+        let (new, old) =
+            (format!("{name}.{}", part), format!("{name}.{}", if part == "weight" { "gamma" } else { "beta" }));
+        let name = if tensors.has(&old) { old } else { new };
+        Ok(tensors.vector(&name, len)?.as_chunks().0.to_vec())
+    };
+    Ok(Norm { weights: sixteens("weight")?, bias: sixteens("bias")? })
+}
+
+/// The head of a classifier: a layer of tanh, then a number for each label. Names are BERT's or RoBERTa's.
+pub(super) fn head(folder: &Path, tensors: &Tensors, sizes: &Sizes) -> Result<super::Head, Error> {
+    let (hidden, labels) = (sizes.hidden, sizes.labels.len());
+    let (dense, out) = match sizes.prefix {
+        "bert." => ("bert.pooler.dense", "classifier"),
+        _ => ("classifier.dense", "classifier.out_proj"),
+    };
+    if !tensors.has(&format!("{out}.weight")) {
+        let message = format!(
+            "no tensor {out}.weight in {}: expected a sequence classifier or a cross-encoder",
+            folder.display()
+        );
+        return Err(tensors.wrong(message));
+    }
+    let matrix = |name: &str, rows: usize| {
+        let mut weights = vec![0.0; rows * hidden];
+        tensors.rows(&format!("{name}.weight"), rows, hidden)?.read(0, &mut weights)?;
+        Ok::<_, Error>((weights, tensors.vector(&format!("{name}.bias"), rows)?))
+    };
+    Ok(super::Head { dense: matrix(dense, hidden)?, out: matrix(out, labels)?, hidden })
+}
