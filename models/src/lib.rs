@@ -4,6 +4,8 @@
 //! `encoder` embeds, ranks and classifies with a model's files; `index` finds near vectors; `catalog` says which files make a model and
 //! whether those on disk are the right ones.
 //!
+//! `series` trains small nets on the node.
+//!
 //! What computes: `lanes` is what a processor has, `pool` the threads. Of chat models `gguf` reads the files, `product` multiplies
 //! packed matrices, and `decoder` has the layers.
 
@@ -20,6 +22,7 @@ mod lanes;
 mod pool;
 mod product;
 pub mod rerank;
+pub mod series;
 mod text;
 
 pub use error::Error;
