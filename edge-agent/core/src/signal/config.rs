@@ -3,13 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 pub use super::span::Span;
+use super::written::RawDetector;
 
 /// Steps in one sliding window. More would make closing a window dearer than all that it is made of.
 const PANES_MAX: i64 = 1_000;
-/// Readings that a rolling detector keeps. Inserting moves at most this many numbers (8 KiB), which is quicker than any tree.
-const LENGTH_MAX: usize = 1_024;
-/// Slots of a season: one a minute of a day.
-const SLOTS_MAX: usize = 1_440;
 
 /// How readings are gathered: event-time windows of `size` that begin every `step` (tumbling: `step` = `size`), aligned
 /// to 1970-01-01T00:00:00Z. A window closes when a reading comes that lies `lateness` past its end.
@@ -106,6 +103,7 @@ pub enum Method {
     Seasonal(Seasonal),
     Rate(Rate),
     Flatline(Flatline),
+    Learned(Learned),
 }
 
 /// Outside `low..=high`. Back inside only when past the limit by `hysteresis`; a finding only after `hold` outside.
@@ -156,192 +154,21 @@ pub struct Flatline {
     pub hold: Span,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Kind {
-    Limits,
-    Robust,
-    Seasonal,
-    Rate,
-    Flatline,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct RawDetector {
-    name: String,
-    kind: Kind,
-    channel: Option<String>,
-    #[serde(default)]
-    of: Quantity,
-    #[serde(default)]
-    severity: Severity,
-    cool_down: Option<Span>,
-    repeat_after: Option<Span>,
-    low: Option<f64>,
-    high: Option<f64>,
-    hysteresis: Option<f64>,
-    hold: Option<Span>,
-    length: Option<usize>,
-    smooth: Option<usize>,
-    threshold: Option<f64>,
-    warm_up: Option<Span>,
-    warm_up_values: Option<usize>,
-    floor: Option<f64>,
-    season: Option<Span>,
-    slots: Option<usize>,
-    rise: Option<f64>,
-    fall: Option<f64>,
-    per: Option<Span>,
-    band: Option<f64>,
-}
-
-impl TryFrom<RawDetector> for Detector {
-    type Error = String;
-
-    fn try_from(mut raw: RawDetector) -> Result<Self, String> {
-        if raw.name.is_empty() || raw.name.len() > 100 {
-            return Err("name: expected 1 to 100 characters".to_owned());
-        }
-        let name = std::mem::take(&mut raw.name);
-        let method = raw.method()?;
-        if let Some(field) = raw.left_over() {
-            return Err(format!("{field}: does not belong to this kind of detector"));
-        }
-        Ok(Self {
-            method,
-            name,
-            channel: raw.channel,
-            of: raw.of,
-            severity: raw.severity,
-            cool_down: raw.cool_down.unwrap_or(Span::from_secs(300)),
-            repeat_after: raw.repeat_after,
-        })
-    }
-}
-
-impl RawDetector {
-    /// Takes the fields that belong to the kind.
-    fn method(&mut self) -> Result<Method, String> {
-        match self.kind {
-            Kind::Limits => self.limits(),
-            Kind::Robust => self.robust(),
-            Kind::Seasonal => self.seasonal(),
-            Kind::Rate => self.rate(),
-            Kind::Flatline => self.flatline(),
-        }
-    }
-
-    fn limits(&mut self) -> Result<Method, String> {
-        let (low, high) = (self.low.take(), self.high.take());
-        let hysteresis = within("hysteresis", self.hysteresis.take().unwrap_or(0.0), 0.0, f64::MAX)?;
-        match (low, high) {
-            (None, None) => return Err("limits need `low` or `high`, or both".to_owned()),
-            (Some(low), Some(high))
-                if (low + 2.0 * hysteresis).partial_cmp(&high) != Some(std::cmp::Ordering::Less) =>
-            {
-                return Err(format!("low: {low} must lie below `high` {high} by more than twice the hysteresis"));
-            }
-            _ => {}
-        }
-        let hold_micros = self.hold.take().map_or(0, Span::as_micros);
-        Ok(Method::Limits(Limits { low, high, hysteresis, hold_micros }))
-    }
-
-    fn robust(&mut self) -> Result<Method, String> {
-        let length = self.length.take().unwrap_or(288);
-        if !(8..=LENGTH_MAX).contains(&length) {
-            return Err(format!("length: {length} is out of range: expected 8 to {LENGTH_MAX} values"));
-        }
-        let warm_up = self.warm_up_values.take().unwrap_or(length / 2);
-        if !(4..=length).contains(&warm_up) {
-            return Err(format!("warmUpValues: {warm_up} is out of range: expected 4 to `length` ({length}) values"));
-        }
-        Ok(Method::Robust(Robust {
-            length,
-            smooth: smooth(self.smooth.take(), 1)?,
-            threshold: within("threshold", self.threshold.take().unwrap_or(6.0), 0.1, 1e9)?,
-            warm_up,
-            floor: within("floor", self.floor.take().unwrap_or(0.0), 0.0, f64::MAX)?,
-        }))
-    }
-
-    fn seasonal(&mut self) -> Result<Method, String> {
-        let season = self.season.take().unwrap_or(Span::from_secs(86_400));
-        let slots = self.slots.take().unwrap_or(96);
-        if !(2..=SLOTS_MAX).contains(&slots) {
-            return Err(format!("slots: {slots} is out of range: expected 2 to {SLOTS_MAX} parts of the season"));
-        }
-        Ok(Method::Seasonal(Seasonal {
-            season,
-            slots,
-            threshold: within("threshold", self.threshold.take().unwrap_or(5.0), 0.1, 1e9)?,
-            warm_up: self.warm_up.take().unwrap_or(Span(season.0.saturating_mul(2))),
-            smooth: smooth(self.smooth.take(), 3)?,
-            floor: within("floor", self.floor.take().unwrap_or(0.0), 0.0, f64::MAX)?,
-        }))
-    }
-
-    fn rate(&mut self) -> Result<Method, String> {
-        let (rise, fall) = (self.rise.take(), self.fall.take());
-        if rise.is_none() && fall.is_none() {
-            return Err("a rate needs `rise` or `fall`".to_owned());
-        }
-        for (name, bound) in [("rise", rise), ("fall", fall)] {
-            if let Some(bound) = bound {
-                within(name, bound, f64::MIN_POSITIVE, f64::MAX)?;
-            }
-        }
-        Ok(Method::Rate(Rate { rise, fall, per: self.per.take().ok_or("per: a rate needs one, such as 1m")? }))
-    }
-
-    fn flatline(&mut self) -> Result<Method, String> {
-        let band = within("band", self.band.take().unwrap_or(0.0), 0.0, f64::MAX)?;
-        Ok(Method::Flatline(Flatline {
-            band,
-            hold: self.hold.take().ok_or("hold: a flatline needs one, such as 30m")?,
-        }))
-    }
-
-    /// The first field that no one took.
-    fn left_over(&self) -> Option<&'static str> {
-        let fields = [
-            ("low", self.low.is_some()),
-            ("high", self.high.is_some()),
-            ("hysteresis", self.hysteresis.is_some()),
-            ("hold", self.hold.is_some()),
-            ("length", self.length.is_some()),
-            ("smooth", self.smooth.is_some()),
-            ("threshold", self.threshold.is_some()),
-            ("warmUp", self.warm_up.is_some()),
-            ("warmUpValues", self.warm_up_values.is_some()),
-            ("floor", self.floor.is_some()),
-            ("season", self.season.is_some()),
-            ("slots", self.slots.is_some()),
-            ("rise", self.rise.is_some()),
-            ("fall", self.fall.is_some()),
-            ("per", self.per.is_some()),
-            ("band", self.band.is_some()),
-        ];
-        fields.into_iter().find(|(_, there)| *there).map(|(name, _)| name)
-    }
-}
-
-fn smooth(given: Option<usize>, default: usize) -> Result<usize, String> {
-    let smooth = given.unwrap_or(default);
-    if (1..=64).contains(&smooth) {
-        Ok(smooth)
-    } else {
-        Err(format!("smooth: {smooth} is out of range: expected 1 to 64 values"))
-    }
-}
-
-fn within(name: &str, value: f64, low: f64, high: f64) -> Result<f64, String> {
-    if value.is_finite() && value >= low && value <= high {
-        Ok(value)
-    } else {
-        Err(format!("{name}: {value} is out of range: expected a number from {low} to {high}"))
-    }
+/// Not what a model, trained on the series' own history, expects.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Learned {
+    /// Readings are gathered to one sample, their mean, for each of these.
+    pub step: Span,
+    /// Samples that the model looks at.
+    pub length: usize,
+    /// After which time things repeat; `None`: they do not.
+    pub season: Option<Span>,
+    /// Judge the mean of so many errors.
+    pub smooth: usize,
+    /// In which time one false finding is taken.
+    pub false_alarm_every: Span,
+    /// What judges until there is a model; nothing if `None`.
+    pub fallback: Option<Box<Method>>,
 }
 
 #[cfg(test)]
@@ -362,6 +189,26 @@ mod tests {
             (r#"{"name":"a","kind":"rate","rise":1}"#, "per: a rate needs one"),
             (r#"{"name":"a","kind":"flatline","hold":"soon"}"#, "is not a span of time"),
             (r#"{"name":"a","kind":"limits","high":5,"hihg":3}"#, "unknown field `hihg`"),
+            (r#"{"kind":"limits","high":5}"#, "missing field `name`"),
+            (r#"{"name":"a","kind":"learned"}"#, "step: a learned detector needs one"),
+            (r#"{"name":"a","kind":"learned","step":"5m","season":"30m"}"#, "season: 30m must be at least eight times"),
+            (
+                r#"{"name":"a","kind":"learned","step":"5m","falseAlarmEvery":"1h"}"#,
+                "falseAlarmEvery: 1h must be at least twenty times `step` 5m",
+            ),
+            (r#"{"name":"a","kind":"learned","step":"5m","threshold":3}"#, "threshold: does not belong to this kind"),
+            (
+                r#"{"name":"a","kind":"learned","step":"5m","fallback":{"kind":"limits"}}"#,
+                "fallback: limits need `low` or `high`",
+            ),
+            (
+                r#"{"name":"a","kind":"learned","step":"5m","fallback":{"kind":"limits","high":5,"coolDown":"1h"}}"#,
+                "fallback.coolDown: belongs to the detector",
+            ),
+            (
+                r#"{"name":"a","kind":"learned","step":"5m","fallback":{"kind":"learned","step":"5m"}}"#,
+                "fallback.kind: expected another kind",
+            ),
             (r#"{"name":"a","kind":"guess"}"#, "unknown variant `guess`"),
         ] {
             assert!(wrong(json).contains(told), "{json}: {}", wrong(json));

@@ -4,14 +4,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     config::{Detector, Method},
-    flatline, limits, rate, robust, seasonal,
+    flatline,
+    learned::{self, Sample},
+    limits, rate, robust, seasonal,
 };
 
 /// What a detector says of one value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Verdict {
     pub anomalous: bool,
-    /// What kind of anomaly: `high`, `low`, `rise`, `fall`, `flat`.
+    /// What kind of anomaly: `high`, `low`, `rise`, `fall`, `flat`, `form`.
     pub kind: &'static str,
     /// How far out; comparable within one detector.
     pub score: f64,
@@ -27,14 +29,16 @@ pub(super) struct Watch {
     memory: Memory,
 }
 
+/// What a detector's method remembers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Memory {
+pub(super) enum Memory {
     Limits(limits::Memory),
     Robust(robust::Memory),
     Seasonal(Box<seasonal::Memory>),
     Rate(rate::Memory),
     Flatline(flatline::Memory),
+    Learned(Box<learned::Memory>),
 }
 
 /// From anomalous values to findings.
@@ -46,40 +50,78 @@ struct Episode {
 
 impl Watch {
     pub(super) fn new(detector: &Detector) -> Self {
-        let memory = match &detector.method {
-            Method::Limits(_) => Memory::Limits(limits::Memory::default()),
-            Method::Robust(_) => Memory::Robust(robust::Memory::default()),
-            Method::Seasonal(method) => Memory::Seasonal(Box::new(seasonal::Memory::new(method))),
-            Method::Rate(_) => Memory::Rate(rate::Memory::default()),
-            Method::Flatline(_) => Memory::Flatline(flatline::Memory::default()),
-        };
-        Self { episode: Episode::default(), memory }
+        Self { episode: Episode::default(), memory: Memory::new(&detector.method) }
     }
 
     /// Whether this memory was made by a detector of the same kind and shape: then it goes on under a changed
     /// threshold, severity or cool-down instead of learning anew.
     pub(super) fn fits(&self, detector: &Detector) -> bool {
-        match (&self.memory, &detector.method) {
-            (Memory::Seasonal(memory), Method::Seasonal(method)) => memory.fits(method),
-            (Memory::Limits(_), Method::Limits(_))
-            | (Memory::Robust(_), Method::Robust(_))
-            | (Memory::Rate(_), Method::Rate(_))
-            | (Memory::Flatline(_), Method::Flatline(_)) => true,
+        self.memory.fits(&detector.method)
+    }
+
+    /// Judges a value and remembers it; `Some` when it begins an anomaly that has to be told. Adds to `samples` what a model
+    /// may learn from later.
+    pub(super) fn judge(
+        &mut self,
+        detector: &Detector,
+        at: i64,
+        value: f64,
+        samples: &mut Vec<Sample>,
+    ) -> Option<Verdict> {
+        let verdict = self.memory.judge(&detector.method, at, value, samples)?;
+        self.episode.tells(detector, at, verdict.anomalous).then_some(verdict)
+    }
+
+    /// The memory of a detector with a model.
+    pub(super) fn learned(&self) -> Option<&learned::Memory> {
+        match &self.memory {
+            Memory::Learned(memory) => Some(memory),
+            _ => None,
+        }
+    }
+
+    pub(super) fn learned_mut(&mut self) -> Option<&mut learned::Memory> {
+        match &mut self.memory {
+            Memory::Learned(memory) => Some(memory),
+            _ => None,
+        }
+    }
+}
+
+impl Memory {
+    pub(super) fn new(method: &Method) -> Self {
+        match method {
+            Method::Limits(_) => Self::Limits(limits::Memory::default()),
+            Method::Robust(_) => Self::Robust(robust::Memory::default()),
+            Method::Seasonal(method) => Self::Seasonal(Box::new(seasonal::Memory::new(method))),
+            Method::Rate(_) => Self::Rate(rate::Memory::default()),
+            Method::Flatline(_) => Self::Flatline(flatline::Memory::default()),
+            Method::Learned(method) => Self::Learned(Box::new(learned::Memory::new(method))),
+        }
+    }
+
+    pub(super) fn fits(&self, method: &Method) -> bool {
+        match (self, method) {
+            (Self::Seasonal(memory), Method::Seasonal(method)) => memory.fits(method),
+            (Self::Learned(memory), Method::Learned(method)) => memory.fits(method),
+            (Self::Limits(_), Method::Limits(_))
+            | (Self::Robust(_), Method::Robust(_))
+            | (Self::Rate(_), Method::Rate(_))
+            | (Self::Flatline(_), Method::Flatline(_)) => true,
             _ => false,
         }
     }
 
-    /// Judges a value and remembers it; `Some` when it begins an anomaly that has to be told.
-    pub(super) fn judge(&mut self, detector: &Detector, at: i64, value: f64) -> Option<Verdict> {
-        let verdict = match (&mut self.memory, &detector.method) {
-            (Memory::Limits(memory), Method::Limits(method)) => memory.judge(method, at, value),
-            (Memory::Robust(memory), Method::Robust(method)) => memory.judge(method, value),
-            (Memory::Seasonal(memory), Method::Seasonal(method)) => memory.judge(method, at, value),
-            (Memory::Rate(memory), Method::Rate(method)) => memory.judge(method, at, value),
-            (Memory::Flatline(memory), Method::Flatline(method)) => memory.judge(method, at, value),
-            _ => unreachable!("a watch is made for its detector or checked to fit it"),
-        }?;
-        self.episode.tells(detector, at, verdict.anomalous).then_some(verdict)
+    pub(super) fn judge(&mut self, method: &Method, at: i64, value: f64, samples: &mut Vec<Sample>) -> Option<Verdict> {
+        match (self, method) {
+            (Self::Limits(memory), Method::Limits(method)) => memory.judge(method, at, value),
+            (Self::Robust(memory), Method::Robust(method)) => memory.judge(method, value),
+            (Self::Seasonal(memory), Method::Seasonal(method)) => memory.judge(method, at, value),
+            (Self::Rate(memory), Method::Rate(method)) => memory.judge(method, at, value),
+            (Self::Flatline(memory), Method::Flatline(method)) => memory.judge(method, at, value),
+            (Self::Learned(memory), Method::Learned(method)) => memory.judge(method, at, value, samples),
+            _ => unreachable!("a memory is made for its method or checked to fit it"),
+        }
     }
 }
 
@@ -108,7 +150,9 @@ mod tests {
     fn told(yaml: &str, series: &[(i64, f64)]) -> Vec<i64> {
         let detector: Detector = serde_json::from_str(yaml).expect("a detector");
         let mut watch = Watch::new(&detector);
-        let tells = |&(second, value): &(i64, f64)| watch.judge(&detector, second * 1_000_000, value).map(|_| second);
+        let tells = |&(second, value): &(i64, f64)| {
+            watch.judge(&detector, second * 1_000_000, value, &mut Vec::new()).map(|_| second)
+        };
         series.iter().filter_map(tells).collect()
     }
 

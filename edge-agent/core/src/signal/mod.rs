@@ -5,6 +5,7 @@ mod bits;
 pub mod config;
 mod detect;
 mod flatline;
+pub mod learned;
 mod limits;
 mod rate;
 mod robust;
@@ -12,6 +13,7 @@ mod seasonal;
 mod series;
 mod span;
 mod window;
+mod written;
 
 pub use detect::Verdict;
 pub use series::{Finding, Kept, Outcome, Series, Signal, Taken};

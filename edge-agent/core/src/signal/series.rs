@@ -1,6 +1,6 @@
 //! One series (a channel of a device): its windows and its detectors, advanced reading by reading.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use shared::time::Timestamp;
@@ -9,6 +9,7 @@ use super::{
     Summary, Verdict, Windows,
     config::{Detector, Quantity, Severity, Window},
     detect::Watch,
+    learned::{Model, Sample},
 };
 
 /// A reading so far ahead of the one before may come from a clock that was wrong for a moment. Moving the series to its
@@ -43,6 +44,8 @@ pub struct Finding {
 pub struct Outcome {
     pub closed: Vec<Summary>,
     pub findings: Vec<Finding>,
+    /// What models may learn from later, by the detector's name. A sample that comes again holds in the place of the first.
+    pub samples: Vec<(String, Sample)>,
 }
 
 /// What became of a reading.
@@ -259,21 +262,38 @@ impl Series {
         among: impl Fn(&Windows) -> Option<Summary>,
         outcome: &mut Outcome,
     ) {
+        let mut samples = Vec::new();
         for detector in signal.detectors.iter().filter(|detector| looks(detector.of)) {
             let Some(watch) = self.watches.get_mut(&detector.name) else { continue };
             if alone(detector.of) {
-                if let Some(verdict) = watch.judge(detector, at.as_micros(), value) {
+                if let Some(verdict) = watch.judge(detector, at.as_micros(), value, &mut samples) {
                     let window = among(&self.windows).unwrap_or(Summary::of_one(at, value));
                     outcome.findings.push(finding(detector, verdict, value, window, at));
                 }
-                continue;
-            }
-            for summary in &outcome.closed[closed..] {
-                let figure = summary.figure(detector.of);
-                if let Some(verdict) = watch.judge(detector, summary.to.as_micros(), figure) {
-                    outcome.findings.push(finding(detector, verdict, figure, *summary, summary.to));
+            } else {
+                for summary in &outcome.closed[closed..] {
+                    let figure = summary.figure(detector.of);
+                    if let Some(verdict) = watch.judge(detector, summary.to.as_micros(), figure, &mut samples) {
+                        outcome.findings.push(finding(detector, verdict, figure, *summary, summary.to));
+                    }
                 }
             }
+            outcome.samples.extend(samples.drain(..).map(|sample| (detector.name.clone(), sample)));
+        }
+    }
+
+    /// The detectors of this series that go by a model, each with the digest of the one that judges, if any does.
+    pub fn learners(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.watches.iter().filter_map(|(name, watch)| Some((name.as_str(), watch.learned()?.model())))
+    }
+
+    /// Gives a detector its model, with the model's digest, or takes it away. A saved state knows the digest alone: after
+    /// `load` each learner is to be given the model that it had.
+    pub fn equip(&mut self, detector: &str, model: Option<(String, Arc<Model>)>) {
+        // What is remembered for the case that a leap turns out to be wrong goes on with the same model.
+        let before = self.leap.as_mut().and_then(|leap| leap.before.get_mut(detector));
+        for memory in self.watches.get_mut(detector).into_iter().chain(before).filter_map(Watch::learned_mut) {
+            memory.equip(model.clone());
         }
     }
 
