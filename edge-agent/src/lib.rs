@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod feed;
 pub mod inference;
+pub mod learning;
 pub mod memory;
 pub mod pipeline;
 pub mod site;

@@ -36,6 +36,7 @@ use crate::{
     api,
     config::{Config, Lifecycle},
     inference::{Inference, problems},
+    learning::Learning,
     memory::Memory,
     pipeline, sync,
     workflow::{self, Runner},
@@ -93,6 +94,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         config.jurisdiction.clone(),
     ));
     performer.set_guards(Arc::clone(&force.site.guards));
+    performer.set_learning(Learning::new(store.clone()));
     // A run that goes on from before a kill may look into the documents at once.
     memory.set_content(force.content.clone());
     let runner = Runner::open(store.clone(), Arc::clone(&performer) as Arc<dyn workflow::Perform>).await?;

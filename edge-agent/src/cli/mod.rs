@@ -4,6 +4,7 @@
 
 mod approve;
 mod approvers;
+mod detectors;
 mod doctor;
 mod enroll;
 mod ledger;
@@ -67,6 +68,9 @@ enum Command {
     /// List, add and remove the people who may answer on this node.
     #[command(subcommand)]
     Approvers(approvers::Args),
+    /// Show the models that detectors have learned, and which of them judge.
+    #[command(subcommand)]
+    Detectors(detectors::Args),
     /// Show the messages that did not fit their feed, and why.
     #[command(subcommand)]
     Quarantine(quarantine::Args),
@@ -161,6 +165,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Approve(args) => approve::run(&args, context),
         Command::Approvers(args) => approvers::run(&args, context),
         Command::Doctor(args) => doctor::run(&args, context),
+        Command::Detectors(args) => detectors::run(&args, context),
         Command::Quarantine(args) => quarantine::run(&args, context),
         Command::Ledger(args) => ledger::run(&args, context),
         Command::Workflow(args) => workflow::run(&args, context),

@@ -9,6 +9,7 @@ use std::{
 };
 
 mod catch_up;
+mod learned;
 mod sessions;
 
 use rand_free::Dice;

@@ -1,5 +1,7 @@
 //! The task that moves readings through windows and detectors, and keeps its place.
 
+mod learners;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -14,6 +16,8 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
+
+use learners::Learners;
 
 use super::{
     Deliver, event,
@@ -73,6 +77,7 @@ pub(super) struct Worker {
     /// Late and unwatched readings since the last save.
     totals: BTreeMap<Arc<str>, Totals>,
     outcome: Outcome,
+    learners: Learners,
 }
 
 /// A saved series: feed, device, channel, window, state.
@@ -112,10 +117,12 @@ impl Worker {
             save_failing: false,
             totals: BTreeMap::new(),
             outcome: Outcome::default(),
+            learners: Learners::default(),
         };
         for series in saved {
             worker.restore(series);
         }
+        worker.equip().await?;
         Ok(worker)
     }
 
@@ -159,6 +166,9 @@ impl Worker {
                     Some(Passed::Feeds(feeds, done)) => {
                         self.save().await;
                         self.change(feeds);
+                        if let Err(error) = self.equip().await {
+                            tracing::error!(%error, "models of detectors cannot be read; their fallbacks judge");
+                        }
                         // The one who asked may have gone; the change is done all the same.
                         let _gone = done.send(());
                     }
@@ -248,6 +258,7 @@ impl Worker {
             events.push((event, feed.label.clone()));
         }
         self.outcome.closed.clear();
+        self.learners.sampled(feed, &reading.device, &reading.channel, &mut self.outcome.samples);
     }
 
     /// Offers the events until they are taken. Nothing further is read meanwhile, so that the feeds are held back.
@@ -279,6 +290,8 @@ impl Worker {
         if self.position == self.saved_position {
             return;
         }
+        let taken_up = self.take_up().await;
+        let histories = self.learners.histories(&self.feeds);
         let mut states: Vec<Saved> = Vec::new();
         for (name, watching) in &self.watching {
             let window = watching.feed.as_deref().map(window_text).unwrap_or_default();
@@ -303,12 +316,15 @@ impl Worker {
             for (feed, totals) in &totals {
                 journal::add_totals(connection, feed, totals)?;
             }
+            let unlearned = learners::keep(connection, &histories)?;
             connection.prepare_cached("UPDATE journal_state SET position = ?1")?.execute([position])?;
-            Ok(journal::trim(connection, position)?)
+            journal::trim(connection, position)?;
+            Ok(unlearned)
         });
         self.saved_at = Instant::now();
         match written.await {
-            Ok(()) => {
+            Ok(unlearned) => {
+                self.learners.kept(unlearned);
                 self.saved_position = position;
                 self.totals.clear();
                 self.save_failing = false;
@@ -317,6 +333,7 @@ impl Worker {
                 }
             }
             Err(error) => {
+                self.put_down(taken_up);
                 if !self.save_failing {
                     tracing::error!(%error, "the pipeline's place cannot be saved; it is tried again");
                 }

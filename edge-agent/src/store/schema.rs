@@ -22,6 +22,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/12_lost.sql"),
     include_str!("schema/13_outlet.sql"),
     include_str!("schema/14_steps.sql"),
+    include_str!("schema/15_learning.sql"),
 ];
 
 pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, RwLock},
+    sync::{Arc, Mutex, OnceLock, RwLock},
 };
 
 use edge_core::{
@@ -26,6 +26,7 @@ use super::{guard, places::Pace};
 use crate::{
     action::{self, Trail},
     inference::Inference,
+    learning::{self, Learning},
     memory::Memory,
 };
 
@@ -120,6 +121,8 @@ pub struct Rooms {
     action: action::Action,
     rules: RwLock<Arc<Rules>>,
     guards: RwLock<Arc<Policies>>,
+    /// Not there where no pipeline runs.
+    learning: OnceLock<Learning>,
     /// Where the node stands.
     jurisdiction: String,
 }
@@ -134,7 +137,7 @@ impl Rooms {
         jurisdiction: String,
     ) -> Self {
         let rules = RwLock::new(Rules::new(policies));
-        Self { inference, memory, action, rules, guards: RwLock::default(), jurisdiction }
+        Self { inference, memory, action, rules, guards: RwLock::default(), learning: OnceLock::new(), jurisdiction }
     }
 
     /// From now on these rules decide, for runs of older bundles too: policy is asked when an effect is performed.
@@ -155,6 +158,11 @@ impl Rooms {
     /// When a thread panicked while it held the guards.
     pub fn set_guards(&self, guards: Arc<Policies>) {
         *self.guards.write().expect("no thread panicked with the guards") = guards;
+    }
+
+    /// From now on detectors may be trained. The first one given stays.
+    pub fn set_learning(&self, learning: Learning) {
+        drop(self.learning.set(learning));
     }
 
     /// Asks policy as it is now. `workflow` is `namespace/name`.
@@ -237,6 +245,14 @@ impl Rooms {
                 let permit = trail.permit(Action::Upsert, self.memory.collection(call)?)?;
                 self.memory.upsert(call, permit, keep).await?
             }
+            "train" => {
+                let Some(learning) = self.learning.get() else {
+                    let detail = "train: nothing is learned here: expected an agent that runs, with feeds";
+                    return Err(Failure::new(kind::CONFIGURATION, detail));
+                };
+                let permit = trail.permit(Action::Train, Learning::target(call)?)?;
+                learning.train(call, permit, keep).await?
+            }
             "approve" => {
                 let Approve { role, title, proposal } = call.arguments()?;
                 trail.permit(Action::Approve, Target::new(TargetKind::Role, &*role))?;
@@ -279,7 +295,11 @@ impl Perform for Rooms {
     }
 
     fn pace(&self, call: &Call) -> Pace {
-        if self.action.is_long(call) { Pace::Long } else { Pace::Quick }
+        if self.action.is_long(call) || (call.function == "train" && learning::is_long(call)) {
+            Pace::Long
+        } else {
+            Pace::Quick
+        }
     }
 
     fn keep(&self, workflow: &str, label: &Label) -> Keep {

@@ -144,7 +144,7 @@ pub fn fit(
         if waited >= settings.patience {
             break End::Settled;
         }
-        if waited > 0 && waited % 3 == 0 {
+        if waited > 0 && waited.is_multiple_of(3) {
             steps.rate /= 2.0;
         }
     };

@@ -219,6 +219,19 @@ pub enum Fact {
         act: String,
         content: Content,
     },
+    /// A detector got a new model, or another of those that it has; or a new one stayed behind the one that judges.
+    DetectorTrained {
+        /// `feed/detector`.
+        detector: String,
+        /// `device/channel`.
+        series: String,
+        version: u64,
+        model: Digest,
+        /// Whether it judges from now on.
+        took_over: bool,
+        /// Why, or why not.
+        reason: String,
+    },
     ApprovalRequested {
         approval: ApprovalId,
         shown: Content,

@@ -137,6 +137,11 @@ fn tell_of_the_node(fact: &Fact) -> Told {
             told(Tone::Wait, &format!("A person's wish: {act}"), format!("by {by} as {role}, {place}"))
         }
         Fact::EventEmitted { kind, event, .. } => told(Tone::Plain, "Event emitted", format!("{kind}, id {event}")),
+        Fact::DetectorTrained { detector, series, version, took_over, reason, .. } => {
+            let (tone, act) =
+                if *took_over { (Tone::Good, "Model took over") } else { (Tone::Plain, "Model stayed behind") };
+            told(tone, act, format!("{detector} of {series}, version {version}: {reason}"))
+        }
         // The rest has its words in `tell`.
         _ => told(Tone::Plain, "Entry", String::new()),
     }

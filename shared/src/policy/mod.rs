@@ -24,6 +24,8 @@ pub enum Action {
     Query,
     /// Write such records.
     Upsert,
+    /// Train the model of a detector, or choose which of its models judges.
+    Train,
     Publish,
     /// Take messages from a topic.
     Subscribe,
@@ -44,7 +46,7 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Infer,
         Self::Embed,
         Self::Classify,
@@ -53,6 +55,7 @@ impl Action {
         Self::Remember,
         Self::Query,
         Self::Upsert,
+        Self::Train,
         Self::Publish,
         Self::Subscribe,
         Self::Http,
@@ -76,6 +79,7 @@ impl Action {
             Self::Remember => "remember",
             Self::Query => "query",
             Self::Upsert => "upsert",
+            Self::Train => "train",
             Self::Publish => "publish",
             Self::Subscribe => "subscribe",
             Self::Http => "http",
@@ -115,6 +119,8 @@ pub enum TargetKind {
     Index,
     /// A collection of records on the node.
     Collection,
+    /// A detector of a feed: `feed/detector`.
+    Detector,
     /// People with a role.
     Role,
 }
@@ -135,13 +141,23 @@ impl TargetKind {
             Self::Secret => "secret",
             Self::Index => "index",
             Self::Collection => "collection",
+            Self::Detector => "detector",
             Self::Role => "role",
         }
     }
 
     /// Whether the target is part of the node, and so stands where the node stands.
     const fn is_on_node(self) -> bool {
-        matches!(self, Self::Local | Self::Index | Self::Collection | Self::Command | Self::Workflow | Self::Secret)
+        matches!(
+            self,
+            Self::Local
+                | Self::Index
+                | Self::Collection
+                | Self::Detector
+                | Self::Command
+                | Self::Workflow
+                | Self::Secret
+        )
     }
 }
 

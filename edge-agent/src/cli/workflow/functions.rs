@@ -82,8 +82,8 @@ fn page() -> String {
         compares the two. `NAME[]` is an item of a list. Of arguments marked *one of* exactly one must be there.\n\
         \n\
         A node performs 64 calls at the same time. Those that may take longer than 100 seconds do not count among them: an `asyncapi`\n\
-        subscription, an `mcp` call with a longer `timeout`, a process with a longer `timeout_s` under `[run]`, and any call whose task has a\n\
-        longer `timeout`. Of these, 128 go on at the same time; a further one is parked and asked again every 15 seconds, and other runs go on.\n"
+        subscription, an `mcp` call with a longer `timeout`, a process with a longer `timeout_s` under `[run]`, `train` with a longer\n\
+        `timeLimit`, and any call whose task has a longer `timeout`. Of these, 128 go on at the same time; a further one is parked and asked again every 15 seconds, and other runs go on.\n"
         .to_owned();
     for function in functions().iter().filter(|function| function.is_performed) {
         let _ = write!(page, "\n## {}\n", function.name);
@@ -111,6 +111,13 @@ fn remark(function: &str) -> &'static str {
              the like) or `refuse` (an error `validation`). It knows forms, check digits\nand words: names of people have no form, and an \
              order in other words passes. `policy` is a file `guards/NAME.yaml` of the bundle that has\n`checks`, `onFinding` and `schema` for \
              all workflows. What tells of a person makes the run's label personal.\n"
+        }
+        "train" => {
+            "\nTrains the model of a detector of kind `learned` from the history of each of its series (of one, with `device` and `channel`), or of the last `span`\n\
+             of it. Nothing is learned from the newest fifth: there the new model and the one that judges are compared, also by disturbances that are planted. With\n\
+             `takeOver: better`, the default, the new one judges if it raises no more alarms, finds no fewer disturbances, and is better in one of these or in its\n\
+             error. Five others are kept: `back` lets the model before the present one judge again, `version` any that is kept, and nothing is trained then.\n\
+             `docs/learned-detectors.md` has an example.\n"
         }
         _ => "",
     }

@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     action::{self, config::Calls},
     inference::Inference,
+    learning::Learning,
     memory::Memory,
 };
 
@@ -32,6 +33,7 @@ pub(super) async fn node_of(
         Arc::new(rules),
         "CH".to_owned(),
     );
+    rooms.set_learning(Learning::new(store.clone()));
     let runner = Runner::open(store.clone(), Arc::new(rooms)).await.unwrap();
     runner.set_workflows(Digest::of(b"bundle"), workflows).await.unwrap();
     (dir, store, runner)
@@ -92,6 +94,21 @@ async fn a_permitted_inference_is_answered_on_the_node() {
     assert_eq!(detail.summary.status, "completed", "{:?}", detail.error);
     assert!(detail.output.unwrap()["text"].as_str().unwrap().contains("bearing is worn"));
     assert_eq!(decisions(&store).await, [("local/extract".to_owned(), true)]);
+}
+
+#[tokio::test]
+async fn a_detector_is_trained_only_if_policy_lets_it() {
+    let body = "do: [{ learn: { call: train, with: { feed: press, detector: odd } } }]";
+    let (_dir, store, runner) = node(PolicySet::default_rules(), body).await;
+    let run = runner.start("test/w0", json!({}), Label::default(), person()).await.unwrap().run.unwrap();
+    let error = ended(&store, &runner, run).await.error.unwrap();
+    assert!(error["detail"].as_str().unwrap().contains("press/odd has no history"), "{error}");
+    assert_eq!(decisions(&store).await, [("press/odd".to_owned(), true)]);
+    let rules = "@id(\"not-these\") forbid (principal, action == Action::\"train\", resource) when { resource.kind == \"detector\" };";
+    let rules = PolicySet::parse(&[("p.cedar".to_owned(), rules.to_owned())]).unwrap();
+    let (_dir, store, runner) = node(rules, body).await;
+    let run = runner.start("test/w0", json!({}), Label::default(), person()).await.unwrap().run.unwrap();
+    assert_eq!(ended(&store, &runner, run).await.error.unwrap()["status"], 403);
 }
 
 #[tokio::test]

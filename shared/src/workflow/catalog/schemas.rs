@@ -26,6 +26,7 @@ pub(super) fn all() -> Vec<Entry> {
         remember(),
         rerank(),
         retrieve(),
+        train(),
         upsert(),
     ]
 }
@@ -157,6 +158,44 @@ fn upsert() -> Entry {
         }),
     );
     ("upsert", true, &[], input, object(&["written"], json!({"written": {"type": "integer"}})))
+}
+
+fn train() -> Entry {
+    let name = || json!({"type": "string", "minLength": 1});
+    let duration = || json!({"type": "string", "format": "duration"});
+    let input = object(
+        &["feed", "detector"],
+        json!({
+            "feed": name(),
+            "detector": name(),
+            "device": name(),
+            "channel": name(),
+            "kind": {"enum": ["forecast", "reconstruct"]},
+            "span": duration(),
+            "seed": {"type": "integer", "minimum": 0, "maximum": 9_007_199_254_740_991_u64},
+            "timeLimit": duration(),
+            "takeOver": {"enum": ["better", "always", "never"]},
+            "version": {"type": "integer", "minimum": 1},
+            "back": {"type": "boolean"},
+        }),
+    );
+    let evaluation = json!({"type": "object", "properties": {
+        "samples": {"type": "integer"}, "error": {"type": "number"}, "naiveError": {"type": "number"},
+        "alarms": {"type": "integer"}, "alarmsPromised": {"type": "number"},
+        "planted": {"type": "integer"}, "found": {"type": "integer"},
+    }});
+    let report = json!({"type": "object", "properties": {
+        "kind": {"type": "string"}, "samples": {"type": "integer"}, "from": {"type": "string"}, "to": {"type": "string"},
+        "rounds": {"type": "integer"}, "bestRound": {"type": "integer"}, "ended": {"enum": ["settled", "rounds", "time"]},
+        "lossAtFirst": {"type": "number"}, "loss": {"type": "number"}, "durationMs": {"type": "integer"},
+        "new": evaluation, "previous": evaluation, "previousVersion": {"type": "integer"},
+    }});
+    let model = json!({"type": "object", "required": ["device", "channel", "tookOver", "reason"], "properties": {
+        "device": {"type": "string"}, "channel": {"type": "string"}, "version": {"type": "integer"},
+        "model": {"type": "string"}, "tookOver": {"type": "boolean"}, "reason": {"type": "string"}, "report": report,
+    }});
+    let output = object(&["models"], json!({"models": {"type": "array", "items": model}}));
+    ("train", true, &[], input, output)
 }
 
 fn remember() -> Entry {

@@ -230,7 +230,7 @@ fn a_name_under_use_that_is_not_there() {
 #[test]
 fn a_function_that_is_not_there() {
     let known = "agent, approve, asyncapi, classify, embed, grpc, guard, http, infer, mcp, openapi, publish, query, remember, rerank, \
-                 retrieve, upsert";
+                 retrieve, train, upsert";
     assert_eq!(
         problems("do:\n  - a: { call: infr }\n"),
         format!("3:16: /do/0/a/call: there is no function `infr`: expected one of {known}")

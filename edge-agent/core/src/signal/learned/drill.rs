@@ -41,9 +41,9 @@ pub(super) fn drill(model: &Model, threshold: f64, samples: &[Sample], from: usi
     let mut drill = Drill::default();
     let mut track = Track::default();
     for (row, sample) in samples.iter().enumerate().take(last) {
-        if row >= from && (row - from) % every == 0 && track.is_ready(shape) && size > 0.0 {
+        if row >= from && (row - from).is_multiple_of(every) && track.is_ready(shape) && size > 0.0 {
             for (kind, turn) in KINDS.into_iter().zip(0..) {
-                let sign = if ((row - from) / every + turn) % 2 == 0 { 1.0 } else { -1.0 };
+                let sign = if ((row - from) / every + turn).is_multiple_of(2) { 1.0 } else { -1.0 };
                 drill.planted += 1;
                 let stretch = row..row + lasts;
                 let is_found = finds(model, threshold, track.clone(), &samples[stretch.clone()], |index, value| {
