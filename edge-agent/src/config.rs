@@ -2,6 +2,7 @@
 //!
 //! It nests per room; unknown keys are refused. Everything has a default but the name and the jurisdiction.
 
+pub mod models;
 mod written;
 
 use std::{
@@ -17,6 +18,7 @@ use shared::{
     problem::{Problem, Problems},
 };
 
+use self::models::Models;
 use crate::{action, feed, inference};
 use written::Written;
 
@@ -99,19 +101,6 @@ impl Default for Api {
     }
 }
 
-/// Which model embeds, and where model files lie.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Models {
-    /// Where `edge-agent models pull` puts files; `<data_dir>/models` when absent.
-    pub dir: Option<PathBuf>,
-    /// `builtin` (the distilled table) or the name of a catalog model that was pulled, such as `all-minilm-l6-v2`.
-    pub embedder: Option<String>,
-    /// `float32`, or `int8`: faster, in a quarter of the memory, with vectors that differ a little. The built-in one has only one.
-    #[serde(default)]
-    pub precision: models::encoder::Precision,
-}
-
 fn default_data_dir() -> PathBuf {
     PathBuf::from("skerry-data")
 }
@@ -135,7 +124,7 @@ impl Config {
         config.data_dir = base.join(&config.data_dir);
         config.site = config.site.map(|site| base.join(site));
         config.api.key_file = config.api.key_file.map(|key| base.join(key));
-        config.models.dir = config.models.dir.map(|dir| base.join(dir));
+        config.models.resolve(base);
         resolve_broker(&mut config.broker, base);
         for target in &mut config.targets {
             resolve_target(target, base);
@@ -180,14 +169,7 @@ impl Config {
             found.push(("api.listen".to_owned(), message));
         }
         found.extend(self.broker.mistakes().into_iter().map(|(field, message)| (format!("broker.{field}"), message)));
-        if let Some(name) = self.models.embedder.as_deref().filter(|name| *name != "builtin") {
-            let known = models::catalog::Manifest::built_in();
-            if !known.iter().any(|model| model.name == name) {
-                let names: Vec<_> = known.iter().map(|model| model.name.as_str()).collect();
-                let message = format!("no embedder is called {name:?}: expected builtin or {}", names.join(", "));
-                found.push(("models.embedder".to_owned(), message));
-            }
-        }
+        found.extend(self.models.mistakes());
         if self.run.as_ref().is_some_and(|run| run.user.is_some() == run.as_agent) {
             let message = "expected either `user`, whom processes of workflows run as, or `as_agent = true`, which lets \
                 them read what the agent can read";
@@ -322,6 +304,14 @@ mod tests {
             (
                 format!("{begin}[models]\nembedder = \"best\"\n"),
                 "4:12: models.embedder: no embedder is called \"best\": expected builtin or all-minilm-l6-v2",
+            ),
+            (
+                format!("{begin}[models]\nprecision = \"int8\"\n"),
+                "4:13: models.precision: only an embedder of the catalog takes it here",
+            ),
+            (
+                format!("{begin}[models.reranker]\nfolder = \"ranker\"\n"),
+                "3:1: models.reranker: missing field `digest`",
             ),
             (
                 format!("{begin}{}", target.replace("cloud/a", "large")),

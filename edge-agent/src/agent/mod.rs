@@ -3,6 +3,7 @@
 //! Nothing here needs the network or a right clock: what cannot be reached is tried again by the room that wants it.
 
 mod bridge;
+mod encoders;
 mod footprint;
 mod live;
 mod rollout;
@@ -18,12 +19,9 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, anyhow, bail};
-use models::{
-    catalog::Digests,
-    embed::Embedder,
-    encoder::{Compute, load_embedder_with},
-};
+use anyhow::{Context as _, bail};
+pub(crate) use encoders::{embedder, judges, right};
+use models::catalog::Digests;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -71,6 +69,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let inference = Inference::new(config.targets.clone(), &digests);
     let embedder = embedder(&config, &digests)?;
     let memory = Memory::open_in(&config.data_dir.join(INDEXES_FOLDER), store.clone(), Arc::clone(&embedder));
+    let memory = memory.judged_by(judges(&config, &digests)?);
     let force = rollout::at_start(&config, &store).await?;
 
     // Findings wait for the runner, the runner's messages for the broker: so the pipeline starts first.
@@ -209,27 +208,6 @@ fn claim(folder: &Path) -> anyhow::Result<File> {
             Err(anyhow::Error::new(error).context(format!("cannot lock {}", path.display())))
         }
     }
-}
-
-/// The embedder that the configuration names.
-pub(crate) fn embedder(config: &Config, digests: &Digests) -> anyhow::Result<Arc<dyn Embedder>> {
-    let Some(name) = config.models.embedder.as_deref().filter(|name| *name != "builtin") else {
-        return Ok(models::embed::default_embedder());
-    };
-    let known = models::catalog::Manifest::built_in();
-    let Some(model) = known.iter().find(|model| model.name == name) else {
-        let names: Vec<_> = known.iter().map(|model| model.name.as_str()).collect();
-        bail!("embedder {name:?} under [models] is not known: expected builtin, {}", names.join(", "));
-    };
-    let folder = config.models_dir().join(name);
-    let flaws = model.verify_with(&folder, digests)?;
-    if let Some(flaw) = flaws.first() {
-        return Err(
-            anyhow!("{flaw}: run `edge-agent models pull {name}`").context(format!("the model {name} is refused"))
-        );
-    }
-    let compute = Compute { precision: config.models.precision, ..Compute::default() };
-    Ok(load_embedder_with(&folder, compute)?)
 }
 
 /// Where sensors connect.

@@ -19,7 +19,14 @@ use shared::digest::Digest;
 use feeds::Account;
 
 use super::{Context, Failure, local::Local, output};
-use crate::{agent, config::Config, inference::problems, memory::documents::Content, site::Site, store, sync};
+use crate::{
+    agent,
+    config::{Config, models::Files},
+    inference::problems,
+    memory::documents::Content,
+    site::Site,
+    store, sync,
+};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -134,7 +141,10 @@ fn examine(args: &Args, context: &Context) -> Report {
         site(&config),
         guards(),
     ];
-    checks.push(embedder(&config));
+    if config.models.files().all(|(field, _)| field != "embedder") {
+        checks.push(embedder(&config));
+    }
+    checks.extend(config.models.files().map(|(field, files)| encoder(field, files)));
     checks.extend(targets(&config));
     let (agent, running) = agent(&config);
     checks.push(agent);
@@ -200,9 +210,7 @@ fn site(config: &Config) -> Check {
 }
 
 fn embedder(config: &Config) -> Check {
-    let Some(name) = config.models.embedder.as_deref().filter(|name| *name != "builtin") else {
-        return Check::ok("embedder", "the built-in token table");
-    };
+    let Some(name) = config.models.of_catalog() else { return Check::ok("embedder", "the built-in token table") };
     let advice = format!("run `edge-agent models pull {name}`");
     let Some(model) = models::catalog::Manifest::built_in().into_iter().find(|model| model.name == name) else {
         return Check::broken(
@@ -217,6 +225,15 @@ fn embedder(config: &Config) -> Check {
             Check::broken("embedder", flaws.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "), advice)
         }
         Err(error) => Check::broken("embedder", error.to_string(), advice),
+    }
+}
+
+/// An encoder whose files the configuration names.
+fn encoder(field: &'static str, files: &Files) -> Check {
+    let advice = "put the files there that the digest is of, or change the digest under [models]";
+    match agent::right(files, &Digests::default()) {
+        Ok(_) => Check::ok(field, format!("{}, the digest right", files.folder.display())),
+        Err(error) => Check::broken(field, format!("{error:#}"), advice),
     }
 }
 

@@ -2,8 +2,10 @@
 //! records and texts. Never sends anything anywhere.
 
 mod chunk;
+mod classify;
 pub mod documents;
 mod index;
+mod judges;
 mod keeping;
 pub mod reading;
 mod records;
@@ -15,16 +17,15 @@ mod shelf;
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{Arc, Mutex, OnceLock, RwLock},
+    sync::{Arc, Mutex, RwLock},
     time::{Duration, Instant},
 };
 
+use classify::CaseSet;
 use documents::{Content, Document, Labelled};
 use edge_core::engine::effect::{Call, Completion, Failure, Keep, kind};
-use models::{
-    classify::{Case, Cases},
-    embed::Embedder,
-};
+pub use judges::Judges;
+use models::embed::Embedder;
 use search::Sought;
 use serde::Deserialize;
 use serde_json::json;
@@ -45,6 +46,8 @@ pub const EMBEDDER: &str = "local/embed";
 const WAIT_MAX: Duration = Duration::from_secs(30);
 const TOP_K: usize = 4;
 const TOP_K_MAX: usize = 100;
+/// Passages that `retrieve` looks at again when it is to rerank them.
+const RERANKED: usize = 16;
 /// Texts of one `embed`; a vector has some KB of JSON.
 const EMBED_TEXTS_MAX: usize = 256;
 /// A query or a text to embed or classify; the embedders read the first few hundred words alone.
@@ -54,6 +57,7 @@ const TEXT_BYTES_MAX: usize = 64 << 10;
 #[derive(Clone)]
 pub struct Memory {
     inner: Arc<Inner>,
+    judges: Arc<Judges>,
     wanted: Arc<watch::Sender<Arc<Vec<Document>>>>,
     status: Arc<watch::Sender<Status>>,
 }
@@ -81,13 +85,6 @@ struct Inner {
     wanted: watch::Receiver<Arc<Vec<Document>>>,
 }
 
-/// Labelled cases, embedded when first asked for.
-struct CaseSet {
-    cases: Vec<Case>,
-    label: Label,
-    ready: OnceLock<Cases>,
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Retrieve {
@@ -96,6 +93,9 @@ struct Retrieve {
     top_k: Option<usize>,
     /// What those are cleared for who are to see it: nothing with a stricter label is found. Without one all is.
     clearance: Option<Label>,
+    /// Whether what was found is put in the order of how well it answers.
+    #[serde(default)]
+    rerank: bool,
 }
 
 #[derive(Deserialize)]
@@ -103,21 +103,6 @@ struct Retrieve {
 struct Embed {
     text: Option<String>,
     texts: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Classify {
-    text: String,
-    cases: GivenCases,
-    k: Option<usize>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "the name of a set in cases/, or a list of {text, label}")]
-enum GivenCases {
-    Named(String),
-    Inline(Vec<Case>),
 }
 
 impl Memory {
@@ -149,7 +134,13 @@ impl Memory {
         };
         let inner = Arc::new(inner);
         tokio::spawn(keeping::keep_in_step(Arc::clone(&inner), documents, Arc::clone(&status)));
-        Self { inner, wanted: Arc::new(wanted), status }
+        Self { inner, judges: Arc::default(), wanted: Arc::new(wanted), status }
+    }
+
+    /// The memory, with models that judge texts in place of what is built in.
+    #[must_use]
+    pub fn judged_by(self, judges: Judges) -> Self {
+        Self { judges: Arc::new(judges), ..self }
     }
 
     /// Takes what a bundle brings; the indexes follow in the background, and only what changed is embedded again.
@@ -157,7 +148,7 @@ impl Memory {
     /// # Panics
     /// When another thread panicked while it used the cases.
     pub fn set_content(&self, content: Content) {
-        let set = |Labelled { cases, label }| Arc::new(CaseSet { cases, label, ready: OnceLock::new() });
+        let set = |Labelled { cases, label }| Arc::new(CaseSet::new(cases, label));
         let cases = content.cases.into_iter().map(|(name, cases)| (name, set(cases))).collect();
         *self.inner.cases.write().expect("no thread panicked with the cases") = cases;
         // Both under the status's lock, so that nobody sees the new documents wanted and the indexes idle.
@@ -202,8 +193,18 @@ impl Memory {
         self.wait_for(&index, call).await;
         let began = Instant::now();
         let inner = Arc::clone(&self.inner);
-        let sought = Sought { index: index.clone(), query: query.clone(), k, clearance: asked.clearance };
-        let found = tokio::task::spawn_blocking(move || inner.search(&sought)).await;
+        let reranked = asked.rerank.then(|| Arc::clone(&self.judges));
+        let depth = if asked.rerank { k.max(RERANKED) } else { k };
+        let sought = Sought { index: index.clone(), query: query.clone(), k: depth, clearance: asked.clearance };
+        let search = move || {
+            let found = inner.search(&sought)?;
+            let Some(judges) = reranked else { return Ok(found) };
+            let texts: Vec<&str> = found.iter().map(|found| found.text.as_str()).collect();
+            let ranked = judges.rank(&inner.embedder, &sought.query, &texts)?;
+            let best = ranked.into_iter().take(k);
+            Ok::<_, search::Error>(best.map(|(at, score)| search::Found { score, ..found[at].clone() }).collect())
+        };
+        let found = tokio::task::spawn_blocking(search).await;
         let found = found.map_err(|_| broken(call, "the search panicked, see the log"))?;
         let found = found.map_err(|error| broken(call, error))?;
         let hits = found.iter().map(|found| entry::Hit {
@@ -249,56 +250,17 @@ impl Memory {
         let vectors = vectors.map_err(|_| broken(call, "the embedder panicked, see the log"))?;
         let vectors = vectors.map_err(|error| broken(call, error))?;
         let output = json!({"vectors": vectors, "model": self.inner.embedder.name()});
-        let fact = self.called(keep, &prompt, &output["vectors"].to_string(), began.elapsed());
+        let fact =
+            self.called(self.inner.embedder.name(), keep, &prompt, &output["vectors"].to_string(), began.elapsed());
         Ok(Completion { output, label: call.label.clone(), facts: vec![fact] })
-    }
-
-    /// Names the label of the nearest labelled cases, and shows them. What the cases demand joins the run's label.
-    ///
-    /// # Errors
-    /// `validation` for wrong arguments or a set that the bundle does not have, `runtime` when the embedder fails.
-    pub async fn classify(&self, call: &Call, permit: Permit, keep: Keep) -> Result<Completion, Failure> {
-        hold(call, &permit, EMBEDDER)?;
-        let asked: Classify = call.arguments()?;
-        let text = text(call, "text", asked.text)?;
-        let k = asked.k.unwrap_or(5);
-        if !(1..=TOP_K_MAX).contains(&k) {
-            return Err(wrong(call, "k", &format!("{k}; expected 1 to {TOP_K_MAX}")));
-        }
-        let set = match asked.cases {
-            // They came with the run, and so did their label.
-            GivenCases::Inline(cases) => Arc::new(CaseSet { cases, label: call.label.clone(), ready: OnceLock::new() }),
-            GivenCases::Named(name) => {
-                let sets = self.inner.cases.read().expect("no thread panicked with the cases");
-                let known = || sets.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-                let missing =
-                    || wrong(call, "cases", &format!("{name:?} is not a set of this bundle; it has {}", known()));
-                Arc::clone(sets.get(&name).ok_or_else(missing)?)
-            }
-        };
-        let label = call.label.join(&set.label);
-        let began = Instant::now();
-        let (embedder, asked) = (Arc::clone(&self.inner.embedder), text.clone());
-        let classify = move || set.embedded(embedder.as_ref())?.nearest(embedder.as_ref(), &asked, k);
-        let outcome = tokio::task::spawn_blocking(classify).await;
-        let outcome = outcome.map_err(|_| broken(call, "the classifier panicked, see the log"))?;
-        let outcome = outcome.map_err(|error| match error {
-            models::Error::Request { message } => wrong(call, "cases", &message),
-            error => broken(call, error),
-        })?;
-        // Policy was asked about the run's label; the answer is of the cases too, which may demand more.
-        let keep = if label == call.label { keep } else { Keep::Digest };
-        let fact = self.called(keep, &text, &outcome.label, began.elapsed());
-        let output = serde_json::to_value(outcome).expect("a classification is plain data");
-        Ok(Completion { output, label, facts: vec![fact] })
     }
 }
 
 impl Memory {
-    fn called(&self, keep: Keep, prompt: &str, answer: &str, took: Duration) -> Fact {
+    fn called(&self, model: &str, keep: Keep, prompt: &str, answer: &str, took: Duration) -> Fact {
         Fact::ModelCalled {
             target: EMBEDDER.to_owned(),
-            model: self.inner.embedder.name().to_owned(),
+            model: model.to_owned(),
             prompt: keep.content(prompt),
             answer: keep.content(answer),
             ended: entry::CallEnd::Answered,
@@ -346,17 +308,6 @@ impl Inner {
         names.sort_unstable();
         names.dedup();
         names
-    }
-}
-
-impl CaseSet {
-    fn embedded(&self, embedder: &dyn Embedder) -> Result<&Cases, models::Error> {
-        if let Some(ready) = self.ready.get() {
-            return Ok(ready);
-        }
-        // Two calls at once may both embed; the first to end is kept.
-        let cases = Cases::new(embedder, self.cases.clone())?;
-        Ok(self.ready.get_or_init(|| cases))
     }
 }
 

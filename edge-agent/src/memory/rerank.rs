@@ -9,7 +9,7 @@ use shared::policy::Permit;
 
 use super::{EMBEDDER, Memory, TOP_K_MAX, broken, hold, text, wrong};
 
-/// Passages of one call; each of their sentences is embedded.
+/// Passages of one call; without a cross-encoder each of their sentences is embedded.
 const PASSAGES_MAX: usize = 256;
 
 #[derive(Deserialize)]
@@ -24,7 +24,7 @@ impl Memory {
     /// Orders passages, best first, each with its score (0 to 1); what else a passage says of itself stays.
     ///
     /// # Errors
-    /// `validation` for wrong arguments, `runtime` when the embedder fails.
+    /// `validation` for wrong arguments, `runtime` when the model fails.
     pub async fn rerank(&self, call: &Call, permit: Permit, keep: Keep) -> Result<Completion, Failure> {
         hold(call, &permit, EMBEDDER)?;
         let Rerank { query, mut passages, top_k } = call.arguments()?;
@@ -43,10 +43,9 @@ impl Memory {
             texts.push(text(call, &format!("passages[{at}].text"), own.to_owned())?);
         }
         let began = Instant::now();
-        let (embedder, asked) = (Arc::clone(&self.inner.embedder), query.clone());
-        let rank = move || {
-            models::rerank::rerank(embedder.as_ref(), &asked, &texts.iter().map(String::as_str).collect::<Vec<_>>())
-        };
+        let (embedder, judges) = (Arc::clone(&self.inner.embedder), Arc::clone(&self.judges));
+        let asked = query.clone();
+        let rank = move || judges.rank(&embedder, &asked, &texts.iter().map(String::as_str).collect::<Vec<_>>());
         let ranked = tokio::task::spawn_blocking(rank).await;
         let ranked = ranked.map_err(|_| broken(call, "the ranking panicked, see the log"))?;
         let ranked = ranked.map_err(|error| broken(call, error))?;
@@ -60,7 +59,8 @@ impl Memory {
             })
             .collect();
         let output = json!({ "passages": best });
-        let fact = self.called(keep, &query, &output.to_string(), began.elapsed());
+        let model = self.judges.ranks_by(&self.inner.embedder);
+        let fact = self.called(model, keep, &query, &output.to_string(), began.elapsed());
         Ok(Completion { output, label: call.label.clone(), facts: vec![fact] })
     }
 }

@@ -10,6 +10,7 @@ use shared::{
 
 use super::*;
 
+mod judged;
 mod kept;
 mod shelf;
 

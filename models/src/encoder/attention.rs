@@ -104,14 +104,14 @@ impl Attend<'_> {
             let (low, high) = fits.split_at_mut(count);
             multiply(lanes, panel, queries, PLAIN, &mut Out(low, high));
         }
-        let sums: [f32; QUERIES] = weigh(fits, count, run.count);
+        let sums: [f32; QUERIES] = weigh(lanes, fits, count, run.count);
         let shares = View { numbers: fits, tokens: count, first: 0 };
         let columns = self.queries.chunks_exact_mut(2 * self.tokens);
         for (panel, columns) in values.chunks_exact(run.count).zip(columns) {
             let (low, high) = columns.split_at_mut(self.tokens);
             let mut out = Out(&mut low[first..][..count], &mut high[first..][..count]);
             multiply(lanes, panel, shares, PLAIN, &mut out);
-            divide(&mut out, &sums);
+            divide(lanes, &mut out, &sums);
         }
     }
 }

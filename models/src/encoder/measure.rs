@@ -17,17 +17,22 @@ impl Compute for Peak {
     #[inline(always)]
     fn on<L: Lanes>(self, lanes: L) -> (usize, f32) {
         let (near, little) = (lanes.splat(0.999), lanes.splat(0.001));
-        let mut sums = [lanes.splat(0.5); AT_ONCE];
+        let mut sums = [lanes.splat(0.0); AT_ONCE];
+        for (at, sum) in sums.iter_mut().enumerate() {
+            *sum = lanes.splat(at as f32);
+        }
         for _ in 0..self.rounds {
             for sum in &mut sums {
                 *sum = lanes.fused(*sum, near, little);
             }
         }
         let mut all = [0.0; ROWS];
-        for sum in &sums {
-            lanes.store(*sum, &mut all, 0);
+        let mut left = 0.0;
+        for sum in sums {
+            lanes.store(sum, &mut all, 0);
+            left += all[0];
         }
-        (2 * AT_ONCE * L::WIDTH * self.rounds, all[0])
+        (2 * AT_ONCE * L::WIDTH * self.rounds, left)
     }
 }
 

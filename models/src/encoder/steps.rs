@@ -3,7 +3,7 @@
 
 use super::product::Out;
 use crate::{
-    lanes::{Compute, Lanes, ROWS, exp},
+    lanes::{Compute, Lanes, ROWS, exp, largest},
     product::Sheet,
 };
 
@@ -19,38 +19,67 @@ impl Compute for Norm<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn on<L: Lanes>(self, lanes: L) {
-        let Self { sheet, weights, bias, epsilon } = self;
-        let (tokens, share) = (sheet.tokens(), (sheet.columns() as f32).recip());
-        let all = sheet.all_mut();
-        for token in 0..tokens {
-            let mut parts = [[0.0; ROWS]; 2];
-            for part in 0..ROWS / L::WIDTH {
-                let mut sum = lanes.splat(0.0);
-                for group in all.chunks_exact(tokens) {
-                    sum = lanes.add(sum, lanes.load(&group[token], part));
+    fn on<L: Lanes>(mut self, lanes: L) {
+        let mut first = 0;
+        while first < self.sheet.tokens() {
+            first += match self.sheet.tokens() - first {
+                8.. => self.tile::<L, 8>(lanes, first),
+                4.. => self.tile::<L, 4>(lanes, first),
+                _ => self.tile::<L, 1>(lanes, first),
+            };
+        }
+    }
+}
+
+impl Norm<'_> {
+    /// Tokens that stand side by side, in the order in which they lie in memory.
+    #[inline(always)]
+    fn tile<L: Lanes, const SIZE: usize>(&mut self, lanes: L, first: usize) -> usize {
+        let (tokens, share) = (self.sheet.tokens(), (self.sheet.columns() as f32).recip());
+        let all = self.sheet.all_mut();
+        let mut parts = [[0.0; ROWS]; SIZE];
+        for part in 0..ROWS / L::WIDTH {
+            let mut sums = [lanes.splat(0.0); SIZE];
+            for group in all.chunks_exact(tokens) {
+                for (sum, numbers) in sums.iter_mut().zip(&group[first..][..SIZE]) {
+                    *sum = lanes.add(*sum, lanes.load(numbers, part));
                 }
-                lanes.store(sum, &mut parts[0], part);
             }
-            let mean = total(&parts[0]) * share;
-            for part in 0..ROWS / L::WIDTH {
-                let mut squares = lanes.splat(0.0);
-                for group in all.chunks_exact(tokens) {
-                    let off = lanes.add(lanes.load(&group[token], part), lanes.splat(-mean));
-                    squares = lanes.fused(off, off, squares);
+            for (sum, to) in sums.into_iter().zip(&mut parts) {
+                lanes.store(sum, to, part);
+            }
+        }
+        let mut means = [0.0; SIZE];
+        for (mean, sums) in means.iter_mut().zip(&parts) {
+            *mean = total(sums) * share;
+        }
+        for part in 0..ROWS / L::WIDTH {
+            let mut squares = [lanes.splat(0.0); SIZE];
+            for group in all.chunks_exact(tokens) {
+                for ((squares, numbers), mean) in squares.iter_mut().zip(&group[first..][..SIZE]).zip(means) {
+                    let off = lanes.add(lanes.load(numbers, part), lanes.splat(-mean));
+                    *squares = lanes.fused(off, off, *squares);
                 }
-                lanes.store(squares, &mut parts[1], part);
             }
-            let factor = (total(&parts[1]) * share + epsilon).sqrt().recip();
-            for part in 0..ROWS / L::WIDTH {
-                for ((group, weights), bias) in all.chunks_exact_mut(tokens).zip(weights).zip(bias) {
-                    let off = lanes.add(lanes.load(&group[token], part), lanes.splat(-mean));
+            for (squares, to) in squares.into_iter().zip(&mut parts) {
+                lanes.store(squares, to, part);
+            }
+        }
+        let mut factors = [0.0; SIZE];
+        for (factor, squares) in factors.iter_mut().zip(&parts) {
+            *factor = (total(squares) * share + self.epsilon).sqrt().recip();
+        }
+        for part in 0..ROWS / L::WIDTH {
+            for ((group, weights), bias) in all.chunks_exact_mut(tokens).zip(self.weights).zip(self.bias) {
+                let (weights, bias) = (lanes.load(weights, part), lanes.load(bias, part));
+                for ((numbers, mean), factor) in group[first..][..SIZE].iter_mut().zip(means).zip(factors) {
+                    let off = lanes.add(lanes.load(numbers, part), lanes.splat(-mean));
                     let normed = lanes.multiply(off, lanes.splat(factor));
-                    let out = lanes.fused(normed, lanes.load(weights, part), lanes.load(bias, part));
-                    lanes.store(out, &mut group[token], part);
+                    lanes.store(lanes.fused(normed, weights, bias), numbers, part);
                 }
             }
         }
+        SIZE
     }
 }
 
@@ -90,44 +119,56 @@ pub(super) fn gelu(numbers: &[f32; ROWS]) -> [f32; ROWS] {
 /// Makes shares of fits, which stand side by side for each query: e to the power of how far each lies below the best, 0 for the places
 /// after the last. Gives what each query's are to be divided by.
 #[inline(always)]
-pub(super) fn weigh<const MOST: usize>(fits: &mut [[f32; ROWS]], queries: usize, places: usize) -> [f32; MOST] {
-    if fits.len() / queries * ROWS > places {
-        for (block, fits) in fits.chunks_exact_mut(queries).enumerate().skip(places / ROWS) {
-            for fits in fits {
-                for (lane, fit) in fits.iter_mut().enumerate() {
-                    *fit = if block * ROWS + lane < places { *fit } else { f32::NEG_INFINITY };
-                }
+pub(super) fn weigh<L: Lanes, const MOST: usize>(
+    lanes: L,
+    fits: &mut [[f32; ROWS]],
+    queries: usize,
+    places: usize,
+) -> [f32; MOST] {
+    for (block, fits) in fits.chunks_exact_mut(queries).enumerate().skip(places / ROWS) {
+        for fits in fits {
+            for (lane, fit) in fits.iter_mut().enumerate() {
+                *fit = if block * ROWS + lane < places { *fit } else { f32::NEG_INFINITY };
             }
         }
     }
-    let mut best = [[f32::NEG_INFINITY; ROWS]; MOST];
-    for fits in fits.chunks_exact(queries) {
-        for (best, fits) in best.iter_mut().zip(fits) {
-            for lane in 0..ROWS {
-                best[lane] = if fits[lane] > best[lane] { fits[lane] } else { best[lane] };
+    let mut totals = [0.0; MOST];
+    for (query, all) in totals.iter_mut().enumerate().take(queries) {
+        let mut best = [f32::NEG_INFINITY; ROWS];
+        for part in 0..ROWS / L::WIDTH {
+            let mut most = lanes.splat(f32::NEG_INFINITY);
+            for fits in fits.chunks_exact(queries) {
+                most = lanes.larger(most, lanes.load(&fits[query], part));
+            }
+            lanes.store(most, &mut best, part);
+        }
+        let best = largest(best);
+        for fits in fits.chunks_exact_mut(queries) {
+            for fit in &mut fits[query] {
+                *fit = exp(*fit - best);
             }
         }
-    }
-    let best = best.map(crate::lanes::largest);
-    let mut sums = [[0.0; ROWS]; MOST];
-    for fits in fits.chunks_exact_mut(queries) {
-        for ((fits, sums), best) in fits.iter_mut().zip(&mut sums).zip(best) {
-            for lane in 0..ROWS {
-                fits[lane] = exp(fits[lane] - best);
-                sums[lane] += fits[lane];
+        let mut sums = [0.0; ROWS];
+        for part in 0..ROWS / L::WIDTH {
+            let mut sum = lanes.splat(0.0);
+            for fits in fits.chunks_exact(queries) {
+                sum = lanes.add(sum, lanes.load(&fits[query], part));
             }
+            lanes.store(sum, &mut sums, part);
         }
+        *all = total(&sums);
     }
-    sums.map(|sums| total(&sums))
+    totals
 }
 
 /// Divides what a tile of queries gave.
 #[inline(always)]
-pub(super) fn divide(out: &mut Out<'_>, by: &[f32]) {
-    for out in [&mut *out.0, &mut *out.1] {
-        for (numbers, by) in out.iter_mut().zip(by) {
-            let by = by.recip();
-            numbers.iter_mut().for_each(|number| *number *= by);
+pub(super) fn divide<L: Lanes>(lanes: L, out: &mut Out<'_>, by: &[f32]) {
+    for ((low, high), by) in out.0.iter_mut().zip(out.1.iter_mut()).zip(by) {
+        let share = lanes.splat(by.recip());
+        for part in 0..ROWS / L::WIDTH {
+            lanes.store(lanes.multiply(lanes.load(low, part), share), low, part);
+            lanes.store(lanes.multiply(lanes.load(high, part), share), high, part);
         }
     }
 }

@@ -3,7 +3,7 @@
 
     compare.py EMBED_BENCH FOLDER MODEL_DIR ROUNDS [--json]
 
-A figure is the median of the rounds, a ratio the median of the ratios within a round: onnxruntime's CPU time by ours, and its wall time
+Within a round wall time is the median of all tries and CPU time their mean. A figure is the median of the rounds, a ratio the median of the ratios within a round: onnxruntime's CPU time by ours, and its wall time
 by ours. With something else on the machine trust the CPU time of one thread most; a thread that waits for another spins.
 """
 

@@ -244,7 +244,7 @@ fn approve() -> Entry {
 fn classify() -> Entry {
     let case = object(&["text", "label"], json!({"text": {"type": "string"}, "label": {"type": "string"}}));
     let input = object(
-        &["text", "cases"],
+        &["text"],
         json!({
             "text": {"type": "string"},
             "cases": {"type": ["string", "array"], "items": case},
@@ -253,6 +253,7 @@ fn classify() -> Entry {
     );
     let output = json!({"type": "object", "required": ["label", "score", "neighbours"], "properties": {
         "label": {"type": "string"}, "score": {"type": "number"}, "neighbours": {"type": "array"},
+        "labels": {"type": "array"},
     }});
     ("classify", true, &[], input, output)
 }
@@ -336,6 +337,7 @@ fn retrieve() -> Entry {
             "query": {"type": "string"},
             "topK": {"type": "integer", "minimum": 1, "maximum": 100},
             "clearance": label(),
+            "rerank": {"type": "boolean"},
         }),
     );
     let output = object(&["passages"], json!({"passages": {"type": "array", "items": passage()}}));

@@ -63,7 +63,8 @@ impl Desk {
             Some(config) => agent::embedder(config, &digests)?,
             None => models::embed::default_embedder(),
         };
-        let memory = Memory::open(store.clone(), embedder);
+        let judges = config.map(|config| agent::judges(config, &digests)).transpose()?.unwrap_or_default();
+        let memory = Memory::open(store.clone(), embedder).judged_by(judges);
         let mut guards = Policies::new();
         if let Some(bundle) = bundle_of(&args.file) {
             guards = guards_of(bundle)?;
