@@ -407,6 +407,8 @@ mod tests {
     fn a_broken_file_is_named_with_line_field_and_what_was_expected() {
         let unknown = FEED.replace("topic:", "topik:");
         let detector = format!("{FEED}    detectors: [{{ name: d, kind: limits }}]\n");
+        let learned = |more: &str| format!("{FEED}    detectors: [{{ name: d, kind: learned{more} }}]\n");
+        let (stepless, fallback) = (learned(""), learned(", step: 5m, fallback: { kind: robust, length: 2 }"));
         let call = WORKFLOW.replace("set: { x: 1 }", "call: publsh");
         for (path, content, told) in [
             ("feeds.yaml", FEED.as_bytes(), "good"),
@@ -419,6 +421,12 @@ mod tests {
                 "feeds.yaml:3:5: feeds[0].topik: unknown field `topik`, expected one of",
             ),
             ("feeds.yaml", detector.as_bytes(), "feeds.yaml:5:17: feeds[0].detectors[0]: limits need `low` or `high`"),
+            ("feeds.yaml", stepless.as_bytes(), "detectors[0].step: a learned detector needs one, such as 5m"),
+            (
+                "feeds.yaml",
+                fallback.as_bytes(),
+                "feeds[0].detectors[0].fallback.length: 2 is out of range: expected 8 to 1024 values",
+            ),
             ("feeds.yaml", b"a: 1\nb: [", "feeds.yaml:"),
             ("feeds.yaml", b"a: 1\n\xff", "feeds.yaml:2:1: is not UTF-8 text from here on"),
             (

@@ -1,6 +1,7 @@
 //! Detectors as a person writes them, parsed into what `config` says that they are.
 
 use serde::Deserialize;
+use shared::problem::split_field;
 
 use super::config::{Detector, Flatline, Learned, Limits, Method, Quantity, Rate, Robust, Seasonal, Severity, Span};
 
@@ -196,9 +197,9 @@ impl RawDetector {
         if matches!(self.kind, Kind::Learned) {
             return Err("fallback.kind: expected another kind than `learned`".to_owned());
         }
-        let method = self.method().map_err(|told| match told.split_once(": ") {
-            Some((field, _)) if field.bytes().all(|byte| byte.is_ascii_alphanumeric()) => format!("fallback.{told}"),
-            _ => format!("fallback: {told}"),
+        let method = self.method().map_err(|told| match split_field(&told) {
+            (field, _) if field.is_empty() => format!("fallback: {told}"),
+            _ => format!("fallback.{told}"),
         })?;
         match self.left_over() {
             Some(field) => Err(format!("fallback.{field}: does not belong to this kind of detector")),
