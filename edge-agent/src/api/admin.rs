@@ -97,6 +97,7 @@ impl Problem {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RunFilter {
     status: Option<String>,
     workflow: Option<String>,
@@ -107,6 +108,7 @@ struct RunFilter {
 
 /// Which ledger entries to list: those before position `before`, the newest first; or of one run, the oldest first.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct LedgerFilter {
     pub run: Option<RunId>,
     pub fact: Option<String>,

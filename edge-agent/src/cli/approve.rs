@@ -37,7 +37,7 @@ pub(super) struct Args {
     /// The first line of this file is your secret; `-` reads it from the input. Without it you are asked at the terminal.
     #[arg(long, value_name = "FILE", requires = "by")]
     secret_file: Option<PathBuf>,
-    /// Why, for whoever reads the ledger.
+    /// Why, for whoever reads the ledger; of a case that an agent handed over, the answer.
     #[arg(long, value_name = "TEXT")]
     comment: Option<String>,
     /// The digest of what you saw; without it the proposal as it stands is shown and answered.

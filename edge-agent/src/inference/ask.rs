@@ -75,6 +75,9 @@ struct GivenPassage {
     /// For whoever retrieved it; the run's own label has joined it.
     #[serde(default, rename = "label")]
     _label: Option<Label>,
+    /// Who said it, of a conversation: for `messages`.
+    #[serde(default, rename = "role")]
+    _role: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -12,6 +12,7 @@ mod records;
 mod remember;
 mod rerank;
 mod search;
+mod session;
 mod shelf;
 
 use std::{
@@ -169,6 +170,9 @@ impl Memory {
     /// # Errors
     /// A validation error when the call's arguments are wrong.
     pub fn target(&self, call: &Call) -> Result<policy::Target, Failure> {
+        if session::is_of_session(call) {
+            return session::target(call);
+        }
         if call.function == "retrieve" {
             let asked: Retrieve = call.arguments()?;
             return Ok(policy::Target::new(TargetKind::Index, self.index_name(call, asked.index)?));
@@ -182,6 +186,9 @@ impl Memory {
     /// `validation` for wrong arguments or an index that the bundle does not have, `runtime` when the store or the
     /// embedder fails.
     pub async fn retrieve(&self, call: &Call, permit: Permit, keep: Keep) -> Result<Completion, Failure> {
+        if session::is_of_session(call) {
+            return self.recall(call, &permit, keep).await;
+        }
         let asked: Retrieve = call.arguments()?;
         let index = self.index_name(call, asked.index)?;
         hold(call, &permit, &index)?;

@@ -16,7 +16,7 @@ use shared::{
 use super::{
     Inner, Memory, broken, hold,
     index::{Error, Origin, Text},
-    millis, text, wrong,
+    millis, session, text, wrong,
 };
 use crate::store;
 
@@ -38,6 +38,9 @@ impl Memory {
     /// # Errors
     /// A validation error when the call's arguments are wrong.
     pub fn kept_in(&self, call: &Call) -> Result<Target, Failure> {
+        if session::is_of_session(call) {
+            return session::target(call);
+        }
         let Remember { index, .. } = call.arguments()?;
         let index = index.unwrap_or_else(|| INDEX.to_owned());
         if index.is_empty() || index.len() > NAME_BYTES_MAX {
@@ -53,6 +56,9 @@ impl Memory {
     /// `validation` for wrong arguments, `runtime` when the store or the embedder fails, with status 413 when the index
     /// is full.
     pub async fn remember(&self, call: &Call, permit: Permit, keep: Keep) -> Result<Completion, Failure> {
+        if session::is_of_session(call) {
+            return self.say(call, &permit, keep).await;
+        }
         let target = self.kept_in(call)?;
         hold(call, &permit, &target.name)?;
         let Remember { text: given, id, .. } = call.arguments()?;

@@ -12,6 +12,7 @@ use super::*;
 
 mod judged;
 mod kept;
+mod sessions;
 mod shelf;
 
 const PRESS: &str = "# Press 3\n\nGeneral notes on the machine.\n\n## Cooling\n\nIf the motor overheats, look at the fan first. A \

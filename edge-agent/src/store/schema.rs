@@ -23,6 +23,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/13_outlet.sql"),
     include_str!("schema/14_steps.sql"),
     include_str!("schema/15_learning.sql"),
+    include_str!("schema/16_sessions.sql"),
 ];
 
 pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), Error> {

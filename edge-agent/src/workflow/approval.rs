@@ -140,6 +140,8 @@ struct Row {
     deadline: Option<Timestamp>,
     status: String,
     by: Option<String>,
+    /// Whether the run is suspended.
+    rests: bool,
 }
 
 /// Decides a question, if it is open, the person may answer it and saw what is asked. `keep` says whether the ledger may
@@ -173,7 +175,8 @@ pub(super) fn decide(
     if row.digest != answer.shown {
         return Ok(Decided::Not(ApprovalError::ShownDiffers(id)));
     }
-    if row.deadline.is_some_and(|deadline| deadline <= now) {
+    // While a run rests its deadlines stand still.
+    if !row.rests && row.deadline.is_some_and(|deadline| deadline <= now) {
         return Ok(Decided::Not(ApprovalError::Expired(id)));
     }
     tx.connection()
@@ -199,7 +202,8 @@ pub(super) fn decide(
 fn read(connection: &Connection, id: ApprovalId) -> rusqlite::Result<Option<Row>> {
     connection
         .prepare_cached(
-            "SELECT run, ask, task, digest, deadline, status, by, workflow, label, role FROM approval WHERE id = ?1",
+            "SELECT run, ask, task, digest, deadline, status, by, workflow, label, role, \
+             EXISTS (SELECT 1 FROM run WHERE run.id = approval.run AND suspended_at IS NOT NULL) FROM approval WHERE id = ?1",
         )?
         .query_row([id.to_string()], |row| {
             Ok(Row {
@@ -213,6 +217,7 @@ fn read(connection: &Connection, id: ApprovalId) -> rusqlite::Result<Option<Row>
                 workflow: row.get(7)?,
                 label: journal::read_json(row.get_ref(8)?.as_str()?)?,
                 role: row.get(9)?,
+                rests: row.get(10)?,
             })
         })
         .optional()
@@ -235,6 +240,19 @@ pub(super) fn answer_of(connection: &Connection, run: RunId, ask: Ask) -> rusqli
 
 fn output(status: &str, by: &str, at: Timestamp, comment: Option<&str>) -> Value {
     json!({ "approved": status == "approved", "verdict": status, "by": by, "at": at, "comment": comment })
+}
+
+/// An open question has until then.
+pub(super) fn put_off(
+    connection: &Connection,
+    run: RunId,
+    ask: Ask,
+    deadline: Option<Timestamp>,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE approval SET deadline = ?3 WHERE run = ?1 AND ask = ?2 AND status = 'pending'")?
+        .execute(params![run.to_string(), ask.0, deadline.map(Timestamp::as_micros)])?;
+    Ok(())
 }
 
 /// Ends an open question that nobody waits for any more.

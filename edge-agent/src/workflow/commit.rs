@@ -36,6 +36,8 @@ pub(super) struct Commit {
     pub answered: Vec<Ask>,
     pub asked: Vec<(Ask, Arc<Call>)>,
     pub withdrawn: Vec<Ask>,
+    /// Questions to people whose time has moved, because the run rested.
+    pub put_off: Vec<(Ask, Option<Timestamp>)>,
     pub emitted: Vec<Arrival>,
     /// Lifecycle events that go out.
     pub told: Vec<Event>,
@@ -199,6 +201,9 @@ pub(super) fn write(tx: &mut Transaction<'_>, ready: &Ready) -> Result<Written, 
     }
     for ask in &commit.withdrawn {
         child::withdraw(tx.connection(), commit.run, *ask, commit.now)?;
+    }
+    for (ask, deadline) in &commit.put_off {
+        approval::put_off(tx.connection(), commit.run, *ask, *deadline)?;
     }
     if let Some(heard) = commit.heard {
         listen::decided(tx, commit.run, heard, commit.now)?;

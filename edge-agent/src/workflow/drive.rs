@@ -227,6 +227,7 @@ impl Inner {
             answered: Vec::new(),
             asked: Vec::new(),
             withdrawn: Vec::new(),
+            put_off: Vec::new(),
             emitted: Vec::new(),
             told: Vec::new(),
             generation,
@@ -236,8 +237,14 @@ impl Inner {
             next_start: has_ended.then(|| self.next_start(&origin.workflow)).flatten(),
         };
         for record in &commit.records {
-            if let Record::Answered { ask, .. } = record {
-                commit.answered.push(*ask);
+            match record {
+                Record::Answered { ask, .. } => commit.answered.push(*ask),
+                Record::Resumed { .. } => {
+                    let asked = after.asked().filter(|(_, call)| call.function == "approve").map(|(ask, _)| ask);
+                    commit.put_off =
+                        asked.map(|ask| (ask, after.performed(ask).and_then(|call| call.deadline))).collect();
+                }
+                _ => {}
             }
         }
         for effect in &step.effects {

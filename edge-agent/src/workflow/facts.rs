@@ -80,7 +80,7 @@ fn agent_acted(before: &State, record: &Record, keep: Keep) -> Option<Fact> {
     let (act, of, text) = match record {
         Record::AgentBegan { with, .. } => ("began", None, goal(with)),
         Record::AgentHandedOver { with, .. } => ("handed-over", after.agent(frame).map(|next| next.name), goal(with)),
-        Record::AgentAskedPerson { role, .. } => ("handed-over", Some(role.clone()), String::new()),
+        Record::AgentAskedPerson { role, .. } => ("asked", Some(role.clone()), String::new()),
         Record::AgentTurned { said, .. } => {
             let said = serde_json::to_value(said).expect("what was said is plain data");
             ("turned", None, canonical_json(&said))

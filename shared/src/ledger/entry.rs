@@ -191,14 +191,15 @@ pub enum Fact {
         duration_ms: u64,
     },
     /// What an agent did: `began`, `turned` (its model answered), `called` (a tool, and it was told the result), `failed`
-    /// (a tool, or the call was refused), `handed-over` (to the agent named in `of`).
+    /// (a tool, or the call was refused), `handed-over` (to the agent named in `of`), `asked`
+    /// (a person of the role in `of` to take its case: the question is an entry of its own).
     AgentActed {
         agent: String,
         /// Who answers for the agent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         owner: Option<String>,
         act: String,
-        /// The tool, or the other agent.
+        /// The tool, the other agent, or the role.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         of: Option<String>,
         /// The goal, what the model said, or what it was told.

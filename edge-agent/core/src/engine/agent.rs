@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use shared::{digest::Digest, time::Timestamp};
+use shared::{digest::Digest, label::Label, time::Timestamp};
 
 use super::{effect, record::Record, state::State};
 
@@ -67,6 +67,7 @@ impl Usage {
 pub(super) struct Agent {
     /// The arguments of the one that acts now.
     pub with: Arc<Value>,
+    /// Until when it may take, or the person who has its case.
     pub until: Option<Timestamp>,
     /// The conversation after its opening.
     pub talk: Arc<Vec<Arc<Value>>>,
@@ -83,14 +84,19 @@ pub(super) struct Agent {
     pub known: Arc<BTreeMap<Digest, (u32, String)>>,
     pub tool_calls: u32,
     pub tool_failures: u32,
-    /// The person who has the case now.
-    pub person: Option<Person>,
+    /// The question to a person who has the case now.
+    pub case: Option<Case>,
 }
 
-/// A person whose answer is waited for.
+/// A case that a person has.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Person {
-    pub until: Option<Timestamp>,
+pub(super) struct Case {
+    /// The role of those who may answer.
+    pub role: String,
+    /// Joins the run's label when it is answered.
+    label: Option<Label>,
+    /// Until when the agent may take, should it get the case back.
+    pub agents_until: Option<Timestamp>,
 }
 
 /// Who acts with these arguments.
@@ -114,13 +120,8 @@ impl Agent {
             known: Arc::default(),
             tool_calls: 0,
             tool_failures: 0,
-            person: None,
+            case: None,
         }
-    }
-
-    /// Until when it may take, or the person who has its case.
-    pub fn until(&self) -> Option<Timestamp> {
-        self.person.as_ref().map_or(self.until, |person| person.until)
     }
 
     /// The tool call that comes next.
@@ -150,7 +151,9 @@ impl Agent {
 
     fn told(&mut self, call: Digest, text: &str, failed: bool, usage: Usage) {
         self.used.add(usage);
-        self.person = None;
+        if let Some(case) = self.case.take() {
+            self.until = case.agents_until;
+        }
         let Some(id) = self.next_call().map(|call| call.id.clone()) else { return };
         let known = Arc::make_mut(&mut self.known).entry(call).or_insert_with(|| (0, text.to_owned()));
         known.0 += 1;
@@ -172,9 +175,8 @@ impl Agent {
 impl State {
     /// The records of a task that is an agent's.
     pub(super) fn agent_goes_on(&mut self, record: &Record) {
-        if let Record::AgentBegan { label: Some(label), .. }
-        | Record::AgentHandedOver { label: Some(label), .. }
-        | Record::AgentAskedPerson { label: Some(label), .. } = record
+        if let Record::AgentBegan { label: Some(label), .. } | Record::AgentHandedOver { label: Some(label), .. } =
+            record
         {
             self.label = self.label.join(label);
         }
@@ -190,6 +192,11 @@ impl State {
         else {
             unreachable!("{record:?} is applied elsewhere")
         };
+        if let Record::ToolAnswered { failed: false, .. } = record
+            && let Some(label) = self.task(*frame).agent.as_ref().and_then(|agent| agent.case.as_ref()?.label.clone())
+        {
+            self.label = self.label.join(&label);
+        }
         let agent = self.task_mut(*frame).agent.as_mut().expect("a record of an agent follows its beginning");
         match record {
             Record::AgentTurned { said, .. } => agent.turned(said),
@@ -199,7 +206,10 @@ impl State {
                 agent.says(json!({"role": "user", "content": text}));
             }
             Record::AgentHandedOver { with, until, .. } => agent.hands_over(Arc::clone(with), *until),
-            Record::AgentAskedPerson { until, .. } => agent.person = Some(Person { until: *until }),
+            Record::AgentAskedPerson { role, until, label, .. } => {
+                let (role, label) = (role.clone(), label.clone());
+                agent.case = Some(Case { role, label, agents_until: std::mem::replace(&mut agent.until, *until) });
+            }
             _ => {}
         }
     }

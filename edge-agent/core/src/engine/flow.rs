@@ -95,13 +95,13 @@ pub(super) fn complete(turn: &mut Turn, frame: FrameId, raw: &Arc<Value>, then: 
     let common = &task.common;
     limit::check("the output", raw)?;
     let scope = Scope::after_task(&turn.state, frame, raw);
-    let gives = Gives {
+    let rules = OutputRules {
         output: common.output.as_ref(),
         export: common.export.as_ref(),
         pointer: &turn.state.frames[&frame].definition,
         said: "the transformed output",
     };
-    let (output, context) = gives.of(&turn.state, scope, raw, raw)?;
+    let (output, context) = rules.apply(&turn.state, scope, raw, raw)?;
     let then = then.or_else(|| common.then.clone()).unwrap_or(Then::Continue);
     let next = next(turn, frame, &then)?;
     let list = turn.state.list_of(frame);
@@ -114,8 +114,8 @@ pub(super) fn complete(turn: &mut Turn, frame: FrameId, raw: &Arc<Value>, then: 
     Ok(())
 }
 
-/// What a task, or an item of it, says that it hands on.
-pub(super) struct Gives<'a> {
+/// What a task, or an item of it, says of its output and of the context.
+pub(super) struct OutputRules<'a> {
     pub output: Option<&'a Output>,
     pub export: Option<&'a Export>,
     /// Where both stand in the document.
@@ -124,12 +124,12 @@ pub(super) struct Gives<'a> {
     pub said: &'a str,
 }
 
-impl Gives<'_> {
+impl OutputRules<'_> {
     /// The output that is made of `data`, or `otherwise`, and the context that is exported.
     ///
     /// # Errors
     /// An expression that fails, a value that does not fit its schema or is too large.
-    pub fn of(
+    pub fn apply(
         &self,
         state: &State,
         scope: Scope<'_>,

@@ -202,6 +202,9 @@ impl State {
             move_on(&mut frame.deadline);
             if let Body::Task(Task { agent: Some(agent), .. }) = &mut frame.body {
                 move_on(&mut agent.until);
+                if let Some(case) = &mut agent.case {
+                    move_on(&mut case.agents_until);
+                }
             }
         }
     }

@@ -207,14 +207,14 @@ pub enum Record {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         label: Option<Label>,
     },
-    /// A person with this role has the case now, until then: their answer ends the task.
+    /// A person with this role is asked to take the case, until then: their answer ends the task.
     AgentAskedPerson {
         frame: FrameId,
         at: Timestamp,
         role: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Timestamp>,
-        /// Joins the run's.
+        /// Joins the run's when they answer.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         label: Option<Label>,
     },

@@ -245,7 +245,7 @@ impl State {
     /// When nobody waits any more for what a task asks for: the nearest timeout of it and of all that it stands in.
     pub(super) fn gives_up_at(&self, frame: FrameId) -> Option<Timestamp> {
         let around = self.ancestors(frame).filter_map(|(_, frame)| frame.deadline);
-        let agent = self.task(frame).agent.as_ref().and_then(|agent| agent.until());
+        let agent = self.task(frame).agent.as_ref().and_then(|agent| agent.until);
         around.chain(agent).chain(self.deadline).min()
     }
 
@@ -353,7 +353,7 @@ impl Frame {
             Body::Task(Task { progress: Progress::Waiting { until } | Progress::BackingOff { until, .. }, .. }) => {
                 Some(*until)
             }
-            Body::Task(Task { progress: Progress::Asked { .. }, agent: Some(agent), .. }) => agent.until(),
+            Body::Task(Task { progress: Progress::Asked { .. }, agent: Some(agent), .. }) => agent.until,
             _ => None,
         }
     }

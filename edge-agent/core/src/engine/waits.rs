@@ -8,7 +8,7 @@ use super::{
     agent::CHAT,
     effect::Call,
     record::FrameId,
-    state::{Frame, Progress, State},
+    state::{Body, Frame, Progress, State, Task},
 };
 
 /// A run that waits for more names these and counts the rest.
@@ -75,7 +75,12 @@ fn of_call(call: &Call) -> String {
 
 /// When the task, or what it stands in, times out.
 fn deadline(state: &State, id: FrameId) -> Option<Timestamp> {
-    state.ancestors(id).filter_map(|(_, frame)| frame.deadline).chain(state.deadline).min()
+    let around = state.ancestors(id).filter_map(|(_, frame)| frame.deadline).chain(state.deadline);
+    let agent = match &state.frames[&id].body {
+        Body::Task(Task { agent: Some(agent), .. }) => agent.until,
+        _ => None,
+    };
+    around.chain(agent).min()
 }
 
 /// To the second: finer is not for people.

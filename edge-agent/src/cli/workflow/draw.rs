@@ -67,9 +67,9 @@ fn of_ending(out: Option<&Path>) -> Result<Format, Failure> {
     let ending = out.and_then(Path::extension).map(|ending| ending.to_string_lossy().to_lowercase());
     match ending.as_deref() {
         Some("svg") => Ok(Format::Svg),
-        None | Some("md" | "mmd" | "mermaid" | "txt") => Ok(Format::Mermaid),
+        None | Some("" | "md" | "mmd" | "mermaid" | "txt") => Ok(Format::Mermaid),
         Some(other) => Err(Failure::Input(format!(
-            "--out: a drawing is not written as .{other}: expected .svg, .mmd or .md, or say --format"
+            "--out: a drawing is not written as .{other}: expected .svg, .mmd, .mermaid, .md or .txt, or say --format"
         ))),
     }
 }

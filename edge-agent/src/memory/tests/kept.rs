@@ -4,10 +4,21 @@ use super::*;
 
 /// Performs with data of this class; the rules permit everything.
 async fn kept(site: &Site, function: &str, input: Value, class: DataClass) -> Result<Completion, Failure> {
+    kept_as("run:/do/0/keep", site, function, input, class).await
+}
+
+/// The same for an effect with a key of its own.
+pub(super) async fn kept_as(
+    key: &str,
+    site: &Site,
+    function: &str,
+    input: Value,
+    class: DataClass,
+) -> Result<Completion, Failure> {
     let label = Label { class, ..Label::default() };
     let now = crate::clock::now();
     let call = Call {
-        key: EffectKey("run:/do/0/keep".to_owned()),
+        key: EffectKey(key.to_owned()),
         run: RunId::derive(now, b"test"),
         task: "/do/0/keep".to_owned(),
         workflow: "test/keep:1.0.0".to_owned(),

@@ -205,6 +205,8 @@ fn remember() -> Entry {
             "text": {"type": "string", "minLength": 1},
             "index": {"type": "string"},
             "id": {"type": "string", "minLength": 1},
+            "session": {"type": "string", "minLength": 1},
+            "role": {"enum": ["user", "assistant"]},
         }),
     );
     ("remember", true, &[], input, object(&["id"], json!({"id": {"type": "string"}})))
@@ -311,6 +313,7 @@ fn passage() -> Value {
             "place": {"type": "string"},
             "score": {"type": "number"},
             "label": label(),
+            "role": {"enum": ["user", "assistant"]},
         }),
     )
 }
@@ -331,17 +334,19 @@ fn publish() -> Entry {
 
 fn retrieve() -> Entry {
     let input = object(
-        &["query"],
+        &[],
         json!({
             "index": {"type": "string"},
             "query": {"type": "string"},
             "topK": {"type": "integer", "minimum": 1, "maximum": 100},
+            "session": {"type": "string", "minLength": 1},
+            "last": {"type": "integer", "minimum": 1, "maximum": 200},
             "clearance": label(),
             "rerank": {"type": "boolean"},
         }),
     );
     let output = object(&["passages"], json!({"passages": {"type": "array", "items": passage()}}));
-    ("retrieve", true, &[], input, output)
+    ("retrieve", true, &["query", "session"], input, output)
 }
 
 /// An address as text, or with how to authenticate there.

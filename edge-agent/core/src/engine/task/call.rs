@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use shared::workflow::definition::Call;
+use shared::{label::Label, workflow::definition::Call};
 
 use super::super::{
     Effect,
@@ -62,6 +62,18 @@ pub(super) fn ask(turn: &mut Turn, frame: FrameId, function: &str, input: Value)
 
 /// The same for one of several things that a task asks for; `step` follows the task's place in the key.
 pub(super) fn ask_for(turn: &mut Turn, frame: FrameId, step: &str, function: &str, input: Value) -> Result<(), Error> {
+    let label = turn.state.label().clone();
+    ask_with(turn, frame, step, (function, input), label)
+}
+
+/// The same for something that is treated as more than the run is.
+pub(super) fn ask_with(
+    turn: &mut Turn,
+    frame: FrameId,
+    step: &str,
+    (function, input): (&str, Value),
+    label: Label,
+) -> Result<(), Error> {
     limit::check("the arguments of the call", &input)?;
     let state = &turn.state;
     let document = &state.workflow.definition().document;
@@ -72,7 +84,7 @@ pub(super) fn ask_for(turn: &mut Turn, frame: FrameId, step: &str, function: &st
         workflow: format!("{}/{}:{}", document.namespace, document.name, document.version),
         function: function.to_owned(),
         input,
-        label: state.label().clone(),
+        label,
         deadline: state.gives_up_at(frame),
         agent: state.agent(frame),
         asked_at: turn.now,

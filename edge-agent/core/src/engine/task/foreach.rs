@@ -8,7 +8,7 @@ use shared::workflow::definition::Foreach;
 use super::super::{
     effect::Error,
     eval::Scope,
-    flow::Gives,
+    flow::OutputRules,
     record::FrameId,
     turn::{Opening, Turn},
 };
@@ -55,11 +55,11 @@ pub(super) fn made(
     let variables = variables(foreach, item, index);
     let scope = Scope::within_task(&turn.state, frame).with_variables(&variables);
     let pointer = format!("{}/{step}", turn.state.frames[&frame].definition);
-    let gives = Gives {
+    let rules = OutputRules {
         output: foreach.output.as_ref(),
         export: foreach.export.as_ref(),
         pointer: &pointer,
         said: "the output of the item",
     };
-    gives.of(&turn.state, scope, data, item)
+    rules.apply(&turn.state, scope, data, item)
 }

@@ -195,13 +195,16 @@ fn a_case_is_a_persons_for_good_with_a_stricter_label_and_less_time() {
     let (ask, call) = driven.asked();
     assert_eq!(call.function, "approve");
     assert_eq!(call.input["role"], "maintenance");
-    assert_eq!(call.input["proposal"], json!({"agent": "scout", "goal": "find it", "case": "the fan is stuck"}));
+    let shown = json!({"agent": "scout", "goal": "find it", "case": "the fan is stuck",
+        "answer": "the comment becomes what the agent came to"});
+    assert_eq!(call.input["proposal"], shown);
     assert_eq!((call.label.class, &call.label.origins), (DataClass::Confidential, &["CH".to_owned()].into()));
     assert_eq!(call.deadline, Some(Timestamp::from_micros(T0 + 600_000_000)), "not the agent's hour");
     assert_eq!(call.agent.as_ref().map(|agent| &*agent.name), Some("scout"), "who asks");
     let mut late = given_to_a_person(", limits: { time: PT1H }");
     late.after(600_000);
     assert_eq!(ended(&late), (json!("time"), json!(null), json!(1)));
+    assert_eq!(late.output()["person"], json!({"role": "maintenance", "verdict": "expired"}));
     assert!(late.effects.contains(&Effect::Withdraw { ask }));
     assert_eq!(
         given_to_a_person(", limits: { time: PT1M }").asked().1.deadline,
@@ -212,12 +215,45 @@ fn a_case_is_a_persons_for_good_with_a_stricter_label_and_less_time() {
     assert_eq!(ended(&driven), (json!("person"), json!("replace the bearing"), json!(1)));
     let output = driven.output();
     assert_eq!((&output["person"]["by"], &output["toolCalls"]), (&json!("ann"), &json!(1)));
-    for (comment, wanted) in [("{\"cause\": \"bearing\"}", json!({"cause": "bearing"})), ("the bearing", json!(null))] {
-        let mut driven = given_to_a_person(", schema: { type: object, required: [cause] }");
-        driven.complete(answer(comment));
-        assert_eq!(ended(&driven).1, wanted, "only what fits the schema is the agent's output");
-        assert_eq!(driven.output()["person"]["comment"], comment);
-    }
+    assert_eq!(driven.state.label().class, DataClass::Confidential, "what they said is as confidential");
+    let schema = ", schema: { type: object, required: [cause] }";
+    let mut driven = given_to_a_person(schema);
+    assert_eq!(driven.asked().1.input["proposal"]["answer"]["schema"]["required"], json!(["cause"]));
+    driven.complete(answer("{\"cause\": \"bearing\"}"));
+    assert_eq!(ended(&driven).1, json!({"cause": "bearing"}));
+    let mut driven = given_to_a_person(schema);
+    driven.complete(answer("the bearing"));
+    let error = driven.error();
+    assert_eq!(
+        (error.status, error.detail.as_deref()),
+        (400, Some("ann's answer to the case of the agent scout does not fit its schema: it is not JSON"))
+    );
+}
+
+#[test]
+fn a_run_that_rests_puts_off_what_a_person_and_the_agent_have_until() {
+    let mut driven = given_to_a_person(", limits: { time: PT1H }");
+    driven.after(60_000);
+    driven.command(Command::Suspend);
+    driven.after(3_600_000);
+    driven.command(Command::Resume);
+    let (_, call) = driven.asked();
+    let performed = driven.state.performed(driven.asked().0).expect("it waits");
+    assert_eq!(
+        (call.function.as_str(), performed.deadline),
+        ("approve", Some(Timestamp::from_micros(T0 + 4_200_000_000)))
+    );
+    driven.fail(kind::AUTHORIZATION);
+    assert_eq!(driven.asked().1.deadline, Some(Timestamp::from_micros(T0 + 7_200_000_000)), "the agent's own hour");
+}
+
+#[test]
+fn the_last_turn_may_give_the_case_to_a_person() {
+    let driven = given_to_a_person(", limits: { turns: 1 }");
+    assert_eq!(step(&driven).1, "approve");
+    let mut driven = given_to_a_person(", limits: { turns: 1 }");
+    driven.fail(kind::AUTHORIZATION);
+    assert_eq!(ended(&driven).0, "turns", "for a model there is nothing left");
 }
 
 #[test]
@@ -227,7 +263,7 @@ fn an_agent_that_may_not_give_its_case_to_a_person_goes_on_with_it() {
     assert_eq!(step(&driven).1, "chat");
     assert!(last_told(&driven).starts_with("error"), "{}", last_told(&driven));
     assert_eq!(driven.asked().1.deadline, None, "the person's ten minutes are not the agent's");
-    assert_eq!(driven.state.label().class, DataClass::Confidential, "a label is never taken back");
+    assert_eq!(driven.state.label().class, DataClass::Public, "it was never a person's");
     driven.complete(says("I cannot tell"));
     assert_eq!(ended(&driven).0, "done");
 }

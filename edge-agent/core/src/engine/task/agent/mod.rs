@@ -8,7 +8,7 @@ mod person;
 mod plan;
 mod tool;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde::Deserialize as _;
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ use super::super::{
 };
 use super::call;
 use plan::Plan;
-use tool::{Case, Wanted};
+use tool::{Case, Tool, Wanted};
 
 /// What the model is told of one tool's result; the rest is cut off. A page of text; a conversation of some dozen fits
 /// into the context of small models.
@@ -42,11 +42,30 @@ const SAME_CALLS_MAX: u32 = 3;
 /// What can be told to be wrong with an agent's arguments before they are evaluated: everything, if no expression is in
 /// them.
 pub(in super::super) fn mistake(call: &definition::Call) -> Option<String> {
-    let with = Value::Object(call.with.clone().unwrap_or_default());
-    if with.to_string().contains("${") {
-        return None;
+    of_arguments(&Value::Object(call.with.clone().unwrap_or_default()))
+}
+
+fn of_arguments(with: &Value) -> Option<String> {
+    let has_expression = |value: &Value| value.to_string().contains("${");
+    if !has_expression(with) {
+        return Plan::parse(with).err().and_then(|error| error.detail);
     }
-    Plan::parse(&with).err().and_then(|error| error.detail)
+    // The tools that are written out can be told all the same.
+    let mut names = BTreeSet::new();
+    for (index, given) in with["tools"].as_array()?.iter().enumerate() {
+        let why = match given.get("agent") {
+            Some(agent) if has_expression(given) => of_arguments(agent),
+            _ if has_expression(given) => None,
+            _ => Tool::parse(given).map_or_else(Some, |tool| {
+                let again = (!names.insert(tool.name.clone())).then(|| format!("two tools are called {:?}", tool.name));
+                again.or_else(|| tool.agent().and_then(of_arguments))
+            }),
+        };
+        if let Some(why) = why {
+            return Some(format!("tools[{index}]: {why}"));
+        }
+    }
+    None
 }
 
 pub(super) fn start(turn: &mut Turn, frame: FrameId, arguments: Value) -> Result<(), Error> {
@@ -61,7 +80,7 @@ pub(super) fn start(turn: &mut Turn, frame: FrameId, arguments: Value) -> Result
 pub(super) fn answered(turn: &mut Turn, frame: FrameId, output: Value) {
     let agent = agent(turn, frame);
     let called = agent.next_call().map(|call| digest(&call.name, &call.arguments));
-    if agent.person.is_some() {
+    if agent.case.is_some() {
         if let Err(error) = person::answered(turn, frame, output) {
             turn.fail(frame, error);
         }
@@ -129,7 +148,11 @@ fn go_on(turn: &mut Turn, frame: FrameId) -> Result<(), Error> {
                 }
             }
         }
-        if let Some(limit) = reached(&plan, &agent, turn) {
+        // What a person takes of the budget is time alone, and no model needs to see their answer.
+        let is_persons = agent.next_call().is_some_and(|wanted| plan.tool(&wanted.name).is_some_and(Tool::is_person));
+        if let Some(limit) = reached(&plan, &agent, turn)
+            && (limit == "time" || !is_persons)
+        {
             return finish(turn, frame, limit);
         }
         let Some(wanted) = agent.next_call() else { return ask_model(turn, frame, &plan, &agent) };
@@ -156,7 +179,7 @@ fn go_on(turn: &mut Turn, frame: FrameId) -> Result<(), Error> {
         match tool.call(&wanted.arguments) {
             Err(why) => tell(turn, format!("error: {why}"), true),
             Ok(Wanted::HandOver(case)) => hand_over(turn, frame, (&agent, &plan), &case)?,
-            Ok(Wanted::Person(case)) => return person::hand_over(turn, frame, &step(&agent, call), case),
+            Ok(Wanted::Person(case)) => return person::hand_over(turn, frame, &plan, &step(&agent, call), case),
             Ok(Wanted::Effect { function, input }) => {
                 return call::ask_for(turn, frame, &step(&agent, call), function, input);
             }
@@ -205,7 +228,7 @@ pub(in super::super) fn whole(state: &State, frame: FrameId, call: &Arc<Call>) -
 fn chat(plan: &Plan, agent: &Agent) -> Value {
     let mut messages = opening(plan);
     messages.extend(agent.talk.iter().map(|message| Value::clone(message)));
-    let tools: Vec<Value> = plan.tools.iter().map(tool::Tool::told).collect();
+    let tools: Vec<Value> = plan.tools.iter().map(Tool::told).collect();
     let left = plan.limits.tokens.map(|tokens| tokens.saturating_sub(used(agent)).clamp(1, TOKENS_PER_TURN));
     let mut input = json!({"messages": messages, "tools": tools});
     let more = [
@@ -264,14 +287,16 @@ fn reached(plan: &Plan, agent: &Agent, turn: &Turn) -> Option<&'static str> {
 fn finish(turn: &mut Turn, frame: FrameId, ended: &str) -> Result<(), Error> {
     let agent = agent(turn, frame);
     let plan = Plan::parse(&agent.with)?;
+    let person = agent.case.as_ref().map(|case| json!({"role": case.role, "verdict": "expired"}));
     let output = fitting(&plan, &agent.text).map_err(|faults| {
+        let with = agent.case.as_ref().map(|case| format!(" while {} had its case", case.role)).unwrap_or_default();
         let detail = format!(
-            "the agent {} was stopped ({ended}) after {} turns, before it had an answer that fits its schema: {faults}",
+            "the agent {} was stopped ({ended}) after {} turns{with}, before it had an answer that fits its schema: {faults}",
             plan.name, agent.turns
         );
         Error::new(kind::LIMIT, detail)
     })?;
-    conclude(turn, frame, ended, output, None);
+    conclude(turn, frame, ended, output, person);
     Ok(())
 }
 

@@ -100,6 +100,9 @@ impl Tool {
         let name = plain(given.name.as_deref().unwrap_or(&name));
         let parameters = given.parameters.unwrap_or_else(|| does.parameters(&given.with));
         catalog::Schema::compile(&parameters).map_err(|error| format!("parameters: {error}"))?;
+        if matches!(does, Does::Agent(_) | Does::Person(_)) && parameters["properties"].get("case").is_none() {
+            return Err("parameters: missing the property `case`, what the next one must know".to_owned());
+        }
         let description = given.description.unwrap_or_else(|| does.description());
         Ok(Self { name, description, parameters, fixed: given.with, does })
     }
@@ -109,6 +112,10 @@ impl Tool {
             Does::Agent(agent) => Some(agent),
             _ => None,
         }
+    }
+
+    pub const fn is_person(&self) -> bool {
+        matches!(self.does, Does::Person(_))
     }
 
     /// As the model is told of it.
