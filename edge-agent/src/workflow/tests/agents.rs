@@ -182,7 +182,7 @@ async fn a_person_who_gets_the_case_ends_the_task_over_a_restart_too() {
     assert_eq!((&output["person"]["by"], &output["person"]["verdict"]), (&json!("ada"), &json!("rejected")));
     assert_eq!(model.asked.load(Ordering::SeqCst), 1, "no model is asked after the hand-over");
     let acts: Vec<_> = acts(&store).await.into_iter().map(|(act, of, _)| (act, of)).collect();
-    let expected = [("began", ""), ("turned", ""), ("handed-over", "lead"), ("called", "handoff_lead")];
+    let expected = [("began", ""), ("turned", ""), ("asked", "lead"), ("called", "handoff_lead")];
     assert_eq!(acts, expected.map(|(act, of)| (act.to_owned(), of.to_owned())));
 }
 

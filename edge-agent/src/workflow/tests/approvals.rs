@@ -142,3 +142,26 @@ async fn a_cancelled_run_withdraws_its_question() {
     let open = node.until(|c| Some(runs::approvals_pending(c).unwrap())).await;
     assert_eq!(open, []);
 }
+
+#[tokio::test]
+async fn while_a_run_rests_its_question_may_be_answered_and_has_its_time_after_that() {
+    let (node, run, question) = asking("PT8H").await;
+    node.runner.steer(run, Act::Suspend, person()).await.unwrap();
+    node.until_status(run, "suspended").await;
+    // As if it had rested for longer than the question had.
+    let id = question.approval.to_string();
+    let past = move |c: &rusqlite::Connection| c.execute("UPDATE approval SET deadline = 1 WHERE id = ?1", [&id]);
+    let node = node.reopen_with(|c| assert_eq!(past(c).unwrap(), 1)).await;
+    node.runner.steer(run, Act::Resume, person()).await.unwrap();
+    node.until_status(run, "waiting").await;
+    let resumed = node.until_asked().await;
+    assert!(resumed.deadline > question.deadline, "{resumed:?}");
+    node.runner.steer(run, Act::Suspend, person()).await.unwrap();
+    node.until_status(run, "suspended").await;
+    let id = question.approval.to_string();
+    let past = move |c: &rusqlite::Connection| c.execute("UPDATE approval SET deadline = 1 WHERE id = ?1", [&id]);
+    let node = node.reopen_with(|c| assert_eq!(past(c).unwrap(), 1)).await;
+    node.runner.decide_approval(answer(&resumed, Verdict::Approved)).await.unwrap();
+    node.runner.steer(run, Act::Resume, person()).await.unwrap();
+    assert_eq!(node.output(run).await["by"], json!("ada"));
+}

@@ -287,6 +287,28 @@ fn a_list_that_cannot_be_is_an_error_before_anything_is_asked() {
 }
 
 #[test]
+fn what_is_written_out_of_a_list_is_told_beside_an_expression() {
+    for (tools, wanted) in [
+        ("[retrieve, { function: nosuch }]", "tools[1]: \"nosuch\" is no built-in function"),
+        ("[retrieve, retrieve]", "tools[1]: two tools are called \"retrieve\""),
+        ("[{ person: { role: a }, function: embed }]", "tools[0]: expected exactly one of"),
+        (
+            "[{ agent: { name: b, goal: '${ .g }', tools: [{ workflow: plain }] } }]",
+            "tools[0]: tools[0]: \"plain\" is no workflow",
+        ),
+        ("[{ agent: { name: b, goal: c, tools: [nosuch] } }]", "tools[0]: agent b: tools[0]: \"nosuch\""),
+        ("[{ person: { role: a }, parameters: { type: object } }]", "missing the property `case`"),
+    ] {
+        let text =
+            format!("do: [{{ solve: {{ call: agent, with: {{ name: a, goal: '${{ .goal }}', tools: {tools} }} }} }}]");
+        let found = support::check("w.yaml", &workflow(&text)).expect_err("told").to_string();
+        assert!(found.contains(wanted), "{tools}: {found}");
+    }
+    let fine = "do: [{ solve: { call: agent, with: { name: a, goal: '${ .goal }', tools: [retrieve, '${ .tool }', { person: { role: '${ .r }' } }] } } }]";
+    assert_eq!(support::check("w.yaml", &workflow(fine)), Ok(()));
+}
+
+#[test]
 fn an_agent_stands_in_loops_and_branches_and_its_failure_is_caught() {
     let text = "do: [{ all: { for: { in: '${ [1, 2] }' }, do: [{ attempt: { try: [{ solve: { call: agent, with: { name: a, goal: b } } }], \
         catch: { do: [{ give: { set: { gave: up } } }] } } }] } }]";
