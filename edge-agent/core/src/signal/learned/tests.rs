@@ -93,6 +93,8 @@ fn a_first_model_that_is_unsound_does_not_take_over() {
     let sound = Evaluation::of(&knows, PROMISE, study.samples(), study.newest_part());
     let told = compare(Brain::Forecast, &Evaluation { error: 2.0 * sound.naive_error, ..sound }, None);
     assert!(!told.takes_over && told.reason.contains("as before"), "{told:?}");
+    let told = compare(Brain::Forecast, &Evaluation { planted: 164, found: 5, ..sound }, None);
+    assert!(!told.takes_over && told.reason.starts_with("it finds 5 of 164 disturbances"), "{}", told.reason);
     let told = compare(Brain::Forecast, &Evaluation { alarms: 50, ..sound }, None);
     assert!(!told.takes_over && told.reason.contains("50 alarms"), "{told:?}");
 }

@@ -11,6 +11,8 @@ use super::{
 /// By how much a share of planted disturbances, or an error, must differ to count: less is chance.
 const SHARE_MARGIN: f64 = 0.02;
 const ERROR_MARGIN: f64 = 0.02;
+/// The share of planted disturbances that a model without a former one must find: below it the fallback sees more.
+const FIRST_SHARE_MIN: f64 = 0.1;
 /// A forecast that is worse than "as before" by more than this is of no use.
 const NAIVE_MARGIN: f64 = 1.1;
 
@@ -101,7 +103,7 @@ pub struct Takeover {
 
 /// Compares a new model with the one before by what both did on the same samples, which neither has learned from. The new
 /// one must not raise more alarms than the old one or than chance explains, and not find fewer of the planted disturbances;
-/// and it must find more, or raise fewer alarms than an old one that raises more than chance explains, or err less. Without an old one it must be sound.
+/// and it must find more, or raise fewer alarms than an old one that raises more than chance explains, or err less. Without an old one it must be sound and not blind.
 #[must_use]
 pub fn compare(brain: Brain, new: &Evaluation, old: Option<(Brain, &Evaluation)>) -> Takeover {
     let told = |takes_over, reason: String| Takeover { takes_over, reason };
@@ -115,6 +117,10 @@ pub fn compare(brain: Brain, new: &Evaluation, old: Option<(Brain, &Evaluation)>
                 false,
                 format!("its error is {} of that of \"as before\"", percent(new.error, new.naive_error)),
             );
+        }
+        if new.planted > 0 && new.share_found() < FIRST_SHARE_MIN {
+            let found = format!("it finds {} of {} disturbances", new.found, new.planted);
+            return told(false, format!("{found}: expected a tenth of them, perhaps with a shorter `falseAlarmEvery`"));
         }
         return told(true, "it is the first, and sound".to_owned());
     };
