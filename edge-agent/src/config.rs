@@ -41,6 +41,9 @@ pub struct Config {
     pub api: Api,
     #[serde(default)]
     pub models: Models,
+    /// What models on this node may take of the machine.
+    #[serde(default)]
+    pub inference: inference::limits::Limits,
     /// Models at providers and in files; `local/extract` is always there.
     #[serde(default)]
     pub targets: Vec<inference::config::Target>,
@@ -326,6 +329,10 @@ mod tests {
             (format!("{begin}{}", target.replace("model = \"m\"\n", "")), "3:1: targets[0].model: "),
             (format!("{begin}{target}jurisdiction = \"Germany\"\n"), "8:16: targets[0].jurisdiction: \"Germany\""),
             (format!("{begin}{target}price_in = -1.0\n"), "8:12: targets[0].price_in: -1"),
+            (
+                format!("{begin}[inference]\nmemory = \"600\"\n"),
+                "4:10: inference.memory: \"600\" is no size: expected such as \"600 MB\" or \"1.5 GB\"",
+            ),
             (format!("{begin}[run]\ntimeout_s = 5\n"), "3:1: run: expected either `user`, whom processes"),
             (format!("{begin}[secrets.erp]\nvalue = \"x\"\n"), "3:1: secrets.erp: unknown variant `value`"),
             (

@@ -45,6 +45,7 @@ const SHARED: Rooms = &[
 
 const EDGE_CORE: Rooms = &[
     ("text", &[]),
+    ("admit", &[]),
     ("reading", &[]),
     ("signal", &["reading", "text"]),
     ("feed", &["reading", "signal", "text"]),

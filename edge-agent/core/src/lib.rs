@@ -1,5 +1,6 @@
 //! The pure decisions of a node. No clock, no await, no randomness: all of that comes in as data.
 
+pub mod admit;
 pub mod engine;
 pub mod feed;
 pub mod guard;

@@ -14,12 +14,34 @@ use crate::{
         Config,
         models::{Embedder as Named, Files},
     },
+    inference::{Machine, admit},
     memory::Judges,
 };
+
+/// Bytes of the encoders that the configuration names, by their files: they are loaded for good.
+pub(super) fn bytes(config: &Config) -> u64 {
+    let known = Manifest::built_in();
+    let catalog = config.models.of_catalog().and_then(|name| known.iter().find(|model| model.name == name));
+    let files: u64 = config.models.files().map(|(_, files)| size(files)).sum();
+    files + catalog.map_or(0, Manifest::size)
+}
+
+fn size(files: &Files) -> u64 {
+    std::fs::metadata(files.folder.join("model.safetensors")).map_or(0, |file| file.len())
+}
+
+/// Refuses an encoder that has no room, before it is loaded.
+fn fits(field: &str, bytes: u64, config: &Config) -> anyhow::Result<()> {
+    admit(field, bytes, config.inference, &Machine::this()).map_err(|refusal| {
+        anyhow!("{refusal}; without `{field}` under [models] the built-in one takes next to nothing")
+            .context(format!("there is no room for the {field}"))
+    })
+}
 
 /// The embedder that the configuration names.
 pub(crate) fn embedder(config: &Config, digests: &Digests) -> anyhow::Result<Arc<dyn Embedder>> {
     if let Some(Named::Files(files)) = &config.models.embedder {
+        fits("embedder", size(files), config)?;
         return Ok(load_embedder_with(&files.folder, right(files, digests)?)?);
     }
     let Some(name) = config.models.of_catalog() else { return Ok(models::embed::default_embedder()) };
@@ -35,6 +57,7 @@ pub(crate) fn embedder(config: &Config, digests: &Digests) -> anyhow::Result<Arc
             anyhow!("{flaw}: run `edge-agent models pull {name}`").context(format!("the model {name} is refused"))
         );
     }
+    fits("embedder", model.size(), config)?;
     let compute = Compute { precision: config.models.precision.unwrap_or_default(), ..Compute::default() };
     Ok(load_embedder_with(&folder, compute)?)
 }
@@ -43,10 +66,12 @@ pub(crate) fn embedder(config: &Config, digests: &Digests) -> anyhow::Result<Arc
 pub(crate) fn judges(config: &Config, digests: &Digests) -> anyhow::Result<Judges> {
     let reranker =
         config.models.reranker.as_ref().map(|files| -> anyhow::Result<_> {
+            fits("reranker", size(files), config)?;
             Ok(Arc::new(CrossEncoder::load(&files.folder, right(files, digests)?)?))
         });
     let classifier =
         config.models.classifier.as_ref().map(|files| -> anyhow::Result<_> {
+            fits("classifier", size(files), config)?;
             Ok(Arc::new(Classifier::load(&files.folder, right(files, digests)?)?))
         });
     Ok(Judges { reranker: reranker.transpose()?, classifier: classifier.transpose()? })

@@ -16,11 +16,11 @@ use tokio::sync::watch;
 
 use super::rollout::InForce;
 use crate::{
-    api::live::{Feed, Finding, Link, Live, Series, Target},
+    api::live::{Feed, Finding, Link, Live, Model, Series, Serving, Target},
     config::Config,
     feed::journal::{Totals, totals},
     inference::{
-        Inference,
+        Figures, Inference,
         config::{Protocol, Source},
     },
     pipeline::{Latency, Snapshot},
@@ -94,7 +94,13 @@ impl View {
             findings: snapshot.recent.iter().rev().map(finding).collect(),
             findings_count: snapshot.findings,
             targets,
+            serving: self.serving(),
         }
+    }
+
+    fn serving(&self) -> Serving {
+        let (cache_bytes, cache_bytes_max) = self.inference.cache();
+        Serving { temperature: self.inference.temperature(), cache_bytes, cache_bytes_max }
     }
 
     fn link(&self) -> Link {
@@ -107,6 +113,7 @@ impl View {
     }
 
     fn targets(&self, complaints: &mut Vec<String>) -> Vec<Target> {
+        let figures: HashMap<String, Figures> = self.inference.figures().into_iter().collect();
         let known = |name: &str| self.config.targets.iter().find(|target| target.name == name);
         self.inference
             .health()
@@ -118,7 +125,8 @@ impl View {
                 let (kind, jurisdiction) = known(&name).map_or(("built in", None), |target| described(&target.source));
                 let reachable = matches!(health, TargetHealth::Up);
                 let jurisdiction = jurisdiction.map(str::to_owned);
-                Target { kind: kind.to_owned(), jurisdiction, reachable, name }
+                let model = figures.get(&name).map(|figures| model(kind, figures));
+                Target { kind: kind.to_owned(), jurisdiction, reachable, model, name }
             })
             .collect()
     }
@@ -179,6 +187,27 @@ impl View {
             (rates.at, rates.received) = (Instant::now(), now);
         }
         rates.per_second.clone()
+    }
+}
+
+/// A model's figures as the pages show them. The built-in one is a part of the program.
+fn model(kind: &str, figures: &Figures) -> Model {
+    let Figures { waiting, writing, held, speed, answers, tokens_in, tokens_reused, tokens_out, turned_away } =
+        *figures;
+    Model {
+        waiting,
+        writing,
+        loaded: held.is_some() || kind != "gguf",
+        model_bytes: held.map_or(0, |held| held.model),
+        kept_bytes: held.map_or(0, |held| held.kept),
+        prompt_tokens_per_second: speed.prompt,
+        answer_tokens_per_second: speed.decode,
+        first_text_seconds: speed.first,
+        answers,
+        prompt_tokens: tokens_in,
+        reused_tokens: tokens_reused,
+        answer_tokens: tokens_out,
+        turned_away,
     }
 }
 

@@ -33,7 +33,7 @@ use crate::{
     action::Action,
     api,
     config::{Config, Lifecycle},
-    inference::{Inference, problems},
+    inference::{self, Inference, Machine, problems},
     learning::Learning,
     memory::Memory,
     pipeline, sync,
@@ -66,8 +66,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         let problems::Problem { target, found, advice } = problem;
         tracing::warn!(target_name = target, found, advice, "a target cannot answer");
     }
-    let inference = Inference::new(config.targets.clone(), &digests);
     let embedder = embedder(&config, &digests)?;
+    let inference = inference(&config, &digests);
     let memory = Memory::open_in(&config.data_dir.join(INDEXES_FOLDER), store.clone(), Arc::clone(&embedder));
     let memory = memory.judged_by(judges(&config, &digests)?);
     let force = rollout::at_start(&config, &store).await?;
@@ -208,6 +208,20 @@ fn claim(folder: &Path) -> anyhow::Result<File> {
             Err(anyhow::Error::new(error).context(format!("cannot lock {}", path.display())))
         }
     }
+}
+
+/// The targets of the configuration, within what the machine has beside the encoders and the indexes.
+pub(crate) fn inference(config: &Config, digests: &Digests) -> Inference {
+    let indexes = config.data_dir.join(INDEXES_FOLDER);
+    let index = Arc::new(move || bytes_in(&indexes));
+    let beside = inference::Beside { models: encoders::bytes(config), index };
+    Inference::within(config.targets.clone(), digests, config.inference, beside, Machine::this())
+}
+
+/// Bytes of the files in a folder.
+fn bytes_in(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    entries.filter_map(|entry| entry.ok()?.metadata().ok()).map(|file| file.len()).sum()
 }
 
 /// Where sensors connect.

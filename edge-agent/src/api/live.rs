@@ -26,6 +26,17 @@ pub struct Live {
     pub findings_count: u64,
     /// Where an inference can run.
     pub targets: Vec<Target>,
+    pub serving: Serving,
+}
+
+/// What the models on this node have of the machine.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Serving {
+    /// Degrees Celsius, where the kernel tells.
+    pub temperature: Option<f64>,
+    /// Keys and values of all models, in bytes, and the most that they may have.
+    pub cache_bytes: u64,
+    pub cache_bytes_max: u64,
 }
 
 /// The way to the control plane.
@@ -99,6 +110,29 @@ pub struct Target {
     pub kind: String,
     pub jurisdiction: Option<String>,
     pub reachable: bool,
+    /// Of a model on this node.
+    pub model: Option<Model>,
+}
+
+/// How a model on this node stands. Speeds are means over the last answers; counts are since the agent started.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Model {
+    pub waiting: usize,
+    pub writing: usize,
+    pub loaded: bool,
+    /// Bytes of what is loaded, and of the keys and values that are kept for prompts like those before.
+    pub model_bytes: u64,
+    pub kept_bytes: u64,
+    pub prompt_tokens_per_second: Option<f64>,
+    pub answer_tokens_per_second: Option<f64>,
+    pub first_text_seconds: Option<f64>,
+    pub answers: u64,
+    pub prompt_tokens: u64,
+    /// Those of them that were known from answers before.
+    pub reused_tokens: u64,
+    pub answer_tokens: u64,
+    /// Requests that had no place in the queue, or were told at once that it would be too late.
+    pub turned_away: u64,
 }
 
 impl Live {

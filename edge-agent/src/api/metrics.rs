@@ -1,5 +1,7 @@
 //! Metrics in Prometheus' text format (version 0.0.4).
 
+mod models;
+
 use std::fmt::Write as _;
 
 use axum::{
@@ -75,6 +77,7 @@ fn text(live: &Live, ledger: u64, runs: &[(String, u64)], withheld: &[Withheld])
     for (status, count) in runs {
         line(&mut out, "skerry_runs", &[("status", status)], *count as f64);
     }
+    models::tell(&mut out, live);
     let name = "skerry_events_withheld_total";
     family(
         &mut out,
@@ -116,10 +119,27 @@ fn line(out: &mut String, name: &str, labels: &[(&str, &str)], value: f64) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use shared::{time::Timestamp, wire::v1::Health};
 
     use super::*;
+    use crate::api::live::Serving;
+
+    pub fn live() -> Live {
+        Live {
+            started: Timestamp::from_millis(1_500),
+            health: Health::Healthy,
+            complaints: Vec::new(),
+            link: Link::None,
+            bundle: None,
+            broker: String::new(),
+            feeds: Vec::new(),
+            findings: Vec::new(),
+            findings_count: 4,
+            targets: Vec::new(),
+            serving: Serving::default(),
+        }
+    }
 
     #[test]
     fn every_family_has_its_type_and_labels_are_escaped() {
@@ -130,18 +150,8 @@ mod tests {
             latency_sum_s: 0.5,
             ..Feed::default()
         };
-        let live = Live {
-            started: Timestamp::from_millis(1_500),
-            health: Health::Healthy,
-            complaints: Vec::new(),
-            link: Link::None,
-            bundle: None,
-            broker: String::new(),
-            feeds: vec![feed],
-            findings: Vec::new(),
-            findings_count: 4,
-            targets: Vec::new(),
-        };
+        let serving = Serving { temperature: Some(48.5), cache_bytes: 7, cache_bytes_max: 9 };
+        let live = Live { feeds: vec![feed], targets: vec![models::tests::target()], serving, ..live() };
         let (workflow, reason) = ("a/b".to_owned(), "loop".to_owned());
         let withheld = [Withheld { workflow, reason, events: 3, last: Timestamp::default() }];
         let text = text(&live, 7, &[("waiting".to_owned(), 2)], &withheld);
@@ -154,6 +164,12 @@ mod tests {
             "skerry_events_withheld_total{workflow=\"a/b\",reason=\"loop\"} 3\n",
             "skerry_link_up 0\n",
             "skerry_findings_total 4\n",
+            "skerry_model_waiting{target=\"local/a\"} 2\n",
+            "skerry_model_memory_bytes{target=\"local/a\",of=\"keys_and_values\"} 64\n",
+            "skerry_model_answer_tokens_per_second{target=\"local/a\"} 12.5\n",
+            "skerry_model_tokens_total{target=\"local/a\",of=\"prompt\"} 300\n",
+            "skerry_keys_and_values_bytes 7\n",
+            "skerry_temperature_celsius 48.5\n",
         ] {
             assert!(text.contains(expected), "{expected:?} is missing in\n{text}");
         }

@@ -1,8 +1,10 @@
-//! The node's models behind OpenAI's HTTP API (`platform.openai.com/docs/api-reference`): chat completions, streamed or not,
-//! embeddings, and the list of models. Serves local models alone and sends nothing on; every call has policy's permit and
+//! The node's models behind OpenAI's HTTP API (`platform.openai.com/docs/api-reference`): chat completions and completions, streamed
+//! or not, embeddings, and the list of models. Serves local models alone and sends nothing on; every call has policy's permit and
 //! its entries in the ledger.
 
+mod completions;
 mod embeddings;
+mod envelope;
 mod gate;
 mod request;
 
@@ -20,11 +22,11 @@ use axum::{
     },
     routing::{get, post},
 };
-use edge_core::engine::effect;
+use edge_core::{admit::Priority, engine::effect};
 use futures::{StreamExt as _, future::BoxFuture};
 use models::{
     embed::Embedder,
-    generate::{Answer, Finish, Request, TokenLogprob},
+    generate::{Answer, Request},
 };
 use serde_json::{Value, json};
 use shared::{
@@ -35,6 +37,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
+use envelope::{Envelope, Form};
 use gate::{Admitted, Said};
 pub use gate::{Decide, Gate, WORKFLOW};
 use request::ChatRequest;
@@ -42,7 +45,8 @@ use request::ChatRequest;
 /// Takes each piece of text as it is written; `Break` ends the answer.
 pub type OnText = Box<dyn FnMut(&str) -> ControlFlow<()> + Send>;
 /// Asks the local model that the permit is for.
-pub type Chat = Arc<dyn Fn(Permit, Request, OnText) -> BoxFuture<'static, Result<Answer, effect::Error>> + Send + Sync>;
+pub type Chat =
+    Arc<dyn Fn(Permit, Request, OnText, Priority) -> BoxFuture<'static, Result<Answer, effect::Error>> + Send + Sync>;
 
 /// What the endpoint needs of the node.
 #[derive(Clone)]
@@ -67,6 +71,7 @@ const PIECES_MAX: usize = 64;
 pub fn router(handles: Handles) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(chat))
+        .route("/v1/completions", post(completions::complete))
         .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/v1/models", get(list))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -98,6 +103,11 @@ impl From<effect::Error> for Refusal {
         match error.status {
             400 => Self::invalid(message),
             408 => Self { status: StatusCode::GATEWAY_TIMEOUT, kind: "timeout", code: None, message },
+            // No place in the queue, no time, no memory: clients try again after a while.
+            503 => {
+                let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, Some("overloaded"));
+                Self { status, kind: "server_error", code, message }
+            }
             _ => Self { status: StatusCode::INTERNAL_SERVER_ERROR, kind: "server_error", code: None, message },
         }
     }
@@ -145,69 +155,70 @@ async fn list(State(handles): State<Handles>) -> axum::Json<Value> {
     axum::Json(json!({"object": "list", "data": models}))
 }
 
-/// Names the parts of every answer to one request.
-struct Envelope {
-    id: String,
-    created: i64,
-    model: String,
-}
-
 async fn chat(State(handles): State<Handles>, headers: HeaderMap, body: Bytes) -> Result<Response, Refusal> {
     let asked: ChatRequest = parse(&body)?;
-    let model = handles.models.iter().find(|name| **name == asked.model).cloned().ok_or_else(|| {
-        let message = format!("no chat model {:?} on this node; it has {}", asked.model, handles.models.join(", "));
+    let (stream, with_usage, priority) = (asked.stream, asked.wants_usage(), asked.priority());
+    let envelope = Envelope::new(Form::Chat, known(&handles, &asked.model)?, with_usage);
+    let asked = Asked { request: asked.into_request()?, priority };
+    serve(handles, &headers, envelope, asked, stream).await
+}
+
+/// The name of a model of this node.
+fn known(handles: &Handles, asked: &str) -> Result<String, Refusal> {
+    handles.models.iter().find(|name| **name == asked).cloned().ok_or_else(|| {
+        let message = format!("no chat model {asked:?} on this node; it has {}", handles.models.join(", "));
         let code = Some("model_not_found");
         Refusal { status: StatusCode::NOT_FOUND, kind: "invalid_request_error", code, message }
-    })?;
-    let (stream, with_usage) = (asked.stream, asked.wants_usage());
-    let request = asked.into_request()?;
-    let with_logprobs = request.logprobs.is_some();
-    let admitted = handles.gate.admit(Action::Infer, &model, &headers).await?;
-    let id = format!("chatcmpl-{}", hex::encode(crate::clock::seed()));
-    let envelope = Envelope { id, created: crate::clock::now().as_millis() / 1_000, model };
+    })
+}
+
+/// Answers, if policy permits it.
+async fn serve(
+    handles: Handles,
+    headers: &HeaderMap,
+    envelope: Envelope,
+    asked: Asked,
+    stream: bool,
+) -> Result<Response, Refusal> {
+    let admitted = handles.gate.admit(Action::Infer, &envelope.model, headers).await?;
     if stream {
-        return streamed(handles, admitted, envelope, request, with_usage).await;
+        return streamed(handles, admitted, envelope, asked).await;
     }
-    let answer = whole(handles, admitted, request).await?;
-    let calls = tool_calls(&envelope.id, &answer);
-    let Envelope { id, created, model } = envelope;
-    let mut message = json!({"role": "assistant", "content": answer.text, "refusal": null});
-    if !calls.is_empty() {
-        message["content"] = if answer.text.is_empty() { Value::Null } else { json!(answer.text) };
-        message["tool_calls"] = json!(calls);
-    }
-    let logprobs = with_logprobs.then(|| logprobs(&answer.logprobs));
-    let choice = json!({"index": 0, "message": message, "logprobs": logprobs, "finish_reason": finish(&answer)});
-    let body = json!({
-        "id": id, "object": "chat.completion", "created": created, "model": model, "choices": [choice],
-        "usage": usage(&answer),
-    });
-    Ok(axum::Json(body).into_response())
+    let with_logprobs = asked.request.logprobs.is_some();
+    let answer = whole(handles, admitted, asked).await?;
+    Ok(axum::Json(envelope.whole(&answer, with_logprobs)).into_response())
+}
+
+/// What is asked of a model, and before whom.
+struct Asked {
+    request: Request,
+    priority: Priority,
 }
 
 /// Asks the model and tells the ledger what became of it; the answer is given when that is durable.
-async fn ask(handles: &Handles, admitted: &Admitted, request: Request, mut on_text: OnText) -> Result<Answer, Refusal> {
+async fn ask(handles: &Handles, admitted: &Admitted, asked: Asked, mut on_text: OnText) -> Result<Answer, Refusal> {
+    let Asked { request, priority } = asked;
     let (began, messages, said) = (Instant::now(), gate::sent(&request.messages), Said::default());
     let heard = said.clone();
     let relay: OnText = Box::new(move |text| {
         heard.push(text);
         on_text(text)
     });
-    let outcome = (handles.chat)(admitted.permit.clone(), request, relay).await;
+    let outcome = (handles.chat)(admitted.permit.clone(), request, relay, priority).await;
     handles.gate.tell(admitted.chatted(&messages, &outcome, &said, began.elapsed())).await?;
     Ok(outcome?)
 }
 
 /// The whole answer. The task is its own, so that the ledger is told also when the caller goes away meanwhile; then the
 /// model stops at its next piece.
-async fn whole(handles: Handles, admitted: Admitted, request: Request) -> Result<Answer, Refusal> {
+async fn whole(handles: Handles, admitted: Admitted, asked: Asked) -> Result<Answer, Refusal> {
     let gone = CancellationToken::new();
     let _when_dropped = gone.clone().drop_guard();
     let on_text: OnText = Box::new(move |_| match gone.is_cancelled() {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),
     });
-    let task = tokio::spawn(async move { ask(&handles, &admitted, request, on_text).await });
+    let task = tokio::spawn(async move { ask(&handles, &admitted, asked, on_text).await });
     task.await.map_err(|error| Refusal {
         status: StatusCode::INTERNAL_SERVER_ERROR,
         kind: "server_error",
@@ -223,13 +234,7 @@ enum Piece {
 }
 
 /// Streams the answer. An error before the first piece is an HTTP error; a later one is an event, as OpenAI does it.
-async fn streamed(
-    handles: Handles,
-    admitted: Admitted,
-    envelope: Envelope,
-    request: Request,
-    with_usage: bool,
-) -> Result<Response, Refusal> {
+async fn streamed(handles: Handles, admitted: Admitted, envelope: Envelope, asked: Asked) -> Result<Response, Refusal> {
     let (sender, receiver) = mpsc::channel(PIECES_MAX);
     let texts = sender.clone();
     let on_text: OnText = Box::new(move |text: &str| {
@@ -240,7 +245,7 @@ async fn streamed(
         }
     });
     tokio::spawn(async move {
-        let end = Piece::End(ask(&handles, &admitted, request, on_text).await);
+        let end = Piece::End(ask(&handles, &admitted, asked, on_text).await);
         drop(sender.send(end).await);
     });
     let mut pieces = ReceiverStream::new(receiver);
@@ -248,90 +253,17 @@ async fn streamed(
         Some(Piece::End(Err(refusal))) => return Err(refusal),
         first => first,
     };
-    let opening = envelope.chunk(json!({"role": "assistant", "content": ""}), Value::Null);
+    let opening = envelope.opening();
     let body = futures::stream::iter(first).chain(pieces).flat_map(move |piece| {
         futures::stream::iter(match piece {
-            Piece::Text(text) => vec![envelope.chunk(json!({ "content": text }), Value::Null)],
-            Piece::End(Ok(answer)) => envelope.end(&answer, with_usage),
+            Piece::Text(text) => vec![envelope.piece(&text)],
+            Piece::End(Ok(answer)) => envelope.end(&answer),
             Piece::End(Err(refusal)) => vec![refusal.body().to_string()],
         })
     });
-    let events = futures::stream::iter([opening]).chain(body);
+    let events = futures::stream::iter(opening).chain(body);
     let events = events.map(|data| Ok::<_, Infallible>(Event::default().data(data)));
     Ok(Sse::new(events).into_response())
-}
-
-impl Envelope {
-    fn chunk(&self, delta: Value, finish_reason: Value) -> String {
-        self.chunk_with(delta, Value::Null, finish_reason)
-    }
-
-    fn chunk_with(&self, delta: Value, logprobs: Value, finish_reason: Value) -> String {
-        let choice = json!({"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason});
-        self.event(json!([choice]), Value::Null).to_string()
-    }
-
-    fn event(&self, choices: Value, usage: Value) -> Value {
-        json!({
-            "id": self.id, "object": "chat.completion.chunk", "created": self.created, "model": self.model,
-            "choices": choices, "usage": usage,
-        })
-    }
-
-    fn end(&self, answer: &Answer, with_usage: bool) -> Vec<String> {
-        let mut events = Vec::new();
-        if !answer.logprobs.is_empty() {
-            // Text goes out when it is sure that no stop text begins in it, so its tokens' probabilities come together, after it.
-            events.push(self.chunk_with(json!({"content": ""}), logprobs(&answer.logprobs), Value::Null));
-        }
-        let mut calls = tool_calls(&self.id, answer);
-        if !calls.is_empty() {
-            for (at, call) in calls.iter_mut().enumerate() {
-                call["index"] = json!(at);
-            }
-            events.push(self.chunk(json!({ "tool_calls": calls }), Value::Null));
-        }
-        events.push(self.chunk(json!({}), finish(answer).into()));
-        if with_usage {
-            events.push(self.event(json!([]), usage(answer)).to_string());
-        }
-        events.push("[DONE]".to_owned());
-        events
-    }
-}
-
-fn finish(answer: &Answer) -> &'static str {
-    match answer.finish {
-        Finish::Length => "length",
-        _ if !answer.calls.is_empty() => "tool_calls",
-        Finish::Stop | Finish::Cancelled => "stop",
-    }
-}
-
-fn tool_calls(id: &str, answer: &Answer) -> Vec<Value> {
-    let call = |(at, call): (usize, &models::generate::ToolCall)| {
-        let function = json!({"name": call.name, "arguments": call.arguments.to_string()});
-        json!({"id": format!("call_{id}_{at}"), "type": "function", "function": function})
-    };
-    answer.calls.iter().enumerate().map(call).collect()
-}
-
-fn logprobs(tokens: &[TokenLogprob]) -> Value {
-    let told = |bytes: &[u8], logprob: f32| json!({"token": String::from_utf8_lossy(bytes), "bytes": bytes, "logprob": logprob});
-    let token = |token: &TokenLogprob| {
-        let mut own = told(&token.bytes, token.logprob);
-        own["top_logprobs"] = token.top.iter().map(|(bytes, logprob)| told(bytes, *logprob)).collect();
-        own
-    };
-    json!({"content": tokens.iter().map(token).collect::<Vec<_>>(), "refusal": null})
-}
-
-fn usage(answer: &Answer) -> Value {
-    json!({
-        "prompt_tokens": answer.tokens_in,
-        "completion_tokens": answer.tokens_out,
-        "total_tokens": answer.tokens_in + answer.tokens_out,
-    })
 }
 
 fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {

@@ -36,6 +36,7 @@ fn live(health: Health) -> Live {
         findings: Vec::new(),
         findings_count: 0,
         targets: Vec::new(),
+        serving: live::Serving::default(),
     }
 }
 

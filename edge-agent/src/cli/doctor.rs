@@ -22,7 +22,7 @@ use super::{Context, Failure, local::Local, output};
 use crate::{
     agent,
     config::{Config, models::Files},
-    inference::problems,
+    inference::{config::Source, problems},
     memory::documents::Content,
     site::Site,
     store, sync,
@@ -99,6 +99,22 @@ fn targets(config: &Config) -> Vec<Check> {
     found.into_iter().map(check).collect()
 }
 
+/// Whether each model on this node would have room, were it loaded now.
+fn memory(config: &Config) -> Vec<Check> {
+    let inference = agent::inference(config, &Digests::default());
+    let is_there = |name: &str| {
+        let own = config.targets.iter().find(|target| target.name == name);
+        own.is_some_and(|target| matches!(&target.source, Source::Gguf(model) if model.file.is_file()))
+    };
+    let check = |(name, needs): (String, Result<u64, String>)| match needs {
+        Ok(bytes) => Check::ok("memory", format!("{name} needs {} MB at least, and has room", bytes.div_ceil(1 << 20))),
+        Err(why) => {
+            Check::warning("memory", format!("{name}: {why}"), "the route goes on to the next target meanwhile")
+        }
+    };
+    inference.look().into_iter().filter(|(name, _)| is_there(name)).map(check).collect()
+}
+
 /// Whether the guards find what they must, tried here and now.
 fn guards() -> Check {
     match edge_core::guard::unproven() {
@@ -148,6 +164,10 @@ fn examine(args: &Args, context: &Context) -> Report {
     checks.extend(targets(&config));
     let (agent, running) = agent(&config);
     checks.push(agent);
+    // A running agent has what it has loaded, and tells its own figures.
+    if !running {
+        checks.extend(memory(&config));
+    }
     checks.push(broker::check(&config, running));
     checks.extend(fleet::checks(&config, running));
     let mut accounts = Vec::new();

@@ -1,6 +1,7 @@
 //! The arguments of `infer`, parsed and checked; every mistake names its field.
 
 use edge_core::{
+    admit::Priority,
     engine::{
         CHAT,
         effect::{Call, Failure, kind},
@@ -41,6 +42,8 @@ pub struct Ask {
     pub cost_micro_usd_max: Option<u64>,
     pub offline: Offline,
     pub park_until: Option<Timestamp>,
+    /// Before whom it is answered by a model on this node.
+    pub priority: Priority,
 }
 
 #[derive(Deserialize)]
@@ -58,6 +61,8 @@ struct Arguments {
     #[serde(default)]
     offline: Offline,
     park_for: Option<String>,
+    #[serde(default)]
+    priority: Priority,
 }
 
 /// A passage as `retrieve` returns it.
@@ -155,6 +160,7 @@ impl Ask {
                 .map_err(|usd| wrong("maxCostUsd", &format!("{usd}; expected US dollars, 0 or more")))?,
             offline: given.offline,
             park_until,
+            priority: given.priority,
         })
     }
 
@@ -232,11 +238,12 @@ pub(super) mod tests {
         let call = call(json!({
             "prompt": "Why is it hot?", "passages": [{"text": "Check the fan.", "document": "m.md", "score": 0.5}],
             "model": ["cloud/large", "local/*"], "schema": {"type": "object"}, "maxTokens": 99, "temperature": 0.2,
-            "maxCostUsd": 0.01, "offline": "park", "parkFor": "P1DT1H"
+            "maxCostUsd": 0.01, "offline": "park", "parkFor": "P1DT1H", "priority": "urgent"
         }));
         let ask = Ask::parse(&call).expect("valid");
         assert_eq!((ask.max_tokens, ask.cost_micro_usd_max, ask.offline), (99, Some(10_000), Offline::Park));
         assert_eq!(ask.park_until, Some(call.asked_at.plus(std::time::Duration::from_secs(25 * 3_600))));
+        assert_eq!(ask.priority, Priority::Urgent);
         assert_eq!(ask.preference("local/small"), Some(1));
         assert_eq!(ask.preference("cloud/other"), None);
     }
@@ -267,6 +274,10 @@ pub(super) mod tests {
             (json!({"prompt": "a", "maxTokens": "ten"}), "maxTokens: invalid type: string \"ten\""),
             (json!({"prompt": "a", "maxTokens": 0}), "maxTokens: 0; expected 1 to"),
             (json!({"prompt": "a", "offline": "maybe"}), "offline: unknown variant `maybe`, expected one of"),
+            (
+                json!({"prompt": "a", "priority": "high"}),
+                "priority: unknown variant `high`, expected one of `urgent`, `normal`",
+            ),
             (json!({"prompt": "a", "parkFor": "soon"}), "parkFor: \"soon\"; expected an ISO 8601"),
             (json!({"prompt": "a", "schema": {"type": "objekt"}}), "schema: not a JSON schema"),
             (json!({"prompt": "a", "maxCostUsd": -1}), "maxCostUsd: -1"),

@@ -1,31 +1,38 @@
-//! Models on this node: one thread each, a bounded queue before it, weights loaded when first asked and let go when idle. A model may write
+//! Models on this node: one thread each with a queue before it, weights loaded when first asked and let go when idle. A model may write
 //! several answers at a time, each on a thread of its own.
 
 use std::{
     ops::ControlFlow,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
-        Arc, Condvar, Mutex, OnceLock, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use edge_core::admit::{Entered, Place, Priority, Queue, Refusal, Turn, wait};
 use models::{
     catalog::Digests,
-    generate::{Answer, Compute, Generator, Request},
+    generate::{Answer, Generator, Request},
 };
 use shared::{digest::Digest, ledger::entry::CallEnd};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use super::config::Gguf;
+use super::{
+    config::Gguf,
+    figures::{Figures, Watch},
+    residents::{self, Residents},
+    tokens_estimate,
+};
 
 /// Takes each piece of text as it is written; `Break` ends the answer.
 pub type OnText = Box<dyn FnMut(&str) -> ControlFlow<()> + Send>;
 
-/// Requests that wait for one model. A gateway's model answers in seconds, so more would only run into their deadlines;
-/// beyond it the callers wait, each as long as its own deadline.
-const QUEUE_LEN_MAX: usize = 16;
+/// Requests that wait for one model. A gateway's model answers in seconds, so more would only run into their deadlines; beyond it the
+/// last of a lower priority is turned away, or who comes.
+const QUEUE_LEN_MAX: usize = 64;
 /// Weights that nobody asked for this long are let go; loading them again takes about a second.
 const IDLE_MAX: Duration = Duration::from_secs(600);
 
@@ -45,14 +52,33 @@ pub enum Weights {
 pub enum Error {
     #[error("cannot load the model")]
     Load(#[source] models::Error),
+    #[error("there is no room for the model: {0}")]
+    NoRoom(Refusal),
     #[error("the model is refused: {} is {found}: expected {expected}; `edge-agent models pull` brings the right one", file.display())]
     Wrong { file: PathBuf, found: Digest, expected: Digest },
+    #[error("an answer takes about {} ms, {} of them for those before it; {} ms are left", expected.as_millis(), before.as_millis(), left.as_millis())]
+    Late { expected: Duration, before: Duration, left: Duration },
+    #[error(
+        "{waiting} requests wait for the model already, which is as many as may, and none of them is less important"
+    )]
+    Full { waiting: usize },
+    #[error("a more important request took the place in the full queue")]
+    Displaced,
     #[error("the model cannot answer")]
     Generate(#[source] models::Error),
     #[error("no answer within {} ms", after.as_millis())]
     Timeout { after: Duration },
     #[error("the model's thread has ended: it panicked, see the log")]
     Ended,
+}
+
+impl From<residents::Error> for Error {
+    fn from(error: residents::Error) -> Self {
+        match error {
+            residents::Error::Load(error) => Self::Load(error),
+            residents::Error::NoRoom(refusal) => Self::NoRoom(refusal),
+        }
+    }
 }
 
 impl Error {
@@ -62,20 +88,27 @@ impl Error {
         match self {
             Self::Timeout { .. } => CallEnd::TimedOut,
             Self::Generate(models::Error::Request { .. }) => CallEnd::Refused,
-            Self::Load(_) | Self::Wrong { .. } | Self::Generate(_) | Self::Ended => CallEnd::Failed,
+            _ => CallEnd::Failed,
         }
+    }
+
+    /// Whether the request never came to a model: then nobody saw it.
+    #[must_use]
+    pub const fn is_unasked(&self) -> bool {
+        matches!(self, Self::NoRoom(_) | Self::Late { .. } | Self::Full { .. } | Self::Displaced)
     }
 
     /// What happened, without a word of what was asked.
     #[must_use]
-    pub const fn brief(&self) -> &'static str {
+    pub fn brief(&self) -> String {
         match self {
-            Self::Load(_) => "cannot load the model",
-            Self::Wrong { .. } => "the model is not what its digest says",
-            Self::Generate(models::Error::Request { .. }) => "the model does not take this request",
-            Self::Generate(_) => "the model cannot answer",
-            Self::Timeout { .. } => "no answer in time",
-            Self::Ended => "the model's thread has ended",
+            Self::Load(_) => "cannot load the model".to_owned(),
+            Self::Wrong { .. } => "the model is not what its digest says".to_owned(),
+            Self::Generate(models::Error::Request { .. }) => "the model does not take this request".to_owned(),
+            Self::Generate(_) => "the model cannot answer".to_owned(),
+            Self::Timeout { .. } => "no answer in time".to_owned(),
+            Self::Ended => "the model's thread has ended".to_owned(),
+            told @ (Self::NoRoom(_) | Self::Late { .. } | Self::Full { .. } | Self::Displaced) => told.to_string(),
         }
     }
 }
@@ -83,8 +116,32 @@ impl Error {
 /// A local target: starts its thread with the first request.
 pub struct Worker {
     name: String,
+    desk: Arc<Desk>,
+    thread: OnceLock<()>,
+}
+
+/// What the callers and the model's thread share.
+struct Desk {
+    name: String,
     weights: Weights,
-    queue: OnceLock<mpsc::Sender<Job>>,
+    residents: Arc<Residents>,
+    state: Mutex<State>,
+    /// Rung when somebody came, an answer has ended, or all is over.
+    bell: Condvar,
+}
+
+struct State {
+    queue: Queue<Job>,
+    writing: Vec<Writing>,
+    watch: Watch,
+    is_closed: bool,
+}
+
+/// An answer that is being written.
+struct Writing {
+    number: u64,
+    began: Instant,
+    takes: Option<Duration>,
 }
 
 struct Job {
@@ -93,6 +150,13 @@ struct Job {
     /// Set when the caller no longer waits.
     given_up: Arc<AtomicBool>,
     answer: oneshot::Sender<Result<Answer, Error>>,
+}
+
+impl Job {
+    /// A caller that no longer waits is no error.
+    fn turn_away(self, error: Error) {
+        drop(self.answer.send(Err(error)));
+    }
 }
 
 /// Tells the thread that its caller is gone, however the caller went.
@@ -104,10 +168,21 @@ impl Drop for GiveUp {
     }
 }
 
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.desk.lock().is_closed = true;
+        self.desk.bell.notify_all();
+    }
+}
+
 impl Worker {
     #[must_use]
-    pub const fn new(name: String, weights: Weights) -> Self {
-        Self { name, weights, queue: OnceLock::new() }
+    pub fn new(name: String, weights: Weights, residents: Arc<Residents>) -> Self {
+        let queue = Queue::new(QUEUE_LEN_MAX);
+        let state = State { queue, writing: Vec::new(), watch: Watch::default(), is_closed: false };
+        let (state, bell) = (Mutex::new(state), Condvar::new());
+        let desk = Arc::new(Desk { name: name.clone(), weights, residents, state, bell });
+        Self { name, desk, thread: OnceLock::new() }
     }
 
     #[must_use]
@@ -118,124 +193,247 @@ impl Worker {
     /// Asks the model; dropping the future ends the computation at the next piece of text.
     ///
     /// # Errors
-    /// When the model cannot be loaded or cannot answer, or the time is over.
-    pub async fn ask(&self, request: Request, on_text: OnText, within: Duration) -> Result<Answer, Error> {
+    /// When the model cannot be loaded or cannot answer, the time is over, or it is clear at once that it will be.
+    pub async fn ask(
+        &self,
+        request: Request,
+        on_text: OnText,
+        within: Duration,
+        priority: Priority,
+    ) -> Result<Answer, Error> {
         let given_up = Arc::new(AtomicBool::new(false));
         let _give_up = GiveUp(Arc::clone(&given_up));
         let (answer, outcome) = oneshot::channel();
         let job = Job { request, on_text, given_up, answer };
-        let asked = async {
-            self.queue().send(job).await.map_err(|_| Error::Ended)?;
-            outcome.await.map_err(|_| Error::Ended)?
-        };
+        self.start();
+        self.desk.enter(job, within, priority)?;
+        let asked = async { outcome.await.map_err(|_| Error::Ended)? };
         tokio::time::timeout(within, asked).await.unwrap_or(Err(Error::Timeout { after: within }))
     }
 
-    fn queue(&self) -> &mpsc::Sender<Job> {
-        self.queue.get_or_init(|| {
-            let (sender, receiver) = mpsc::channel(QUEUE_LEN_MAX);
-            let weights = self.weights.clone();
+    /// How long an answer to so many tokens would take now, with the wait before it; `None` before the model has answered once.
+    #[must_use]
+    pub fn expected(&self, prompt_tokens: u64, answer_max: u64, priority: Priority) -> Option<Duration> {
+        let is_loaded = self.desk.is_loaded();
+        let state = self.desk.lock();
+        let takes = state.watch.speed.takes(prompt_tokens, answer_max, is_loaded)?;
+        let turn = Turn { priority, deadline: None, takes: None };
+        Some(state.wait(&turn, self.desk.weights.parallel()) + takes)
+    }
+
+    /// How the model stands now.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        let held = self.desk.residents.held(&self.name);
+        let state = self.desk.lock();
+        state.watch.figures(state.queue.len(), state.writing.len(), held)
+    }
+
+    /// What the model needs of the memory, in bytes, if there is room for it now; nothing for the built-in one.
+    ///
+    /// # Errors
+    /// When the file is no model, or there is no room.
+    pub fn look(&self) -> Result<u64, Error> {
+        match &self.desk.weights {
+            Weights::Extract => Ok(0),
+            Weights::Gguf { model, .. } => match self.desk.residents.held(&self.name) {
+                Some(held) => Ok(held.model),
+                None => Ok(self.desk.residents.look(&self.name, model)?),
+            },
+        }
+    }
+
+    fn start(&self) {
+        self.thread.get_or_init(|| {
+            let desk = Arc::clone(&self.desk);
             std::thread::Builder::new()
                 .name(self.name.clone())
-                .spawn(move || work(&weights, receiver))
+                .spawn(move || desk.work())
                 .expect("a thread for a local model can be started");
-            sender
-        })
+        });
     }
 }
 
-/// The thread: loads, has answers written, lets go.
-fn work(weights: &Weights, mut queue: mpsc::Receiver<Job>) {
-    let clock = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    let clock = clock.expect("a runtime with a timer alone needs nothing from the system");
-    let writers = Writers::new(weights.parallel());
-    let mut loaded: Option<Arc<dyn Generator>> = None;
-    loop {
-        let next = match loaded {
-            Some(_) => clock.block_on(async { tokio::time::timeout(IDLE_MAX, queue.recv()).await }),
-            None => Ok(queue.blocking_recv()),
-        };
-        let Ok(next) = next else {
-            // Those that still write hold it themselves.
-            loaded = None;
-            continue;
-        };
-        let Some(mut job) = next else { return };
-        if job.given_up.load(Ordering::Relaxed) {
-            continue;
+impl State {
+    /// Who comes now with this turn waits so long.
+    fn wait(&self, turn: &Turn, places: usize) -> Duration {
+        // A place that is free is taken at once, whatever the others have left.
+        if self.writing.len() < places && self.queue.is_empty() {
+            return Duration::ZERO;
         }
-        let generator = match &loaded {
-            Some(generator) => Ok(Arc::clone(generator)),
-            None => weights.load(),
-        };
-        match generator {
-            Ok(generator) => {
-                loaded = Some(Arc::clone(&generator));
-                if let Weights::Gguf { model, .. } = weights {
-                    job.request.sampling = job.request.sampling.or(model.sampling);
-                }
-                writers.write(generator, job);
+        wait(self.busy(), self.queue.before(turn), places)
+    }
+
+    /// What those that write have left, as far as it is known.
+    fn busy(&self) -> Duration {
+        let left = |writing: &Writing| writing.takes.unwrap_or_default().saturating_sub(writing.began.elapsed());
+        self.writing.iter().map(left).sum()
+    }
+}
+
+impl Desk {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_loaded(&self) -> bool {
+        matches!(self.weights, Weights::Extract) || self.residents.held(&self.name).is_some()
+    }
+
+    /// Gives a job its place in the queue, or says at once why it has none.
+    fn enter(&self, job: Job, within: Duration, priority: Priority) -> Result<(), Error> {
+        let now = crate::clock::now();
+        let Request { messages, passages, max_tokens, .. } = &job.request;
+        let texts = messages.iter().map(|m| m.content.as_str()).chain(passages.iter().map(|p| p.text.as_str()));
+        let prompt_tokens: u64 = texts.map(tokens_estimate).sum();
+        let is_loaded = self.is_loaded();
+        let mut state = self.lock();
+        state.queue.retain(|job| !job.given_up.load(Ordering::Relaxed));
+        let takes = state.watch.speed.takes(prompt_tokens, *max_tokens as u64, is_loaded);
+        let turn = Turn { priority, deadline: Some(now.plus(within)), takes };
+        let before = state.wait(&turn, self.weights.parallel());
+        if let Some(expected) = takes.map(|takes| before + takes).filter(|expected| *expected > within) {
+            state.watch.turned_away += 1;
+            return Err(Error::Late { expected, before, left: within });
+        }
+        match state.queue.enter(turn, job) {
+            Entered::Waits => {}
+            Entered::Displaced(other) => {
+                state.watch.turned_away += 1;
+                other.turn_away(Error::Displaced);
             }
-            // A caller that no longer waits is no error.
-            Err(error) => drop(job.answer.send(Err(error))),
+            Entered::Full(_) => {
+                state.watch.turned_away += 1;
+                return Err(Error::Full { waiting: QUEUE_LEN_MAX });
+            }
+        }
+        // Who stands behind may have been in time until now.
+        let busy = state.busy();
+        for Place { turn, item, .. } in state.queue.late(now, busy, self.weights.parallel()) {
+            state.watch.turned_away += 1;
+            let left = turn.deadline.map_or(Duration::ZERO, |deadline| deadline.since(now));
+            let takes = turn.takes.unwrap_or_default();
+            let before = state.wait(&turn, self.weights.parallel());
+            item.turn_away(Error::Late { expected: before + takes, before, left });
+        }
+        drop(state);
+        self.bell.notify_all();
+        Ok(())
+    }
+
+    /// The thread: loads, has answers written, lets go.
+    fn work(self: Arc<Self>) {
+        let mut number = 0;
+        while let Some(place) = self.next() {
+            number += 1;
+            // A model that breaks down over one request answers the next: its caller is told that the thread has ended.
+            if catch_unwind(AssertUnwindSafe(|| self.serve(place, number))).is_err() {
+                tracing::error!(name = self.name, "a model panicked over a request");
+            }
         }
     }
-}
 
-/// Threads that write answers, so many at a time; the model computes what they ask for together.
-struct Writers {
-    most: usize,
-    /// How many write, and a bell for when one has ended.
-    busy: Arc<(Mutex<usize>, Condvar)>,
-}
-
-/// One that writes; it is done however it ends.
-struct Busy(Arc<(Mutex<usize>, Condvar)>);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        self.0.1.notify_one();
-    }
-}
-
-impl Writers {
-    fn new(most: usize) -> Self {
-        Self { most, busy: Arc::default() }
+    fn serve(self: &Arc<Self>, place: Place<Job>, number: u64) {
+        let Place { turn, item: mut job, .. } = place;
+        if job.given_up.load(Ordering::Relaxed) {
+            return;
+        }
+        let generator = match self.generator() {
+            Ok(generator) => generator,
+            Err(error) => return job.turn_away(error),
+        };
+        if let Weights::Gguf { model, .. } = &self.weights {
+            job.request.sampling = job.request.sampling.or(model.sampling);
+        }
+        self.lock().writing.push(Writing { number, began: Instant::now(), takes: turn.takes });
+        self.write(generator, job, number);
     }
 
-    /// Has an answer written, when fewer than the most are; alone, on this thread.
-    fn write(&self, generator: Arc<dyn Generator>, mut job: Job) {
+    /// Whose turn it is, as soon as one of the places is free; `None` when all is over.
+    fn next(&self) -> Option<Place<Job>> {
+        let mut state = self.lock();
+        loop {
+            if state.is_closed {
+                return None;
+            }
+            if state.writing.len() < self.weights.parallel()
+                && let Some(next) = state.queue.take_first()
+            {
+                return Some(next);
+            }
+            let (woken, slept) = self.bell.wait_timeout(state, IDLE_MAX).unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            if slept.timed_out() && state.queue.is_empty() && state.writing.is_empty() {
+                drop(state);
+                self.residents.unload(&self.name);
+                state = self.lock();
+            }
+        }
+    }
+
+    fn generator(&self) -> Result<Arc<dyn Generator>, Error> {
+        let Weights::Gguf { model, digests } = &self.weights else { return Ok(models::generate::extract()) };
+        if let Some(generator) = self.residents.get(&self.name) {
+            return Ok(generator);
+        }
+        let Gguf { file, digest, .. } = model;
+        if let Some(expected) = *digest {
+            let found = digests.of(file).map_err(Error::Load)?;
+            if found != expected {
+                tracing::error!(file = %file.display(), %found, %expected, "a model is refused");
+                return Err(Error::Wrong { file: file.clone(), found, expected });
+            }
+        }
+        let (generator, took) = self.residents.load(&self.name, model)?;
+        if let Some(took) = took {
+            self.lock().watch.speed.loaded(took);
+        }
+        Ok(generator)
+    }
+
+    /// Has an answer written: alone on this thread, or beside others on one of its own. The model computes what they ask for together.
+    fn write(self: &Arc<Self>, generator: Arc<dyn Generator>, mut job: Job, number: u64) {
+        let done = Done { desk: Arc::clone(self), number };
         let answer = move || {
-            let answer = generate(generator.as_ref(), &mut job);
-            // A caller that no longer waits is no error.
+            let began = Instant::now();
+            let mut first = None;
+            let answer = generate(generator.as_ref(), &mut job, || first = first.or_else(|| Some(began.elapsed())));
+            if let Ok(answer) = &answer {
+                done.desk.lock().watch.answered(answer, first, began.elapsed());
+            }
+            // The model is idle, and its place free, when the caller has the answer.
+            drop((generator, done));
             drop(job.answer.send(answer));
         };
-        if self.most == 1 {
+        if self.weights.parallel() == 1 {
             return answer();
         }
-        let (count, bell) = &*self.busy;
-        let mut count = count.lock().unwrap_or_else(PoisonError::into_inner);
-        while *count >= self.most {
-            count = bell.wait(count).unwrap_or_else(PoisonError::into_inner);
-        }
-        *count += 1;
-        drop(count);
-        let busy = Busy(Arc::clone(&self.busy));
-        let started = std::thread::Builder::new().name("answer".to_owned()).spawn(move || {
-            let _busy = busy;
-            answer();
-        });
-        if let Err(error) = started {
+        if let Err(error) = std::thread::Builder::new().name("answer".to_owned()).spawn(answer) {
             // The caller is told that its thread has ended.
             tracing::error!(%error, "cannot start a thread for an answer");
         }
     }
 }
 
-fn generate(generator: &dyn Generator, job: &mut Job) -> Result<Answer, Error> {
+/// Frees the place of an answer, however it ended.
+struct Done {
+    desk: Arc<Desk>,
+    number: u64,
+}
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        self.desk.lock().writing.retain(|writing| writing.number != self.number);
+        self.desk.bell.notify_all();
+    }
+}
+
+fn generate(generator: &dyn Generator, job: &mut Job, mut on_first: impl FnMut()) -> Result<Answer, Error> {
     let Job { request, on_text, given_up, .. } = job;
     let mut relay = |text: &str| {
+        if !text.is_empty() {
+            on_first();
+        }
         if given_up.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { on_text(text) }
     };
     generator.generate(request, &mut relay).map_err(Error::Generate)
@@ -246,24 +444,6 @@ impl Weights {
         match self {
             Self::Extract => 1,
             Self::Gguf { model, .. } => model.parallel,
-        }
-    }
-
-    fn load(&self) -> Result<Arc<dyn Generator>, Error> {
-        match self {
-            Self::Extract => Ok(models::generate::extract()),
-            Self::Gguf { model: Gguf { file, digest, cache, .. }, digests } => {
-                tracing::info!(file = %file.display(), "loading a chat model");
-                if let Some(expected) = *digest {
-                    let found = digests.of(file).map_err(Error::Load)?;
-                    if found != expected {
-                        tracing::error!(file = %file.display(), %found, %expected, "a model is refused");
-                        return Err(Error::Wrong { file: file.clone(), found, expected });
-                    }
-                }
-                let compute = Compute { cache: *cache, ..Compute::default() };
-                models::generate::load_gguf_with(file, compute).map_err(Error::Load)
-            }
         }
     }
 }

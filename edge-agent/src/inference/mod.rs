@@ -6,12 +6,16 @@ mod answer;
 mod ask;
 mod chat;
 pub mod config;
+mod figures;
 mod health;
+pub mod limits;
 mod local;
+mod machine;
 pub mod problems;
 mod provider;
 pub mod pull;
 mod reply;
+mod residents;
 
 use std::{
     collections::BTreeMap,
@@ -21,6 +25,7 @@ use std::{
 
 use config::{Provider, Source, Target};
 use edge_core::{
+    admit::Priority,
     engine::effect::{Call, Completion, Error as Dsl, Failure, Keep, kind},
     route::{self, Candidate, Choice, Health, Offline, Place, Refusal, Ruling, Standing},
 };
@@ -34,9 +39,14 @@ use shared::{
 use tokio::sync::watch;
 
 use ask::Ask;
+pub use figures::Figures;
+use limits::Limits;
 pub use local::OnText;
 use local::{Weights, Worker};
-use reply::{Asked, Fault, FaultKind};
+pub use machine::Machine;
+use reply::{Asked, Fault};
+use residents::Residents;
+pub use residents::{Beside, Held, admit};
 
 use crate::tls;
 
@@ -44,8 +54,11 @@ use crate::tls;
 pub const EXTRACT: &str = "local/extract";
 
 /// Asks the local model that the permit is for.
-pub type Chat =
-    Arc<dyn Fn(Permit, generate::Request, OnText) -> BoxFuture<'static, Result<generate::Answer, Dsl>> + Send + Sync>;
+pub type Chat = Arc<
+    dyn Fn(Permit, generate::Request, OnText, Priority) -> BoxFuture<'static, Result<generate::Answer, Dsl>>
+        + Send
+        + Sync,
+>;
 
 /// How long a local model may take when the task sets no deadline: a long answer at a few tokens a second.
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(600);
@@ -56,6 +69,9 @@ const PROBE_EVERY: Duration = Duration::from_secs(3);
 /// The same after a minute of trying.
 const PROBE_EVERY_LATER: Duration = Duration::from_secs(30);
 
+/// A machine that is too hot is looked at again after this time.
+const COOLS_WITHIN: Duration = Duration::from_secs(15);
+
 /// A handle to the node's targets; clones share it.
 #[derive(Clone)]
 pub struct Inference {
@@ -65,6 +81,7 @@ pub struct Inference {
 struct Inner {
     targets: Vec<Target>,
     workers: Vec<Worker>,
+    residents: Arc<Residents>,
     health: Mutex<BTreeMap<String, health::Record>>,
     /// Made at the first call: an agent that asks no provider does not pay for TLS roots.
     http: OnceLock<reqwest::Client>,
@@ -78,19 +95,28 @@ impl Inference {
     /// files were read before.
     #[must_use]
     pub fn new(targets: Vec<Target>, digests: &Digests) -> Self {
+        Self::within(targets, digests, Limits::default(), Beside::default(), Machine::this())
+    }
+
+    /// The same, where the models may take so much of this machine, with what else is there.
+    #[must_use]
+    pub fn within(targets: Vec<Target>, digests: &Digests, limits: Limits, beside: Beside, machine: Machine) -> Self {
+        let residents = Arc::new(Residents::new(limits, beside, machine));
+        let worker = |name: String, weights| Worker::new(name, weights, Arc::clone(&residents));
         let file = |target: &Target| match &target.source {
             Source::Gguf(model) => {
                 let weights = Weights::Gguf { model: model.clone(), digests: digests.clone() };
-                Some(Worker::new(target.name.clone(), weights))
+                Some(worker(target.name.clone(), weights))
             }
             Source::Provider(_) => None,
         };
         let mut workers: Vec<Worker> = targets.iter().filter_map(file).collect();
-        workers.push(Worker::new(EXTRACT.to_owned(), Weights::Extract));
+        workers.push(worker(EXTRACT.to_owned(), Weights::Extract));
         let (back, _) = watch::channel(0);
         let inner = Inner {
             targets,
             workers,
+            residents,
             health: Mutex::default(),
             http: OnceLock::new(),
             back,
@@ -154,8 +180,8 @@ impl Inference {
                     return Err(Failure { facts, ..fault.error(call).into() });
                 }
                 Err(fault) => {
-                    // A target that is down stays among the candidates, so that `park` sees it.
-                    let tried = if fault.kind == FaultKind::Down { &mut down } else { &mut spent };
+                    // A target that is down or busy stays among the candidates, so that `park` sees it.
+                    let tried = if fault.kind.passes() { &mut down } else { &mut spent };
                     tried.push(name);
                     last = Some(fault);
                 }
@@ -173,9 +199,9 @@ impl Inference {
     #[must_use]
     pub fn as_chat(&self) -> Chat {
         let inference = self.clone();
-        Arc::new(move |permit, request, on_text| {
+        Arc::new(move |permit, request, on_text, priority| {
             let inference = inference.clone();
-            Box::pin(async move { inference.chat_local(&permit, request, on_text).await })
+            Box::pin(async move { inference.chat_local(&permit, request, on_text, priority).await })
         })
     }
 
@@ -189,18 +215,44 @@ impl Inference {
         permit: &Permit,
         request: generate::Request,
         on_text: OnText,
+        priority: Priority,
     ) -> Result<generate::Answer, Dsl> {
         let name = permit.target().name.as_str();
         if permit.action() != policy::Action::Infer {
             return Err(Dsl::new(kind::AUTHORIZATION, format!("the permit for {name} is not for asking a model")));
         }
-        let worker = self.inner.workers.iter().find(|worker| worker.name() == name).ok_or_else(|| {
+        let worker = self.worker(name).ok_or_else(|| {
             Dsl::new(
                 kind::VALIDATION,
                 format!("no model {name} on this node; it has {}", self.local_names().join(", ")),
             )
         })?;
-        worker.ask(request, on_text, LOCAL_TIMEOUT).await.map_err(|error| reply::local_error(name, &error))
+        worker.ask(request, on_text, LOCAL_TIMEOUT, priority).await.map_err(|error| reply::local_error(name, &error))
+    }
+
+    /// How each model on this node stands now, by its name.
+    #[must_use]
+    pub fn figures(&self) -> Vec<(String, Figures)> {
+        self.inner.workers.iter().map(|worker| (worker.name().to_owned(), worker.figures())).collect()
+    }
+
+    /// What each model on this node needs of the memory, in bytes, or why it cannot be loaded now.
+    #[must_use]
+    pub fn look(&self) -> Vec<(String, Result<u64, String>)> {
+        let look = |worker: &Worker| worker.look().map_err(|error| reply::chain(&error));
+        self.inner.workers.iter().map(|worker| (worker.name().to_owned(), look(worker))).collect()
+    }
+
+    /// Keys and values of all models: bytes that they have, and the most that they may have.
+    #[must_use]
+    pub fn cache(&self) -> (u64, u64) {
+        self.inner.residents.cache()
+    }
+
+    /// Degrees Celsius of the machine, where the kernel tells.
+    #[must_use]
+    pub fn temperature(&self) -> Option<f64> {
+        self.inner.residents.temperature().0
     }
 
     /// Says that the link may be back: the next calls try their targets at once.
@@ -276,16 +328,25 @@ impl Inference {
         now: Timestamp,
     ) -> Result<route::Question, Failure> {
         let records = self.inner.health.lock().expect("no thread panicked with the health").clone();
+        let (degrees, is_hot) = self.inner.residents.temperature();
         let candidate = |(name, standing): (String, Standing)| {
             let provider = self.provider(&name);
             let record = records.get(&name).cloned().unwrap_or_default();
+            let (health, expected) = match self.worker(&name) {
+                // The extractive one takes milliseconds of one core.
+                Some(_) if is_hot && name != EXTRACT => (too_hot(degrees, now), None),
+                Some(worker) => {
+                    (record.health(now), worker.expected(tokens_in(ask), u64::from(ask.max_tokens), ask.priority))
+                }
+                None => (record.health(now), record.expected(now)),
+            };
             let unasked = || Ruling::Refused { reason: "policy was not asked".to_owned() };
             Candidate {
                 place: if provider.is_some() { Place::Cloud } else { Place::Local },
                 standing,
                 ruling: rulings.get(&name).cloned().unwrap_or_else(unasked),
-                health: record.health(now),
-                expected: record.expected(now),
+                health,
+                expected,
                 cost_micro_usd: provider.map_or(0, |provider| estimate(provider, ask)),
                 name,
             }
@@ -298,6 +359,10 @@ impl Inference {
             park_until: ask.park_until,
             cost_micro_usd_max: ask.cost_micro_usd_max,
         })
+    }
+
+    fn worker(&self, name: &str) -> Option<&Worker> {
+        self.inner.workers.iter().find(|worker| worker.name() == name)
     }
 
     fn provider(&self, name: &str) -> Option<&Provider> {
@@ -373,6 +438,14 @@ impl Inference {
                 return true;
             }
         }
+        let rested: Vec<String> = down.iter().filter(|name| self.worker(name).is_some()).cloned().collect();
+        let looking = self.clone();
+        // Reads the heads of files.
+        let has_room =
+            move || rested.iter().filter_map(|name| looking.worker(name)).any(|worker| worker.look().is_ok());
+        if tokio::task::spawn_blocking(has_room).await.unwrap_or(false) {
+            return true;
+        }
         // Nothing is down any more: another call found its way meanwhile.
         down.is_empty()
     }
@@ -387,9 +460,21 @@ fn rulings(permitted: &[Permit], refused: &[policy::Refusal]) -> BTreeMap<String
 
 /// What the call may cost at most: its text sent once, and as long an answer as it allows.
 fn estimate(provider: &Provider, ask: &Ask) -> u64 {
+    provider.cost_micro_usd(tokens_in(ask), u64::from(ask.max_tokens))
+}
+
+/// Tokens of the prompt, roughly.
+fn tokens_in(ask: &Ask) -> u64 {
     let texts = ask.messages.iter().map(|m| m.content.as_str()).chain(ask.passages.iter().map(|p| p.text.as_str()));
-    let tokens_in = texts.map(tokens_estimate).sum();
-    provider.cost_micro_usd(tokens_in, u64::from(ask.max_tokens))
+    texts.map(tokens_estimate).sum()
+}
+
+fn too_hot(degrees: Option<f64>, now: Timestamp) -> Health {
+    let reason = format!(
+        "the machine has {:.0} degrees, above `temperature_max` under [inference]",
+        degrees.unwrap_or_default()
+    );
+    Health::Down { until: now.plus(COOLS_WITHIN), reason }
 }
 
 /// Tokens of this text, roughly: three bytes each, which errs on the dear side for English and German.

@@ -18,6 +18,9 @@ use shared::{
 
 use super::{Inference, LOCAL_TIMEOUT, answer, ask::Ask, chat, local, provider, tokens_estimate};
 
+/// A model on this node that cannot answer now and may later: as HTTP says it.
+const UNAVAILABLE: (&str, u16) = (kind::COMMUNICATION.0, 503);
+
 /// One call as it goes to one target.
 pub(super) struct Asked<'a> {
     pub call: &'a Call,
@@ -48,10 +51,21 @@ pub(super) enum FaultKind {
     /// Its answer does not fit the schema, mended once.
     Misfit,
     Timeout,
+    /// A model on this node has no time or no place for it now.
+    Busy,
+    /// There is no room for the model in memory; its breaker knows.
+    NoRoom,
     /// A local model failed.
     Broken,
     /// It cannot call tools.
     Toolless,
+}
+
+impl FaultKind {
+    /// Whether it passes by itself: the target may answer later.
+    pub(super) const fn passes(self) -> bool {
+        matches!(self, Self::Down | Self::Busy | Self::NoRoom)
+    }
 }
 
 /// What a model said, whichever it was.
@@ -172,8 +186,7 @@ impl Inference {
         within: Duration,
         facts: &mut Vec<Fact>,
     ) -> Result<Said, Fault> {
-        let worker = self.inner.workers.iter().find(|worker| worker.name() == asked.target);
-        let worker = worker.expect("a target that is no provider has a worker");
+        let worker = self.worker(asked.target).expect("a target that is no provider has a worker");
         #[expect(clippy::cast_possible_truncation, reason = "checked to be 0 to 2")]
         let request = Request {
             messages: messages.to_vec(),
@@ -185,7 +198,7 @@ impl Inference {
             ..Request::default()
         };
         let began = Instant::now();
-        let answer = worker.ask(request, Box::new(|_| ControlFlow::Continue(())), within).await;
+        let answer = worker.ask(request, Box::new(|_| ControlFlow::Continue(())), within, asked.ask.priority).await;
         let model = asked.target.to_owned();
         match answer {
             Ok(answer) => {
@@ -199,6 +212,15 @@ impl Inference {
                 let said = Said { text: answer.text, calls, model, tokens_in, tokens_out, cost_micro_usd: 0 };
                 facts.push(called(asked, messages, &said, CallEnd::Answered, began.elapsed()));
                 Ok(said)
+            }
+            Err(error) if error.is_unasked() => {
+                let brief = error.brief();
+                let is_room = matches!(error, local::Error::NoRoom(_));
+                if is_room {
+                    self.note(asked.target, |record| record.failed(brief.clone(), None, crate::clock::now()));
+                }
+                let kind = if is_room { FaultKind::NoRoom } else { FaultKind::Busy };
+                Err(Fault::new(kind, asked.target, &brief, &brief))
             }
             Err(error) => {
                 let nothing = Said {
@@ -214,7 +236,7 @@ impl Inference {
                     local::Error::Timeout { .. } => {
                         Fault::new(FaultKind::Timeout, asked.target, &error.to_string(), &error.to_string())
                     }
-                    error => Fault::new(FaultKind::Broken, asked.target, error.brief(), &chain(&error)),
+                    error => Fault::new(FaultKind::Broken, asked.target, &error.brief(), &chain(&error)),
                 })
             }
         }
@@ -288,7 +310,7 @@ fn sent(ask: &Ask, messages: &[Message]) -> String {
 }
 
 /// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -303,6 +325,7 @@ pub(super) fn local_error(name: &str, error: &local::Error) -> Dsl {
     let kind = match error {
         local::Error::Generate(models::Error::Request { .. }) => kind::VALIDATION,
         local::Error::Timeout { .. } => kind::TIMEOUT,
+        error if error.is_unasked() => UNAVAILABLE,
         _ => kind::RUNTIME,
     };
     Dsl::new(kind, format!("{name}: {}", chain(error)))
@@ -342,6 +365,7 @@ impl Fault {
             FaultKind::Rejected(status) => (kind::COMMUNICATION.0, status),
             FaultKind::Misfit => kind::VALIDATION,
             FaultKind::Timeout => kind::TIMEOUT,
+            FaultKind::Busy | FaultKind::NoRoom => UNAVAILABLE,
             FaultKind::Toolless => kind::CONFIGURATION,
             FaultKind::Broken => kind::RUNTIME,
         };

@@ -17,6 +17,8 @@ use shared::{
 use super::{ask::tests::call, *};
 
 mod agents;
+mod memory;
+mod queue;
 
 /// What the server answers, one after another; the last for ever.
 type Script = Vec<Said>;
@@ -106,6 +108,12 @@ async fn infer(inference: &Inference, call: &Call, forbid: &[&str]) -> Result<Co
         permitted.push(policy.decide(&request).expect("the default rules permit it for open data"));
     }
     inference.infer(call, permitted, refused, Keep::Text).await
+}
+
+/// A target of a tiny model with random weights.
+fn tiny(name: &str, file: &str) -> Target {
+    let file = format!("{}/../models/reference/tiny/{file}.gguf", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_value(json!({"name": name, "kind": "gguf", "file": file})).expect("a valid target")
 }
 
 fn dead() -> String {

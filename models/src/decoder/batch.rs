@@ -13,7 +13,7 @@ use super::{CHUNK_LEN, Decoder, Session};
 use crate::Error;
 
 /// Sessions in one pass: what a pass needs beside the weights stays in a core's second cache.
-const SESSIONS_MAX: usize = 16;
+pub(super) const SESSIONS_MAX: usize = 16;
 /// How long a pass waits for those that write too. They come within microseconds of each other, when their token is chosen; one that does
 /// not is computed in the next pass.
 const WAIT: Duration = Duration::from_micros(400);

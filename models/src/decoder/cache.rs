@@ -86,6 +86,21 @@ impl Head {
             Cache::Eight => Self::Eight(Pieces(Vec::new())),
         }
     }
+
+    /// Keeps the first so many pieces.
+    pub(super) fn truncate(&mut self, pieces: usize) {
+        match self {
+            Self::Half(all) => all.0.truncate(pieces),
+            Self::Eight(all) => all.0.truncate(pieces),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Half(all) => all.0.iter().map(Piece::bytes).sum(),
+            Self::Eight(all) => all.0.iter().map(Piece::bytes).sum(),
+        }
+    }
 }
 
 pub(super) struct Pieces<K>(Vec<Piece<K>>);
@@ -97,6 +112,15 @@ struct Piece<K> {
     /// Sixteen columns side by side: `[position][column / 16][column % 16]`.
     values: Box<[[K; ROWS]]>,
     value_scales: [[f32; ROWS]; PIECE / ROWS],
+}
+
+impl<K> Piece<K> {
+    fn bytes(&self) -> usize {
+        size_of_val(&*self.keys)
+            + size_of_val(&*self.values)
+            + size_of_val(&self.key_scales)
+            + size_of_val(&self.value_scales)
+    }
 }
 
 impl<K: Kept> Pieces<K> {

@@ -1,6 +1,6 @@
 //! What differs between the families of models, and where their files say it.
 
-use super::steps::Bend;
+use super::{Cache, steps::Bend};
 use crate::{
     Error,
     gguf::{Gguf, Value},
@@ -58,6 +58,17 @@ pub(super) struct Sizes {
     pub(super) inner: usize,
     pub(super) epsilon: f32,
     pub(super) context: usize,
+}
+
+impl Sizes {
+    /// Bytes that the keys and values of a token take: a row of each in each group of heads, and what the rows are scaled by.
+    pub(super) fn token_bytes(&self, cache: Cache) -> usize {
+        let row = match cache {
+            Cache::Half => 2 * self.head,
+            Cache::Eight => self.head,
+        };
+        2 * self.layers * self.groups * (row + size_of::<f32>())
+    }
 }
 
 /// The families that are known.

@@ -3,8 +3,9 @@
 use std::sync::Mutex;
 
 use super::{
-    Cache, Decoder, Engine, Layer, Queue, Table,
-    family::{self, Family, Sizes, View},
+    Bend, CHUNK_LEN, Cache, Decoder, Engine, Layer, Queue, Table,
+    batch::SESSIONS_MAX,
+    family::{self, Family, Sizes, Turns, View},
 };
 use crate::{
     Error,
@@ -17,14 +18,21 @@ use crate::{
 /// Finds a matrix of so many rows and columns, to be packed in this order.
 type Find<'a> = dyn FnMut(&str, usize, usize, Order) -> Result<Matrix, Error> + 'a;
 
-/// Loads the decoder of a file by the architecture that it names, to compute on so many threads.
-pub(crate) fn load(
-    file: &Gguf,
-    vocabulary: usize,
-    threads: usize,
-    cache: Cache,
-    processor: Processor,
-) -> Result<Decoder, Error> {
+/// What a file holds, checked, and where it would go: nothing of it is in memory yet but the vectors of its norms.
+pub(crate) struct Layout {
+    sizes: Sizes,
+    growth: f32,
+    bend: Bend,
+    turns: Vec<Turns>,
+    embedding: Table,
+    layers: Vec<Layer>,
+    norm: Vec<[f32; ROWS]>,
+    output: Matrix,
+    plan: Plan,
+}
+
+/// Lays out the decoder of a file by the architecture that it names.
+pub(crate) fn lay_out(file: &Gguf, vocabulary: usize) -> Result<Layout, Error> {
     let family = family::of(file)?;
     let sizes = family.sizes(file)?;
     let turns = family.turns(file, sizes.head)?;
@@ -48,32 +56,69 @@ pub(crate) fn load(
     if plan.len() as u64 > most {
         return Err(file.wrong(format!("tensors of {} bytes in a file of {}: they overlap", plan.len(), file.len())));
     }
-    let mut pool = Pool::new(threads);
-    tracing::debug!(
-        megabytes = plan.len() >> 20,
-        threads = pool.threads(),
-        processor = processor.name(),
-        "packing the weights"
-    );
-    let weights = plan.load(&mut pool)?;
-    let engine = Mutex::new(Engine::new(pool));
-    let queue = Queue::default();
     let growth = if family.grows_embedding { (sizes.hidden as f32).sqrt() } else { 1.0 };
-    Ok(Decoder {
-        sizes,
-        growth,
-        bend: family.bend,
-        turns,
-        embedding,
-        layers,
-        norm,
-        output,
-        weights,
-        processor,
-        cache,
-        engine,
-        queue,
-    })
+    Ok(Layout { sizes, growth, bend: family.bend, turns, embedding, layers, norm, output, plan })
+}
+
+impl Layout {
+    /// Bytes of the weights as they are computed with.
+    pub(crate) fn weights_bytes(&self) -> usize {
+        self.plan.len()
+    }
+
+    /// Bytes that the keys and values of a token take.
+    pub(crate) fn token_bytes(&self, cache: Cache) -> usize {
+        self.sizes.token_bytes(cache)
+    }
+
+    /// How many tokens a session can hold.
+    pub(crate) fn context(&self) -> usize {
+        self.sizes.context
+    }
+
+    /// How many tokens it knows.
+    pub(crate) fn vocabulary(&self) -> usize {
+        self.output.rows
+    }
+
+    /// Bytes between the layers, at most: the sheets of a chunk of tokens as floats and once more rounded, and the logits of those that are
+    /// computed together, before and after they are handed out.
+    pub(crate) fn work_bytes(&self) -> usize {
+        let Sizes { hidden, heads, groups, head, inner, .. } = self.sizes;
+        let attention = (heads + 2 * groups) * head;
+        let numbers = 3 * hidden + attention + 2 * inner;
+        let logits = 2 * SESSIONS_MAX * self.output.rows;
+        size_of::<f32>() * (CHUNK_LEN * (numbers + numbers / 4) + logits)
+    }
+
+    /// Reads and packs the weights, to compute on so many threads.
+    pub(crate) fn load(self, threads: usize, cache: Cache, processor: Processor) -> Result<Decoder, Error> {
+        let Self { sizes, growth, bend, turns, embedding, layers, norm, output, plan } = self;
+        let mut pool = Pool::new(threads);
+        tracing::debug!(
+            megabytes = plan.len() >> 20,
+            threads = pool.threads(),
+            processor = processor.name(),
+            "packing the weights"
+        );
+        let weights = plan.load(&mut pool)?;
+        let (engine, queue) = (Mutex::new(Engine::new(pool)), Queue::default());
+        Ok(Decoder {
+            sizes,
+            growth,
+            bend,
+            turns,
+            embedding,
+            layers,
+            norm,
+            output,
+            weights,
+            processor,
+            cache,
+            engine,
+            queue,
+        })
+    }
 }
 
 fn layer(

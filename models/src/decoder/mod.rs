@@ -19,9 +19,9 @@ use attention::{Attend, Remember, Run, Turn};
 use batch::Queue;
 pub(crate) use batch::Writer;
 pub use cache::Cache;
-use cache::Head;
+use cache::{Head, PIECE};
 use family::{Sizes, Turns, View};
-pub(crate) use load::load;
+pub(crate) use load::{Layout, lay_out};
 use steps::{Before, Bend, Gate, Keep, Round, add};
 
 use crate::{
@@ -129,12 +129,31 @@ impl Session {
     pub(crate) fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
+
+    /// Gives back the memory of forgotten tokens.
+    pub(crate) fn shrink(&mut self) {
+        let pieces = self.len.div_ceil(PIECE);
+        self.layers.iter_mut().flatten().for_each(|head| head.truncate(pieces));
+    }
+
+    /// Bytes that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.layers.iter().flatten().map(Head::bytes).sum()
+    }
+
+    /// Tokens whose memory is taken at once when the first of them comes.
+    pub(crate) const STEP: usize = PIECE;
 }
 
 impl Decoder {
     /// How many tokens a session can hold.
     pub(crate) fn context(&self) -> usize {
         self.sizes.context
+    }
+
+    #[cfg(test)]
+    pub(crate) fn weights_bytes(&self) -> usize {
+        self.weights.len()
     }
 
     #[cfg(test)]
@@ -154,12 +173,7 @@ impl Decoder {
 
     /// Bytes that the keys and values of a token take.
     pub(crate) fn token_bytes(&self) -> usize {
-        let Sizes { layers, groups, head, .. } = self.sizes;
-        let row = match self.cache {
-            Cache::Half => 2 * head,
-            Cache::Eight => head,
-        };
-        2 * layers * groups * (row + size_of::<f32>())
+        self.sizes.token_bytes(self.cache)
     }
 
     /// Takes tokens in and gives the logits of the token that follows the last. What several threads ask for at the same time is computed

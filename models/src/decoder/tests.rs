@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Cache, Decoder, Session, load};
+use super::{Cache, Decoder, Session, lay_out};
 use crate::{gguf::Gguf, lanes::Processor};
 
 const NAMES: [&str; 7] =
@@ -18,7 +18,7 @@ fn decoder(name: &str, cache: Cache, processor: Processor) -> Decoder {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/tiny").join(format!("{name}.gguf"));
     let file = Gguf::open(&path).unwrap();
     let vocabulary = file.texts("tokenizer.ggml.tokens").unwrap().len();
-    load(&file, vocabulary, 2, cache, processor).unwrap()
+    lay_out(&file, vocabulary).unwrap().load(2, cache, processor).unwrap()
 }
 
 fn reference(name: &str) -> Reference {

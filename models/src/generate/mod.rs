@@ -10,7 +10,9 @@ mod tools;
 
 use std::ops::ControlFlow;
 
-pub use chat::{Compute, Held, Speed, Trial, load_gguf, load_gguf_with, measure, measure_held, read_speed};
+pub use chat::{
+    CacheRoom, Compute, Held, Needs, Speed, Trial, Unloaded, load_gguf, measure, measure_held, open_gguf, read_speed,
+};
 pub use extract::{Extract, extract};
 pub use passages::with_passages;
 use serde::{Deserialize, Serialize};
@@ -67,6 +69,9 @@ pub struct Request {
     /// What the model may ask to be called; not beside a schema.
     pub tools: Vec<Tool>,
     pub tool_choice: ToolChoice,
+    /// The text of the last message is continued as it stands, without the form of a chat. The extractive generator knows no other form than
+    /// a question.
+    pub continues: bool,
     /// With a number, the answer tells how likely each of its tokens was, and so many of the likeliest in its place.
     pub logprobs: Option<usize>,
 }
@@ -132,6 +137,7 @@ impl Default for Request {
             schema: None,
             tools: Vec::new(),
             tool_choice: ToolChoice::Auto,
+            continues: false,
             logprobs: None,
         }
     }
@@ -164,6 +170,8 @@ pub struct Answer {
     /// The tools that the model wants called; their arguments fit what the tools take.
     pub calls: Vec<ToolCall>,
     pub tokens_in: usize,
+    /// Of the prompt's tokens, those that an answer before had read.
+    pub tokens_reused: usize,
     pub tokens_out: usize,
     pub finish: Finish,
     /// Of each token of the answer, when it was asked for.
@@ -186,6 +194,11 @@ pub struct TokenLogprob {
 pub trait Generator: Send + Sync {
     /// What people call it.
     fn name(&self) -> &str;
+
+    /// Bytes of keys and values that it keeps for prompts that begin like those before.
+    fn kept_bytes(&self) -> u64 {
+        0
+    }
 
     /// Writes the answer, giving each new piece of text to `on_text` as it comes; the pieces joined are the answer's text.
     /// `Break` ends the answer early with [`Finish::Cancelled`]. An empty piece says nothing and only asks whether to go on, while a

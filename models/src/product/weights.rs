@@ -101,6 +101,11 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.memory.len()
+    }
+
     /// Sixteen rows of a matrix.
     #[inline]
     pub(crate) fn group(&self, matrix: &Matrix, group: usize) -> &[u8] {

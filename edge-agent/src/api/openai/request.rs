@@ -1,5 +1,6 @@
 //! A chat request as OpenAI's clients write it, and what of it a local model can do.
 
+use edge_core::admit::Priority;
 use models::generate::{Message, Request, Role, Sampling, Tool, ToolCall, ToolChoice, with_calls};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -35,6 +36,7 @@ pub(super) struct ChatRequest {
     response_format: Option<ResponseFormat>,
     tools: Option<Vec<GivenTool>>,
     tool_choice: Option<GivenChoice>,
+    service_tier: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -100,13 +102,13 @@ struct Part {
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum OneOrMany {
+pub(super) enum OneOrMany {
     One(String),
     Many(Vec<String>),
 }
 
 #[derive(Deserialize)]
-struct StreamOptions {
+pub(super) struct StreamOptions {
     #[serde(default)]
     include_usage: bool,
 }
@@ -124,10 +126,31 @@ struct NamedSchema {
     schema: Option<Value>,
 }
 
+/// Before whom a request is answered: of OpenAI's service tiers two say something of it.
+pub(super) fn priority(tier: Option<&str>) -> Priority {
+    match tier {
+        Some("priority") => Priority::Urgent,
+        Some("flex") => Priority::Batch,
+        _ => Priority::Normal,
+    }
+}
+
+impl StreamOptions {
+    /// Whether a stream ends with what it used.
+    pub const fn wants_usage(&self) -> bool {
+        self.include_usage
+    }
+}
+
 impl ChatRequest {
     /// Whether a stream ends with what it used.
     pub fn wants_usage(&self) -> bool {
-        self.stream_options.as_ref().is_some_and(|options| options.include_usage)
+        self.stream_options.as_ref().is_some_and(StreamOptions::wants_usage)
+    }
+
+    /// Before whom it is answered.
+    pub fn priority(&self) -> Priority {
+        priority(self.service_tier.as_deref())
     }
 
     /// # Errors
@@ -256,7 +279,7 @@ impl GivenCall {
 }
 
 impl OneOrMany {
-    fn into_list(self) -> Vec<String> {
+    pub fn into_list(self) -> Vec<String> {
         match self {
             Self::One(text) => vec![text],
             Self::Many(texts) => texts,

@@ -23,7 +23,7 @@ fn folder_store() -> Store {
 /// Serves the built-in extractive model and embedder; a second "model" fails after it has said something.
 async fn serve_with(key: Option<&str>, rules: PolicySet, label: Option<Label>, store: Store) -> String {
     let extract = models::generate::extract();
-    let chat: Chat = Arc::new(move |permit, request, mut on_text| {
+    let chat: Chat = Arc::new(move |permit, request, mut on_text, _| {
         let (extract, name) = (Arc::clone(&extract), permit.target().name.clone());
         Box::pin(async move {
             let ask = move || -> Result<Answer, effect::Error> {
@@ -114,6 +114,45 @@ async fn a_streamed_answer_is_the_same_in_pieces() {
     assert_eq!(whole["choices"][0]["message"]["content"], text);
     assert_eq!(events.last().expect("usage")["usage"], whole["usage"]);
     assert!(events.iter().any(|event| event["choices"][0]["finish_reason"] == "stop"));
+}
+
+#[tokio::test]
+async fn a_text_is_continued_whole_and_in_pieces() {
+    let url = serve(None).await;
+    let prompt = models::generate::with_passages(
+        &Request::ask("Why is the motor hot?").messages,
+        &[models::generate::Passage { text: "A blocked fan makes the motor hot.".to_owned(), ..Default::default() }],
+    );
+    let body = json!({"model": "local/extract", "prompt": prompt[0].content, "max_tokens": 64});
+    let (status, whole) = ask(&url, "completions", body.clone()).await;
+    let whole: Value = serde_json::from_str(&whole).expect("JSON");
+    assert_eq!((status, &whole["object"]), (200, &json!("text_completion")), "{whole}");
+    let text = whole["choices"][0]["text"].as_str().expect("a text");
+    assert!(text.contains("fan"), "{text}");
+    assert_eq!(whole["usage"]["prompt_tokens_details"]["cached_tokens"], 0);
+    let mut streaming = body;
+    (streaming["stream"], streaming["stream_options"]) = (json!(true), json!({"include_usage": true}));
+    let stream = ask(&url, "completions", streaming).await.1;
+    let events: Vec<&str> = stream.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+    assert_eq!(events.last(), Some(&"[DONE]"));
+    let events: Vec<Value> =
+        events[..events.len() - 1].iter().map(|e| serde_json::from_str(e).expect("JSON")).collect();
+    let pieces: String = events.iter().filter_map(|event| event["choices"][0]["text"].as_str()).collect();
+    assert_eq!(pieces, text);
+    assert_eq!(events.last().expect("usage")["usage"], whole["usage"]);
+    assert!(events.iter().any(|event| event["choices"][0]["finish_reason"] == "stop"), "{events:?}");
+    for (wrong, told) in [
+        (json!({"prompt": ["a", "b"]}), "prompt: expected one text"),
+        (json!({"prompt": [1, 2]}), "a text (lists of tokens are not read)"),
+        (json!({"prompt": "a", "echo": true}), "echo: "),
+        (json!({"prompt": "a", "logprobs": 2}), "logprobs: chat completions tell them"),
+        (json!({"prompt": ""}), "prompt: empty"),
+    ] {
+        let mut body = wrong;
+        body["model"] = json!("local/extract");
+        let (status, said) = ask(&url, "completions", body).await;
+        assert!(status == 400 && said.contains(told), "{status} {said}");
+    }
 }
 
 #[tokio::test]

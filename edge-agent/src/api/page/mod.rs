@@ -3,6 +3,7 @@
 mod approvals;
 mod door;
 mod feeds;
+mod models;
 mod parts;
 mod runs;
 mod status;

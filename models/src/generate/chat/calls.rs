@@ -37,7 +37,7 @@ impl Chat {
         let mut stops = request.stop.clone();
         stops.extend((form == Form::Tags).then(|| OPEN.to_owned()));
         let mut stream = Stream::new(&stops, on_text);
-        let mut writing = match self.read(request, prompt, &mut stream)? {
+        let mut writing = match self.read(request, prompt, most, &mut stream)? {
             Read::Whole(writing) => *writing,
             Read::Broken(tokens_in, finish) => return Ok(unwritten(stream, tokens_in, finish)),
         };

@@ -3,10 +3,10 @@
 mod calls;
 mod grammar;
 mod guide;
-mod kept;
 mod measure;
 mod merge;
 mod number;
+mod room;
 mod sample;
 mod schema;
 mod template;
@@ -17,19 +17,20 @@ use std::{num::NonZero, ops::ControlFlow, path::Path, sync::Arc};
 
 use grammar::Grammars;
 use guide::Guide;
-use kept::Kept;
 pub use measure::{Held, Speed, Trial, measure, measure_held, read_speed};
+pub use room::CacheRoom;
+use room::Place;
 use sample::Sampler;
 use template::Template;
 use tokens::Tokens;
-use writing::Writing;
+use writing::{Begun, Writing};
 
 use super::{
     Answer, Finish, Generator, Message, Request, Role, Tool, ToolChoice, passages::with_passages, stream::Stream,
 };
 use crate::{
     Error,
-    decoder::{self, CHUNK_LEN, Cache, Decoder},
+    decoder::{CHUNK_LEN, Cache, Decoder, Layout, lay_out},
     gguf::Gguf,
     lanes::Processor,
 };
@@ -40,7 +41,7 @@ struct Chat {
     tokens: Arc<Tokens>,
     template: Template,
     decoder: Decoder,
-    kept: Kept,
+    place: Place,
     grammars: Grammars,
 }
 
@@ -51,8 +52,8 @@ pub struct Compute {
     pub threads: Option<NonZero<usize>>,
     /// In which form keys and values are kept.
     pub cache: Cache,
-    /// Bytes that the keys and values of ended answers may take together, kept for prompts that begin like them; without a number,
-    /// those of one whole context.
+    /// Bytes that the keys and values of this model's ended answers may take together, kept for prompts that begin like them; without a
+    /// number, those of one whole context.
     pub kept_bytes: Option<usize>,
 }
 
@@ -62,20 +63,68 @@ impl Compute {
     }
 }
 
-/// Loads a chat model of the Llama, Qwen2 or Qwen3 family. The file's name becomes the model's.
+/// What a chat model takes of the machine, in bytes, told from its file's header before anything is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs {
+    /// The weights as they are computed with.
+    pub weights: u64,
+    /// The vocabulary, and what is between the layers while the model computes.
+    pub work: u64,
+    /// The keys and values of one token.
+    pub token: u64,
+    /// Tokens that an answer and its prompt have at most.
+    pub context: usize,
+}
+
+/// A chat model whose file was looked at and that is not loaded.
+pub struct Unloaded {
+    file: Gguf,
+    layout: Layout,
+    compute: Compute,
+}
+
+/// Looks at a chat model of the Llama, Qwen2, Qwen3, Gemma 3 or Phi-3 family.
 ///
 /// # Errors
 /// When the file is cut off, contradicts itself, or is of another family.
-pub fn load_gguf(path: &Path) -> Result<Arc<dyn Generator>, Error> {
-    load_gguf_with(path, Compute::default())
+pub fn open_gguf(path: &Path, compute: Compute) -> Result<Unloaded, Error> {
+    let file = Gguf::open(path)?;
+    let layout = lay_out(&file, file.texts("tokenizer.ggml.tokens")?.len())?;
+    Ok(Unloaded { file, layout, compute })
 }
 
-/// As [`load_gguf`], computed as is said.
+/// Loads a chat model with room for keys and values of its own. The file's name becomes the model's.
 ///
 /// # Errors
-/// As [`load_gguf`].
-pub fn load_gguf_with(path: &Path, compute: Compute) -> Result<Arc<dyn Generator>, Error> {
-    Ok(Arc::new(Chat::load_with(path, compute)?))
+/// As [`open_gguf`].
+pub fn load_gguf(path: &Path) -> Result<Arc<dyn Generator>, Error> {
+    open_gguf(path, Compute::default())?.load(&CacheRoom::new(u64::MAX))
+}
+
+/// Bytes that a token of the vocabulary takes beside its text, in the tables that texts are split by: measured on vocabularies of
+/// 49,152 and 151,936 tokens.
+const VOCABULARY_TOKEN_BYTES: u64 = 400;
+
+impl Unloaded {
+    /// What it takes once it is loaded.
+    #[must_use]
+    pub fn needs(&self) -> Needs {
+        let vocabulary = self.layout.vocabulary() as u64 * VOCABULARY_TOKEN_BYTES;
+        Needs {
+            weights: self.layout.weights_bytes() as u64,
+            work: self.layout.work_bytes() as u64 + vocabulary,
+            token: self.layout.token_bytes(self.compute.cache) as u64,
+            context: self.layout.context(),
+        }
+    }
+
+    /// Loads it; its keys and values take part in this room.
+    ///
+    /// # Errors
+    /// When the file cannot be read to its end, or holds no tokenizer or template that can be used.
+    pub fn load(self, room: &Arc<CacheRoom>) -> Result<Arc<dyn Generator>, Error> {
+        Ok(Arc::new(Chat::load_in(self, room)?))
+    }
 }
 
 impl Chat {
@@ -85,12 +134,15 @@ impl Chat {
     }
 
     fn load_with(path: &Path, compute: Compute) -> Result<Self, Error> {
-        let file = Gguf::open(path)?;
+        Self::load_in(open_gguf(path, compute)?, &CacheRoom::new(u64::MAX))
+    }
+
+    fn load_in(model: Unloaded, room: &Arc<CacheRoom>) -> Result<Self, Error> {
+        let Unloaded { file, layout, compute } = model;
         // The vocabulary of a large model takes as long as the weights of a small one.
-        let vocabulary = file.texts("tokenizer.ggml.tokens")?.len();
         let (tokens, decoder) = std::thread::scope(|scope| {
             let tokens = scope.spawn(|| Tokens::load(&file));
-            let decoder = decoder::load(&file, vocabulary, compute.threads(), compute.cache, Processor::detect());
+            let decoder = layout.load(compute.threads(), compute.cache, Processor::detect());
             (tokens.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), decoder)
         });
         let (tokens, decoder) = (Arc::new(tokens?), decoder?);
@@ -100,12 +152,37 @@ impl Chat {
         let name = file.path().file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let token_bytes = decoder.token_bytes().max(1);
         let kept_tokens = compute.kept_bytes.map_or(decoder.context(), |bytes| bytes / token_bytes);
-        let (kept, grammars) = (Kept::new(kept_tokens), Grammars::default());
-        Ok(Self { name, tokens, template, decoder, kept, grammars })
+        let place = Place::new(room, token_bytes, kept_tokens);
+        Ok(Self { name, tokens, template, decoder, place, grammars: Grammars::default() })
     }
 
     /// The prompt's tokens.
     fn prompt(&self, request: &Request) -> Result<Vec<u32>, Error> {
+        let text = match request.messages.last() {
+            Some(last) if request.continues => self.tokens.without_controls(&last.content),
+            _ => self.chat_text(request)?,
+        };
+        let tokens = self.tokens.encode(&text)?;
+        if tokens.is_empty() {
+            return Err(Error::request("the text to be continued is empty: expected at least one character"));
+        }
+        if tokens.len() >= self.decoder.context() {
+            let (found, most) = (tokens.len(), self.decoder.context());
+            return Err(Error::request(format!(
+                "prompt has {found} tokens: expected fewer than the context of {most}"
+            )));
+        }
+        if tokens.len() >= self.place.tokens_max() {
+            let (found, most) = (tokens.len(), self.place.tokens_max());
+            return Err(Error::request(format!(
+                "prompt has {found} tokens: expected fewer than {most}, for which there is room for keys and values"
+            )));
+        }
+        Ok(tokens)
+    }
+
+    /// The conversation as its template writes it.
+    fn chat_text(&self, request: &Request) -> Result<String, Error> {
         let mut messages = with_passages(&request.messages, &request.passages);
         if !messages.iter().any(|message| message.role == Role::User) {
             return Err(Error::request("messages hold none by the user: expected at least one"));
@@ -118,15 +195,7 @@ impl Chat {
         for message in &mut messages {
             message.content = self.tokens.without_controls(&message.content);
         }
-        let text = self.render(&messages, &request.tools)?;
-        let tokens = self.tokens.encode(&text)?;
-        if tokens.len() >= self.decoder.context() {
-            let (found, most) = (tokens.len(), self.decoder.context());
-            return Err(Error::request(format!(
-                "prompt has {found} tokens: expected fewer than the context of {most}"
-            )));
-        }
-        Ok(tokens)
+        self.render(&messages, &request.tools)
     }
 
     /// One JSON value that fits the schema. It is never cut: stop texts do not count, and when `max_tokens` are written the
@@ -144,7 +213,7 @@ impl Chat {
         let prompt = self.prompt(request)?;
         let most = self.most(request, &prompt);
         let mut stream = Stream::new(&[], on_text);
-        let mut writing = match self.read(request, prompt, &mut stream)? {
+        let mut writing = match self.read(request, prompt, most, &mut stream)? {
             Read::Whole(writing) => *writing,
             Read::Broken(tokens_in, finish) => return Ok(unwritten(stream, tokens_in, finish)),
         };
@@ -155,12 +224,24 @@ impl Chat {
 
     /// How many tokens an answer may have.
     fn most(&self, request: &Request, prompt: &[u32]) -> usize {
-        request.max_tokens.min(self.decoder.context() - prompt.len())
+        let context = self.decoder.context().min(self.place.tokens_max());
+        request.max_tokens.min(context.saturating_sub(prompt.len()))
     }
 
-    /// Takes the prompt in, as far as it is not what the last answer began with.
-    fn read(&self, request: &Request, prompt: Vec<u32>, stream: &mut Stream<'_>) -> Result<Read<'_>, Error> {
-        let mut session = self.kept.take(&prompt).unwrap_or_else(|| self.decoder.session());
+    /// Takes the prompt in, as far as it is not what a kept answer began with, with room for so many tokens of an answer.
+    fn read(
+        &self,
+        request: &Request,
+        prompt: Vec<u32>,
+        most: usize,
+        stream: &mut Stream<'_>,
+    ) -> Result<Read<'_>, Error> {
+        let (session, claim) = match self.place.take(&prompt, prompt.len() + most, &mut || stream.ask()) {
+            ControlFlow::Continue(taken) => taken,
+            ControlFlow::Break(finish) => return Ok(Read::Broken(prompt.len(), finish)),
+        };
+        let mut session = session.unwrap_or_else(|| self.decoder.session());
+        let reused = session.len();
         let mut sampler = Sampler::new(request);
         prompt.iter().for_each(|token| sampler.saw(*token));
         let mut logits = Vec::new();
@@ -168,12 +249,13 @@ impl Chat {
             if at > 0
                 && let ControlFlow::Break(finish) = stream.ask()
             {
-                self.kept.keep(prompt[..session.len()].to_vec(), session);
+                self.place.keep(prompt[..session.len()].to_vec(), session, claim);
                 return Ok(Read::Broken(prompt.len(), finish));
             }
             logits = self.decoder.forward(&mut session, tokens)?;
         }
-        Ok(Read::Whole(Box::new(Writing::new(self, request, sampler, prompt, session, logits))))
+        let begun = Begun { prompt, reused, session, claim, logits };
+        Ok(Read::Whole(Box::new(Writing::new(self, request, sampler, begun))))
     }
 
     fn render(&self, messages: &[Message], tools: &[Tool]) -> Result<String, Error> {
@@ -196,13 +278,14 @@ enum Read<'a> {
 /// The answer to a prompt that was not read to its end.
 fn unwritten(stream: Stream<'_>, tokens_in: usize, finish: Finish) -> Answer {
     let (text, finish) = stream.finish(finish);
-    Answer { text, calls: Vec::new(), tokens_in, tokens_out: 0, finish, logprobs: Vec::new() }
+    Answer { text, calls: Vec::new(), tokens_in, tokens_reused: 0, tokens_out: 0, finish, logprobs: Vec::new() }
 }
 
 fn answer(writing: Writing<'_>, stream: Stream<'_>, finish: Finish) -> Answer {
-    let (tokens_in, tokens_out, logprobs) = writing.finish();
+    let (tokens_in, tokens_out, tokens_reused) = (writing.tokens_in(), writing.tokens_out(), writing.tokens_reused());
+    let logprobs = writing.finish();
     let (text, finish) = stream.finish(finish);
-    Answer { text, calls: Vec::new(), tokens_in, tokens_out, finish, logprobs }
+    Answer { text, calls: Vec::new(), tokens_in, tokens_reused, tokens_out, finish, logprobs }
 }
 
 /// Bytes of tokens as text, holding back characters that are not yet whole.
@@ -242,6 +325,10 @@ impl Generator for Chat {
         &self.name
     }
 
+    fn kept_bytes(&self) -> u64 {
+        self.place.kept_bytes()
+    }
+
     fn generate(&self, request: &Request, on_text: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<Answer, Error> {
         if let Some(schema) = &request.schema {
             return self.generate_json(request, schema, on_text);
@@ -252,7 +339,7 @@ impl Generator for Chat {
         let prompt = self.prompt(request)?;
         let most = self.most(request, &prompt);
         let mut stream = Stream::new(&request.stop, on_text);
-        let mut writing = match self.read(request, prompt, &mut stream)? {
+        let mut writing = match self.read(request, prompt, most, &mut stream)? {
             Read::Whole(writing) => *writing,
             Read::Broken(tokens_in, finish) => return Ok(unwritten(stream, tokens_in, finish)),
         };

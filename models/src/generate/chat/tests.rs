@@ -137,11 +137,11 @@ fn an_answer_keeps_to_its_limits_and_repeats_with_its_seed() {
     let mut request = Request { max_tokens: 12, ..Request::ask("What is the cause?") };
     let greedy = answer(&chat, &request);
     assert_eq!((greedy.tokens_out, greedy.finish), (12, Finish::Length));
-    assert_eq!(answer(&chat, &request), greedy);
+    assert_eq!(answer(&chat, &request).text, greedy.text);
 
     request.sampling.temperature = Some(1.5);
     let first = answer(&chat, &request);
-    assert_eq!(answer(&chat, &request), first);
+    assert_eq!(answer(&chat, &request).text, first.text);
     request.seed = 1;
     assert_ne!(answer(&chat, &request).text, first.text);
 
@@ -176,12 +176,24 @@ fn what_was_read_once_is_not_read_again_and_changes_nothing() {
         &["What?"],
         &["Stop."],
     ];
+    let mut reused = 0;
     for messages in conversations {
-        assert_eq!(ask(&chat, messages), ask(&Chat::load(&path("tiny-qwen3")).unwrap(), messages), "{messages:?}");
+        let answer = ask(&chat, messages);
+        reused += answer.tokens_reused;
+        let alone = ask(&Chat::load(&path("tiny-qwen3")).unwrap(), messages);
+        assert_eq!(Answer { tokens_reused: 0, ..answer }, alone, "{messages:?}");
     }
+    assert!(reused > 20, "{reused} tokens were not read again");
     let prompt = chat.prompt(&Request::ask("What?")).unwrap();
     ask(&chat, &["What?"]);
-    assert_eq!(chat.kept.take(&prompt).map(|session| session.len()), Some(prompt.len() - 1));
+    assert_eq!(taken(&chat, &prompt).map(|(session, _)| session.len()), Some(prompt.len() - 1));
+}
+
+/// What is kept of a prompt, with room for it.
+fn taken(chat: &Chat, prompt: &[u32]) -> Option<(crate::decoder::Session, room::Claim)> {
+    let taken = chat.place.take(prompt, prompt.len(), &mut || ControlFlow::Break(()));
+    let (session, claim) = taken.continue_value()?;
+    Some((session?, claim))
 }
 
 #[test]
@@ -191,21 +203,103 @@ fn several_conversations_are_kept_and_the_longest_unused_makes_room() {
     let keep = |at: usize| {
         let mut session = chat.decoder.session();
         chat.decoder.forward(&mut session, &prompts[at]).unwrap();
-        chat.kept.keep(prompts[at].clone(), session);
+        let (_, claim) = chat.place.take(&[], 60, &mut || ControlFlow::Break(())).continue_value().unwrap();
+        chat.place.keep(prompts[at].clone(), session, claim);
     };
     let held = |at: usize| {
         let mut longer = prompts[at].clone();
         longer.extend([1, 2, 3]);
-        let session = chat.kept.take(&longer)?;
+        let (session, claim) = taken(&chat, &longer)?;
         let len = session.len();
-        chat.kept.keep(prompts[at].clone(), session);
+        chat.place.keep(prompts[at].clone(), session, claim);
         Some(len)
     };
     (0..4).for_each(keep);
     assert_eq!([1, 2, 3, 0].map(held), [Some(60), Some(60), Some(60), Some(60)], "240 of the context's 256 tokens");
-    chat.kept.keep((0..100).collect(), chat.decoder.session());
+    let (_, claim) = chat.place.take(&[], 100, &mut || ControlFlow::Break(())).continue_value().unwrap();
+    chat.place.keep((0..100).collect(), chat.decoder.session(), claim);
     assert_eq!([1, 2].map(held), [None, None], "they made room");
     assert_eq!([3, 0].map(held), [Some(60), Some(60)]);
+}
+
+#[test]
+fn a_text_is_continued_without_the_form_of_a_chat() {
+    let chat = Chat::load(&path("tiny-llama2")).unwrap();
+    let request = Request { continues: true, max_tokens: 5, ..Request::ask("The pump") };
+    assert_eq!(chat.prompt(&request).unwrap(), chat.tokens.encode("The pump").unwrap());
+    assert!(chat.prompt(&Request::ask("The pump")).unwrap().len() > chat.prompt(&request).unwrap().len());
+    assert_eq!(answer(&chat, &request).tokens_out, 5);
+    let none = Chat::load(&path("tiny-qwen3")).unwrap().prompt(&Request { continues: true, ..Request::ask("") });
+    assert!(none.unwrap_err().to_string().contains("expected at least one character"));
+}
+
+#[test]
+fn two_models_share_one_room_and_never_pass_its_limit() {
+    let room = CacheRoom::new(u64::MAX);
+    let load = |name: &str| Chat::load_in(open_gguf(&path(name), Compute::default()).unwrap(), &room).unwrap();
+    let (first, second) = (load("tiny-qwen3"), load("tiny-llama3"));
+    let step = |chat: &Chat| chat.decoder.token_bytes() as u64 * 64;
+    // Three steps of the larger: an answer of two and what is kept of one.
+    let limit = 3 * step(&first).max(step(&second));
+    room.set_limit(limit);
+    let most = std::sync::atomic::AtomicU64::new(0);
+    let ask = |chat: &Chat, seed: u64| {
+        let request = Request { max_tokens: 20, seed, sampling: warm(), ..Request::ask("What is the cause?") };
+        let answer = chat.generate(&request, &mut |_| {
+            most.fetch_max(room.used(), std::sync::atomic::Ordering::Relaxed);
+            ControlFlow::Continue(())
+        });
+        assert!(answer.unwrap().tokens_out > 0);
+    };
+    std::thread::scope(|scope| {
+        for seed in 0..6 {
+            let (first, second, ask) = (&first, &second, &ask);
+            scope.spawn(move || ask(if seed % 2 == 0 { first } else { second }, seed));
+        }
+    });
+    let most = most.into_inner();
+    assert!(most > 0 && most <= limit, "{most} of {limit}");
+    assert!(room.used() > 0, "the last conversations are kept");
+    assert_eq!(room.used(), first.kept_bytes() + second.kept_bytes(), "no claim is left");
+    drop(first);
+    assert_eq!(room.used(), second.kept_bytes(), "what was kept of a model goes with it");
+
+    room.set_limit(step(&second));
+    let long = second.generate(&Request::ask("word ".repeat(40)), &mut |_| ControlFlow::Continue(())).unwrap_err();
+    assert!(long.to_string().contains("expected fewer than 64, for which there is room"), "{long}");
+}
+
+#[test]
+fn an_answer_waits_for_room_until_its_caller_goes() {
+    let chat = Chat::load(&path("tiny-qwen3")).unwrap();
+    let room = CacheRoom::new(chat.decoder.token_bytes() as u64 * 128);
+    let chat = Chat { place: Place::new(&room, chat.decoder.token_bytes(), 256), ..chat };
+    let (_, held) = chat.place.take(&[], 128, &mut || ControlFlow::Break(())).continue_value().unwrap();
+    let mut looks = 0;
+    let gone = chat.generate(&Request { max_tokens: 9, ..Request::ask("What?") }, &mut |_| {
+        looks += 1;
+        if looks == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert_eq!((gone.unwrap().finish, looks), (Finish::Cancelled, 3));
+    drop(held);
+    assert_eq!(answer(&chat, &Request { max_tokens: 9, ..Request::ask("What?") }).tokens_out, 9);
+}
+
+#[test]
+fn what_a_model_will_take_is_known_before_it_is_loaded() {
+    for name in NAMES.into_iter().chain(FAMILIES) {
+        let unloaded = open_gguf(&path(name), Compute::default()).unwrap();
+        let needs = unloaded.needs();
+        let chat = Chat::load_in(unloaded, &CacheRoom::new(u64::MAX)).unwrap();
+        assert_eq!(needs.weights, chat.decoder.weights_bytes() as u64, "{name}");
+        assert_eq!(needs.context, chat.decoder.context(), "{name}");
+        let mut session = chat.decoder.session();
+        chat.decoder.forward(&mut session, &[1; 64]).unwrap();
+        assert_eq!(needs.token * 64, session.bytes() as u64, "{name}");
+        session.truncate(0);
+        session.shrink();
+        assert_eq!(session.bytes(), 0, "{name}");
+    }
 }
 
 #[test]

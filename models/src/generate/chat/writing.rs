@@ -1,6 +1,6 @@
 //! An answer on its way: the tokens so far, what of them the model has taken in, and how likely each was.
 
-use super::{Chat, Sampler};
+use super::{Chat, Sampler, room::Claim};
 use crate::{
     Error,
     decoder::{Session, Writer},
@@ -10,33 +10,51 @@ use crate::{
 /// Alternatives that an answer tells for each token, at most: as many as OpenAI's interface has.
 const TOP_MAX: usize = 20;
 
+/// A prompt that was read.
+pub(super) struct Begun {
+    pub(super) prompt: Vec<u32>,
+    /// How many of its tokens a kept session held.
+    pub(super) reused: usize,
+    pub(super) session: Session,
+    pub(super) claim: Claim,
+    /// Of the token that follows.
+    pub(super) logits: Vec<f32>,
+}
+
 pub(super) struct Writing<'a> {
     pub(super) chat: &'a Chat,
     pub(super) sampler: Sampler,
     session: Session,
+    claim: Claim,
     _writer: Writer<'a>,
     /// The tokens of the prompt, then of the answer; the session has the first of them.
     held: Vec<u32>,
     logits: Vec<f32>,
     tokens_in: usize,
+    tokens_reused: usize,
     /// How many alternatives are told of each token.
     top: Option<usize>,
     logprobs: Vec<TokenLogprob>,
 }
 
 impl<'a> Writing<'a> {
-    /// After a prompt that the session holds.
-    pub(super) fn new(
-        chat: &'a Chat,
-        request: &Request,
-        sampler: Sampler,
-        prompt: Vec<u32>,
-        session: Session,
-        logits: Vec<f32>,
-    ) -> Self {
+    /// After a prompt.
+    pub(super) fn new(chat: &'a Chat, request: &Request, sampler: Sampler, begun: Begun) -> Self {
+        let Begun { prompt, reused: tokens_reused, session, claim, logits } = begun;
         let (tokens_in, top) = (prompt.len(), request.logprobs.map(|top| top.min(TOP_MAX)));
         let _writer = chat.decoder.writer();
-        Self { chat, sampler, session, _writer, held: prompt, logits, tokens_in, top, logprobs: Vec::new() }
+        let logprobs = Vec::new();
+        Self { chat, sampler, session, claim, _writer, held: prompt, logits, tokens_in, tokens_reused, top, logprobs }
+    }
+
+    /// How many tokens the prompt has.
+    pub(super) const fn tokens_in(&self) -> usize {
+        self.tokens_in
+    }
+
+    /// How many tokens of the prompt were read before.
+    pub(super) const fn tokens_reused(&self) -> usize {
+        self.tokens_reused
     }
 
     /// How many tokens the answer has.
@@ -53,6 +71,7 @@ impl<'a> Writing<'a> {
     pub(super) fn choose(&mut self, allowed: &dyn Fn(u32) -> bool) -> Result<Option<u32>, Error> {
         let waiting = &self.held[self.session.len()..];
         if !waiting.is_empty() {
+            self.chat.place.extend(&mut self.claim, self.held.len());
             self.logits = self.chat.decoder.forward(&mut self.session, waiting)?;
         }
         Ok(self.sampler.choose(&self.logits, allowed))
@@ -91,12 +110,11 @@ impl<'a> Writing<'a> {
         self.logprobs.truncate(tokens);
     }
 
-    /// Keeps the session for the next prompt. Gives the counts of tokens in and out, and how likely they were.
-    pub(super) fn finish(mut self) -> (usize, usize, Vec<TokenLogprob>) {
-        let tokens_out = self.tokens_out();
+    /// Keeps the session for the next prompt. Gives how likely the tokens were.
+    pub(super) fn finish(mut self) -> Vec<TokenLogprob> {
         self.held.truncate(self.session.len());
-        self.chat.kept.keep(self.held, self.session);
-        (self.tokens_in, tokens_out, self.logprobs)
+        self.chat.place.keep(self.held, self.session, self.claim);
+        self.logprobs
     }
 }
 

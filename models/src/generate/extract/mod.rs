@@ -183,7 +183,7 @@ impl Generator for Extract {
         }
         let (text, finish) = stream.finish(finish);
         let tokens_out = text::count(&text);
-        Ok(Answer { text, calls: Vec::new(), tokens_in, tokens_out, finish, logprobs: Vec::new() })
+        Ok(Answer { text, calls: Vec::new(), tokens_in, tokens_reused: 0, tokens_out, finish, logprobs: Vec::new() })
     }
 }
 

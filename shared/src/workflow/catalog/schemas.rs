@@ -291,6 +291,7 @@ fn infer() -> Entry {
             "maxCostUsd": {"type": "number", "minimum": 0},
             "offline": {"enum": ["refuse", "local", "degrade", "park"]},
             "parkFor": {"type": "string", "format": "duration"},
+            "priority": {"enum": ["urgent", "normal", "batch"]},
         }),
     );
     let usage = json!({"type": "object", "properties": {

@@ -58,7 +58,10 @@ impl Desk {
     pub(super) fn open(args: &Args, config: Option<&Config>, folder: &Path) -> Result<Self, Failure> {
         let store = Store::open(&folder.join("run.db")).context("cannot open a temporary store")?;
         let digests = Digests::default();
-        let targets = config.map(|config| config.targets.clone()).unwrap_or_default();
+        let inference = match config {
+            Some(config) => agent::inference(config, &digests),
+            None => Inference::new(Vec::new(), &digests),
+        };
         let embedder = match config {
             Some(config) => agent::embedder(config, &digests)?,
             None => models::embed::default_embedder(),
@@ -77,8 +80,7 @@ impl Desk {
         let action = Action::new(broker.unwrap_or_else(nowhere), calls);
         let rules = PolicySet::parse(&[("desk.cedar".to_owned(), RULES.to_owned())]);
         let rules = rules.map_err(|problems| anyhow::anyhow!("{problems}"))?;
-        let rooms =
-            Rooms::new(Inference::new(targets, &digests), memory, action, Arc::new(rules), JURISDICTION.to_owned());
+        let rooms = Rooms::new(inference, memory, action, Arc::new(rules), JURISDICTION.to_owned());
         rooms.set_guards(Arc::new(guards));
         Ok(Self { store, rooms, has_broker, runs_processes })
     }

@@ -1,0 +1,97 @@
+//! Memory that is planned before a model is loaded, with real models.
+
+use super::*;
+use crate::inference::limits::Bytes;
+
+fn within(targets: Vec<Target>, memory: u64) -> Inference {
+    let limits = Limits { memory: Some(Bytes(memory)), keys_and_values: Some(Bytes(1 << 20)), ..Limits::default() };
+    Inference::within(targets, &Digests::default(), limits, Beside::default(), Machine::this())
+}
+
+/// What each model needs, in bytes.
+fn needs(targets: &[Target]) -> Vec<u64> {
+    let inference = within(targets.to_vec(), 1 << 30);
+    inference.look().into_iter().map(|(name, needs)| needs.unwrap_or_else(|error| panic!("{name}: {error}"))).collect()
+}
+
+fn loaded(inference: &Inference) -> Vec<String> {
+    inference.figures().into_iter().filter(|(_, figures)| figures.held.is_some()).map(|(name, _)| name).collect()
+}
+
+fn ask(model: Value, offline: &str) -> Call {
+    call(json!({"prompt": "Stop the pump?", "model": model, "maxTokens": 4, "offline": offline}))
+}
+
+#[tokio::test]
+async fn a_model_that_does_not_fit_is_refused_with_the_numbers_and_the_route_goes_on() {
+    let targets = vec![tiny("local/a", "tiny-qwen3")];
+    let inference = within(targets.clone(), needs(&targets)[0] / 2);
+    let done = infer(&inference, &ask(json!(["local/a", "local/extract"]), "refuse"), &[]).await.expect("the next one");
+    assert_eq!(done.output["target"], EXTRACT);
+    assert_eq!(routes(&done.facts), ["local/a", EXTRACT]);
+    assert_eq!(requests(&done.facts).len(), 1, "the first was never asked: {:?}", done.facts);
+    let told = format!("{:?}", done.facts);
+    for number in
+        ["local/a needs ", "MB (weights ", "keys and values ", "of `memory` under [inference]", "or raise `memory`"]
+    {
+        assert!(told.contains(number), "{told} lacks {number}");
+    }
+    let parked = infer(&inference, &ask(json!("local/a"), "park"), &[]).await.expect_err("no room");
+    assert!(parked.ask_again_at.is_some(), "{parked:?}");
+    let refused = infer(&within(targets, 1_000), &ask(json!("local/a"), "refuse"), &[]).await.expect_err("no room");
+    assert_eq!((refused.error.kind.as_str(), refused.error.status), (kind::COMMUNICATION.0, 503));
+    assert!(
+        refused.error.detail.is_some_and(|detail| detail.contains("there is no room for the model: local/a needs"))
+    );
+    assert!(loaded(&inference).is_empty());
+}
+
+#[tokio::test]
+async fn the_longest_unused_model_makes_room_and_comes_back_when_it_is_asked() {
+    let targets = vec![tiny("local/a", "tiny-qwen3"), tiny("local/b", "tiny-llama3"), tiny("local/c", "tiny-qwen2")];
+    let needs = needs(&targets);
+    let all = within(targets.clone(), 1 << 30);
+    for target in &targets {
+        infer(&all, &ask(json!(target.name), "refuse"), &[]).await.expect("there is room for all");
+    }
+    // Weights and work of each; what it needs beside them is for keys and values, which all share.
+    let models: Vec<u64> = all.figures().iter().filter_map(|(_, figures)| Some(figures.held?.model)).collect();
+    let cache = needs.iter().zip(&models).map(|(needs, model)| needs - model).max().expect("three");
+    // Two of them, and never three.
+    let inference = within(targets, models.iter().sum::<u64>() + cache - models.iter().min().expect("three") / 2);
+    let mut order = Vec::new();
+    for name in ["local/a", "local/b", "local/a", "local/c", "local/b"] {
+        let done = infer(&inference, &ask(json!(name), "refuse"), &[]).await.expect("loaded in place of another");
+        assert_eq!(done.output["target"], name);
+        order.push(loaded(&inference).join(" "));
+    }
+    assert_eq!(order, ["local/a", "local/a local/b", "local/a local/b", "local/a local/c", "local/b local/c"]);
+    let (used, most) = inference.cache();
+    assert!(used > 0 && used <= most && most <= 1 << 20, "{used} of {most}");
+}
+
+#[tokio::test]
+async fn figures_tell_what_a_model_did_and_has() {
+    let inference = within(vec![tiny("local/a", "tiny-qwen3")], 1 << 30);
+    let question = ask(json!("local/a"), "refuse");
+    for _ in 0..2 {
+        infer(&inference, &question, &[]).await.expect("answered");
+    }
+    let (name, figures) = inference.figures().swap_remove(0);
+    let held = figures.held.expect("it is loaded");
+    assert_eq!((name.as_str(), figures.waiting, figures.writing, figures.answers), ("local/a", 0, 0, 2));
+    assert!(held.model > 0 && held.kept > 0, "{held:?}");
+    assert!(figures.tokens_in > 0 && figures.tokens_out > 0 && figures.tokens_out <= 8, "{figures:?}");
+    assert!(figures.tokens_reused > 0, "the second prompt was known: {figures:?}");
+    let speed = figures.speed;
+    assert!(speed.load > Some(0.0) && speed.first > Some(0.0) && speed.prompt > Some(0.0), "{speed:?}");
+}
+
+#[test]
+fn an_embedder_that_does_not_fit_is_refused_with_the_numbers() {
+    let limits = Limits { memory: Some(Bytes(80 << 20)), ..Limits::default() };
+    assert_eq!(admit("all-minilm", 79 << 20, limits, &Machine::this()), Ok(()));
+    let refusal = admit("all-minilm", 91 << 20, limits, &Machine::this()).expect_err("too large").to_string();
+    let expected = "all-minilm needs 91 MB (weights 91, work 0, keys and values 0); free are 80 of 80 MB of `memory` under [inference]";
+    assert!(refusal.starts_with(expected), "{refusal}");
+}

@@ -1,0 +1,141 @@
+//! The queue before a model: who goes first, who is turned away, and who is told at once that it would be too late.
+
+use std::{
+    ops::ControlFlow,
+    sync::mpsc::{Receiver, Sender, channel},
+};
+
+use super::*;
+use crate::inference::local::Error;
+
+fn request() -> generate::Request {
+    let passages = vec![generate::Passage {
+        text: "Stop the pump when it leaks.".to_owned(),
+        document: "m.md".to_owned(),
+        place: String::new(),
+    }];
+    generate::Request { passages, ..generate::Request::ask("What to do when the pump leaks?") }
+}
+
+/// Holds a model up in the middle of an answer until it is let go.
+fn hold() -> (OnText, Receiver<()>, Sender<()>) {
+    let (begun, is_begun) = channel();
+    let (go, may_go) = channel();
+    let mut held = false;
+    let on_text: OnText = Box::new(move |text| {
+        if !text.is_empty() && !held {
+            held = true;
+            let _gone = begun.send(());
+            let _gone = may_go.recv();
+        }
+        ControlFlow::Continue(())
+    });
+    (on_text, is_begun, go)
+}
+
+/// Waits until so many wait for the built-in model.
+async fn waiting(inference: &Inference, count: usize) {
+    let found = || inference.figures().into_iter().find(|(name, _)| name == EXTRACT).expect("it is there").1.waiting;
+    let began = std::time::Instant::now();
+    while found() != count {
+        assert!(began.elapsed() < Duration::from_secs(30), "{} wait, not {count}", found());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// An answer of the built-in model that stands still until it is let go.
+fn held_up(inference: &Inference) -> (tokio::task::JoinHandle<()>, Sender<()>) {
+    let (on_text, is_begun, go) = hold();
+    let asking = inference.clone();
+    let first = tokio::spawn(async move {
+        let worker = asking.worker(EXTRACT).expect("built in");
+        worker.ask(request(), on_text, LOCAL_TIMEOUT, Priority::Batch).await.expect("answered");
+    });
+    is_begun.recv_timeout(Duration::from_secs(30)).expect("it begins");
+    (first, go)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn alarms_go_before_batches_and_near_deadlines_before_far_ones() {
+    let inference = Inference::new(Vec::new(), &Digests::default());
+    let (first, go) = held_up(&inference);
+    let done: Arc<Mutex<Vec<&str>>> = Arc::default();
+    let mut tasks = Vec::new();
+    let comers = [
+        ("batch", Priority::Batch, 100),
+        ("late", Priority::Normal, 500),
+        ("soon", Priority::Normal, 200),
+        ("alarm", Priority::Urgent, 600),
+    ];
+    for (at, (name, priority, within)) in comers.into_iter().enumerate() {
+        let (asking, done) = (inference.clone(), Arc::clone(&done));
+        tasks.push(tokio::spawn(async move {
+            let mut is_told = false;
+            let on_text: OnText = Box::new(move |_| {
+                if !std::mem::replace(&mut is_told, true) {
+                    done.lock().expect("free").push(name);
+                }
+                ControlFlow::Continue(())
+            });
+            let worker = asking.worker(EXTRACT).expect("built in");
+            worker.ask(request(), on_text, Duration::from_secs(within), priority).await.expect("answered");
+        }));
+        waiting(&inference, at + 1).await;
+    }
+    go.send(()).expect("it waits");
+    first.await.expect("answered");
+    for task in tasks {
+        task.await.expect("answered");
+    }
+    assert_eq!(*done.lock().expect("free"), ["alarm", "soon", "late", "batch"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_turns_away_who_is_least_important_and_says_so_at_once() {
+    let inference = Inference::new(Vec::new(), &Digests::default());
+    let (first, go) = held_up(&inference);
+    let ask = |priority| {
+        let asking = inference.clone();
+        tokio::spawn(async move {
+            let worker = asking.worker(EXTRACT).expect("built in");
+            worker.ask(request(), Box::new(|_| ControlFlow::Continue(())), LOCAL_TIMEOUT, priority).await.map(drop)
+        })
+    };
+    let mut batch: Vec<_> = (0..64).map(|_| ask(Priority::Batch)).collect();
+    waiting(&inference, 64).await;
+    assert!(matches!(ask(Priority::Batch).await.expect("ended"), Err(Error::Full { waiting: 64 })));
+    let alarm = ask(Priority::Urgent);
+    let (displaced, ..) = futures::future::select_all(&mut batch).await;
+    assert!(matches!(displaced.expect("ended"), Err(Error::Displaced)));
+    // The endpoint says so in HTTP, as a thing that passes.
+    let error = reply::local_error(EXTRACT, &Error::Full { waiting: 64 });
+    assert_eq!(error.status, 503);
+    go.send(()).expect("it waits");
+    alarm.await.expect("ended").expect("answered");
+    first.await.expect("answered");
+    let figures = inference.figures().pop().expect("the built-in model").1;
+    assert_eq!(figures.turned_away, 2);
+}
+
+#[tokio::test]
+async fn a_deadline_that_the_measured_speed_cannot_meet_is_told_before_the_model_is_asked() {
+    let inference = Inference::new(vec![tiny("local/a", "tiny-qwen3")], &Digests::default());
+    let question = || call(json!({"prompt": "Stop the pump when it leaks?", "model": "local/a", "maxTokens": 200}));
+    infer(&inference, &question(), &[]).await.expect("answered");
+    let worker = inference.worker("local/a").expect("it is there");
+    let expected = worker.expected(10, 200, Priority::Normal).expect("it has answered once");
+    let late = worker.ask(
+        generate::Request { max_tokens: 200, ..generate::Request::ask("Stop the pump when it leaks?") },
+        Box::new(|_| ControlFlow::Continue(())),
+        expected / 4,
+        Priority::Normal,
+    );
+    let late = late.await.expect_err("too late");
+    assert!(matches!(late, Error::Late { .. }) && late.is_unasked(), "{late}");
+    let mut hurried = question();
+    hurried.deadline = Some(crate::clock::now().plus(expected / 4));
+    let failure = infer(&inference, &hurried, &[]).await.expect_err("no target in time");
+    assert_eq!(failure.error.kind, kind::TIMEOUT.0, "{failure:?}");
+    assert_eq!(requests(&failure.facts), [], "nobody was asked");
+    assert_eq!(inference.figures()[0].1.answers, 1);
+}
