@@ -1,10 +1,11 @@
-//! The client that most programs use talks to the node's own endpoint: answers whole and in pieces, embeddings, models.
+//! The clients that most programs use talk to the node's own endpoint: answers whole and in pieces, tools, schemas, embeddings, models;
+//! and what a person sees of it afterwards.
 
-use std::{process::Command, time::Duration};
+use std::{path::PathBuf, process::Command, time::Duration};
 
 use tests::{
     agent::{Agent, Setup},
-    process,
+    binaries, browser, net, process,
 };
 
 const PROGRAM: &str = r#"
@@ -41,4 +42,117 @@ async fn the_openai_client_for_python_is_served() {
     let said = process::run(&mut program, Duration::from_secs(60)).await.ok();
     assert!(said.contains("compatible"));
     agent.stop().await;
+}
+
+const MODULE: &str = r#"
+import assert from "node:assert";
+import OpenAI from "openai";
+const client = new OpenAI({ baseURL: process.argv[1], apiKey: process.argv[2], maxRetries: 0 });
+const ids = (await client.models.list()).data.map((model) => model.id);
+assert(ids.includes("local/extract") && ids.includes("local/tiny"), ids);
+const messages = [{ role: "user", content: "Passages:\n[1] manual, 1: Stop the pump when it leaks.\n\nWhat to do when the pump leaks?" }];
+const whole = await client.chat.completions.create({ model: "local/extract", messages, max_tokens: 100 });
+const text = whole.choices[0].message.content;
+assert(text.includes("Stop the pump"), text);
+const pieces = await client.chat.completions.create({
+  model: "local/extract", messages, max_tokens: 100, stream: true, stream_options: { include_usage: true },
+});
+let streamed = "", usage = null;
+for await (const piece of pieces) { streamed += piece.choices[0]?.delta?.content ?? ""; usage = piece.usage ?? usage; }
+assert.equal(streamed, text);
+assert.equal(usage.total_tokens, whole.usage.total_tokens);
+const schema = { type: "object", properties: { part: { enum: ["fan", "pump"] } }, required: ["part"], additionalProperties: false };
+const held = await client.chat.completions.create({
+  model: "local/tiny", messages: [{ role: "user", content: "Which part?" }], max_tokens: 40,
+  response_format: { type: "json_schema", json_schema: { name: "part", strict: true, schema } },
+});
+assert(["fan", "pump"].includes(JSON.parse(held.choices[0].message.content).part), held.choices[0].message.content);
+const tools = [{ type: "function", function: { name: "stop", description: "Stops a machine.", parameters: schema } }];
+const called = await client.chat.completions.create({
+  model: "local/tiny", messages: [{ role: "user", content: "Stop it." }], max_tokens: 60, tools, tool_choice: "required",
+});
+const call = called.choices[0].message.tool_calls[0];
+assert.equal(call.function.name, "stop");
+assert(["fan", "pump"].includes(JSON.parse(call.function.arguments).part), call.function.arguments);
+assert.equal(called.choices[0].finish_reason, "tool_calls");
+const ask = { model: "local/tiny", prompt: "The pump", max_tokens: 8, seed: 1 };
+const continued = await client.completions.create(ask);
+assert.equal(continued.usage.completion_tokens, 8);
+let rest = "";
+for await (const piece of await client.completions.create({ ...ask, stream: true })) rest += piece.choices[0]?.text ?? "";
+assert.equal(rest, continued.choices[0].text);
+const vectors = (await client.embeddings.create({ model: ids.find((id) => !id.startsWith("local/")), input: ["pump", "press"] })).data;
+assert(vectors.length === 2 && vectors[0].embedding.length === vectors[1].embedding.length && vectors[0].embedding.length > 100);
+await assert.rejects(client.chat.completions.create({ model: "no/such", messages }), OpenAI.NotFoundError);
+const stop = new AbortController();
+const broken = await client.chat.completions.create(
+  { model: "local/tiny", messages: [{ role: "user", content: "Go on." }], max_tokens: 200, stream: true }, { signal: stop.signal });
+for await (const piece of broken) { if (piece.choices[0]?.delta?.content) stop.abort(); }
+console.log("compatible");
+"#;
+
+/// The folder with OpenAI's client for Node, as tests/run installs it, if there is a Node to run it.
+fn node_client() -> Option<PathBuf> {
+    let folder = std::env::var_os("SKERRY_OPENAI_NODE").map(PathBuf::from);
+    let folder = folder.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/skerry/openai-node")));
+    let folder = folder.filter(|folder| folder.join("node_modules/openai/package.json").exists());
+    let is_there = Command::new("node").arg("--version").output().is_ok_and(|said| said.status.success());
+    match (folder, is_there) {
+        (Some(folder), true) => Some(folder),
+        (None, _) => {
+            eprintln!(
+                "skipped: no folder with the `openai` client for Node; tests/run installs one, and SKERRY_OPENAI_NODE names another"
+            );
+            None
+        }
+        (_, false) => {
+            eprintln!("skipped: there is no `node` here");
+            None
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_openai_client_for_node_is_served_and_figures_tell_of_it() {
+    let Some(client) = node_client() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = binaries::checkout().join("models/reference/tiny/tiny-qwen3.gguf");
+    let more = format!(
+        "label = {{ class = \"internal\" }}\n\n[inference]\nmemory = \"64 MB\"\n\n[[targets]]\nname = \"local/tiny\"\nkind = \"gguf\"\nfile = {:?}\n",
+        model.display().to_string()
+    );
+    let setup = Setup { site: None, more: &more, ..Setup::new("serving", folder.path()) };
+    let mut agent = Agent::new(folder.path(), &setup);
+    agent.start().await;
+    let mut program = Command::new("node");
+    program.args(["--input-type=module", "-e", MODULE, &agent.url("/v1"), &agent.token()]).current_dir(client);
+    let said = process::run(&mut program, Duration::from_secs(120)).await.ok();
+    assert!(said.contains("compatible"), "{said}");
+
+    for (name, with) in [
+        ("skerry_model_answers_total", "local/tiny"),
+        ("skerry_model_tokens_total", "local/tiny"),
+        ("skerry_model_first_text_seconds", "local/tiny"),
+        ("skerry_model_answer_tokens_per_second", "local/tiny"),
+        ("skerry_model_memory_bytes", "local/tiny"),
+        ("skerry_keys_and_values_bytes_max", ""),
+    ] {
+        assert!(agent.metric(name, with).await > 0.0, "{name} tells nothing");
+    }
+    let cookie = log_in(&agent).await;
+    let page = browser::look(&agent.url("/"), Some(&cookie), folder.path()).await;
+    for expected in ["Models on this node", "local/tiny", "tokens/s", "Keys and values have"] {
+        assert!(page.dom.contains(expected), "the page does not show {expected:?}:\n{}", page.dom);
+    }
+    page.is_not_blank();
+    agent.stop().await;
+}
+
+/// The cookie of a session at the local page.
+async fn log_in(agent: &Agent) -> String {
+    let request = net::http().post(agent.url("/login")).body(format!("token={}", agent.token()));
+    let request = request.header("content-type", "application/x-www-form-urlencoded");
+    let answer = request.send().await.expect("the page answers");
+    let cookie = answer.headers().get("set-cookie").expect("a log-in gives a session");
+    cookie.to_str().expect("a cookie is text").split(';').next().expect("a cookie has a value").to_owned()
 }
