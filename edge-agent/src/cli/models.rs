@@ -1,4 +1,7 @@
-//! `edge-agent models`: which models Skerry knows, which are on this machine, and getting them there.
+//! `edge-agent models`: which models Skerry knows, which are on this machine, getting them there and taking them away, and how fast they are.
+
+mod bench;
+mod remove;
 
 use std::{
     path::{Path, PathBuf},
@@ -28,6 +31,11 @@ pub(super) enum Args {
     /// Bring a model's files to this machine; what was begun is resumed, and every file is checked by its digest.
     #[command(after_help = PULL_HELP)]
     Pull(Pull),
+    /// Measure a model on this machine: loading, prompt and answer, memory.
+    #[command(after_help = BENCH_HELP)]
+    Bench(bench::Args),
+    /// Take a model's files from this machine; refused for what the configuration uses, unless forced.
+    Remove(remove::Args),
     /// Check the digest of every file of the models on this machine.
     Verify {
         /// Only this model.
@@ -68,6 +76,14 @@ Examples:
   edge-agent models pull --repo Qwen/Qwen3-0.6B-GGUF --file Qwen3-0.6B-Q8_0.gguf --digest sha256:..
   edge-agent models pull local/qwen3        the `repo`, `file` and `digest` of that target in agent.toml";
 
+const BENCH_HELP: &str = "\
+Examples:
+  edge-agent models bench local/qwen3
+  edge-agent models bench Qwen3-0.6B-Q8_0.gguf --prompt 256 --answer 128 --threads 2
+  edge-agent models bench all-minilm-l6-v2      an embedder
+
+The tokens mean nothing: the speed does not depend on them. What the model takes is planned first, and one that does not fit is refused.";
+
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
     let config = context.config()?;
     let folder = config.models_dir();
@@ -77,6 +93,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
             (_, Some((wanted, folder))) => pull_file(&wanted, asked, &folder, context),
             (name, None) => pull(&known(name.as_deref().unwrap_or_default())?, asked.from.as_deref(), &folder, context),
         },
+        Args::Bench(asked) => bench::run(asked, &config, context),
+        Args::Remove(asked) => remove::run(asked, &config, context),
         Args::Verify { name } => {
             let wanted = name.as_deref().map(known).transpose()?;
             verify(wanted.map_or_else(Manifest::built_in, |one| vec![one]), name.is_some(), &folder, context)

@@ -42,6 +42,15 @@ pub struct Gguf {
     pub parallel: usize,
 }
 
+impl Gguf {
+    /// A file of which nothing else is said.
+    #[must_use]
+    pub fn of(file: &std::path::Path) -> Self {
+        let (sampling, cache) = (Sampling::default(), Cache::default());
+        Self { file: file.to_owned(), digest: None, hub: None, sampling, cache, parallel: 1 }
+    }
+}
+
 /// Requests at the same time, at most: each has keys and values of its own.
 const PARALLEL_MAX: usize = 16;
 
