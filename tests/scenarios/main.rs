@@ -1,6 +1,7 @@
 //! The product as its users run it: real processes, real brokers, a real browser. One file per scenario.
 
 mod approval;
+mod asking;
 mod audit;
 mod bare_machine;
 mod demo;

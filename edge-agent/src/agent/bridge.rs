@@ -73,12 +73,11 @@ pub(super) fn handles(
     token: api::Token,
     key: Option<String>,
     runner: &Runner,
+    ask: api::ask::Ask,
     changes: watch::Receiver<u64>,
 ) -> api::Handles {
     let decider = runner.clone();
-    // What nobody labelled is not taken for public.
-    let unlabelled = || Label { class: DataClass::Internal, ..Label::default() };
-    let steering = steer(runner, view.config.api.label.clone().unwrap_or_else(unlabelled));
+    let steering = steer(runner, own_label(&view));
     let people = api::people::Door::new(view.config.data_dir.join(api::people::FILE));
     api::Handles {
         node: view.config.name.clone(),
@@ -106,8 +105,37 @@ pub(super) fn handles(
             })
         }),
         steer: steering,
+        ask,
         changes,
     }
+}
+
+/// What a person's own words and texts demand. What nobody labelled is not taken for public.
+fn own_label(view: &View) -> Label {
+    view.config.api.label.clone().unwrap_or_else(|| Label { class: DataClass::Internal, ..Label::default() })
+}
+
+/// What people ask of functions.
+pub(super) fn ask(view: &View, rooms: Arc<workflow::Rooms>) -> api::ask::Ask {
+    let (store, own) = (view.store.clone(), own_label(view));
+    Arc::new(move |asked| {
+        let (rooms, store) = (Arc::clone(&rooms), store.clone());
+        let api::ask::Asked { function, input, label } = asked;
+        let wanted = workflow::Wanted { function, input, label: label.unwrap_or_else(|| own.clone()) };
+        // On a task of its own, so that the ledger is told also when the caller goes away meanwhile.
+        let done = tokio::spawn(async move { workflow::perform_wanted(&rooms, &store, wanted).await });
+        Box::pin(async move {
+            let done = done.await.map_err(|error| Declined::Failed(format!("the call broke down: {error}")))?;
+            done.map_err(|failure| {
+                let detail = failure.error.detail.unwrap_or(failure.error.kind);
+                match failure.error.status {
+                    400 | 413 => Declined::Conflict(detail),
+                    401 | 403 => Declined::Forbidden(detail),
+                    _ => Declined::Failed(detail),
+                }
+            })
+        })
+    })
 }
 
 /// What people want of runs; what they start carries this label.

@@ -64,16 +64,14 @@ pub(crate) fn embedder(config: &Config, digests: &Digests) -> anyhow::Result<Arc
 
 /// The models that judge texts, those that the configuration names.
 pub(crate) fn judges(config: &Config, digests: &Digests) -> anyhow::Result<Judges> {
-    let reranker =
-        config.models.reranker.as_ref().map(|files| -> anyhow::Result<_> {
-            fits("reranker", size(files), config)?;
-            Ok(Arc::new(CrossEncoder::load(&files.folder, right(files, digests)?)?))
-        });
-    let classifier =
-        config.models.classifier.as_ref().map(|files| -> anyhow::Result<_> {
-            fits("classifier", size(files), config)?;
-            Ok(Arc::new(Classifier::load(&files.folder, right(files, digests)?)?))
-        });
+    let reranker = config.models.reranker.as_ref().map(|files| -> anyhow::Result<_> {
+        fits("reranker", size(files), config)?;
+        Ok(Arc::new(CrossEncoder::load(&files.folder, right(files, digests)?)?))
+    });
+    let classifier = config.models.classifier.as_ref().map(|files| -> anyhow::Result<_> {
+        fits("classifier", size(files), config)?;
+        Ok(Arc::new(Classifier::load(&files.folder, right(files, digests)?)?))
+    });
     Ok(Judges { reranker: reranker.transpose()?, classifier: classifier.transpose()? })
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing here needs the network or a right clock: what cannot be reached is tried again by the room that wants it.
 
+mod alone;
 mod bridge;
 mod encoders;
 mod footprint;
@@ -19,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use alone::Alone;
 use anyhow::{Context as _, bail};
 pub(crate) use encoders::{embedder, judges, right};
 use models::catalog::Digests;
@@ -144,9 +146,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     });
     let token = api::Token::load_or_create(&config.data_dir.join(TOKEN_FILE)).context("no local token")?;
     let key = bridge::key(&config)?;
+    let asking = bridge::ask(&view, Arc::clone(&performer));
     let more = bridge::openai(&view, embedder, performer, key.clone());
     let changes = bridge::changes(&view, &tasks, &stop, report);
-    let router = api::router(bridge::handles(Arc::clone(&view), token, key, &runner, changes), more);
+    let router = api::router(bridge::handles(Arc::clone(&view), token, key, &runner, asking, changes), more);
     let address = serve(&config, router, &tasks, &stop).await?;
 
     let bundle = rollout.state().borrow().shown();

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     extract::{
-        Path, Query, State,
+        DefaultBodyLimit, Path, Query, State,
         rejection::{JsonRejection, PathRejection, QueryRejection},
     },
     http::StatusCode,
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use rusqlite::{Connection, params};
 use serde::Deserialize;
@@ -26,6 +26,7 @@ use shared::{
 use super::{
     Declined, Place, Server, Shared,
     answer::Given,
+    ask,
     steer::{Asked, Wish},
 };
 use crate::store::{self, runs};
@@ -42,6 +43,7 @@ pub(super) fn routes() -> Router<Arc<Server>> {
         .route("/approvals", get(list_approvals))
         .route("/approvals/{id}", get(one_approval).post(decide))
         .route("/ledger", get(list_ledger))
+        .route("/functions/{function}", post(ask::perform).layer(DefaultBodyLimit::max(ask::BODY_BYTES_MAX)))
 }
 
 /// An error as every route tells it: a word for programs and a sentence for people.

@@ -3,6 +3,7 @@
 
 mod admin;
 mod answer;
+pub mod ask;
 mod auth;
 mod host;
 pub mod live;
@@ -112,6 +113,7 @@ pub struct Handles {
     pub live: Arc<dyn Fn() -> Live + Send + Sync>,
     pub decide: Decide,
     pub steer: steer::Steer,
+    pub ask: ask::Ask,
     /// Changes whenever a page may look different now; the ledger's growth is watched beside it.
     pub changes: watch::Receiver<u64>,
 }

@@ -56,6 +56,15 @@ fn site_on(health: Health, exposed: bool) -> Site {
         kept.lock().unwrap().push(answer);
         Box::pin(async { Err(Declined::Conflict("already decided by Ada".to_owned())) })
     });
+    let ask: ask::Ask = Arc::new(|asked| {
+        Box::pin(async move {
+            let ask::Asked { function, input, label } = asked;
+            match function.as_str() {
+                "search" => Ok(serde_json::json!({"asked": input, "label": label})),
+                other => Err(Declined::Conflict(format!("{other} is nothing that a person asks for"))),
+            }
+        })
+    });
     let steerings = Arc::new(Mutex::new(Vec::new()));
     let wishes = Arc::clone(&steerings);
     let steer: steer::Steer = Arc::new(move |steering| {
@@ -74,6 +83,7 @@ fn site_on(health: Health, exposed: bool) -> Site {
         live: Arc::new(move || live(health)),
         decide,
         steer,
+        ask,
         changes,
     };
     Site { router: router(handles, Router::new()), token: text, store, answers, steerings, folder, _changes: sender }
@@ -120,6 +130,29 @@ impl Site {
         assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
         cookie.split(';').next().unwrap().to_owned()
     }
+}
+
+#[tokio::test]
+async fn functions_are_asked_with_the_token_alone() {
+    let site = site(Health::Healthy);
+    let ask = |function: &str, token: &str, body: &str| {
+        Request::post(format!("/api/v1/functions/{function}"))
+            .header(header::AUTHORIZATION, format!("Bearer {token}"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(body.to_owned()))
+            .unwrap()
+    };
+    let body = r#"{"input": {"query": "oil"}, "label": {"class": "public"}}"#;
+    let (status, _) = read(site.send(ask("search", "guessed", body)).await).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    let (status, said) = read(site.send(ask("search", &site.token, body)).await).await;
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        (status, &said["asked"]["query"], &said["label"]["class"]),
+        (StatusCode::OK, &"oil".into(), &"public".into())
+    );
+    let (status, said) = read(site.send(ask("publish", &site.token, "{}")).await).await;
+    assert!(status == StatusCode::CONFLICT && said.contains("publish is nothing that a person asks for"), "{said}");
 }
 
 async fn read(answer: Response) -> (StatusCode, String) {

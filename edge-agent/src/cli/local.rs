@@ -1,9 +1,14 @@
 //! Talking to the agent that runs on this machine, over its local API.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::{Failure, small_runtime};
 use crate::{agent, config::Config, tls};
+
+/// What an agent answers at once.
+const WITHIN: Duration = Duration::from_secs(30);
 
 /// The running agent of a configuration.
 pub(super) struct Local {
@@ -28,14 +33,25 @@ impl Local {
     }
 
     pub(super) fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.ask(reqwest::Method::GET, path, None)
+        self.ask(reqwest::Method::GET, path, None, WITHIN)
     }
 
     pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        self.ask(reqwest::Method::POST, path, Some(body))
+        self.post_within(path, body, WITHIN)
     }
 
-    fn ask(&self, method: reqwest::Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+    /// The same for what may take longer.
+    pub(super) fn post_within(&self, path: &str, body: &Value, within: Duration) -> Result<Value, Failure> {
+        self.ask(reqwest::Method::POST, path, Some(body), within)
+    }
+
+    fn ask(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: Option<&Value>,
+        within: Duration,
+    ) -> Result<Value, Failure> {
         small_runtime()?.block_on(async {
             let failed = |error: reqwest::Error| {
                 if error.is_connect() {
@@ -47,7 +63,7 @@ impl Local {
                 }
             };
             // The agent is on this machine: its token is nothing for a proxy.
-            let client = tls::plain_client(|client| client.no_proxy().timeout(std::time::Duration::from_secs(30)));
+            let client = tls::plain_client(|client| client.no_proxy().timeout(within));
             let mut request = client.request(method, format!("http://{}{path}", self.address)).bearer_auth(&self.token);
             if let Some(body) = body {
                 request = request.json(body);

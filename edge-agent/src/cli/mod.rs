@@ -4,13 +4,16 @@
 
 mod approve;
 mod approvers;
+mod ask;
 mod detectors;
+mod docs;
 mod doctor;
 mod enroll;
 mod ledger;
 mod local;
 mod models;
 mod output;
+mod person;
 mod quarantine;
 mod read_document;
 mod replay;
@@ -56,7 +59,12 @@ enum Command {
     Run(run::Args),
     /// Join a fleet with a token that its operator made.
     Enroll(enroll::Args),
-    /// List, pull and verify local models.
+    /// Ask the node's documents, and have the answer with where it stands.
+    Ask(ask::Args),
+    /// Add, search, remove and list the node's documents.
+    #[command(subcommand)]
+    Docs(docs::Args),
+    /// List, pull, verify, measure and remove local models.
     #[command(subcommand)]
     Models(models::Args),
     /// Publish a recorded CSV as live readings.
@@ -161,6 +169,8 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Enroll(args) => enroll::run(&args, context),
         Command::Replay(args) => replay::run(&args, context),
         Command::Runs(args) => runs::run(&args, context),
+        Command::Ask(args) => ask::run(&args, context),
+        Command::Docs(args) => docs::run(&args, context),
         Command::Models(args) => models::run(&args, context),
         Command::Approve(args) => approve::run(&args, context),
         Command::Approvers(args) => approvers::run(&args, context),

@@ -51,10 +51,20 @@ type Key = (String, String);
 const REMEMBERED_MAX: i64 = 10_000;
 
 /// Who brings a text, and may take it away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
     Bundle,
-    Remembered,
+    /// With where it came from and whom or what it is about, as far as that was said.
+    Remembered {
+        source: Option<String>,
+        subject: Option<String>,
+    },
+}
+
+impl Origin {
+    const fn is_remembered(&self) -> bool {
+        matches!(self, Self::Remembered { .. })
+    }
 }
 
 /// A text that is to be found.
@@ -156,15 +166,15 @@ impl Inner {
         let vectors = self.vectors(&format!("{}/{}", given.index, given.path), &texts)?;
         let rows: Vec<(Chunk, Vec<u8>)> = chunks.into_iter().zip(vectors.iter().map(|v| to_blob(v))).collect();
         let (index, path, digest) = (given.index.to_owned(), given.path.to_owned(), given.digest);
-        let (embedder, origin) = (self.embedder.digest(), given.origin);
+        let (embedder, origin) = (self.embedder.digest(), given.origin.clone());
         let (gone, ids) = self.store.write_blocking("store a document", move |tx| {
             let connection = tx.connection();
             let before: Option<i64> = connection
                 .prepare_cached("SELECT id FROM memory_document WHERE idx = ?1 AND path = ?2 AND remembered = ?3")?
-                .query_row(params![index, path, origin == Origin::Remembered], |row| row.get(0))
+                .query_row(params![index, path, origin.is_remembered()], |row| row.get(0))
                 .optional()?;
             let gone = before.map_or(Ok(Vec::new()), |before| remove(connection, before))?;
-            let id = insert(connection, (&index, &path), digest, &label, embedder, origin)?;
+            let id = insert(connection, (&index, &path), digest, &label, embedder, &origin)?;
             let mut insert = connection.prepare_cached(
                 "INSERT INTO memory_chunk (document, place, text, vector) VALUES (?1, ?2, ?3, ?4) RETURNING id",
             )?;
@@ -214,9 +224,13 @@ fn insert(
     digest: Digest,
     label: &str,
     embedder: Digest,
-    origin: Origin,
+    origin: &Origin,
 ) -> Result<i64, store::Error> {
-    let remembered = origin == Origin::Remembered;
+    let (source, subject) = match origin {
+        Origin::Bundle => (None, None),
+        Origin::Remembered { source, subject } => (source.as_ref(), subject.as_ref()),
+    };
+    let remembered = origin.is_remembered();
     if remembered {
         let sql = "SELECT count(*) FROM memory_document WHERE remembered AND idx = ?1";
         let kept: i64 = connection.prepare_cached(sql)?.query_row([index], |row| row.get(0))?;
@@ -225,14 +239,15 @@ fn insert(
             return Err(store::Error::Data { operation: "remember a text", detail });
         }
     }
-    let sql = "INSERT INTO memory_document (idx, path, digest, label, embedder, remembered) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING id";
-    let values = params![index, path, digest.as_bytes().as_slice(), label, embedder.as_bytes().as_slice(), remembered];
+    let sql = "INSERT INTO memory_document (idx, path, digest, label, embedder, remembered, source, subject) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) RETURNING id";
+    let (digest, embedder) = (digest.as_bytes().as_slice(), embedder.as_bytes().as_slice());
+    let values = params![index, path, digest, label, embedder, remembered, source, subject];
     Ok(connection.prepare_cached(sql)?.query_row(values, |row| row.get(0))?)
 }
 
 /// Removes a document with its chunks; returns the chunks' ids.
-fn remove(connection: &rusqlite::Connection, document: i64) -> rusqlite::Result<Vec<i64>> {
+pub(super) fn remove(connection: &rusqlite::Connection, document: i64) -> rusqlite::Result<Vec<i64>> {
     let ids = connection
         .prepare_cached("DELETE FROM memory_chunk WHERE document = ?1 RETURNING id")?
         .query_map([document], |row| row.get(0))?

@@ -4,6 +4,7 @@
 mod chunk;
 mod classify;
 pub mod documents;
+mod forget;
 mod index;
 mod judges;
 mod keeping;
@@ -27,6 +28,7 @@ use documents::{Content, Document, Labelled};
 use edge_core::engine::effect::{Call, Completion, Failure, Keep, kind};
 pub use judges::Judges;
 use models::embed::Embedder;
+pub use remember::kept_path;
 use search::Sought;
 use serde::Deserialize;
 use serde_json::json;
@@ -157,6 +159,12 @@ impl Memory {
             status.is_busy = true;
             self.wanted.send_replace(Arc::new(content.documents));
         });
+    }
+
+    /// The indexes that there are.
+    #[must_use]
+    pub fn indexes(&self) -> Vec<String> {
+        self.inner.names()
     }
 
     /// How far the indexes are in step with the bundle.
@@ -329,9 +337,13 @@ fn hold(call: &Call, permit: &Permit, target: &str) -> Result<(), Failure> {
 }
 
 fn text(call: &Call, field: &str, text: String) -> Result<String, Failure> {
+    text_within(call, field, text, TEXT_BYTES_MAX)
+}
+
+fn text_within(call: &Call, field: &str, text: String, most: usize) -> Result<String, Failure> {
     match text.len() {
         _ if text.trim().is_empty() => Err(wrong(call, field, "empty; expected a text")),
-        bytes if bytes > TEXT_BYTES_MAX => Err(wrong(call, field, &format!("{bytes} bytes; at most {TEXT_BYTES_MAX}"))),
+        bytes if bytes > most => Err(wrong(call, field, &format!("{bytes} bytes; at most {most}"))),
         _ => Ok(text),
     }
 }

@@ -20,7 +20,7 @@ pub const COMMAND: &str = "read-document";
 ///
 /// # Errors
 /// Why it cannot be read, for people.
-pub(super) fn text(path: &str, content: Vec<u8>) -> Result<String, String> {
+pub fn text(path: &str, content: Vec<u8>) -> Result<String, String> {
     let form = Form::of(path).unwrap_or(Form::Text);
     if form.is_risky() { apart(form, content) } else { reader::markdown(form, &content).map_err(|e| e.to_string()) }
 }

@@ -16,13 +16,21 @@ use shared::{
 use super::{
     Inner, Memory, broken, hold,
     index::{Error, Origin, Text},
-    millis, session, text, wrong,
+    millis, session, text_within, wrong,
 };
 use crate::store;
 
 /// The index that texts are kept in when the task names none.
-const INDEX: &str = "remembered";
+pub(super) const INDEX: &str = "remembered";
 const NAME_BYTES_MAX: usize = 256;
+/// As much as a document of a bundle that is text.
+const KEPT_BYTES_MAX: usize = 8 << 20;
+
+/// What a search names a kept text by: no document of a bundle is called so.
+#[must_use]
+pub fn kept_path(id: &str) -> String {
+    format!("remembered:{id}")
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,6 +38,18 @@ struct Remember {
     text: String,
     index: Option<String>,
     id: Option<String>,
+    source: Option<String>,
+    subject: Option<String>,
+}
+
+/// Whether a name is one, where it is given.
+pub(super) fn named(call: &Call, field: &str, name: Option<&str>) -> Result<(), Failure> {
+    match name {
+        Some(name) if name.is_empty() || name.len() > NAME_BYTES_MAX => {
+            Err(wrong(call, field, &format!("expected 1 to {NAME_BYTES_MAX} bytes")))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Memory {
@@ -43,9 +63,7 @@ impl Memory {
         }
         let Remember { index, .. } = call.arguments()?;
         let index = index.unwrap_or_else(|| INDEX.to_owned());
-        if index.is_empty() || index.len() > NAME_BYTES_MAX {
-            return Err(wrong(call, "index", &format!("expected 1 to {NAME_BYTES_MAX} bytes")));
-        }
+        named(call, "index", Some(&index))?;
         Ok(Target::new(TargetKind::Index, index))
     }
 
@@ -61,20 +79,20 @@ impl Memory {
         }
         let target = self.kept_in(call)?;
         hold(call, &permit, &target.name)?;
-        let Remember { text: given, id, .. } = call.arguments()?;
-        let given = text(call, "text", given)?;
+        let Remember { text: given, id, source, subject, .. } = call.arguments()?;
+        let given = text_within(call, "text", given, KEPT_BYTES_MAX)?;
         let id = id.unwrap_or_else(|| Digest::of(call.key.0.as_bytes()).to_string());
-        if id.is_empty() || id.len() > NAME_BYTES_MAX {
-            return Err(wrong(call, "id", &format!("expected 1 to {NAME_BYTES_MAX} bytes")));
+        for (field, name) in [("id", Some(&id)), ("source", source.as_ref()), ("subject", subject.as_ref())] {
+            named(call, field, name.map(String::as_str))?;
         }
         let began = Instant::now();
         let label = serde_json::to_string(&call.label).expect("a label is plain data");
         let (inner, index, kept) = (Arc::clone(&self.inner), target.name.clone(), given.clone());
-        // No document of a bundle is called so.
-        let path = format!("remembered:{id}");
+        let path = kept_path(&id);
         let put = move || {
             let digest = Digest::of(kept.as_bytes());
-            inner.put(&Text { index: &index, path: &path, text: &kept, digest, origin: Origin::Remembered }, label)
+            let origin = Origin::Remembered { source, subject };
+            inner.put(&Text { index: &index, path: &path, text: &kept, digest, origin }, label)
         };
         let put = tokio::task::spawn_blocking(put).await;
         match put.map_err(|_| broken(call, "the embedder panicked, see the log"))? {

@@ -5,6 +5,7 @@
 //! A job that fails undoes its own savepoint and nothing else. Ledger entries are appended in the job that they tell of.
 //! It never decides anything; it knows no room's meaning, only that each room has a schema file.
 
+pub mod documents;
 mod ledger;
 pub mod quarantine;
 pub mod runs;

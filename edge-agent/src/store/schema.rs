@@ -24,6 +24,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/14_steps.sql"),
     include_str!("schema/15_learning.sql"),
     include_str!("schema/16_sessions.sql"),
+    include_str!("schema/17_sources.sql"),
 ];
 
 pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), Error> {

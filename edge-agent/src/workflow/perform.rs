@@ -165,6 +165,12 @@ impl Rooms {
         drop(self.learning.set(learning));
     }
 
+    /// The indexes of documents.
+    #[must_use]
+    pub fn indexes(&self) -> Vec<String> {
+        self.memory.indexes()
+    }
+
     /// Asks policy as it is now. `workflow` is `namespace/name`.
     ///
     /// # Errors
@@ -240,6 +246,10 @@ impl Rooms {
             "remember" => {
                 let permit = trail.permit(Action::Remember, self.memory.kept_in(call)?)?;
                 self.memory.remember(call, permit, keep).await?
+            }
+            "forget" => {
+                let permit = trail.permit(Action::Remember, self.memory.forgotten_in(call)?)?;
+                self.memory.forget(call, permit, keep).await?
             }
             "upsert" => {
                 let permit = trail.permit(Action::Upsert, self.memory.collection(call)?)?;

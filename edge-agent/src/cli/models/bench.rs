@@ -19,7 +19,7 @@ use serde::Serialize;
 use super::super::{Context, Failure, output};
 use crate::{
     agent,
-    config::Config,
+    config::{Config, models::Embedder as Named},
     inference::{
         self, EXTRACT, Machine,
         config::{Gguf, Source},
@@ -152,7 +152,7 @@ fn chat(args: &Args, model: &Gguf, config: &Config, context: &Context) -> Result
 fn embedder(args: &Args, config: &Config, context: &Context) -> Result<ExitCode, Failure> {
     let (before, began) = (resident(), Instant::now());
     let mut config = config.clone();
-    config.models.embedder = Some(args.model.clone());
+    config.models.embedder = Some(Named::Named(args.model.clone()));
     let embedder = agent::embedder(&config, &Digests::default())?;
     let load = began.elapsed();
     let (latency, speed) = embed(embedder.as_ref()).with_context(|| format!("cannot measure {}", args.model))?;

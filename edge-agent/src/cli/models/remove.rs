@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::super::{Context, Failure, output};
 use crate::{
-    config::Config,
+    config::{Config, models::Files},
     inference::config::{Source, Target},
 };
 
@@ -85,14 +85,10 @@ fn find(name: &str, config: &Config) -> Result<Doomed, Failure> {
     }
     let mut used_by: Vec<_> =
         config.targets.iter().filter(|target| uses(target, &path)).map(|t| t.name.clone()).collect();
-    used_by.extend(
-        config
-            .models
-            .embedder
-            .as_ref()
-            .filter(|embedder| folder.join(embedder) == path)
-            .map(|name| format!("embedder {name}")),
-    );
+    let catalog = config.models.of_catalog().filter(|embedder| folder.join(embedder) == path);
+    used_by.extend(catalog.map(|name| format!("embedder {name}")));
+    let of_files = |files: &Files| is_within(&files.folder, &path);
+    used_by.extend(config.models.files().filter(|(_, files)| of_files(files)).map(|(field, _)| field.to_owned()));
     Ok(Doomed { path, used_by })
 }
 
@@ -115,9 +111,12 @@ fn of_models(name: &str, folder: &Path) -> Result<PathBuf, Failure> {
 
 /// Whether the target's file is this one, or lies in this folder.
 fn uses(target: &Target, path: &Path) -> bool {
-    let Source::Gguf(model) = &target.source else { return false };
-    let (file, path) = (model.file.canonicalize(), path.canonicalize());
-    file.ok().zip(path.ok()).is_some_and(|(file, path)| file.starts_with(path))
+    matches!(&target.source, Source::Gguf(model) if is_within(&model.file, path))
+}
+
+fn is_within(inner: &Path, outer: &Path) -> bool {
+    let (inner, outer) = (inner.canonicalize(), outer.canonicalize());
+    inner.ok().zip(outer.ok()).is_some_and(|(inner, outer)| inner.starts_with(outer))
 }
 
 /// Files and bytes of a file or folder.

@@ -33,6 +33,7 @@ pub(super) async fn kept_as(
     let memory = &site.memory;
     let (action, target) = match function {
         "remember" => (Action::Remember, memory.kept_in(&call)?),
+        "forget" => (Action::Remember, memory.forgotten_in(&call)?),
         "retrieve" => (Action::Retrieve, memory.target(&call)?),
         "query" => (Action::Query, memory.collection(&call)?),
         _ => (Action::Upsert, memory.collection(&call)?),
@@ -42,6 +43,7 @@ pub(super) async fn kept_as(
     let permit = PolicySet::default_rules().decide(&request).expect("what stays on the node is permitted");
     match function {
         "remember" => memory.remember(&call, permit, Keep::Digest).await,
+        "forget" => memory.forget(&call, permit, Keep::Text).await,
         "retrieve" => memory.retrieve(&call, permit, Keep::Digest).await,
         "query" => memory.query(&call, permit, Keep::Text).await,
         _ => memory.upsert(&call, permit, Keep::Text).await,
@@ -85,6 +87,49 @@ async fn a_remembered_text_is_found_whatever_bundle_comes_and_replaced_by_its_id
     let site = open(dir).await;
     let friday = ("remembered:a".to_owned(), "The bearing of pump 7 was changed on Friday.".to_owned());
     assert_eq!(found(&site, "bearing of pump 7").await, [friday]);
+}
+
+#[tokio::test]
+async fn texts_are_taken_away_by_id_by_source_and_by_whom_they_are_about() {
+    let site = site(&[("documents/notes/press.md", PRESS)]).await;
+    for (id, source, subject) in [
+        ("a", Some("interviews"), Some("Mia Keller")),
+        ("b", Some("interviews"), Some("Jon Frei")),
+        ("c", Some("letters"), Some("Mia Keller")),
+        ("d", None, None),
+    ] {
+        let mut input = json!({"index": "notes", "id": id, "text": format!("The bearing of pump {id} was changed.")});
+        for (name, value) in [("source", source), ("subject", subject)] {
+            if let Some(value) = value {
+                input[name] = value.into();
+            }
+        }
+        public(&site, "remember", input).await;
+    }
+    let listed = || {
+        let list = |connection: &rusqlite::Connection| crate::store::documents::list(connection, Some("notes"));
+        site.memory.inner.store.read_blocking("list the documents", list).expect("a list")
+    };
+    let names = || listed().into_iter().map(|listed| listed.document).collect::<Vec<_>>();
+    let first = &listed()[1];
+    assert_eq!((first.source.as_deref(), first.subject.as_deref()), (Some("interviews"), Some("Mia Keller")));
+    assert!(first.kept && first.passages == 1 && first.bytes > 20, "{first:?}");
+    let forget = |input: Value| public(&site, "forget", input);
+    assert_eq!(
+        forget(json!({"index": "notes", "subject": "Mia Keller", "source": "letters"})).await,
+        json!({"forgotten": 1})
+    );
+    assert_eq!(names(), ["press.md", "remembered:a", "remembered:b", "remembered:d"]);
+    assert_eq!(forget(json!({"index": "notes", "subject": "Mia Keller"})).await, json!({"forgotten": 1}));
+    assert_eq!(forget(json!({"index": "notes", "source": "interviews"})).await, json!({"forgotten": 1}));
+    let found = |found: Vec<(String, String)>| found.into_iter().map(|(document, _)| document).collect::<Vec<_>>();
+    let left = found(self::found(&site, "bearing of pump b").await);
+    assert!(left.iter().all(|name| name == "remembered:d" || name == "press.md"), "{left:?}");
+    assert_eq!(forget(json!({"index": "notes", "id": "d"})).await, json!({"forgotten": 1}));
+    assert_eq!(forget(json!({"index": "notes", "id": "d"})).await, json!({"forgotten": 0}));
+    assert_eq!(names(), ["press.md"], "what the bundle brought stays");
+    let (status, told) = wrong(&site, "forget", json!({"index": "notes"})).await;
+    assert!(status == 400 && told.contains("expected an id, a source or a subject"), "{told}");
 }
 
 #[tokio::test]

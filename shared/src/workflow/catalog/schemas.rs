@@ -15,6 +15,7 @@ pub(super) fn all() -> Vec<Entry> {
         asyncapi(),
         classify(),
         embed(),
+        forget(),
         grpc(),
         guard(),
         http(),
@@ -205,11 +206,26 @@ fn remember() -> Entry {
             "text": {"type": "string", "minLength": 1},
             "index": {"type": "string"},
             "id": {"type": "string", "minLength": 1},
+            "source": {"type": "string", "minLength": 1},
+            "subject": {"type": "string", "minLength": 1},
             "session": {"type": "string", "minLength": 1},
             "role": {"enum": ["user", "assistant"]},
         }),
     );
     ("remember", true, &[], input, object(&["id"], json!({"id": {"type": "string"}})))
+}
+
+fn forget() -> Entry {
+    let input = object(
+        &[],
+        json!({
+            "index": {"type": "string"},
+            "id": {"type": "string", "minLength": 1},
+            "source": {"type": "string", "minLength": 1},
+            "subject": {"type": "string", "minLength": 1},
+        }),
+    );
+    ("forget", true, &[], input, object(&["forgotten"], json!({"forgotten": {"type": "integer"}})))
 }
 
 fn rerank() -> Entry {

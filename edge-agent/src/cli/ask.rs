@@ -1,0 +1,118 @@
+//! `edge-agent ask`: an answer from the node's documents, with where it stands.
+
+use std::process::ExitCode;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shared::{label::Label, look::words};
+
+use super::{
+    Context, Failure, output,
+    person::{Demands, Person},
+};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  edge-agent ask \"What to do when the pump leaks?\"
+  edge-agent ask \"Which oil?\" --index manuals --model local/qwen3 --top 6
+
+The passages that fit best are found in all indexes, or in the one that is named; then the first target that policy allows for their labels
+answers from them, and `local/extract` where none does. What was asked, found, allowed and answered is in the ledger. The agent may run
+or not; without one the documents are indexed first.
+
+Exit code: 0 there is an answer, 3 nothing in the documents fits.")]
+pub(super) struct Args {
+    /// What you want to know.
+    #[arg(value_name = "QUESTION")]
+    question: String,
+    /// Look into this index alone.
+    #[arg(long, value_name = "INDEX")]
+    index: Option<String>,
+    /// Have it answered by this target or a pattern such as local/*; may be given several times, in the order of preference.
+    #[arg(long = "model", value_name = "TARGET")]
+    models: Vec<String>,
+    /// So many passages at most.
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    top: usize,
+    #[command(flatten)]
+    demands: Demands,
+}
+
+/// A passage as the functions give it.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Passage {
+    pub text: String,
+    pub document: String,
+    pub place: String,
+    pub score: f64,
+    pub label: Label,
+}
+
+pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
+    let mut input = json!({ "question": args.question, "topK": args.top });
+    if let Some(index) = &args.index {
+        input["index"] = index.as_str().into();
+    }
+    if !args.models.is_empty() {
+        input["model"] = json!(args.models);
+    }
+    let answer = Person::of(context)?.ask("ask", input, args.demands.label())?;
+    let passages = passages(&answer)?;
+    if context.json {
+        output::json(&answer)?;
+    } else if !passages.is_empty() {
+        output::say(&told(&answer, &passages));
+    }
+    if passages.is_empty() {
+        let message = "nothing in the documents fits: `edge-agent docs list` tells what is there";
+        return Err(Failure::NotFound(message.to_owned()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn passages(answer: &Value) -> Result<Vec<Passage>, Failure> {
+    let passages = serde_json::from_value(answer["passages"].clone());
+    passages.map_err(|error| Failure::Failed(anyhow::Error::new(error).context("the answer cannot be read")))
+}
+
+/// The answer, the passages that it cites, or all when it cites none, and who answered.
+fn told(answer: &Value, passages: &[Passage]) -> String {
+    let text = answer["text"].as_str().unwrap_or_default().trim();
+    let numbered = || passages.iter().zip(1..);
+    let is_cited = |number: usize| text.contains(&format!("[{number}]"));
+    let cites = numbered().any(|(_, number)| is_cited(number));
+    let source = |(passage, number): (&Passage, usize)| {
+        let place = if passage.place.is_empty() { String::new() } else { format!(", {}", passage.place) };
+        format!("[{number}] {}{place} ({}, {:.2})", passage.document, words::label(&passage.label), passage.score)
+    };
+    let shown = numbered().filter(|(_, number)| !cites || is_cited(*number));
+    let sources: Vec<_> = shown.map(source).collect();
+    let by = answer["target"].as_str().unwrap_or_default();
+    let degraded = if answer["degraded"] == true { ", in place of a chat model" } else { "" };
+    format!("{text}\n\n{}\n\nanswered by {by}{degraded}", sources.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_shows_what_it_cites() {
+        let passage = |document: &str| json!({"text": "t", "document": document, "place": "Oil", "score": 0.5, "label": {"class": "internal"}});
+        let mut answer = json!({
+            "text": "Use VG 46 [2].", "target": "local/a", "degraded": false, "passages": [passage("a.md"), passage("b.md")]
+        });
+        let shown = |answer: &Value| told(answer, &passages(answer).expect("passages"));
+        let text = shown(&answer);
+        assert!(
+            text.contains("Use VG 46 [2].")
+                && text.contains("[2] b.md, Oil (")
+                && text.ends_with("answered by local/a"),
+            "{text}"
+        );
+        assert!(!text.contains("a.md"), "{text}");
+        answer["text"] = "Use VG 46.".into();
+        assert!(shown(&answer).contains("[1] a.md"), "without citations all are shown");
+    }
+}

@@ -1,0 +1,387 @@
+//! `edge-agent docs`: the node's documents, beside those that a bundle brings: added, searched, removed by source or subject, listed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use edge_core::site::{DEPTH_MAX, Kind};
+use reader::Form;
+use serde::Serialize;
+use serde_json::json;
+use shared::{digest::Digest, label::Label, look::words};
+
+use super::{
+    Context, Failure, ask, output,
+    person::{Demands, Person},
+};
+use crate::{
+    memory::{kept_path, reading},
+    store::documents::{self, Listed},
+};
+
+/// Characters of a passage in a table.
+const TEXT_CHARS: usize = 160;
+/// The index of documents that are added without another.
+const INDEX: &str = "documents";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Args {
+    /// Add a file or a folder (Markdown, text, HTML, PDF, CSV), or bring what was added before in step with it.
+    Add(Add),
+    /// Show the passages that fit words or a question best.
+    Search(Search),
+    /// Remove what was added or remembered: one document, all of a source, or all about a subject.
+    Remove(Remove),
+    /// List the documents that can be found, with label, source and subject.
+    List {
+        /// Of this index alone.
+        #[arg(long, value_name = "INDEX")]
+        index: Option<String>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  edge-agent docs add manuals/ --index manuals
+  edge-agent docs add interview.pdf --label confidential --personal --subject \"Mia Keller\"
+
+A folder that is added again is brought in step: what changed is embedded again, what is gone from it is removed. Names that begin with a
+dot are left out. Policy's `remember` is asked for each document, and each is in the ledger.")]
+pub(super) struct Add {
+    /// A file, or a folder with all in it.
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+    /// Where it is found; made when it is not there.
+    #[arg(long, value_name = "INDEX", default_value = INDEX)]
+    index: String,
+    /// What it is removed by; without one, the path.
+    #[arg(long, value_name = "TEXT")]
+    source: Option<String>,
+    /// Whom or what it is about; it can be removed by that.
+    #[arg(long, value_name = "TEXT")]
+    subject: Option<String>,
+    #[command(flatten)]
+    demands: Demands,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Search {
+    /// Words or a question.
+    #[arg(value_name = "QUERY")]
+    query: String,
+    /// In this index alone.
+    #[arg(long, value_name = "INDEX")]
+    index: Option<String>,
+    /// So many passages at most.
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    top: usize,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+What a bundle brings is not removed here: take it out of the bundle.
+
+Exit code: 0 something was removed, 3 nothing fits.")]
+pub(super) struct Remove {
+    /// One document, as `docs list` names it.
+    #[arg(value_name = "DOCUMENT", required_unless_present_any = ["source", "subject"])]
+    document: Option<String>,
+    /// All that came from there.
+    #[arg(long, value_name = "TEXT")]
+    source: Option<String>,
+    /// All that is about it.
+    #[arg(long, value_name = "TEXT")]
+    subject: Option<String>,
+    /// In this index alone; without it, in all.
+    #[arg(long, value_name = "INDEX")]
+    index: Option<String>,
+}
+
+pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
+    match args {
+        Args::Add(asked) => add(asked, context),
+        Args::Search(asked) => search(asked, context),
+        Args::Remove(asked) => remove(asked, context),
+        Args::List { index } => list(index.as_deref(), context),
+    }
+}
+
+/// What became of the files.
+#[derive(Debug, Default, Serialize)]
+struct Added {
+    index: String,
+    source: String,
+    kept: Vec<String>,
+    unchanged: Vec<String>,
+    removed: Vec<String>,
+    /// Files that cannot be read, with why.
+    failed: BTreeMap<String, String>,
+}
+
+fn add(asked: &Add, context: &Context) -> Result<ExitCode, Failure> {
+    let files = files(&asked.path)?;
+    let whole = asked.path.canonicalize().with_context(|| format!("cannot find {}", asked.path.display()))?;
+    let source = asked.source.clone().unwrap_or_else(|| whole.display().to_string());
+    let person = Person::of(context)?;
+    let known = known(context, &asked.index)?;
+    let mut added = Added { index: asked.index.clone(), source, ..Added::default() };
+    for (id, path) in &files {
+        match keep(asked, &added.source, &person, known.get(id), id, path) {
+            Ok(true) => added.kept.push(id.clone()),
+            Ok(false) => added.unchanged.push(id.clone()),
+            Err(Failure::Input(why)) => drop(added.failed.insert(id.clone(), why)),
+            Err(other) => return Err(other),
+        }
+    }
+    // What was in the folder when it was added before, and is no longer.
+    let now: BTreeSet<_> = files.keys().collect();
+    for (id, _) in known.iter().filter(|(id, own)| own.source.as_ref() == Some(&added.source) && !now.contains(id)) {
+        person.ask("forget", json!({ "index": asked.index, "id": id }), None)?;
+        added.removed.push(id.clone());
+    }
+    tell(&added, context)?;
+    Ok(if added.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Keeps one file's text; false when it is kept already as it is.
+fn keep(
+    asked: &Add,
+    source: &str,
+    person: &Person,
+    known: Option<&Listed>,
+    id: &str,
+    path: &Path,
+) -> Result<bool, Failure> {
+    if let Some(other) = known.and_then(|known| known.source.as_ref()).filter(|other| *other != source) {
+        let message =
+            format!("{} has a document of this name from {other}: remove that, or give another --index", asked.index);
+        return Err(Failure::Input(message));
+    }
+    let input = |why: String| Failure::Input(why);
+    let file = format!("documents/{}/{id}", asked.index);
+    let unreadable = |error: std::io::Error| input(format!("cannot be read: {error}"));
+    let len = path.metadata().map_err(unreadable)?.len();
+    Kind::of(&file).and_then(|kind| kind.admit(&file, len)).map_err(|problem| input(problem.message))?;
+    let text = reading::text(id, std::fs::read(path).map_err(unreadable)?).map_err(input)?;
+    if text.trim().is_empty() {
+        return Err(input("holds no text".to_owned()));
+    }
+    let label = asked.demands.label();
+    let is_same = |known: &Listed| {
+        known.digest == Some(Digest::of(text.as_bytes()))
+            && known.subject == asked.subject
+            && label.as_ref().is_none_or(|label| *label == known.label)
+    };
+    if known.is_some_and(is_same) {
+        return Ok(false);
+    }
+    let mut input = json!({ "index": asked.index, "id": id, "text": text, "source": source });
+    if let Some(subject) = &asked.subject {
+        input["subject"] = subject.as_str().into();
+    }
+    person.ask("remember", input, label)?;
+    Ok(true)
+}
+
+/// What the index has that was added or remembered, by its id.
+fn known(context: &Context, index: &str) -> Result<BTreeMap<String, Listed>, Failure> {
+    let found = documents::list(&context.store()?, Some(index)).context("cannot list the documents")?;
+    let kept = found.into_iter().filter(|document| document.kept);
+    Ok(kept.map(|document| (id_of(&document.document).to_owned(), document)).collect())
+}
+
+/// The id under which a text was kept, of the name that a search shows.
+fn id_of(document: &str) -> &str {
+    document.strip_prefix(&kept_path("")).unwrap_or(document)
+}
+
+/// The files of a path by the ids that they are kept under: a file's name, or its place within the folder.
+fn files(path: &Path) -> Result<BTreeMap<String, PathBuf>, Failure> {
+    let mut found = BTreeMap::new();
+    if path.is_dir() {
+        walk(path, path, 0, &mut found)?;
+        if found.is_empty() {
+            let message = format!("{} holds no document: expected .md, .txt, .html, .pdf or .csv", path.display());
+            return Err(Failure::Input(message));
+        }
+        return Ok(found);
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if !path.is_file() {
+        return Err(Failure::NotFound(format!("there is no file or folder {}", path.display())));
+    }
+    if Form::of(&name).is_none() {
+        let message = format!("{} is no document: expected .md, .txt, .html, .pdf or .csv", path.display());
+        return Err(Failure::Input(message));
+    }
+    found.insert(name, path.to_owned());
+    Ok(found)
+}
+
+fn walk(root: &Path, folder: &Path, depth: usize, found: &mut BTreeMap<String, PathBuf>) -> Result<(), Failure> {
+    if depth > DEPTH_MAX {
+        return Err(Failure::Input(format!("{} is more than {DEPTH_MAX} folders deep", folder.display())));
+    }
+    let unreadable = || format!("cannot read the folder {}", folder.display());
+    for entry in std::fs::read_dir(folder).with_context(unreadable)? {
+        let path = entry.with_context(unreadable)?.path();
+        if path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.')) {
+            continue;
+        }
+        if path.is_dir() {
+            // A link could lead round in a circle.
+            if !path.is_symlink() {
+                walk(root, &path, depth + 1, found)?;
+            }
+            continue;
+        }
+        let parts = path.strip_prefix(root).unwrap_or(&path).components();
+        let id = parts.map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/");
+        if Form::of(&id).is_some() {
+            found.insert(id, path);
+        }
+    }
+    Ok(())
+}
+
+fn tell(added: &Added, context: &Context) -> Result<(), Failure> {
+    if context.json {
+        return output::json(added);
+    }
+    for (id, why) in &added.failed {
+        eprintln!("edge-agent: {id}: {why}");
+    }
+    let counted = |count: usize, what: &str| (count > 0).then(|| format!("{count} {what}"));
+    let parts = [
+        counted(added.kept.len(), "kept"),
+        counted(added.unchanged.len(), "unchanged"),
+        counted(added.removed.len(), "removed, as they are gone from there"),
+        counted(added.failed.len(), "not read"),
+    ];
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    output::say(&format!("{}: {} (source {})", added.index, parts.join(", "), added.source));
+    Ok(())
+}
+
+fn search(asked: &Search, context: &Context) -> Result<ExitCode, Failure> {
+    let mut input = json!({ "query": asked.query, "topK": asked.top });
+    if let Some(index) = &asked.index {
+        input["index"] = index.as_str().into();
+    }
+    let found = Person::of(context)?.ask("search", input, None)?;
+    let passages = ask::passages(&found)?;
+    if context.json {
+        output::json(&found["passages"])?;
+    } else {
+        let row = |passage: &ask::Passage| {
+            let text: String = passage.text.split_whitespace().collect::<Vec<_>>().join(" ");
+            let beginning: String = text.chars().take(TEXT_CHARS).collect();
+            let (label, score) = (words::label(&passage.label), format!("{:.2}", passage.score));
+            vec![passage.document.clone(), passage.place.clone(), label, score, beginning]
+        };
+        let rows = passages.iter().map(row).collect();
+        output::table(&["document", "place", "label", "score", "text"], rows, "Nothing fits.");
+    }
+    Ok(if passages.is_empty() { ExitCode::from(3) } else { ExitCode::SUCCESS })
+}
+
+fn remove(asked: &Remove, context: &Context) -> Result<ExitCode, Failure> {
+    let listed = documents::list(&context.store()?, asked.index.as_deref()).context("cannot list the documents")?;
+    let fits = |document: &&Listed| {
+        let is =
+            |wanted: &Option<String>, own: Option<&String>| wanted.as_ref().is_none_or(|wanted| Some(wanted) == own);
+        let named = asked.document.as_ref().is_none_or(|name| id_of(name) == id_of(&document.document));
+        document.kept
+            && named
+            && is(&asked.source, document.source.as_ref())
+            && is(&asked.subject, document.subject.as_ref())
+    };
+    let doomed: Vec<&Listed> = listed.iter().filter(fits).collect();
+    if doomed.is_empty() {
+        let of_bundle = asked.document.as_ref().is_some_and(|name| listed.iter().any(|own| own.document == *name));
+        let message = match of_bundle {
+            true => "the bundle brings this document: take it out of the bundle",
+            false => "nothing that was added fits: `edge-agent docs list` tells what is there",
+        };
+        return Err(Failure::NotFound(message.to_owned()));
+    }
+    let person = Person::of(context)?;
+    let indexes: BTreeSet<&str> = doomed.iter().map(|document| document.index.as_str()).collect();
+    let mut forgotten = 0;
+    for index in indexes {
+        let mut input = json!({ "index": index });
+        let document = asked.document.as_deref().map(id_of).map(str::to_owned);
+        for (name, value) in [("id", &document), ("source", &asked.source), ("subject", &asked.subject)] {
+            if let Some(value) = value {
+                input[name] = value.as_str().into();
+            }
+        }
+        forgotten += person.ask("forget", input, None)?["forgotten"].as_u64().unwrap_or(0);
+    }
+    if context.json {
+        let names: Vec<_> = doomed.iter().map(|own| json!({ "index": own.index, "document": own.document })).collect();
+        output::json(&json!({ "forgotten": forgotten, "documents": names }))?;
+    } else {
+        for document in &doomed {
+            output::say(&format!("{}: {}", document.index, document.document));
+        }
+        output::say(&format!("{forgotten} removed; no search finds them any more."));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(index: Option<&str>, context: &Context) -> Result<ExitCode, Failure> {
+    let found = documents::list(&context.store()?, index).context("cannot list the documents")?;
+    if context.json {
+        output::json(&found)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let row = |document: Listed| {
+        let label = |label: &Label| words::label(label);
+        let from = if document.kept {
+            document.source.unwrap_or_else(|| "a workflow".to_owned())
+        } else {
+            "the bundle".to_owned()
+        };
+        vec![
+            document.index,
+            document.document,
+            label(&document.label),
+            from,
+            document.subject.unwrap_or_default(),
+            document.passages.to_string(),
+        ]
+    };
+    let rows = found.into_iter().map(row).collect();
+    let nothing =
+        "There is no document: the bundle's lie in its documents/INDEX/, and `edge-agent docs add` brings others.";
+    output::table(&["index", "document", "label", "from", "about", "passages"], rows, nothing);
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_gives_its_documents_by_their_places_and_leaves_the_rest() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for path in ["a.md", "sub/b.txt", ".git/c.md", "d.exe", "sub/.hidden.md"] {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            std::fs::write(path, "text").expect("written");
+        }
+        let found = files(folder.path()).expect("documents");
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["a.md", "sub/b.txt"]);
+        assert_eq!(files(&folder.path().join("a.md")).expect("one").keys().collect::<Vec<_>>(), ["a.md"]);
+        assert!(files(&folder.path().join("d.exe")).expect_err("none").to_string().contains("is no document"));
+        assert!(files(&folder.path().join("none")).expect_err("none").to_string().contains("there is no file"));
+        assert_eq!(id_of("remembered:sub/b.txt"), "sub/b.txt");
+        assert_eq!(id_of("sub/b.txt"), "sub/b.txt");
+    }
+}

@@ -1,0 +1,173 @@
+//! What a person asks of the node's functions outside any run: policy is asked as for a workflow's task, in the name of `node/person`, and the
+//! ledger is told before the answer is given.
+
+use edge_core::engine::effect::{Call, Completion, EffectKey, Failure, kind};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shared::{
+    id::RunId,
+    label::Label,
+    ledger::entry::{Entry, Fact},
+};
+
+use super::{Outcome, Rooms, perform::Perform as _};
+use crate::{clock, store::Store};
+
+/// The workflow as which policy sees what a person asks: `Workflow::"node/person"`.
+pub const WORKFLOW: &str = "node/person";
+
+/// Passages that an answer rests on, where the person does not say.
+const TOP_K: usize = 4;
+
+/// What a person wants: a function with its arguments, and what they demand.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wanted {
+    /// `ask` for an answer from the documents, `search` for passages of all indexes, or `remember` and `forget` as workflows have them.
+    pub function: String,
+    pub input: Value,
+    pub label: Label,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Question {
+    question: String,
+    index: Option<String>,
+    top_k: Option<usize>,
+    model: Option<Value>,
+    max_tokens: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Search {
+    query: String,
+    index: Option<String>,
+    top_k: Option<usize>,
+}
+
+/// What one person's wish came to so far.
+struct Desk<'a> {
+    rooms: &'a Rooms,
+    facts: Vec<Fact>,
+}
+
+/// Does what a person wants, and writes down what was done; the output when that is durable.
+///
+/// # Errors
+/// As the function has them; `runtime` when the ledger cannot be written.
+pub async fn perform(rooms: &Rooms, store: &Store, wanted: Wanted) -> Result<Value, Failure> {
+    let mut desk = Desk { rooms, facts: Vec::new() };
+    let done = desk.perform(wanted).await;
+    let at = clock::now();
+    let entries: Vec<_> = desk.facts.into_iter().map(|fact| Entry { at, run: None, task: None, fact }).collect();
+    let written = store.write("record what a person asked", move |tx| {
+        for entry in &entries {
+            tx.append(entry)?;
+        }
+        Ok(())
+    });
+    written.await.map_err(|error| {
+        tracing::error!(%error, "what a person asked cannot be recorded, so it is not answered");
+        Failure::new(kind::RUNTIME, format!("the node cannot record this now, so it is not answered: {error}"))
+    })?;
+    done
+}
+
+impl Desk<'_> {
+    async fn perform(&mut self, wanted: Wanted) -> Result<Value, Failure> {
+        let Wanted { function, input, label } = wanted;
+        match function.as_str() {
+            "ask" => self.ask(parsed("ask", input)?, label).await,
+            "search" => {
+                let search: Search = parsed("search", input)?;
+                let (passages, label) = self.search(search, label).await?;
+                Ok(json!({ "passages": passages, "label": label }))
+            }
+            "remember" | "forget" => Ok(self.call(&function, input, label).await?.output),
+            other => {
+                let message =
+                    format!("{other:?} is nothing that a person asks for: expected ask, search, remember or forget");
+                Err(Failure::new(kind::VALIDATION, message))
+            }
+        }
+    }
+
+    /// Looks into the documents and has a model answer from what was found. Nothing found is no answer: without passages a model would
+    /// say what it was trained on.
+    async fn ask(&mut self, asked: Question, label: Label) -> Result<Value, Failure> {
+        let Question { question, index, top_k, model, max_tokens } = asked;
+        let (passages, label) = self.search(Search { query: question.clone(), index, top_k }, label).await?;
+        if passages.is_empty() {
+            return Ok(json!({ "text": "", "passages": [], "label": label }));
+        }
+        let mut input = json!({ "prompt": question, "passages": passages, "offline": "degrade", "priority": "urgent" });
+        for (name, value) in [("model", model), ("maxTokens", max_tokens.map(Value::from))] {
+            if let Some(value) = value {
+                input[name] = value;
+            }
+        }
+        let Completion { mut output, label, .. } = self.call("infer", input, label).await?;
+        (output["passages"], output["label"]) = (Value::from(passages), json!(label));
+        Ok(output)
+    }
+
+    /// The passages of the named index that fit best, or of all indexes; and the label with that of what was found.
+    async fn search(&mut self, search: Search, mut label: Label) -> Result<(Vec<Value>, Label), Failure> {
+        let Search { query, index, top_k } = search;
+        let k = top_k.unwrap_or(TOP_K);
+        let indexes = index.map_or_else(|| self.rooms.indexes(), |index| vec![index]);
+        let mut found: Vec<Value> = Vec::new();
+        for index in indexes {
+            let input = json!({ "index": index, "query": query, "topK": k });
+            let done = self.call("retrieve", input, label.clone()).await?;
+            found.extend(done.output["passages"].as_array().cloned().unwrap_or_default());
+        }
+        let score = |passage: &Value| passage["score"].as_f64().unwrap_or_default();
+        // Stable: of equals the earlier index's stands first.
+        found.sort_by(|a, b| score(b).total_cmp(&score(a)));
+        found.truncate(k);
+        // Of what was found and not taken nothing goes on.
+        for passage in &found {
+            let own: Result<Label, _> = serde_json::from_value(passage["label"].clone());
+            label = label.join(&own.unwrap_or_default());
+        }
+        Ok((found, label))
+    }
+
+    async fn call(&mut self, function: &str, input: Value, label: Label) -> Result<Completion, Failure> {
+        let now = clock::now();
+        let run = RunId::derive(now, &clock::seed());
+        let call = Call {
+            key: EffectKey(format!("{run}:/{function}")),
+            run,
+            task: format!("/{function}"),
+            workflow: format!("{WORKFLOW}:{}", env!("CARGO_PKG_VERSION")),
+            function: function.to_owned(),
+            input,
+            label: label.clone(),
+            deadline: None,
+            agent: None,
+            asked_at: now,
+            ahead_us: 0,
+        };
+        match self.rooms.perform(&call).await {
+            Ok(Outcome::Done(mut done)) => {
+                self.facts.append(&mut done.facts);
+                Ok(Completion { label: label.join(&done.label), ..done })
+            }
+            Ok(Outcome::Ask { .. }) => {
+                Err(Failure::new(kind::CONFIGURATION, format!("{function} asks people, which only a run can wait for")))
+            }
+            Err(mut failure) => {
+                self.facts.append(&mut failure.facts);
+                Err(failure)
+            }
+        }
+    }
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(function: &str, input: Value) -> Result<T, Failure> {
+    serde_path_to_error::deserialize(input)
+        .map_err(|error| Failure::new(kind::VALIDATION, format!("{function}: {}: {}", error.path(), error.inner())))
+}

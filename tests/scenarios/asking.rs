@@ -1,0 +1,75 @@
+//! A person asks the node's documents on the command line, with no agent and with one: added, found, answered with citations, taken away;
+//! and the ledger tells of all of it.
+
+use serde_json::Value;
+use tests::agent::{Agent, Setup};
+
+fn documents(found: &Value) -> Vec<String> {
+    let found = found.as_array().expect("a list").iter();
+    found.map(|one| one["document"].as_str().expect("a name").to_owned()).collect()
+}
+
+#[tokio::test]
+async fn documents_are_added_asked_and_taken_away_with_an_agent_and_without() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let manuals = folder.path().join("manuals");
+    std::fs::create_dir_all(manuals.join("pumps")).expect("made");
+    let write = |name: &str, text: &str| std::fs::write(manuals.join(name), text).expect("written");
+    write("pumps/leak.md", "# Leaks\n\nWhen the pump leaks, stop the pump and close the valve V7.\n");
+    write("oil.txt", "The hydraulic oil of the press is ISO VG 46.\n");
+    write("notes.docx", "nothing that is read");
+    let manuals = manuals.display().to_string();
+    let mut agent = Agent::new(folder.path(), &Setup { site: None, ..Setup::new("asking", folder.path()) });
+
+    let added = agent.json(&["docs", "add", &manuals, "--index", "manuals"]).await;
+    assert_eq!(added["kept"], serde_json::json!(["oil.txt", "pumps/leak.md"]), "{added}");
+    let interview = folder.path().join("interview.md");
+    std::fs::write(&interview, "# Interview\n\nMia Keller heard the pump knock on Monday.\n").expect("written");
+    let interview = interview.display().to_string();
+    let more = ["--label", "confidential", "--personal", "--subject", "Mia Keller"];
+    agent.cli(&[&["docs", "add", &interview], more.as_slice()].concat()).await.ok();
+
+    let question = "What to do when the pump leaks?";
+    let told = agent.cli(&["ask", question]).await.ok();
+    assert!(told.contains("stop the pump") && told.contains("remembered:pumps/leak.md, Leaks"), "{told}");
+
+    agent.start().await;
+    let answer = agent.json(&["ask", question, "--index", "manuals"]).await;
+    assert!(answer["text"].as_str().is_some_and(|text| text.contains("V7") && text.contains("[1]")), "{answer}");
+    assert_eq!((&answer["target"], &answer["label"]["class"]), (&"local/extract".into(), &"internal".into()));
+    std::fs::remove_file(folder.path().join("manuals/oil.txt")).expect("removed");
+    std::fs::write(folder.path().join("manuals/belt.md"), "# Belt\n\nThe belt of the fan is of type B17.\n")
+        .expect("written");
+    let again = agent.json(&["docs", "add", &manuals, "--index", "manuals"]).await;
+    let parts = |name: &str| again[name].as_array().map(|all| all.iter().map(ToString::to_string).collect::<String>());
+    assert_eq!(parts("kept").as_deref(), Some("\"belt.md\""), "{again}");
+    assert_eq!(parts("unchanged").as_deref(), Some("\"pumps/leak.md\""), "{again}");
+    assert_eq!(parts("removed").as_deref(), Some("\"oil.txt\""), "{again}");
+    assert_eq!(
+        documents(&agent.json(&["docs", "search", "belt of the fan", "--top", "1"]).await),
+        ["remembered:belt.md"]
+    );
+    let personal = agent.json(&["docs", "search", "Who heard the pump knock?", "--top", "1"]).await;
+    assert_eq!(
+        (&personal[0]["label"]["class"], &personal[0]["label"]["personal"]),
+        (&"confidential".into(), &true.into())
+    );
+    agent.cli(&["docs", "remove", "--subject", "Mia Keller"]).await.ok();
+    let listed = agent.json(&["docs", "list"]).await;
+    assert_eq!(documents(&listed), ["remembered:belt.md", "remembered:pumps/leak.md"]);
+    assert_eq!(agent.cli(&["docs", "remove", "--subject", "Mia Keller"]).await.code(), 3);
+    agent.stop().await;
+
+    agent.cli(&["docs", "remove", "belt.md"]).await.ok();
+    assert_eq!(documents(&agent.json(&["docs", "list"]).await), ["remembered:pumps/leak.md"]);
+    assert_eq!(
+        agent.cli(&["ask", "Wer gewann die Meisterschaft?", "--index", "documents"]).await.code(),
+        2,
+        "no such index any more"
+    );
+    agent.cli(&["ledger", "verify"]).await.ok();
+    for fact in ["policy-decided", "retrieved", "route-chosen", "model-called", "tool-called"] {
+        let told = agent.json(&["ledger", "list", "--fact", fact, "--limit", "1"]).await;
+        assert!(told.as_array().is_some_and(|entries| !entries.is_empty()), "the ledger tells nothing of {fact}");
+    }
+}
