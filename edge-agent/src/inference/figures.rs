@@ -5,7 +5,7 @@ use std::time::Duration;
 use edge_core::admit::{Seen, Speed};
 use models::generate::Answer;
 
-use super::residents::Held;
+use super::{Inference, local::Worker, reply, residents::Held};
 
 /// How a model on this node stands now.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,5 +53,32 @@ impl Watch {
     pub fn figures(&self, waiting: usize, writing: usize, held: Option<Held>) -> Figures {
         let Self { speed, turned_away, answers, tokens_in, tokens_reused, tokens_out } = *self;
         Figures { waiting, writing, held, speed, answers, tokens_in, tokens_reused, tokens_out, turned_away }
+    }
+}
+
+impl Inference {
+    /// How each model on this node stands now, by its name.
+    #[must_use]
+    pub fn figures(&self) -> Vec<(String, Figures)> {
+        self.inner.workers.iter().map(|worker| (worker.name().to_owned(), worker.figures())).collect()
+    }
+
+    /// What each model on this node needs of the memory, in bytes, or why it cannot be loaded now.
+    #[must_use]
+    pub fn look(&self) -> Vec<(String, Result<u64, String>)> {
+        let look = |worker: &Worker| worker.look().map_err(|error| reply::chain(&error));
+        self.inner.workers.iter().map(|worker| (worker.name().to_owned(), look(worker))).collect()
+    }
+
+    /// Keys and values of all models: bytes that they have, and the most that they may have.
+    #[must_use]
+    pub fn cache(&self) -> (u64, u64) {
+        self.inner.residents.cache()
+    }
+
+    /// Degrees Celsius of the machine, where the kernel tells.
+    #[must_use]
+    pub fn temperature(&self) -> Option<f64> {
+        self.inner.residents.temperature().0
     }
 }

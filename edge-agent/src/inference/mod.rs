@@ -230,31 +230,6 @@ impl Inference {
         worker.ask(request, on_text, LOCAL_TIMEOUT, priority).await.map_err(|error| reply::local_error(name, &error))
     }
 
-    /// How each model on this node stands now, by its name.
-    #[must_use]
-    pub fn figures(&self) -> Vec<(String, Figures)> {
-        self.inner.workers.iter().map(|worker| (worker.name().to_owned(), worker.figures())).collect()
-    }
-
-    /// What each model on this node needs of the memory, in bytes, or why it cannot be loaded now.
-    #[must_use]
-    pub fn look(&self) -> Vec<(String, Result<u64, String>)> {
-        let look = |worker: &Worker| worker.look().map_err(|error| reply::chain(&error));
-        self.inner.workers.iter().map(|worker| (worker.name().to_owned(), look(worker))).collect()
-    }
-
-    /// Keys and values of all models: bytes that they have, and the most that they may have.
-    #[must_use]
-    pub fn cache(&self) -> (u64, u64) {
-        self.inner.residents.cache()
-    }
-
-    /// Degrees Celsius of the machine, where the kernel tells.
-    #[must_use]
-    pub fn temperature(&self) -> Option<f64> {
-        self.inner.residents.temperature().0
-    }
-
     /// Says that the link may be back: the next calls try their targets at once.
     ///
     /// # Panics

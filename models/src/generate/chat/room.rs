@@ -237,3 +237,6 @@ impl Place {
         self.room.lock().kept.iter().filter(|kept| kept.model == self.model).map(|kept| kept.bytes).sum()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,10 +8,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::generate::Sampling;
 
-const NAMES: [&str; 5] = ["tiny-llama2", "tiny-llama3", "tiny-qwen2", "tiny-qwen3", "tiny-qwen3-q8"];
+pub(super) const NAMES: [&str; 5] = ["tiny-llama2", "tiny-llama3", "tiny-qwen2", "tiny-qwen3", "tiny-qwen3-q8"];
 
 /// Those of which only the decoder is new.
-const FAMILIES: [&str; 2] = ["tiny-gemma3", "tiny-phi3"];
+pub(super) const FAMILIES: [&str; 2] = ["tiny-gemma3", "tiny-phi3"];
 
 #[derive(serde::Deserialize)]
 struct Reference {
@@ -120,7 +120,7 @@ fn greedy_tokens_are_those_of_the_reference() {
     }
 }
 
-fn answer(chat: &Chat, request: &Request) -> Answer {
+pub(super) fn answer(chat: &Chat, request: &Request) -> Answer {
     let mut streamed = String::new();
     let answer = chat.generate(request, &mut |text| {
         streamed.push_str(text);
@@ -231,75 +231,6 @@ fn a_text_is_continued_without_the_form_of_a_chat() {
     assert_eq!(answer(&chat, &request).tokens_out, 5);
     let none = Chat::load(&path("tiny-qwen3")).unwrap().prompt(&Request { continues: true, ..Request::ask("") });
     assert!(none.unwrap_err().to_string().contains("expected at least one character"));
-}
-
-#[test]
-fn two_models_share_one_room_and_never_pass_its_limit() {
-    let room = CacheRoom::new(u64::MAX);
-    let load = |name: &str| Chat::load_in(open_gguf(&path(name), Compute::default()).unwrap(), &room).unwrap();
-    let (first, second) = (load("tiny-qwen3"), load("tiny-llama3"));
-    let step = |chat: &Chat| chat.decoder.token_bytes() as u64 * 64;
-    // Three steps of the larger: an answer of two and what is kept of one.
-    let limit = 3 * step(&first).max(step(&second));
-    room.set_limit(limit);
-    let most = std::sync::atomic::AtomicU64::new(0);
-    let ask = |chat: &Chat, seed: u64| {
-        let request = Request { max_tokens: 20, seed, sampling: warm(), ..Request::ask("What is the cause?") };
-        let answer = chat.generate(&request, &mut |_| {
-            most.fetch_max(room.used(), std::sync::atomic::Ordering::Relaxed);
-            ControlFlow::Continue(())
-        });
-        assert!(answer.unwrap().tokens_out > 0);
-    };
-    std::thread::scope(|scope| {
-        for seed in 0..6 {
-            let (first, second, ask) = (&first, &second, &ask);
-            scope.spawn(move || ask(if seed % 2 == 0 { first } else { second }, seed));
-        }
-    });
-    let most = most.into_inner();
-    assert!(most > 0 && most <= limit, "{most} of {limit}");
-    assert!(room.used() > 0, "the last conversations are kept");
-    assert_eq!(room.used(), first.kept_bytes() + second.kept_bytes(), "no claim is left");
-    drop(first);
-    assert_eq!(room.used(), second.kept_bytes(), "what was kept of a model goes with it");
-
-    room.set_limit(step(&second));
-    let long = second.generate(&Request::ask("word ".repeat(40)), &mut |_| ControlFlow::Continue(())).unwrap_err();
-    assert!(long.to_string().contains("expected fewer than 64, for which there is room"), "{long}");
-}
-
-#[test]
-fn an_answer_waits_for_room_until_its_caller_goes() {
-    let chat = Chat::load(&path("tiny-qwen3")).unwrap();
-    let room = CacheRoom::new(chat.decoder.token_bytes() as u64 * 128);
-    let chat = Chat { place: Place::new(&room, chat.decoder.token_bytes(), 256), ..chat };
-    let (_, held) = chat.place.take(&[], 128, &mut || ControlFlow::Break(())).continue_value().unwrap();
-    let mut looks = 0;
-    let gone = chat.generate(&Request { max_tokens: 9, ..Request::ask("What?") }, &mut |_| {
-        looks += 1;
-        if looks == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    assert_eq!((gone.unwrap().finish, looks), (Finish::Cancelled, 3));
-    drop(held);
-    assert_eq!(answer(&chat, &Request { max_tokens: 9, ..Request::ask("What?") }).tokens_out, 9);
-}
-
-#[test]
-fn what_a_model_will_take_is_known_before_it_is_loaded() {
-    for name in NAMES.into_iter().chain(FAMILIES) {
-        let unloaded = open_gguf(&path(name), Compute::default()).unwrap();
-        let needs = unloaded.needs();
-        let chat = Chat::load_in(unloaded, &CacheRoom::new(u64::MAX)).unwrap();
-        assert_eq!(needs.weights, chat.decoder.weights_bytes() as u64, "{name}");
-        assert_eq!(needs.context, chat.decoder.context(), "{name}");
-        let mut session = chat.decoder.session();
-        chat.decoder.forward(&mut session, &[1; 64]).unwrap();
-        assert_eq!(needs.token * 64, session.bytes() as u64, "{name}");
-        session.truncate(0);
-        session.shrink();
-        assert_eq!(session.bytes(), 0, "{name}");
-    }
 }
 
 #[test]
