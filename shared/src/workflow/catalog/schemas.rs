@@ -1,7 +1,13 @@
 //! The schemas of the built-in functions. Those of the language follow its schema (`open-workflow-specification`
 //! 1.0.3); the others are this product's own contract.
 
+mod memory;
+mod outside;
+
 use serde_json::{Value, json};
+
+use memory::{forget, query, remember, rerank, retrieve, upsert};
+use outside::{a2a, asyncapi, grpc, http, mcp, openapi, publish};
 
 /// Name, whether it is performed, arguments of which exactly one must be there, schema of the arguments, of the output.
 pub(super) type Entry = (&'static str, bool, &'static [&'static str], Value, Value);
@@ -134,33 +140,6 @@ fn guard() -> Entry {
     ("guard", true, &[], input, output)
 }
 
-fn query() -> Entry {
-    let input = object(
-        &["collection"],
-        json!({
-            "collection": {"type": "string", "minLength": 1},
-            "where": {"type": "object"},
-            "orderBy": {"type": "string"},
-            "descending": {"type": "boolean"},
-            "limit": {"type": "integer", "minimum": 1, "maximum": 10_000},
-        }),
-    );
-    let rows = json!({"type": "array", "items": {"type": "object"}});
-    ("query", true, &[], input, object(&["rows"], json!({"rows": rows})))
-}
-
-fn upsert() -> Entry {
-    let input = object(
-        &["collection", "key", "rows"],
-        json!({
-            "collection": {"type": "string", "minLength": 1},
-            "key": {"type": "string", "minLength": 1},
-            "rows": {"type": ["string", "array"], "items": {"type": "object"}, "maxItems": 1_000},
-        }),
-    );
-    ("upsert", true, &[], input, object(&["written"], json!({"written": {"type": "integer"}})))
-}
-
 fn train() -> Entry {
     let name = || json!({"type": "string", "minLength": 1});
     let duration = || json!({"type": "string", "format": "duration"});
@@ -197,48 +176,6 @@ fn train() -> Entry {
     }});
     let output = object(&["models"], json!({"models": {"type": "array", "items": model}}));
     ("train", true, &[], input, output)
-}
-
-fn remember() -> Entry {
-    let input = object(
-        &["text"],
-        json!({
-            "text": {"type": "string", "minLength": 1},
-            "index": {"type": "string"},
-            "id": {"type": "string", "minLength": 1},
-            "source": {"type": "string", "minLength": 1},
-            "subject": {"type": "string", "minLength": 1},
-            "session": {"type": "string", "minLength": 1},
-            "role": {"enum": ["user", "assistant"]},
-        }),
-    );
-    ("remember", true, &[], input, object(&["id"], json!({"id": {"type": "string"}})))
-}
-
-fn forget() -> Entry {
-    let input = object(
-        &[],
-        json!({
-            "index": {"type": "string"},
-            "id": {"type": "string", "minLength": 1},
-            "source": {"type": "string", "minLength": 1},
-            "subject": {"type": "string", "minLength": 1},
-        }),
-    );
-    ("forget", true, &[], input, object(&["forgotten"], json!({"forgotten": {"type": "integer"}})))
-}
-
-fn rerank() -> Entry {
-    let input = object(
-        &["query", "passages"],
-        json!({
-            "query": {"type": "string"},
-            "passages": {"type": ["string", "array"], "items": passage(), "maxItems": 256},
-            "topK": {"type": "integer", "minimum": 1, "maximum": 100},
-        }),
-    );
-    let output = object(&["passages"], json!({"passages": {"type": "array", "items": passage()}}));
-    ("rerank", true, &[], input, output)
 }
 
 fn approve() -> Entry {
@@ -333,195 +270,4 @@ fn passage() -> Value {
             "role": {"enum": ["user", "assistant"]},
         }),
     )
-}
-
-fn publish() -> Entry {
-    let input = object(
-        &["topic", "payload"],
-        json!({
-            "topic": {"type": "string", "minLength": 1},
-            "payload": {},
-            "qos": {"enum": [0, 1, 2]},
-            "retain": {"type": "boolean"},
-        }),
-    );
-    let output = object(&["topic", "key"], json!({"topic": {"type": "string"}, "key": {"type": "string"}}));
-    ("publish", true, &[], input, output)
-}
-
-fn retrieve() -> Entry {
-    let input = object(
-        &[],
-        json!({
-            "index": {"type": "string"},
-            "query": {"type": "string"},
-            "topK": {"type": "integer", "minimum": 1, "maximum": 100},
-            "session": {"type": "string", "minLength": 1},
-            "last": {"type": "integer", "minimum": 1, "maximum": 200},
-            "clearance": label(),
-            "rerank": {"type": "boolean"},
-        }),
-    );
-    let output = object(&["passages"], json!({"passages": {"type": "array", "items": passage()}}));
-    ("retrieve", true, &["query", "session"], input, output)
-}
-
-/// An address as text, or with how to authenticate there.
-fn endpoint() -> Value {
-    let mut endpoint = object(&["uri"], json!({"uri": {"type": "string"}, "authentication": {"type": "object"}}));
-    endpoint["type"] = json!(["string", "object"]);
-    endpoint
-}
-
-fn resource() -> Value {
-    object(&["endpoint"], json!({"name": {"type": "string"}, "endpoint": endpoint()}))
-}
-
-fn output_kind() -> Value {
-    json!({"enum": ["raw", "content", "response"]})
-}
-
-fn http() -> Entry {
-    let input = object(
-        &["method", "endpoint"],
-        json!({
-            "method": {"type": "string"},
-            "endpoint": endpoint(),
-            "headers": {"type": "object"},
-            "body": {},
-            "query": {"type": "object"},
-            "output": output_kind(),
-            "redirect": {"type": "boolean"},
-        }),
-    );
-    ("http", true, &[], input, json!({}))
-}
-
-fn openapi() -> Entry {
-    let input = object(
-        &["document", "operationId"],
-        json!({
-            "document": resource(),
-            "operationId": {"type": "string"},
-            "parameters": {"type": "object"},
-            "authentication": {"type": "object"},
-            "output": output_kind(),
-            "redirect": {"type": "boolean"},
-        }),
-    );
-    ("openapi", true, &[], input, json!({}))
-}
-
-fn grpc() -> Entry {
-    let service = object(
-        &["name", "host"],
-        json!({
-            "name": {"type": "string"},
-            "host": {"type": "string"},
-            "port": {"type": "integer", "minimum": 0, "maximum": 65_535},
-            "authentication": {"type": "object"},
-        }),
-    );
-    let input = object(
-        &["proto", "service", "method"],
-        json!({"proto": resource(), "service": service, "method": {"type": "string"}, "arguments": {"type": "object"}}),
-    );
-    ("grpc", true, &[], input, json!({}))
-}
-
-fn asyncapi() -> Entry {
-    let server = object(&["name"], json!({"name": {"type": "string"}, "variables": {"type": "object"}}));
-    let consume = object(
-        &[],
-        json!({
-            "amount": {"type": ["integer", "string"]},
-            "for": {"type": ["object", "string"]},
-            "while": {"type": "string"},
-            "until": {"type": "string"},
-        }),
-    );
-    let protocols = [
-        "amqp",
-        "amqp1",
-        "anypointmq",
-        "googlepubsub",
-        "http",
-        "ibmmq",
-        "jms",
-        "kafka",
-        "mercure",
-        "mqtt",
-        "mqtt5",
-        "nats",
-        "pulsar",
-        "redis",
-        "sns",
-        "solace",
-        "sqs",
-        "stomp",
-        "ws",
-    ];
-    let input = object(
-        &["document"],
-        json!({
-            "document": resource(),
-            "channel": {"type": "string"},
-            "operation": {"type": "string"},
-            "server": server,
-            "protocol": {"enum": protocols},
-            "message": object(&[], json!({"payload": {"type": "object"}, "headers": {"type": "object"}})),
-            "subscription": object(&["consume"], json!({
-                "filter": {"type": "string"}, "consume": consume, "foreach": {"type": "object"},
-            })),
-            "authentication": {"type": "object"},
-        }),
-    );
-    ("asyncapi", true, &["message", "subscription"], input, json!({}))
-}
-
-fn mcp() -> Entry {
-    let methods = [
-        "tools/list",
-        "tools/call",
-        "prompts/list",
-        "prompts/get",
-        "resources/list",
-        "resources/read",
-        "resources/templates/list",
-    ];
-    let input = json!({"type": "object", "required": ["method", "transport"], "properties": {
-        "protocolVersion": {"type": "string"},
-        "method": {"enum": methods},
-        "parameters": {"type": ["object", "string"]},
-        "timeout": {"type": ["object", "string"]},
-        "transport": {"type": "object"},
-        "client": {"type": "object", "required": ["name", "version"]},
-    }});
-    ("mcp", true, &[], input, json!({}))
-}
-
-fn a2a() -> Entry {
-    let methods = [
-        "message/send",
-        "message/stream",
-        "tasks/get",
-        "tasks/list",
-        "tasks/cancel",
-        "tasks/resubscribe",
-        "tasks/pushNotificationConfig/set",
-        "tasks/pushNotificationConfig/get",
-        "tasks/pushNotificationConfig/list",
-        "tasks/pushNotificationConfig/delete",
-        "agent/getAuthenticatedExtendedCard",
-    ];
-    let input = object(
-        &["method"],
-        json!({
-            "agentCard": resource(),
-            "server": endpoint(),
-            "method": {"enum": methods},
-            "parameters": {"type": ["object", "string"]},
-        }),
-    );
-    ("a2a", false, &[], input, json!({}))
 }
