@@ -101,8 +101,7 @@ pub fn load_gguf(path: &Path) -> Result<Arc<dyn Generator>, Error> {
     open_gguf(path, Compute::default())?.load(&CacheRoom::new(u64::MAX))
 }
 
-/// Bytes that a token of the vocabulary takes beside its text, in the tables that texts are split by: measured on vocabularies of
-/// 49,152 and 151,936 tokens.
+/// Bytes that a token of the vocabulary takes beside its text, in the tables that texts are split by: an estimate, on the large side.
 const VOCABULARY_TOKEN_BYTES: u64 = 400;
 
 impl Unloaded {
