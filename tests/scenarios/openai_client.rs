@@ -116,7 +116,7 @@ fn node_client() -> Option<PathBuf> {
 async fn the_openai_client_for_node_is_served_and_figures_tell_of_it() {
     let Some(client) = node_client() else { return };
     let folder = tempfile::tempdir().expect("a folder");
-    let model = binaries::checkout().join("models/reference/tiny/tiny-qwen3.gguf");
+    let model = binaries::checkout().join("models/reference/tiny/tiny-llama3.gguf");
     let more = format!(
         "label = {{ class = \"internal\" }}\n\n[inference]\nmemory = \"64 MB\"\n\n[[targets]]\nname = \"local/tiny\"\nkind = \"gguf\"\nfile = {:?}\n",
         model.display().to_string()

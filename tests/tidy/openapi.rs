@@ -82,8 +82,10 @@ fn operations(document: &Value) -> BTreeSet<String> {
 
 /// `GET /path` for each method of each `.route(..)` in a source.
 fn routes(source: &str, under: &str) -> Vec<String> {
-    let route = regex::Regex::new(r#"\.route\(\s*(?:&format!\()?"?([^",]+)"?\)?,\s*((?:\.?\w+\([\w:]+\))+)\)"#)
-        .expect("a valid pattern");
+    let route = regex::Regex::new(
+        r#"\.route\(\s*(?:&format!\()?"?([^",]+)"?\)?,\s*((?:\.?\w+\([\w:]+\))+)(?:\.layer\([\w:]+\([\w:]+\)\))?\)"#,
+    )
+    .expect("a valid pattern");
     let method = regex::Regex::new(r"(get|post|put|delete|patch)\(").expect("a valid pattern");
     let mut found = Vec::new();
     for captures in route.captures_iter(source) {
@@ -110,6 +112,7 @@ fn spelt_out(written: &str) -> String {
 #[test]
 fn every_shape_of_route_is_seen() {
     let source = r#".route("/a", get(list).post(push)) .route(SYNC_PATH, post(sync))
-        .route(&format!("{BLOBS_PATH}{{digest}}"), get(metrics::show))"#;
-    assert_eq!(routes(source, "/x"), ["GET /x/a", "POST /x/a", "POST /x/v1/sync", "GET /x/v1/blobs/{digest}"]);
+        .route(&format!("{BLOBS_PATH}{{digest}}"), get(metrics::show)) .route("/b", post(take).layer(Limit::max(MOST)))"#;
+    let seen = ["GET /x/a", "POST /x/a", "POST /x/v1/sync", "GET /x/v1/blobs/{digest}", "POST /x/b"];
+    assert_eq!(routes(source, "/x"), seen);
 }

@@ -229,7 +229,7 @@ fn a_name_under_use_that_is_not_there() {
 
 #[test]
 fn a_function_that_is_not_there() {
-    let known = "agent, approve, asyncapi, classify, embed, grpc, guard, http, infer, mcp, openapi, publish, query, remember, rerank, \
+    let known = "agent, approve, asyncapi, classify, embed, forget, grpc, guard, http, infer, mcp, openapi, publish, query, remember, rerank, \
                  retrieve, train, upsert";
     assert_eq!(
         problems("do:\n  - a: { call: infr }\n"),
