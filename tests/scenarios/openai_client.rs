@@ -1,7 +1,11 @@
 //! The clients that most programs use talk to the node's own endpoint: answers whole and in pieces, tools, schemas, embeddings, models;
 //! and what a person sees of it afterwards.
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use tests::{
     agent::{Agent, Setup},
@@ -116,7 +120,7 @@ fn node_client() -> Option<PathBuf> {
 async fn the_openai_client_for_node_is_served_and_figures_tell_of_it() {
     let Some(client) = node_client() else { return };
     let folder = tempfile::tempdir().expect("a folder");
-    let model = binaries::checkout().join("models/reference/tiny/tiny-llama3.gguf");
+    let model = with_more_context(folder.path());
     let more = format!(
         "label = {{ class = \"internal\" }}\n\n[inference]\nmemory = \"64 MB\"\n\n[[targets]]\nname = \"local/tiny\"\nkind = \"gguf\"\nfile = {:?}\n",
         model.display().to_string()
@@ -146,6 +150,20 @@ async fn the_openai_client_for_node_is_served_and_figures_tell_of_it() {
     }
     page.is_not_blank();
     agent.stop().await;
+}
+
+/// A tiny model whose context has room for a description of tools.
+fn with_more_context(folder: &Path) -> PathBuf {
+    let mut file =
+        std::fs::read(binaries::checkout().join("models/reference/tiny/tiny-qwen3.gguf")).expect("it is there");
+    let key = b"qwen3.context_length";
+    let at = file.windows(key.len()).position(|bytes| bytes == key).expect("it says its context") + key.len();
+    // The number of its type, a u32, and the value.
+    assert_eq!(file[at..at + 8], [4, 0, 0, 0, 0, 1, 0, 0], "256 tokens");
+    file[at + 4..at + 8].copy_from_slice(&1_024_u32.to_le_bytes());
+    let path = folder.join("tiny.gguf");
+    std::fs::write(&path, file).expect("written");
+    path
 }
 
 /// The cookie of a session at the local page.
