@@ -73,7 +73,7 @@ const held = await client.chat.completions.create({
 assert(["fan", "pump"].includes(JSON.parse(held.choices[0].message.content).part), held.choices[0].message.content);
 const tools = [{ type: "function", function: { name: "stop", description: "Stops a machine.", parameters: schema } }];
 const called = await client.chat.completions.create({
-  model: "local/tiny", messages: [{ role: "user", content: "Stop it." }], max_tokens: 60, tools, tool_choice: "required",
+  model: "local/tiny", messages: [{ role: "user", content: "Stop it." }], max_tokens: 300, tools, tool_choice: "required",
 });
 const call = called.choices[0].message.tool_calls[0];
 assert.equal(call.function.name, "stop");
