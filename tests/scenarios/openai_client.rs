@@ -78,7 +78,8 @@ const called = await client.chat.completions.create({
 const call = called.choices[0].message.tool_calls[0];
 assert.equal(call.function.name, "stop");
 assert(["fan", "pump"].includes(JSON.parse(call.function.arguments).part), call.function.arguments);
-assert.equal(called.choices[0].finish_reason, "tool_calls");
+// Random weights may want to call again and again, until there is no more room.
+assert(["tool_calls", "length"].includes(called.choices[0].finish_reason), called.choices[0].finish_reason);
 const ask = { model: "local/tiny", prompt: "The pump", max_tokens: 8, seed: 1 };
 const continued = await client.completions.create(ask);
 assert.equal(continued.usage.completion_tokens, 8);
