@@ -149,6 +149,10 @@ async fn list_runs(
         let reason = format!("`status` is {status:?}: expected one of {}", runs::STATUSES.join(", "));
         return Err(Problem(StatusCode::BAD_REQUEST, "invalid", reason));
     }
+    if filter.limit == Some(0) {
+        let reason = format!("`limit` is 0: expected 1 to {LIMIT_MAX}");
+        return Err(Problem(StatusCode::BAD_REQUEST, "invalid", reason));
+    }
     let limit = filter.limit.unwrap_or(100).min(LIMIT_MAX);
     let RunFilter { status, workflow, since, subject, .. } = filter;
     let filter = runs::Filter { status, workflow, since, subject, limit };

@@ -325,6 +325,8 @@ async fn what_cannot_be_read_is_told_as_every_error_is() {
     for (path, wanted) in [
         ("/api/v1/runs?status=zz", "`status` is \"zz\": expected one of pending, running"),
         ("/api/v1/runs?limit=many", "limit: invalid digit"),
+        ("/api/v1/runs?limit=0", "`limit` is 0: expected 1 to 1000"),
+        ("/api/v1/runs?sattus=waiting", "unknown field `sattus`"),
         ("/api/v1/runs/no-run", "expected a ULID"),
         ("/api/v1/ledger?before=-1", "before: invalid digit"),
     ] {
