@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edge_core::admit::{Entered, Place, Priority, Queue, Refusal, Turn, wait};
+use edge_core::admit::{Entered, Place, Priority, Queue, Turn, wait};
 use models::{
     catalog::Digests,
     generate::{Answer, Generator, Request},
@@ -50,10 +50,8 @@ pub enum Weights {
 /// Why a local model did not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot load the model")]
-    Load(#[source] models::Error),
-    #[error("there is no room for the model: {0}")]
-    NoRoom(Refusal),
+    #[error(transparent)]
+    Resident(#[from] residents::Error),
     #[error("the model is refused: {} is {found}: expected {expected}; `edge-agent models pull` brings the right one", file.display())]
     Wrong { file: PathBuf, found: Digest, expected: Digest },
     #[error("an answer takes about {} ms, {} of them for those before it; {} ms are left", expected.as_millis(), before.as_millis(), left.as_millis())]
@@ -72,15 +70,6 @@ pub enum Error {
     Ended,
 }
 
-impl From<residents::Error> for Error {
-    fn from(error: residents::Error) -> Self {
-        match error {
-            residents::Error::Load(error) => Self::Load(error),
-            residents::Error::NoRoom(refusal) => Self::NoRoom(refusal),
-        }
-    }
-}
-
 impl Error {
     /// How the request ended, for the ledger.
     #[must_use]
@@ -95,20 +84,29 @@ impl Error {
     /// Whether the request never came to a model: then nobody saw it.
     #[must_use]
     pub const fn is_unasked(&self) -> bool {
-        matches!(self, Self::NoRoom(_) | Self::Late { .. } | Self::Full { .. } | Self::Displaced)
+        self.is_without_room() || matches!(self, Self::Late { .. } | Self::Full { .. } | Self::Displaced)
+    }
+
+    /// Whether the machine has no room for the model.
+    #[must_use]
+    pub const fn is_without_room(&self) -> bool {
+        matches!(self, Self::Resident(residents::Error::NoRoom(_)))
     }
 
     /// What happened, without a word of what was asked.
     #[must_use]
     pub fn brief(&self) -> String {
         match self {
-            Self::Load(_) => "cannot load the model".to_owned(),
+            Self::Resident(residents::Error::Load(_)) => "cannot load the model".to_owned(),
             Self::Wrong { .. } => "the model is not what its digest says".to_owned(),
             Self::Generate(models::Error::Request { .. }) => "the model does not take this request".to_owned(),
             Self::Generate(_) => "the model cannot answer".to_owned(),
             Self::Timeout { .. } => "no answer in time".to_owned(),
             Self::Ended => "the model's thread has ended".to_owned(),
-            told @ (Self::NoRoom(_) | Self::Late { .. } | Self::Full { .. } | Self::Displaced) => told.to_string(),
+            told @ (Self::Resident(residents::Error::NoRoom(_))
+            | Self::Late { .. }
+            | Self::Full { .. }
+            | Self::Displaced) => told.to_string(),
         }
     }
 }
@@ -378,7 +376,7 @@ impl Desk {
         }
         let Gguf { file, digest, .. } = model;
         if let Some(expected) = *digest {
-            let found = digests.of(file).map_err(Error::Load)?;
+            let found = digests.of(file).map_err(residents::Error::Load)?;
             if found != expected {
                 tracing::error!(file = %file.display(), %found, %expected, "a model is refused");
                 return Err(Error::Wrong { file: file.clone(), found, expected });

@@ -215,7 +215,7 @@ impl Inference {
             }
             Err(error) if error.is_unasked() => {
                 let brief = error.brief();
-                let is_room = matches!(error, local::Error::NoRoom(_));
+                let is_room = error.is_without_room();
                 if is_room {
                     self.note(asked.target, |record| record.failed(brief.clone(), None, crate::clock::now()));
                 }
