@@ -46,11 +46,10 @@ async fn documents_are_added_asked_and_taken_away_with_an_agent_and_without() {
     assert_eq!(parts("unchanged").as_deref(), Some("\"pumps/leak.md\""), "{again}");
     assert_eq!(parts("removed").as_deref(), Some("\"oil.txt\""), "{again}");
     assert_eq!(
-        documents(&agent.json(&["docs", "search", "belt of the fan", "--index", "manuals", "--top", "1"]).await),
+        documents(&agent.json(&["docs", "search", "belt of the fan", "--top", "1"]).await),
         ["remembered:belt.md"]
     );
-    let personal =
-        agent.json(&["docs", "search", "Who heard the pump knock?", "--index", "documents", "--top", "1"]).await;
+    let personal = agent.json(&["docs", "search", "Who heard the pump knock?", "--top", "1"]).await;
     assert_eq!(
         (&personal[0]["label"]["class"], &personal[0]["label"]["personal"]),
         (&"confidential".into(), &true.into())

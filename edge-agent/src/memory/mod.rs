@@ -29,6 +29,7 @@ use edge_core::engine::effect::{Call, Completion, Failure, Keep, kind};
 pub use judges::Judges;
 use models::embed::Embedder;
 pub use remember::kept_path;
+pub use rerank::PASSAGES_MAX as RANKED_MAX;
 use search::Sought;
 use serde::Deserialize;
 use serde_json::json;

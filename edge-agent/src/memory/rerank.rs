@@ -10,7 +10,7 @@ use shared::policy::Permit;
 use super::{EMBEDDER, Memory, TOP_K_MAX, broken, hold, text, wrong};
 
 /// Passages of one call; without a cross-encoder each of their sentences is embedded.
-const PASSAGES_MAX: usize = 256;
+pub const PASSAGES_MAX: usize = 256;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]

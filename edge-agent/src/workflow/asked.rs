@@ -11,7 +11,7 @@ use shared::{
 };
 
 use super::{Outcome, Rooms, perform::Perform as _};
-use crate::{clock, store::Store};
+use crate::{clock, memory::RANKED_MAX, store::Store};
 
 /// The workflow as which policy sees what a person asks: `Workflow::"node/person"`.
 pub const WORKFLOW: &str = "node/person";
@@ -117,16 +117,24 @@ impl Desk<'_> {
         let Search { query, index, top_k } = search;
         let k = top_k.unwrap_or(TOP_K);
         let indexes = index.map_or_else(|| self.rooms.indexes(), |index| vec![index]);
-        let mut found: Vec<Value> = Vec::new();
+        let (mut found, mut sources, mut looked_at): (Vec<Value>, _, _) = (Vec::new(), 0, label.clone());
         for index in indexes {
             let input = json!({ "index": index, "query": query, "topK": k });
             let done = self.call("retrieve", input, label.clone()).await?;
-            found.extend(done.output["passages"].as_array().cloned().unwrap_or_default());
+            let passages = done.output["passages"].as_array().cloned().unwrap_or_default();
+            sources += usize::from(!passages.is_empty());
+            looked_at = looked_at.join(&done.label);
+            found.extend(passages);
         }
-        let score = |passage: &Value| passage["score"].as_f64().unwrap_or_default();
-        // Stable: of equals the earlier index's stands first.
-        found.sort_by(|a, b| score(b).total_cmp(&score(a)));
-        found.truncate(k);
+        if sources > 1 {
+            let score = |passage: &Value| passage["score"].as_f64().unwrap_or_default();
+            found.sort_by(|a, b| score(b).total_cmp(&score(a)));
+            found.truncate(RANKED_MAX);
+            // A score is a rank in its own index: across indexes only a look at the texts tells.
+            let input = json!({ "query": query, "passages": found, "topK": k });
+            let done = self.call("rerank", input, looked_at).await?;
+            found = done.output["passages"].as_array().cloned().unwrap_or_default();
+        }
         // Of what was found and not taken nothing goes on.
         for passage in &found {
             let own: Result<Label, _> = serde_json::from_value(passage["label"].clone());
