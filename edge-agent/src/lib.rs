@@ -14,6 +14,7 @@ pub mod learning;
 pub mod memory;
 pub mod pipeline;
 pub mod site;
+pub mod size;
 pub mod store;
 pub mod sync;
 mod tls;

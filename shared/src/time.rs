@@ -64,6 +64,15 @@ impl Timestamp {
     }
 }
 
+/// An ISO 8601 duration such as `PT10M` or `P30D`; a day has 24 hours, and nobody knows how long a month is. `None`: it is none of these.
+#[must_use]
+pub fn span(text: &str) -> Option<std::time::Duration> {
+    // jiff reads `30 days` as well.
+    let span: jiff::Span = if text.starts_with('P') { text.parse().ok()? } else { return None };
+    let span = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?;
+    span.try_into().ok()
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let instant = jiff::Timestamp::from_microsecond(self.0.clamp(FIRST, LAST));
@@ -110,6 +119,15 @@ mod tests {
             assert_eq!(instant.to_string(), text);
         }
         assert!("2026-11-21 08:30".parse::<Timestamp>().is_err());
+    }
+
+    #[test]
+    fn a_span_is_a_duration_of_iso_8601() {
+        let hours = |text| span(text).map(|span| span.as_secs() / 3_600);
+        assert_eq!((hours("PT36H"), hours("P30D"), hours("P1W")), (Some(36), Some(720), Some(168)));
+        for wrong in ["P1M", "P1Y", "-PT1H", "30 days", "", "P"] {
+            assert_eq!(span(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -65,10 +65,12 @@ const EDGE_CORE: Rooms = &[
 const EDGE_AGENT: Rooms = &[
     ("clock", &[]),
     ("tls", &[]),
+    // What limits of several rooms are written in.
+    ("size", &[]),
     ("store", &["clock"]),
     ("feed", &["store", "clock"]),
-    ("inference", &["store", "clock", "tls"]),
-    ("memory", &["store", "clock"]),
+    ("inference", &["store", "clock", "tls", "size"]),
+    ("memory", &["store", "clock", "size"]),
     ("learning", &["store", "clock"]),
     ("action", &["store", "clock", "tls"]),
     ("sync", &["store", "clock"]),

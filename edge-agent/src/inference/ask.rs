@@ -11,7 +11,10 @@ use edge_core::{
 use models::generate::{Message, Passage, Role};
 use serde::Deserialize;
 use serde_json::Value;
-use shared::{label::Label, time::Timestamp};
+use shared::{
+    label::Label,
+    time::{self, Timestamp},
+};
 
 use super::{chat::Chat, config::Target};
 
@@ -142,7 +145,7 @@ impl Ask {
             None => call.deadline.is_none().then(|| call.by_wall(call.asked_at).plus(PARK_FOR)),
             Some(text) => {
                 let expected = || wrong("parkFor", &format!("{text:?}; expected an ISO 8601 duration such as PT10M"));
-                Some(call.by_wall(call.asked_at).plus(duration(text).ok_or_else(expected)?))
+                Some(call.by_wall(call.asked_at).plus(time::span(text).ok_or_else(expected)?))
             }
         };
         Ok(Self {
@@ -200,13 +203,6 @@ impl Models {
 fn micro_usd(usd: f64) -> Option<u64> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be 0 to 10^15")]
     (0.0..=1e9).contains(&usd).then(|| (usd * 1e6).floor() as u64)
-}
-
-/// An ISO 8601 duration; a day counts 24 hours.
-fn duration(text: &str) -> Option<std::time::Duration> {
-    let span: jiff::Span = text.parse().ok()?;
-    let span = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?;
-    span.try_into().ok()
 }
 
 #[cfg(test)]
