@@ -52,6 +52,12 @@ impl Source for Machine {
     }
 }
 
+/// The machine's clocks, from now on.
+#[must_use]
+pub fn machine() -> impl Source {
+    Machine(std::time::Instant::now())
+}
+
 /// Time as the node's runs have it: the wall clock, except that it never goes back. It starts no earlier than the latest
 /// instant that the store has recorded; while the wall clock lies behind (no battery, set back, 1970 at boot), it goes
 /// on as fast as time really passes; once the wall clock is ahead, it follows.
@@ -65,7 +71,7 @@ impl Steady {
     /// By the machine's clocks; `recorded` is the latest instant that the store knows.
     #[must_use]
     pub fn after(recorded: Timestamp) -> Self {
-        Self::by(Machine(std::time::Instant::now()), recorded)
+        Self::by(machine(), recorded)
     }
 
     /// By other clocks.

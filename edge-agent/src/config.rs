@@ -19,7 +19,7 @@ use shared::{
 };
 
 use self::models::Models;
-use crate::{action, feed, inference};
+use crate::{action, feed, inference, memory};
 use written::Written;
 
 /// What a node is told about itself.
@@ -44,6 +44,9 @@ pub struct Config {
     /// What models on this node may take of the machine.
     #[serde(default)]
     pub inference: inference::limits::Limits,
+    /// How long what workflows keep is kept, and how much of it.
+    #[serde(default)]
+    pub memory: memory::Limits,
     /// Models at providers and in files; `local/extract` is always there.
     #[serde(default)]
     pub targets: Vec<inference::config::Target>,
@@ -173,6 +176,7 @@ impl Config {
         }
         found.extend(self.broker.mistakes().into_iter().map(|(field, message)| (format!("broker.{field}"), message)));
         found.extend(self.models.mistakes());
+        found.extend(self.memory.mistakes());
         if self.run.as_ref().is_some_and(|run| run.user.is_some() == run.as_agent) {
             let message = "expected either `user`, whom processes of workflows run as, or `as_agent = true`, which lets \
                 them read what the agent can read";
@@ -332,6 +336,14 @@ mod tests {
             (
                 format!("{begin}[inference]\nmemory = \"600\"\n"),
                 "4:10: inference.memory: \"600\" is no size: expected such as \"600 MB\" or \"1.5 GB\"",
+            ),
+            (
+                format!("{begin}[memory]\nkeep_for = \"90 days\"\n"),
+                "4:12: memory.keep_for: \"90 days\" is no span of time: expected such as \"P30D\"",
+            ),
+            (
+                format!("{begin}[memory.indexes.notes]\nentries = 0\n"),
+                "4:11: memory.indexes.notes.entries: 0: expected 1",
             ),
             (format!("{begin}[run]\ntimeout_s = 5\n"), "3:1: run: expected either `user`, whom processes"),
             (format!("{begin}[secrets.erp]\nvalue = \"x\"\n"), "3:1: secrets.erp: unknown variant `value`"),

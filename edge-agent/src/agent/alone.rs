@@ -38,7 +38,7 @@ impl Alone {
         let embedder = embedder(config, &digests)?;
         let inference = inference(config, &digests);
         let memory = Memory::open_in(&config.data_dir.join(INDEXES_FOLDER), store.clone(), embedder);
-        let memory = memory.judged_by(judges(config, &digests)?);
+        let memory = memory.judged_by(judges(config, &digests)?).within(config.memory.clone());
         let force = rollout::at_start(config, &store).await?;
         memory.set_content(force.content.clone());
         let mut status = memory.status();

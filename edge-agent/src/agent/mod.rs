@@ -71,7 +71,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let embedder = embedder(&config, &digests)?;
     let inference = inference(&config, &digests);
     let memory = Memory::open_in(&config.data_dir.join(INDEXES_FOLDER), store.clone(), Arc::clone(&embedder));
-    let memory = memory.judged_by(judges(&config, &digests)?);
+    let memory = memory.judged_by(judges(&config, &digests)?).within(config.memory.clone());
     let force = rollout::at_start(&config, &store).await?;
 
     // Findings wait for the runner, the runner's messages for the broker: so the pipeline starts first.

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -34,7 +35,7 @@ pub(super) enum Args {
     Add(Add),
     /// Show the passages that fit words or a question best.
     Search(Search),
-    /// Remove what was added or remembered: one document, all of a source, or all about a subject.
+    /// Remove what was added or remembered: one document, a conversation, all of a source, or all about a subject.
     Remove(Remove),
     /// List the documents that can be found, with label, source and subject.
     List {
@@ -84,13 +85,17 @@ pub(super) struct Search {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-What a bundle brings is not removed here: take it out of the bundle.
+What was said in conversations is removed with the rest of a source or subject, unless an index is named. What a bundle brings is not
+removed here: take it out of the bundle.
 
 Exit code: 0 something was removed, 3 nothing fits.")]
 pub(super) struct Remove {
     /// One document, as `docs list` names it.
-    #[arg(value_name = "DOCUMENT", required_unless_present_any = ["source", "subject"])]
+    #[arg(value_name = "DOCUMENT", required_unless_present_any = ["source", "subject", "session"])]
     document: Option<String>,
+    /// This conversation, or what was said in it of the source or about the subject.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["document", "index"])]
+    session: Option<String>,
     /// All that came from there.
     #[arg(long, value_name = "TEXT")]
     source: Option<String>,
@@ -301,38 +306,64 @@ fn remove(asked: &Remove, context: &Context) -> Result<ExitCode, Failure> {
             && is(&asked.source, document.source.as_ref())
             && is(&asked.subject, document.subject.as_ref())
     };
-    let doomed: Vec<&Listed> = listed.iter().filter(fits).collect();
-    if doomed.is_empty() {
+    let doomed: Vec<&Listed> = listed.iter().filter(fits).filter(|_| asked.session.is_none()).collect();
+    let said = said(asked, context)?;
+    if doomed.is_empty() && said == 0 {
         let of_bundle = asked.document.as_ref().is_some_and(|name| listed.iter().any(|own| own.document == *name));
-        let message = match of_bundle {
-            true => "the bundle brings this document: take it out of the bundle",
-            false => "nothing that was added fits: `edge-agent docs list` tells what is there",
+        let message = match (of_bundle, &asked.session) {
+            (true, _) => "the bundle brings this document: take it out of the bundle",
+            (_, Some(_)) => "nothing that was said there fits",
+            _ => "nothing that was added fits: `edge-agent docs list` tells what is there",
         };
         return Err(Failure::NotFound(message.to_owned()));
     }
     let person = Person::of(context)?;
-    let indexes: BTreeSet<&str> = doomed.iter().map(|document| document.index.as_str()).collect();
-    let mut forgotten = 0;
-    for index in indexes {
-        let mut input = json!({ "index": index });
-        let document = asked.document.as_deref().map(id_of).map(str::to_owned);
-        for (name, value) in [("id", &document), ("source", &asked.source), ("subject", &asked.subject)] {
-            if let Some(value) = value {
-                input[name] = value.as_str().into();
-            }
-        }
-        forgotten += person.ask("forget", input, None)?["forgotten"].as_u64().unwrap_or(0);
-    }
+    let forgotten = forget(asked, &doomed, said > 0, &person)?;
     if context.json {
         let names: Vec<_> = doomed.iter().map(|own| json!({ "index": own.index, "document": own.document })).collect();
-        output::json(&json!({ "forgotten": forgotten, "documents": names }))?;
+        output::json(&json!({ "forgotten": forgotten, "documents": names, "turns": said }))?;
     } else {
         for document in &doomed {
             output::say(&format!("{}: {}", document.index, document.document));
         }
+        if said > 0 {
+            output::say(&format!("{said} turns of conversations"));
+        }
         output::say(&format!("{forgotten} removed; no search finds them any more."));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How many turns of conversations go too.
+fn said(asked: &Remove, context: &Context) -> Result<u64, Failure> {
+    if asked.document.is_some() || asked.index.is_some() {
+        return Ok(0);
+    }
+    let which = (asked.session.as_deref(), asked.source.as_deref(), asked.subject.as_deref());
+    Ok(documents::turns(&context.store()?, which).context("cannot count what was said")?)
+}
+
+/// Asks for the removal, index by index; how much is gone.
+fn forget(asked: &Remove, doomed: &[&Listed], of_sessions: bool, person: &Person) -> Result<u64, Failure> {
+    let forget = |mut input: serde_json::Value, more: &[(&str, Option<&str>)]| -> Result<u64, Failure> {
+        for (name, value) in more {
+            if let Some(value) = value {
+                input[*name] = (*value).into();
+            }
+        }
+        Ok(person.ask("forget", input, None)?["forgotten"].as_u64().unwrap_or(0))
+    };
+    let (source, subject) = (("source", asked.source.as_deref()), ("subject", asked.subject.as_deref()));
+    let indexes: BTreeSet<&str> = doomed.iter().map(|document| document.index.as_str()).collect();
+    let mut forgotten = 0;
+    for index in indexes {
+        let id = ("id", asked.document.as_deref().map(id_of));
+        forgotten += forget(json!({ "index": index }), &[id, source, subject])?;
+    }
+    if of_sessions {
+        forgotten += forget(json!({ "kind": "session" }), &[("session", asked.session.as_deref()), source, subject])?;
+    }
+    Ok(forgotten)
 }
 
 fn list(index: Option<&str>, context: &Context) -> Result<ExitCode, Failure> {
@@ -355,12 +386,15 @@ fn list(index: Option<&str>, context: &Context) -> Result<ExitCode, Failure> {
             from,
             document.subject.unwrap_or_default(),
             document.passages.to_string(),
+            document
+                .expires_in_s
+                .map_or_else(String::new, |left| indicatif::HumanDuration(Duration::from_secs(left)).to_string()),
         ]
     };
     let rows = found.into_iter().map(row).collect();
     let nothing =
         "There is no document: the bundle's lie in its documents/INDEX/, and `edge-agent docs add` brings others.";
-    output::table(&["index", "document", "label", "from", "about", "passages"], rows, nothing);
+    output::table(&["index", "document", "label", "from", "about", "passages", "kept for"], rows, nothing);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,10 +1,10 @@
-//! `forget`: takes away texts that workflows and people keep: one by its id, all of a source, or all about a subject. What a bundle brings
-//! is the bundle's to take away.
+//! `forget`: takes away what workflows and people keep: a text by its id, all of a source, or all about a subject; a conversation, or what was
+//! said in conversations of a source or about a subject. What a bundle brings is the bundle's to take away.
 
 use std::{sync::Arc, time::Instant};
 
 use edge_core::engine::effect::{Call, Completion, Failure, Keep};
-use rusqlite::params;
+use rusqlite::{Connection, params, params_from_iter};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use shared::{
@@ -17,14 +17,21 @@ use super::{
     index::{Error, remove},
     millis,
     remember::{INDEX, kept_path, named},
+    room,
+    session::SESSIONS,
     wrong,
 };
 
-/// Which texts are meant: those that all of this says.
+/// What is meant: all of which this is true.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Forget {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<Kind>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,42 +40,74 @@ struct Forget {
     subject: Option<String>,
 }
 
+/// What is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Text,
+    /// What was said in conversations.
+    Session,
+}
+
+impl Forget {
+    fn is_of_sessions(&self) -> bool {
+        self.kind == Some(Kind::Session) || (self.kind.is_none() && self.session.is_some())
+    }
+
+    fn place(&self) -> &str {
+        if self.is_of_sessions() { SESSIONS } else { self.index.as_deref().unwrap_or(INDEX) }
+    }
+
+    fn check(&self, call: &Call) -> Result<(), Failure> {
+        let all = [("session", &self.session), ("id", &self.id), ("source", &self.source), ("subject", &self.subject)];
+        for (field, value) in all {
+            named(call, field, value.as_deref())?;
+        }
+        let (stray, wanted) = if self.is_of_sessions() {
+            ([("index", &self.index), ("id", &self.id)], "a session, a source or a subject")
+        } else {
+            ([("session", &self.session), ("session", &None)], "an id, a source or a subject")
+        };
+        if let Some((field, _)) = stray.iter().find(|(_, value)| value.is_some()) {
+            return Err(wrong(call, field, "given for what has none"));
+        }
+        if all.iter().all(|(_, value)| value.is_none()) {
+            let field = if self.is_of_sessions() { "session" } else { "id" };
+            return Err(wrong(call, field, &format!("missing; expected {wanted}")));
+        }
+        Ok(())
+    }
+}
+
 impl Memory {
-    /// What policy must be asked about before `forget`: whoever may keep a text may take it away.
+    /// What policy must be asked about before `forget`: whoever may keep something may take it away.
     ///
     /// # Errors
     /// A validation error when the call's arguments are wrong.
     pub fn forgotten_in(&self, call: &Call) -> Result<Target, Failure> {
-        let Forget { index, .. } = call.arguments()?;
-        Ok(Target::new(TargetKind::Index, index.unwrap_or_else(|| INDEX.to_owned())))
+        let asked: Forget = call.arguments()?;
+        Ok(Target::new(TargetKind::Index, asked.place()))
     }
 
-    /// Removes the texts with their vectors; a search that begins afterwards does not find them.
+    /// Removes texts with their vectors, or turns of conversations; what begins afterwards does not find them.
     ///
     /// # Errors
     /// `validation` for wrong arguments, `runtime` when the store fails.
     pub async fn forget(&self, call: &Call, permit: Permit, keep: Keep) -> Result<Completion, Failure> {
-        let target = self.forgotten_in(call)?;
-        hold(call, &permit, &target.name)?;
-        let asked: Forget = call.arguments()?;
-        if asked.id.is_none() && asked.source.is_none() && asked.subject.is_none() {
-            return Err(wrong(call, "id", "missing; expected an id, a source or a subject"));
-        }
-        for (field, value) in [("id", &asked.id), ("source", &asked.source), ("subject", &asked.subject)] {
-            named(call, field, value.as_deref())?;
-        }
+        let mut asked: Forget = call.arguments()?;
+        hold(call, &permit, asked.place())?;
+        asked.check(call)?;
         let began = Instant::now();
-        let (inner, index, which) = (Arc::clone(&self.inner), target.name.clone(), asked.clone());
-        let forgotten = tokio::task::spawn_blocking(move || inner.forget_kept(&index, &which)).await;
+        let (inner, which) = (Arc::clone(&self.inner), asked.clone());
+        let forget = move || if which.is_of_sessions() { inner.forget_said(which) } else { inner.forget_kept(which) };
+        let forgotten = tokio::task::spawn_blocking(forget).await;
         let forgotten = forgotten.map_err(|_| broken(call, "the removal panicked, see the log"))?;
         let forgotten = forgotten.map_err(|error| broken(call, error))?;
         let output = json!({ "forgotten": forgotten });
+        asked.index = Some(asked.place().to_owned());
         let fact = Fact::ToolCalled {
             function: call.function.clone(),
-            input: keep.content(
-                &json!({ "index": target.name, "id": asked.id, "source": asked.source, "subject": asked.subject })
-                    .to_string(),
-            ),
+            input: keep.content(&json!(asked).to_string()),
             output: keep.content(&output.to_string()),
             duration_ms: millis(began.elapsed()),
         };
@@ -78,8 +117,8 @@ impl Memory {
 
 impl Inner {
     /// How many texts are gone.
-    fn forget_kept(&self, index: &str, which: &Forget) -> Result<usize, Error> {
-        let (name, which) = (index.to_owned(), which.clone());
+    fn forget_kept(&self, which: Forget) -> Result<usize, Error> {
+        let index = which.place().to_owned();
         let (count, chunks) = self.store.write_blocking("forget texts", move |tx| {
             let connection = tx.connection();
             let mut query = connection.prepare_cached(
@@ -87,7 +126,7 @@ impl Inner {
                  AND (?3 IS NULL OR source = ?3) AND (?4 IS NULL OR subject = ?4)",
             )?;
             let path = which.id.as_deref().map(kept_path);
-            let ids = query.query_map(params![name, path, which.source, which.subject], |row| row.get(0))?;
+            let ids = query.query_map(params![which.place(), path, which.source, which.subject], |row| row.get(0))?;
             let ids: Vec<i64> = ids.collect::<rusqlite::Result<_>>()?;
             let mut chunks = Vec::new();
             for id in &ids {
@@ -95,7 +134,26 @@ impl Inner {
             }
             Ok((ids.len(), chunks))
         })?;
-        self.place(index, &chunks, &[], &[]);
+        self.place(&index, &chunks, &[], &[]);
         Ok(count)
+    }
+
+    /// How many turns are gone.
+    fn forget_said(&self, which: Forget) -> Result<usize, Error> {
+        let forget = move |connection: &Connection| -> rusqlite::Result<usize> {
+            let mut sql = "DELETE FROM memory_turn WHERE true".to_owned();
+            let mut values = Vec::new();
+            for (column, value) in [("session", which.session), ("source", which.source), ("subject", which.subject)] {
+                if let Some(value) = value {
+                    sql.push_str(&format!(" AND {column} = ?"));
+                    values.push(value);
+                }
+            }
+            let count = connection.prepare_cached(&sql)?.execute(params_from_iter(values))?;
+            room::drop_silent(connection)?;
+            Ok(count)
+        };
+        let write = move |tx: &mut crate::store::Transaction<'_>| Ok(forget(tx.connection())?);
+        Ok(self.store.write_blocking("forget what was said", write)?)
     }
 }

@@ -1,7 +1,11 @@
 //! Keeps what can be found in step with the documents of the bundle: reads what is new, embeds it, stores it, forgets what
 //! is gone. Runs beside everything else; a search meanwhile sees what is done so far.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use models::index::Index;
 use rusqlite::{OptionalExtension as _, params};
@@ -11,7 +15,8 @@ use super::{
     Inner,
     chunk::{Chunk, chunk},
     documents::Document,
-    reading,
+    limits::Bounds,
+    reading, room,
     shelf::Served,
 };
 use crate::store;
@@ -38,6 +43,11 @@ pub enum Error {
     Shelf { folder: std::path::PathBuf, source: std::io::Error },
 }
 
+/// A document without its chunks.
+const INSERT: &str = "INSERT INTO memory_document \
+    (idx, path, digest, label, embedder, remembered, source, subject, bytes, expires) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) RETURNING id";
+
 /// What the store holds of one document.
 struct Known {
     id: i64,
@@ -47,23 +57,32 @@ struct Known {
 
 type Key = (String, String);
 
-/// Texts that workflows keep in one index. Beyond it `remember` is refused: one that never stops is a mistake.
-const REMEMBERED_MAX: i64 = 10_000;
-
 /// Who brings a text, and may take it away.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Origin {
     Bundle,
-    /// With where it came from and whom or what it is about, as far as that was said.
-    Remembered {
-        source: Option<String>,
-        subject: Option<String>,
-    },
+    Remembered(Kept),
+}
+
+/// What is said of a kept text.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Kept {
+    /// Where it came from.
+    pub source: Option<String>,
+    /// Whom or what it is about.
+    pub subject: Option<String>,
+    /// Without it, until it is forgotten.
+    pub keep_for: Option<Duration>,
+    /// Of the index.
+    pub bounds: Bounds,
 }
 
 impl Origin {
-    const fn is_remembered(&self) -> bool {
-        matches!(self, Self::Remembered { .. })
+    const fn kept(&self) -> Option<&Kept> {
+        match self {
+            Self::Bundle => None,
+            Self::Remembered(kept) => Some(kept),
+        }
     }
 }
 
@@ -166,15 +185,28 @@ impl Inner {
         let vectors = self.vectors(&format!("{}/{}", given.index, given.path), &texts)?;
         let rows: Vec<(Chunk, Vec<u8>)> = chunks.into_iter().zip(vectors.iter().map(|v| to_blob(v))).collect();
         let (index, path, digest) = (given.index.to_owned(), given.path.to_owned(), given.digest);
-        let (embedder, origin) = (self.embedder.digest(), given.origin.clone());
+        let (embedder, origin, bytes) = (self.embedder.digest(), given.origin.clone(), given.text.len() as u64);
+        let age = Arc::clone(&self.age);
         let (gone, ids) = self.store.write_blocking("store a document", move |tx| {
             let connection = tx.connection();
+            let kept = origin.kept();
             let before: Option<i64> = connection
                 .prepare_cached("SELECT id FROM memory_document WHERE idx = ?1 AND path = ?2 AND remembered = ?3")?
-                .query_row(params![index, path, origin.is_remembered()], |row| row.get(0))
+                .query_row(params![index, path, kept.is_some()], |row| row.get(0))
                 .optional()?;
-            let gone = before.map_or(Ok(Vec::new()), |before| remove(connection, before))?;
-            let id = insert(connection, (&index, &path), digest, &label, embedder, &origin)?;
+            let mut gone = before.map_or(Ok(Vec::new()), |before| remove(connection, before))?;
+            if let Some(kept) = kept {
+                gone.extend(room::make(connection, &index, bytes, kept.bounds, age.now(connection)?)?);
+            }
+            let expires = age.after(connection, kept.and_then(|kept| kept.keep_for))?;
+            let bytes = kept.map_or(0, |_| bytes.cast_signed());
+            let (source, subject) = kept.map_or((&None, &None), |kept| (&kept.source, &kept.subject));
+            let (digest, embedder) = (digest.as_bytes().as_slice(), embedder.as_bytes().as_slice());
+            let values = params![index, path, digest, label, embedder, kept.is_some(), source, subject, bytes, expires];
+            let id: i64 = connection.prepare_cached(INSERT)?.query_row(values, |row| row.get(0))?;
+            if expires.is_some() {
+                age.write(connection)?;
+            }
             let mut insert = connection.prepare_cached(
                 "INSERT INTO memory_chunk (document, place, text, vector) VALUES (?1, ?2, ?3, ?4) RETURNING id",
             )?;
@@ -215,35 +247,6 @@ impl Inner {
         }
         Ok(vectors)
     }
-}
-
-/// Stores a document without its chunks, if there is room; returns its id.
-fn insert(
-    connection: &rusqlite::Connection,
-    (index, path): (&str, &str),
-    digest: Digest,
-    label: &str,
-    embedder: Digest,
-    origin: &Origin,
-) -> Result<i64, store::Error> {
-    let (source, subject) = match origin {
-        Origin::Bundle => (None, None),
-        Origin::Remembered { source, subject } => (source.as_ref(), subject.as_ref()),
-    };
-    let remembered = origin.is_remembered();
-    if remembered {
-        let sql = "SELECT count(*) FROM memory_document WHERE remembered AND idx = ?1";
-        let kept: i64 = connection.prepare_cached(sql)?.query_row([index], |row| row.get(0))?;
-        if kept >= REMEMBERED_MAX {
-            let detail = format!("the index {index:?} holds {kept} remembered texts; at most {REMEMBERED_MAX}");
-            return Err(store::Error::Data { operation: "remember a text", detail });
-        }
-    }
-    let sql = "INSERT INTO memory_document (idx, path, digest, label, embedder, remembered, source, subject) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) RETURNING id";
-    let (digest, embedder) = (digest.as_bytes().as_slice(), embedder.as_bytes().as_slice());
-    let values = params![index, path, digest, label, embedder, remembered, source, subject];
-    Ok(connection.prepare_cached(sql)?.query_row(values, |row| row.get(0))?)
 }
 
 /// Removes a document with its chunks; returns the chunks' ids.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use super::{Inner, Status, documents::Document};
+use super::{Inner, Status, documents::Document, index::Error};
 
 /// How often the indexes are looked at for something to do, beside when documents come: workflows remember texts too.
 const TEND_EVERY: Duration = Duration::from_secs(20);
@@ -49,12 +49,14 @@ async fn tend(inner: &Arc<Inner>, documents: &mut watch::Receiver<Arc<Vec<Docume
         let mut has_work = true;
         while has_work && !documents.has_changed().unwrap_or(true) {
             let tending = Arc::clone(inner);
-            has_work = match tokio::task::spawn_blocking(move || tending.tend()).await {
+            let tend = move || Ok(tending.expire()? || tending.tend()?);
+            has_work = match tokio::task::spawn_blocking(tend).await {
                 Ok(Ok(has_work)) => has_work,
                 // Tried again at the next look; until then the indexes serve as they are.
                 Ok(Err(error)) => {
+                    let error: Error = error;
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::warn!(%error, cause, "an index is not merged");
+                    tracing::warn!(%error, cause, "what idle time is for waits");
                     false
                 }
                 Err(_) => false,

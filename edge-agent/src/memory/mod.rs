@@ -1,6 +1,7 @@
 //! Memory: the bundle's documents, found by word and by meaning, its labelled cases, and what workflows keep:
 //! records and texts. Never sends anything anywhere.
 
+mod age;
 mod chunk;
 mod classify;
 pub mod documents;
@@ -8,10 +9,12 @@ mod forget;
 mod index;
 mod judges;
 mod keeping;
+pub mod limits;
 pub mod reading;
 mod records;
 mod remember;
 mod rerank;
+mod room;
 mod search;
 mod session;
 mod shelf;
@@ -23,10 +26,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use age::Age;
 use classify::CaseSet;
 use documents::{Content, Document, Labelled};
 use edge_core::engine::effect::{Call, Completion, Failure, Keep, kind};
 pub use judges::Judges;
+pub use limits::Limits;
 use models::embed::Embedder;
 pub use remember::kept_path;
 pub use rerank::PASSAGES_MAX as RANKED_MAX;
@@ -41,7 +46,10 @@ use shared::{
 use shelf::{Merging, Served, Shelf};
 use tokio::sync::watch;
 
-use crate::store::Store;
+use crate::{
+    clock::{self, Source},
+    store::Store,
+};
 
 /// The embedder as policy and the ledger name it.
 pub const EMBEDDER: &str = "local/embed";
@@ -62,6 +70,7 @@ const TEXT_BYTES_MAX: usize = 64 << 10;
 pub struct Memory {
     inner: Arc<Inner>,
     judges: Arc<Judges>,
+    limits: Arc<Limits>,
     wanted: Arc<watch::Sender<Arc<Vec<Document>>>>,
     status: Arc<watch::Sender<Status>>,
 }
@@ -86,6 +95,7 @@ struct Inner {
     indexes: RwLock<BTreeMap<String, Served>>,
     merging: Mutex<Option<Merging>>,
     cases: RwLock<BTreeMap<String, Arc<CaseSet>>>,
+    age: Arc<Age>,
     wanted: watch::Receiver<Arc<Vec<Document>>>,
 }
 
@@ -114,16 +124,16 @@ impl Memory {
     /// waits for it.
     #[must_use]
     pub fn open(store: Store, embedder: Arc<dyn Embedder>) -> Self {
-        Self::begin(store, embedder, None)
+        Self::begin(store, embedder, None, Box::new(clock::machine()))
     }
 
     /// As `open`, with the vector indexes in files in a folder of their own, so that the next start maps what this one made.
     #[must_use]
     pub fn open_in(folder: &Path, store: Store, embedder: Arc<dyn Embedder>) -> Self {
-        Self::begin(store, embedder, Some(Shelf::new(folder)))
+        Self::begin(store, embedder, Some(Shelf::new(folder)), Box::new(clock::machine()))
     }
 
-    fn begin(store: Store, embedder: Arc<dyn Embedder>, shelf: Option<Shelf>) -> Self {
+    fn begin(store: Store, embedder: Arc<dyn Embedder>, shelf: Option<Shelf>, time: Box<dyn Source>) -> Self {
         let (wanted, documents) = watch::channel(Arc::default());
         let status = Arc::new(watch::Sender::new(Status { is_busy: true, failed: Vec::new() }));
         let inner = Inner {
@@ -134,11 +144,18 @@ impl Memory {
             indexes: RwLock::default(),
             merging: Mutex::default(),
             cases: RwLock::default(),
+            age: Arc::new(Age::by(time)),
             wanted: documents.clone(),
         };
         let inner = Arc::new(inner);
         tokio::spawn(keeping::keep_in_step(Arc::clone(&inner), documents, Arc::clone(&status)));
-        Self { inner, judges: Arc::default(), wanted: Arc::new(wanted), status }
+        Self { inner, judges: Arc::default(), limits: Arc::default(), wanted: Arc::new(wanted), status }
+    }
+
+    /// The memory, within the limits that the node's configuration sets to what workflows keep.
+    #[must_use]
+    pub fn within(self, limits: Limits) -> Self {
+        Self { limits: Arc::new(limits), ..self }
     }
 
     /// The memory, with models that judge texts in place of what is built in.
@@ -309,7 +326,7 @@ impl Memory {
         if self.inner.indexes.read().expect("no thread panicked with the indexes").contains_key(index) {
             return;
         }
-        let left = call.gives_up_at().map_or(WAIT_MAX, |end| end.since(crate::clock::now()).min(WAIT_MAX));
+        let left = call.gives_up_at().map_or(WAIT_MAX, |end| end.since(clock::now()).min(WAIT_MAX));
         let mut status = self.status.subscribe();
         // Over time: the search finds what is there.
         drop(tokio::time::timeout(left, status.wait_for(|status| !status.is_busy)).await);

@@ -1,7 +1,10 @@
 //! `remember`: texts that workflows keep. `retrieve` finds them as it finds the bundle's documents; a text carries the label
 //! of the run that kept it, and gives it to the run that finds it.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use edge_core::engine::effect::{Call, Completion, Failure, Keep, kind};
 use rusqlite::params;
@@ -11,11 +14,13 @@ use shared::{
     digest::Digest,
     ledger::entry::Fact,
     policy::{Permit, Target, TargetKind},
+    time,
 };
 
 use super::{
     Inner, Memory, broken, hold,
-    index::{Error, Origin, Text},
+    index::{Error, Kept, Origin, Text},
+    limits::SPAN,
     millis, session, text_within, wrong,
 };
 use crate::store;
@@ -33,13 +38,23 @@ pub fn kept_path(id: &str) -> String {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Remember {
     text: String,
     index: Option<String>,
     id: Option<String>,
     source: Option<String>,
     subject: Option<String>,
+    keep_for: Option<String>,
+}
+
+/// How long something is to be kept, where the task says.
+pub(super) fn kept_for(call: &Call, given: Option<&str>) -> Result<Option<Duration>, Failure> {
+    let span = |text| {
+        let span = time::span(text).filter(|span| !span.is_zero());
+        span.ok_or_else(|| wrong(call, "keepFor", &format!("{text:?} is {SPAN}")))
+    };
+    given.map(span).transpose()
 }
 
 /// Whether a name is one, where it is given.
@@ -79,7 +94,9 @@ impl Memory {
         }
         let target = self.kept_in(call)?;
         hold(call, &permit, &target.name)?;
-        let Remember { text: given, id, source, subject, .. } = call.arguments()?;
+        let Remember { text: given, id, source, subject, keep_for, .. } = call.arguments()?;
+        let bounds = self.limits.of(&target.name);
+        let keep_for = kept_for(call, keep_for.as_deref())?.or(bounds.keep_for);
         let given = text_within(call, "text", given, KEPT_BYTES_MAX)?;
         let id = id.unwrap_or_else(|| Digest::of(call.key.0.as_bytes()).to_string());
         for (field, name) in [("id", Some(&id)), ("source", source.as_ref()), ("subject", subject.as_ref())] {
@@ -91,7 +108,7 @@ impl Memory {
         let path = kept_path(&id);
         let put = move || {
             let digest = Digest::of(kept.as_bytes());
-            let origin = Origin::Remembered { source, subject };
+            let origin = Origin::Remembered(Kept { source, subject, keep_for, bounds });
             inner.put(&Text { index: &index, path: &path, text: &kept, digest, origin }, label)
         };
         let put = tokio::task::spawn_blocking(put).await;

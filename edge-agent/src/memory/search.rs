@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use models::index::{Filter, Ids};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, ToSql, params};
 use shared::{digest::Digest, label::Label};
 
 use super::{Inner, shelf::Served};
@@ -47,11 +47,59 @@ pub(super) struct Sought {
     pub clearance: Option<Label>,
 }
 
-/// What a clearance lets be found in an index, where that is not all.
-struct Cleared {
-    /// The labels that it covers, as the store has them, in a JSON list.
-    labels: String,
-    chunks: Ids,
+/// What is found in an index: what the clearance covers, and what is still kept.
+struct Sieve<'s> {
+    index: &'s str,
+    /// The labels that the clearance covers, as the store has them, in a JSON list; without one all are.
+    labels: Option<String>,
+    /// Of the memory; what is older than it is kept is not found, though nobody has taken it away yet.
+    age: i64,
+    /// The chunks that pass, where not all do.
+    chunks: Option<Ids>,
+}
+
+/// The documents that pass, in every look at the store.
+const PASSES: &str = "d.idx = :index AND (d.expires IS NULL OR d.expires > :age)
+     AND (:labels IS NULL OR d.label IN (SELECT value FROM json_each(:labels)))";
+
+impl<'s> Sieve<'s> {
+    fn of(connection: &Connection, sought: &'s Sought, age: i64) -> rusqlite::Result<Self> {
+        let index = sought.index.as_str();
+        let labels = match &sought.clearance {
+            Some(clearance) => covered(connection, index, clearance)?,
+            None => None,
+        };
+        let mut sieve = Self { index, labels, age, chunks: None };
+        let sql = "SELECT EXISTS (SELECT 1 FROM memory_document WHERE idx = ?1 AND expires <= ?2)";
+        let has_old: bool = connection.prepare_cached(sql)?.query_row(params![index, age], |row| row.get(0))?;
+        if sieve.labels.is_some() || has_old {
+            let sql =
+                format!("SELECT c.id FROM memory_document d JOIN memory_chunk c ON c.document = d.id WHERE {PASSES}");
+            let mut query = connection.prepare_cached(&sql)?;
+            let ids = query.query_map(sieve.values().as_slice(), |row| row.get::<_, i64>(0))?;
+            sieve.chunks = Some(ids.map(|id| id.map(i64::cast_unsigned)).collect::<rusqlite::Result<_>>()?);
+        }
+        Ok(sieve)
+    }
+
+    /// For `PASSES`.
+    fn values(&self) -> [(&str, &dyn ToSql); 3] {
+        [(":index", &self.index), (":age", &self.age), (":labels", &self.labels)]
+    }
+
+    fn filter(&self) -> Filter<'_> {
+        self.chunks.as_ref().map_or(Filter::All, Filter::Among)
+    }
+}
+
+/// The labels in an index that a clearance covers; `None` when those are all.
+fn covered(connection: &Connection, index: &str, clearance: &Label) -> rusqlite::Result<Option<String>> {
+    let mut query = connection.prepare_cached("SELECT DISTINCT label FROM memory_document WHERE idx = ?1")?;
+    let labels: Vec<String> = query.query_map([index], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    // A label that cannot be read is not covered.
+    let covers = |label: &String| serde_json::from_str(label).is_ok_and(|label| clearance.covers(&label));
+    let (covered, stricter): (Vec<String>, Vec<String>) = labels.into_iter().partition(covers);
+    Ok((!stricter.is_empty()).then(|| serde_json::Value::from(covered).to_string()))
 }
 
 impl Inner {
@@ -59,14 +107,13 @@ impl Inner {
     pub(super) fn search(&self, sought: &Sought) -> Result<Vec<Found>, Error> {
         let Sought { index, query, k, clearance } = sought;
         let depth = DEPTH.max(*k);
-        let cleared = clearance.as_ref().map(|clearance| self.cleared(index, clearance)).transpose()?.flatten();
-        let filter = cleared.as_ref().map_or(Filter::All, |cleared| Filter::Among(&cleared.chunks));
-        let by_meaning = self.by_meaning(index, query, depth, filter)?;
+        let sieve = self.store.read_blocking("find what may be found", |connection| {
+            Sieve::of(connection, sought, self.age.now(connection)?)
+        })?;
+        let by_meaning = self.by_meaning(index, query, depth, sieve.filter())?;
         let words = match_expression(query);
-        let labels = cleared.as_ref().map(|cleared| cleared.labels.as_str());
         let found = self.store.read_blocking("search the documents", |connection| {
-            let by_word =
-                if words.is_empty() { Vec::new() } else { by_word(connection, index, &words, depth, labels)? };
+            let by_word = if words.is_empty() { Vec::new() } else { by_word(connection, &sieve, &words, depth)? };
             let ranked = fuse(&[by_meaning, by_word]);
             // A chunk may be forgotten, or a label become stricter, between the two looks.
             let may = |found: &Found| clearance.as_ref().is_none_or(|clearance| clearance.covers(&found.label));
@@ -74,29 +121,6 @@ impl Inner {
             rows.filter_map(Result::transpose).take(*k).collect()
         })?;
         Ok(found)
-    }
-
-    /// `None` when the clearance covers every label that the index has.
-    fn cleared(&self, index: &str, clearance: &Label) -> Result<Option<Cleared>, Error> {
-        let read = self.store.read_blocking("find what is cleared", |connection| {
-            let mut query = connection.prepare_cached("SELECT DISTINCT label FROM memory_document WHERE idx = ?1")?;
-            let labels: Vec<String> = query.query_map([index], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-            // A label that cannot be read is not covered.
-            let covers = |label: &String| serde_json::from_str(label).is_ok_and(|label| clearance.covers(&label));
-            let (covered, stricter): (Vec<String>, Vec<String>) = labels.into_iter().partition(covers);
-            if stricter.is_empty() {
-                return Ok(None);
-            }
-            let labels = serde_json::Value::from(covered).to_string();
-            let mut query = connection.prepare_cached(
-                "SELECT c.id FROM memory_document d JOIN memory_chunk c ON c.document = d.id
-                 WHERE d.idx = ?1 AND d.label IN (SELECT value FROM json_each(?2))",
-            )?;
-            let ids = query.query_map(params![index, labels], |row| row.get::<_, i64>(0))?;
-            let chunks = ids.map(|id| id.map(i64::cast_unsigned)).collect::<rusqlite::Result<_>>()?;
-            Ok(Some(Cleared { labels, chunks }))
-        });
-        Ok(read?)
     }
 
     fn by_meaning(&self, index: &str, query: &str, depth: usize, filter: Filter<'_>) -> Result<Vec<i64>, Error> {
@@ -126,22 +150,17 @@ fn match_expression(query: &str) -> String {
     words.map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" OR ")
 }
 
-fn by_word(
-    connection: &Connection,
-    index: &str,
-    words: &str,
-    depth: usize,
-    labels: Option<&str>,
-) -> rusqlite::Result<Vec<i64>> {
+fn by_word(connection: &Connection, sieve: &Sieve<'_>, words: &str, depth: usize) -> rusqlite::Result<Vec<i64>> {
     // A word in a heading weighs twice one in the text.
-    let mut query = connection.prepare_cached(
+    let sql = format!(
         "SELECT c.id FROM memory_text JOIN memory_chunk c ON c.id = memory_text.rowid
-         JOIN memory_document d ON d.id = c.document
-         WHERE memory_text MATCH ?1 AND d.idx = ?2 AND (?4 IS NULL OR d.label IN (SELECT value FROM json_each(?4)))
-         ORDER BY bm25(memory_text, 1.0, 2.0), c.id LIMIT ?3",
-    )?;
+         JOIN memory_document d ON d.id = c.document WHERE memory_text MATCH :words AND {PASSES}
+         ORDER BY bm25(memory_text, 1.0, 2.0), c.id LIMIT :depth"
+    );
     let depth = i64::try_from(depth).unwrap_or(i64::MAX);
-    query.query_map(params![words, index, depth, labels], |row| row.get(0))?.collect()
+    let own: [(&str, &dyn ToSql); 2] = [(":words", &words), (":depth", &depth)];
+    let values: Vec<_> = own.into_iter().chain(sieve.values()).collect();
+    connection.prepare_cached(&sql)?.query_map(values.as_slice(), |row| row.get(0))?.collect()
 }
 
 /// Reciprocal rank fusion, scaled so that first in every ranking is 1. Ties by id.

@@ -1,11 +1,14 @@
 //! Conversations: `remember` with a `session` keeps what was said, `retrieve` with it gives the newest turns in their order. Bounded: of a
 //! conversation the newest turns stay, of conversations those in which something was said last.
 
-use std::time::Instant;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use edge_core::engine::effect::{Call, Completion, Failure, Keep};
 use rusqlite::{Connection, params};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::json;
 use shared::{
     digest::Digest,
@@ -14,11 +17,17 @@ use shared::{
     policy::{Permit, Target, TargetKind},
 };
 
-use super::{Memory, broken, hold, millis, text, wrong};
+use super::{
+    Memory,
+    age::Age,
+    broken, hold, millis,
+    remember::{kept_for, named},
+    text, wrong,
+};
 use crate::store;
 
 /// What policy knows all conversations as.
-const SESSIONS: &str = "sessions";
+pub(super) const SESSIONS: &str = "sessions";
 const NAME_BYTES_MAX: usize = 256;
 /// Of one conversation; more than a small model's context holds.
 const TURNS_MAX: i64 = 200;
@@ -27,7 +36,7 @@ const SESSIONS_MAX: i64 = 1_000;
 /// Turns that `retrieve` gives when the task does not say.
 const LAST: u32 = 20;
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Role {
     #[default]
@@ -35,13 +44,38 @@ enum Role {
     Assistant,
 }
 
+impl Role {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Assistant => "assistant",
+        }
+    }
+}
+
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Say {
     session: String,
     text: String,
     #[serde(default)]
     role: Role,
+    source: Option<String>,
+    subject: Option<String>,
+    keep_for: Option<String>,
+}
+
+/// A turn as it is written.
+struct Said {
+    session: String,
+    /// Of the asking.
+    key: String,
+    role: Role,
+    text: String,
+    label: Label,
+    source: Option<String>,
+    subject: Option<String>,
+    keep_for: Option<Duration>,
 }
 
 #[derive(Deserialize)]
@@ -81,16 +115,18 @@ impl Memory {
     /// Keeps a turn, once for each asking.
     pub(super) async fn say(&self, call: &Call, permit: &Permit, keep: Keep) -> Result<Completion, Failure> {
         hold(call, permit, SESSIONS)?;
-        let Say { session, text: said, role } = call.arguments()?;
-        let said = text(call, "text", said)?;
+        let Say { session, text: said, role, source, subject, keep_for } = call.arguments()?;
+        let text = text(call, "text", said)?;
+        for (field, name) in [("source", source.as_deref()), ("subject", subject.as_deref())] {
+            named(call, field, name)?;
+        }
+        let keep_for = kept_for(call, keep_for.as_deref())?.or(self.limits.of(SESSIONS).keep_for);
         let began = Instant::now();
         let (key, id) = (call.key.0.clone(), Digest::of(call.key.0.as_bytes()).to_string());
-        let (role, label) = (json!(role), json!(call.label).to_string());
-        let told = format!("{session}: {said}");
-        let write = move |tx: &mut store::Transaction<'_>| {
-            let role = role.as_str().unwrap_or_default();
-            Ok(add(tx.connection(), &session, &key, (role, &said), &label)?)
-        };
+        let told = format!("{session}: {text}");
+        let said = Said { session, key, role, text, label: call.label.clone(), source, subject, keep_for };
+        let age = Arc::clone(&self.inner.age);
+        let write = move |tx: &mut store::Transaction<'_>| Ok(add(tx.connection(), &said, &age)?);
         self.inner.store.write("keep what was said", write).await.map_err(|error| broken(call, error))?;
         let output = json!({ "id": id });
         let fact = Fact::ToolCalled {
@@ -112,7 +148,11 @@ impl Memory {
         }
         let began = Instant::now();
         let name = session.clone();
-        let read = move |connection: &Connection| newest(connection, &name, last, clearance.as_ref());
+        let age = Arc::clone(&self.inner.age);
+        let read = move |connection: &Connection| {
+            let now = age.now(connection)?;
+            newest(connection, &name, (last, now), clearance.as_ref())
+        };
         let turns = self.inner.store.read("read what was said", read).await.map_err(|error| broken(call, error))?;
         let document = format!("session:{session}");
         let label = turns.iter().fold(Label::default(), |label, turn| label.join(&turn.label));
@@ -137,23 +177,31 @@ impl Memory {
     }
 }
 
-fn add(
-    connection: &Connection,
-    session: &str,
-    key: &str,
-    (role, text): (&str, &str),
-    label: &str,
-) -> rusqlite::Result<()> {
+fn add(connection: &Connection, said: &Said, age: &Age) -> rusqlite::Result<()> {
     let sql = "SELECT EXISTS (SELECT 1 FROM memory_turn WHERE key = ?1)";
-    if connection.prepare_cached(sql)?.query_row([key], |row| row.get(0))? {
+    if connection.prepare_cached(sql)?.query_row([&said.key], |row| row.get(0))? {
         return Ok(());
     }
+    let Said { session, key, text, source, subject, .. } = said;
+    let expires = age.after(connection, said.keep_for)?;
     connection
         .prepare_cached("INSERT OR IGNORE INTO memory_session (name, spoken) VALUES (?1, 0)")?
         .execute([session])?;
     connection
-        .prepare_cached("INSERT INTO memory_turn (session, key, role, text, label) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![session, key, role, text, label])?;
+        .prepare_cached(
+            "INSERT INTO memory_turn (session, key, role, text, label, source, subject, expires)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            session,
+            key,
+            said.role.name(),
+            text,
+            json!(said.label).to_string(),
+            source,
+            subject,
+            expires
+        ])?;
     // Conversations are told apart by which turn came last, not by a clock that may jump.
     connection
         .prepare_cached("UPDATE memory_session SET spoken = ?2 WHERE name = ?1")?
@@ -175,12 +223,19 @@ fn add(
                  SELECT name FROM memory_session ORDER BY spoken DESC LIMIT -1 OFFSET ?1)",
         )?
         .execute([SESSIONS_MAX])?;
-    Ok(())
+    if expires.is_some() { age.write(connection) } else { Ok(()) }
 }
 
-fn newest(connection: &Connection, session: &str, last: i64, clearance: Option<&Label>) -> rusqlite::Result<Vec<Turn>> {
-    let mut query = connection
-        .prepare_cached("SELECT role, text, label FROM memory_turn WHERE session = ?1 ORDER BY seq DESC LIMIT ?2")?;
+fn newest(
+    connection: &Connection,
+    session: &str,
+    (last, age): (i64, i64),
+    clearance: Option<&Label>,
+) -> rusqlite::Result<Vec<Turn>> {
+    let mut query = connection.prepare_cached(
+        "SELECT role, text, label FROM memory_turn WHERE session = ?1 AND (expires IS NULL OR expires > ?3)
+         ORDER BY seq DESC LIMIT ?2",
+    )?;
     let read = |row: &rusqlite::Row<'_>| {
         let label: String = row.get(2)?;
         let label = serde_json::from_str(&label).map_err(|error| {
@@ -188,7 +243,7 @@ fn newest(connection: &Connection, session: &str, last: i64, clearance: Option<&
         })?;
         Ok(Turn { role: row.get(0)?, text: row.get(1)?, label })
     };
-    let mut turns: Vec<Turn> = query.query_map(params![session, last], read)?.collect::<rusqlite::Result<_>>()?;
+    let mut turns: Vec<Turn> = query.query_map(params![session, last, age], read)?.collect::<rusqlite::Result<_>>()?;
     turns.retain(|turn| clearance.is_none_or(|clearance| clearance.covers(&turn.label)));
     turns.reverse();
     Ok(turns)

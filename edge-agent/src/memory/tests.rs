@@ -12,6 +12,7 @@ use super::*;
 
 mod judged;
 mod kept;
+mod lasting;
 mod sessions;
 mod shelf;
 
@@ -59,7 +60,7 @@ impl Site {
     }
 
     async fn call(&self, function: &str, input: Value) -> Result<Completion, Failure> {
-        let now = crate::clock::now();
+        let now = clock::now();
         let call = Call {
             key: EffectKey("run:/do/0/look".to_owned()),
             run: RunId::derive(now, b"test"),

@@ -19,6 +19,9 @@ pub struct Listed {
     pub digest: Option<Digest>,
     pub passages: u64,
     pub bytes: u64,
+    /// How much longer it is kept while the node is on; without it, until it is removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_in_s: Option<u64>,
 }
 
 /// The documents of one index, or of all, by index and name.
@@ -27,9 +30,9 @@ pub struct Listed {
 /// When the store cannot be read.
 pub fn list(connection: &Connection, index: Option<&str>) -> rusqlite::Result<Vec<Listed>> {
     let mut query = connection.prepare(
-        "SELECT d.idx, d.path, d.label, d.remembered, d.source, d.subject, d.digest, count(c.id), coalesce(sum(length(CAST(c.text AS BLOB))), 0)
-         FROM memory_document d LEFT JOIN memory_chunk c ON c.document = d.id
-         WHERE ?1 IS NULL OR d.idx = ?1 GROUP BY d.id ORDER BY d.idx, d.path",
+        "SELECT d.idx, d.path, d.label, d.remembered, d.source, d.subject, d.digest, count(c.id), coalesce(sum(length(CAST(c.text AS BLOB))), 0),
+         d.expires - age FROM memory_age, memory_document d LEFT JOIN memory_chunk c ON c.document = d.id
+         WHERE (?1 IS NULL OR d.idx = ?1) AND (d.expires IS NULL OR d.expires > age) GROUP BY d.id ORDER BY d.idx, d.path",
     )?;
     let row = |row: &rusqlite::Row<'_>| {
         let (label, digest): (String, Vec<u8>) = (row.get(2)?, row.get(6)?);
@@ -43,7 +46,21 @@ pub fn list(connection: &Connection, index: Option<&str>) -> rusqlite::Result<Ve
             digest: <[u8; 32]>::try_from(digest).ok().map(Digest::from_bytes),
             passages: row.get::<_, i64>(7)?.unsigned_abs(),
             bytes: row.get::<_, i64>(8)?.unsigned_abs(),
+            expires_in_s: row.get::<_, Option<i64>>(9)?.map(|left| left.unsigned_abs() / 1_000_000),
         })
     };
     query.query_map(params![index], row)?.collect()
+}
+
+/// How many turns of conversations are of these: a conversation, a source, a subject, as far as each is given.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn turns(
+    connection: &Connection,
+    (session, source, subject): (Option<&str>, Option<&str>, Option<&str>),
+) -> rusqlite::Result<u64> {
+    let sql = "SELECT count(*) FROM memory_turn WHERE (?1 IS NULL OR session = ?1) AND (?2 IS NULL OR source = ?2)
+               AND (?3 IS NULL OR subject = ?3)";
+    Ok(connection.query_row(sql, [session, source, subject], |row| row.get::<_, i64>(0))?.unsigned_abs())
 }

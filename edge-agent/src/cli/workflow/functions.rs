@@ -112,6 +112,15 @@ fn remark(function: &str) -> &'static str {
              order in other words passes. `policy` is a file `guards/NAME.yaml` of the bundle that has\n`checks`, `onFinding` and `schema` for \
              all workflows. What tells of a person makes the run's label personal.\n"
         }
+        "forget" => {
+            "\nTakes away what is kept in the `index` (`remembered` where none is named): a text by its `id`, all of a `source`, all about a `subject`. With a `session`\n\
+             the conversation, or what was said in it of a source or about a subject; with `kind: session` and no name, in all conversations.\n"
+        }
+        "remember" => {
+            "\nKeeps a text in the `index` (`remembered` where none is named), in place of the one with the same `id`; with a `session`, what was said in a conversation.\n\
+             `keepFor` is how long, counted while the node is on; without it, as `[memory]` in `agent.toml` says, and else until it is forgotten. An index that is\n\
+             full gives an error `runtime` with status 413. `docs/memories.md` has the whole.\n"
+        }
         "train" => {
             "\nTrains the model of a detector of kind `learned` from the history of each of its series (of one, with `device` and `channel`), or of the last `span`\n\
              of it. Nothing is learned from the newest fifth: there the new model and the one that judges are compared, also by disturbances that are planted. With\n\

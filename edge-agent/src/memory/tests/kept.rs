@@ -16,7 +16,7 @@ pub(super) async fn kept_as(
     class: DataClass,
 ) -> Result<Completion, Failure> {
     let label = Label { class, ..Label::default() };
-    let now = crate::clock::now();
+    let now = clock::now();
     let call = Call {
         key: EffectKey(key.to_owned()),
         run: RunId::derive(now, b"test"),

@@ -67,7 +67,8 @@ impl Desk {
             None => models::embed::default_embedder(),
         };
         let judges = config.map(|config| agent::judges(config, &digests)).transpose()?.unwrap_or_default();
-        let memory = Memory::open(store.clone(), embedder).judged_by(judges);
+        let limits = config.map(|config| config.memory.clone()).unwrap_or_default();
+        let memory = Memory::open(store.clone(), embedder).judged_by(judges).within(limits);
         let mut guards = Policies::new();
         if let Some(bundle) = bundle_of(&args.file) {
             guards = guards_of(bundle)?;

@@ -40,6 +40,7 @@ pub(super) fn remember() -> Entry {
             "id": {"type": "string", "minLength": 1},
             "source": {"type": "string", "minLength": 1},
             "subject": {"type": "string", "minLength": 1},
+            "keepFor": {"type": "string", "format": "duration"},
             "session": {"type": "string", "minLength": 1},
             "role": {"enum": ["user", "assistant"]},
         }),
@@ -51,7 +52,9 @@ pub(super) fn forget() -> Entry {
     let input = object(
         &[],
         json!({
+            "kind": {"enum": ["text", "session"]},
             "index": {"type": "string"},
+            "session": {"type": "string", "minLength": 1},
             "id": {"type": "string", "minLength": 1},
             "source": {"type": "string", "minLength": 1},
             "subject": {"type": "string", "minLength": 1},
