@@ -1,7 +1,7 @@
 //! Measures a chat model and prints one line of JSON: for tests/bench/models.
 //!
 //!     chat_bench MODEL.gguf [--threads N] [--prompt N] [--before N] [--decode N]
-//!     chat_bench --read          how fast memory is read
+//!     chat_bench --read [--threads N]          how fast memory is read; one thread, unless more are named
 //!     chat_bench MODEL.gguf --schema FILE [--threads N] [--decode N] [--turns N]    answers to a schema beside free ones
 
 use std::{num::NonZero, path::PathBuf, process::ExitCode};
@@ -14,10 +14,6 @@ fn main() -> ExitCode {
         eprintln!("which model? chat_bench MODEL.gguf [--threads N] [--prompt N] [--before N] [--decode N]");
         return ExitCode::FAILURE;
     };
-    if path.as_os_str() == "--read" {
-        println!("{}", serde_json::json!({ "read_gb_s": read_speed() / 1e9 }));
-        return ExitCode::SUCCESS;
-    }
     let mut trial = Trial { prompt: 512, before: 32, decode: 128 };
     let mut compute = Compute::default();
     let (mut schema, mut turns) = (None, 9);
@@ -42,6 +38,13 @@ fn main() -> ExitCode {
                 return ExitCode::FAILURE;
             }
         }
+    }
+    if path.as_os_str() == "--read" {
+        println!(
+            "{}",
+            serde_json::json!({ "read_gb_s": read_speed(compute.threads.unwrap_or(NonZero::<usize>::MIN)) / 1e9 })
+        );
+        return ExitCode::SUCCESS;
     }
     if let Some(schema) = schema {
         return held(&path, compute, &schema, trial.decode, turns);
@@ -69,10 +72,13 @@ fn held(path: &std::path::Path, compute: Compute, schema: &serde_json::Value, to
     match measure_held(path, compute, schema, tokens, turns) {
         Ok(held) => {
             let figures = serde_json::json!({
-                "free_ms_token": held.free * 1e3,
-                "held_ms_token": held.held * 1e3,
-                "ratio": held.held / held.free,
-                "start_ms": held.start * 1e3,
+                "free_ms_token": held.free.0 * 1e3,
+                "held_ms_token": held.held.0 * 1e3,
+                "ratio": held.ratio.0,
+                "free_cpu_ms_token": held.free.1 * 1e3,
+                "held_cpu_ms_token": held.held.1 * 1e3,
+                "ratio_cpu": held.ratio.1,
+                "compile_ms": held.start * 1e3,
             });
             println!("{figures}");
             ExitCode::SUCCESS

@@ -24,7 +24,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let first = arguments.next().ok_or("which model? embed_bench MODEL_DIR TEXTS.json [--threads N] [--int8]")?;
     if first == "--peak" {
-        println!("{}", serde_json::json!({ "gflops": peak_flops() / 1e9, "read_gb_s": read_speed() / 1e9 }));
+        println!(
+            "{}",
+            serde_json::json!({ "gflops": peak_flops() / 1e9, "read_gb_s": read_speed(NonZero::<usize>::MIN) / 1e9 })
+        );
         return Ok(());
     }
     let texts = arguments.next().ok_or("which texts? a file of JSON: {\"case\": [\"text\"]}")?;

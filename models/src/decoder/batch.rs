@@ -22,6 +22,8 @@ const WAIT: Duration = Duration::from_micros(400);
 pub(super) struct Asked {
     pub(super) session: Session,
     pub(super) tokens: Vec<u32>,
+    /// The tokens whose logits are wanted, 32 in a word; without it all are.
+    pub(super) wanted: Option<Vec<u32>>,
     answer: Arc<Mutex<Option<Answered>>>,
 }
 
@@ -56,9 +58,19 @@ impl Decoder {
     }
 
     /// Takes at most [`CHUNK_LEN`] tokens in.
-    pub(super) fn take_in(&self, session: &mut Session, tokens: &[u32]) -> Result<Vec<f32>, Error> {
+    pub(super) fn take_in(
+        &self,
+        session: &mut Session,
+        tokens: &[u32],
+        wanted: Option<&[u32]>,
+    ) -> Result<Vec<f32>, Error> {
         let answer = Arc::new(Mutex::new(None));
-        let asked = Asked { session: std::mem::take(session), tokens: tokens.to_vec(), answer: Arc::clone(&answer) };
+        let asked = Asked {
+            session: std::mem::take(session),
+            tokens: tokens.to_vec(),
+            wanted: wanted.map(<[_]>::to_vec),
+            answer: Arc::clone(&answer),
+        };
         self.queue.lock().push(asked);
         // Whoever comes to it first computes for those that wait, so this one's may be done when it is its turn.
         let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);

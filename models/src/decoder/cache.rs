@@ -87,6 +87,14 @@ impl Head {
         }
     }
 
+    /// A copy of the first so many pieces.
+    pub(super) fn copy(&self, pieces: usize) -> Self {
+        match self {
+            Self::Half(all) => Self::Half(Pieces(all.0[..pieces].to_vec())),
+            Self::Eight(all) => Self::Eight(Pieces(all.0[..pieces].to_vec())),
+        }
+    }
+
     /// Keeps the first so many pieces.
     pub(super) fn truncate(&mut self, pieces: usize) {
         match self {
@@ -105,6 +113,7 @@ impl Head {
 
 pub(super) struct Pieces<K>(Vec<Piece<K>>);
 
+#[derive(Clone)]
 struct Piece<K> {
     /// Sixteen positions side by side: `[position / 16][column][position % 16]`.
     keys: Box<[[K; ROWS]]>,

@@ -9,6 +9,7 @@ mod batch;
 mod cache;
 mod family;
 mod load;
+mod output;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -130,6 +131,13 @@ impl Session {
         self.len = self.len.min(len);
     }
 
+    /// A session of its own that holds the first so many tokens.
+    pub(crate) fn copy(&self, len: usize) -> Self {
+        let len = self.len.min(len);
+        let copy = |heads: &Vec<Head>| heads.iter().map(|head| head.copy(len.div_ceil(PIECE))).collect();
+        Self { layers: self.layers.iter().map(copy).collect(), len }
+    }
+
     /// Gives back the memory of forgotten tokens.
     pub(crate) fn shrink(&mut self) {
         let pieces = self.len.div_ceil(PIECE);
@@ -179,6 +187,17 @@ impl Decoder {
     /// Takes tokens in and gives the logits of the token that follows the last. What several threads ask for at the same time is computed
     /// together, each weight read once; the bits are those of each alone.
     pub(crate) fn forward(&self, session: &mut Session, tokens: &[u32]) -> Result<Vec<f32>, Error> {
+        self.forward_to(session, tokens, None)
+    }
+
+    /// As [`Self::forward`]; with `wanted` only the logits of the tokens whose bit is set are sure to be computed, those of others may be
+    /// least.
+    pub(crate) fn forward_to(
+        &self,
+        session: &mut Session,
+        tokens: &[u32],
+        wanted: Option<&[u32]>,
+    ) -> Result<Vec<f32>, Error> {
         if session.len + tokens.len() > self.sizes.context || tokens.is_empty() {
             let (held, new, most) = (session.len, tokens.len(), self.sizes.context);
             return Err(Error::request(format!(
@@ -190,9 +209,9 @@ impl Decoder {
         }
         let (whole, rest) = tokens.split_at(tokens.len() - 1 - (tokens.len() - 1) % CHUNK_LEN);
         for tokens in whole.chunks(CHUNK_LEN) {
-            self.take_in(session, tokens)?;
+            self.take_in(session, tokens, Some(&[]))?;
         }
-        self.take_in(session, rest)
+        self.take_in(session, rest, wanted)
     }
 
     /// The tokens of several sessions, in one pass over the weights; the logits of each one's last token.
@@ -211,10 +230,11 @@ impl Decoder {
             self.attend(engine, layer, &mut heads, &runs);
             self.feed(engine, layer);
         }
-        for batch::Asked { session, tokens, .. } in asked {
+        for batch::Asked { session, tokens, .. } in asked.iter_mut() {
             session.len += tokens.len();
         }
-        Ok(self.logits(engine, &runs))
+        let groups = self.wanted_groups(asked.iter().map(|asked| asked.wanted.as_deref()));
+        Ok(self.logits(engine, &runs, groups.as_deref()))
     }
 
     fn embed(&self, engine: &mut Engine, tokens: &[u32]) -> Result<(), Error> {
@@ -331,28 +351,6 @@ impl Decoder {
             std::mem::swap(delta, &mut normed);
         }
         add(state.all_mut(), delta.all());
-    }
-
-    fn logits(&self, engine: &mut Engine, runs: &[Run]) -> Vec<Vec<f32>> {
-        let Engine { pool, hidden: state, normed, rounded, delta, inner, .. } = engine;
-        // The last token of each run.
-        delta.reset(self.sizes.hidden, runs.len());
-        for (at, run) in runs.iter().enumerate() {
-            for (to, from) in delta.token_mut(at).zip(state.token(run.first + run.count - 1)) {
-                *to = *from;
-            }
-        }
-        let matrix = std::slice::from_ref(&self.output);
-        self.prepare(pool, delta, norm(&self.norm, self.sizes.epsilon), normed, rounded, matrix);
-        inner.reset(self.output.groups() * ROWS, runs.len());
-        self.multiply(pool, matrix, Input { sheet: normed, rounded }, inner);
-        let logits = |at: usize| {
-            let mut logits = Vec::with_capacity(self.output.groups() * ROWS);
-            logits.extend(inner.token(at).flatten());
-            logits.truncate(self.output.rows);
-            logits
-        };
-        (0..runs.len()).map(logits).collect()
     }
 
     /// Makes a sheet ready for some matrices: rounded, or normed floats, or both.

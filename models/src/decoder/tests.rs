@@ -100,3 +100,21 @@ fn sessions_computed_together_have_the_bits_of_each_alone() {
         }
     }
 }
+
+#[test]
+fn the_logits_that_are_wanted_have_the_bits_of_all() {
+    for name in NAMES {
+        let decoder = decoder(name, Cache::Half, Processor::detect());
+        let Reference { prompt_ids, .. } = reference(name);
+        let all = decoder.forward(&mut decoder.session(), &prompt_ids).unwrap();
+        for every in [1, 5, 64, 200] {
+            let mut bits = vec![0u32; all.len().div_ceil(32)];
+            let wanted: Vec<usize> = (0..all.len()).step_by(every).collect();
+            wanted.iter().for_each(|token| bits[token / 32] |= 1 << (token % 32));
+            let some = decoder.forward_to(&mut decoder.session(), &prompt_ids, Some(&bits)).unwrap();
+            assert_eq!(some.len(), all.len());
+            assert!(wanted.iter().all(|token| some[*token] == all[*token]), "{name}, each {every}th");
+            assert!(some.iter().zip(&all).all(|(some, all)| some == all || *some == f32::NEG_INFINITY), "{name}");
+        }
+    }
+}

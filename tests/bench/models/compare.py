@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Measures chat models: ours and llama.cpp's, by turns on the same files. Called by `run`, which builds both.
 
-    compare.py LLAMA_BENCH CHAT_BENCH ROUNDS [--json] MODEL.gguf...
+    compare.py LLAMA_BENCH CHAT_BENCH ROUNDS [--json] [--threads N] [--rows FILE] MODEL.gguf...
 
-A figure is the median of the rounds, a ratio the median of the ratios within a round. `share` is the CPU time that a run had of
+With `--rows` each row is kept in the file when it is measured, and one that is there is not measured again. `roofline` is what the
+weights' bytes allow at the speed at which all the row's threads read memory. A figure is the median of the rounds, a ratio the median of the ratios within a round. `share` is the CPU time that a run had of
 what it could have: below 0.9 something else was running, and absolute figures are worth nothing.
 """
 
+import argparse
 import json
 import os
 import statistics
@@ -56,28 +58,58 @@ def ours(program: str, model: str, threads: int) -> dict[str, float]:
 
 
 def main() -> None:
-    llama, chat, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    is_json = "--json" in sys.argv
-    models = [argument for argument in sys.argv[4:] if not argument.startswith("--")]
-    read, rows = 0.0, []
-    for model in models:
-        for threads in (1, 2):
-            pairs = [(theirs(llama, model, threads), ours(chat, model, threads)) for _ in range(rounds)]
-            median = lambda side, key: statistics.median(pair[side][key] for pair in pairs)
-            ratio = lambda key: statistics.median(pair[1][key] / pair[0][key] for pair in pairs)
-            size_mb = os.path.getsize(model) / 1e6
-            row = {"model": os.path.basename(model).removesuffix(".gguf"), "threads": threads, "size_mb": round(size_mb)}
-            for key in ("decode", "prompt", "load_s", "peak_mb"):
-                row[key] = [median(0, key), median(1, key), ratio(key)]
-            row["share"] = [median(0, "share"), median(1, "share")]
-            # The best that was seen so far: what else runs takes from it too.
-            read = max([read, *(json.loads(run([chat, "--read"])[0])["read_gb_s"] for _ in range(rounds))])
-            row["roofline"] = read * threads * 1e3 / size_mb
-            rows.append(row)
-            if is_json:
-                print(json.dumps(row), flush=True)
-    if not is_json:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("llama")
+    parser.add_argument("chat")
+    parser.add_argument("rounds", type=int)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--threads", type=int, action="append")
+    parser.add_argument("--rows")
+    parser.add_argument("models", nargs="+")
+    asked = parser.parse_args()
+    rows = []
+    if asked.rows and os.path.exists(asked.rows):
+        with open(asked.rows) as file:
+            rows = [json.loads(line) for line in file]
+    done = {(row["model"], row["threads"]) for row in rows}
+    for model in asked.models:
+        for threads in asked.threads or (1, 2):
+            if (name(model), threads) in done:
+                continue
+            rows.append(measure(asked, model, threads))
+            line = json.dumps(rows[-1])
+            if asked.json:
+                print(line, flush=True)
+            if asked.rows:
+                with open(asked.rows, "a") as file:
+                    print(line, file=file)
+    if not asked.json:
         table(rows)
+
+
+def name(model: str) -> str:
+    return os.path.basename(model).removesuffix(".gguf")
+
+
+def measure(asked: argparse.Namespace, model: str, threads: int) -> dict:
+    # One that nothing is measured of: the file is in the system's cache then for both.
+    ours(asked.chat, model, threads)
+    pairs, read = [], 0.0
+    for _ in range(asked.rounds):
+        pairs.append((theirs(asked.llama, model, threads), ours(asked.chat, model, threads)))
+        # The best of all rounds: what else runs takes from it too.
+        found = json.loads(run([asked.chat, "--read", "--threads", str(threads)])[0])
+        read = max(read, found["read_gb_s"])
+    median = lambda side, key: statistics.median(pair[side][key] for pair in pairs)
+    ratio = lambda key: statistics.median(pair[1][key] / pair[0][key] for pair in pairs)
+    size_mb = os.path.getsize(model) / 1e6
+    row = {"model": name(model), "threads": threads, "size_mb": round(size_mb), "rounds": asked.rounds}
+    for key in ("decode", "prompt", "load_s", "peak_mb"):
+        row[key] = [median(0, key), median(1, key), ratio(key)]
+    row["share"] = [median(0, "share"), median(1, "share")]
+    row["read_gb_s"] = read
+    row["roofline"] = read * 1e3 / size_mb
+    return row
 
 
 def table(rows: list[dict]) -> None:

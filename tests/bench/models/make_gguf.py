@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes a GGUF file with a real model's shapes and random weights, as llama.cpp's quantisation would lay it out.
 
-    make_gguf.py SHAPE KIND OUT.gguf        KIND: q4_k_m or q8_0
+    make_gguf.py SHAPE KIND VOCABULARIES OUT.gguf        KIND: q4_k_m or q8_0; VOCABULARIES: the folder models of llama.cpp
 
 Blocks are filled with random bits under scales that give weights of about 0.02: speed does not depend on the values, what such a
 model writes is noise. Needs numpy and gguf.
@@ -54,23 +54,25 @@ def kind_of(name: str, layer: int, shape: dict, columns: int, recipe: str) -> Q:
     return Q.Q8_0 if six else Q.Q5_0
 
 
-def vocabulary(writer: gguf.GGUFWriter, shape: dict) -> None:
-    """256 byte tokens and fillers: as large as the real one."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    characters = [chr(byte) for byte in printable] + [chr(256 + at) for at in range(len(others))]
-    fillers = ["to", "tok"] + [f"tok{at:06d}" for at in range(shape["v"] - 260)]
-    tokens = characters + fillers + ["<|bos|>", "<|eos|>"]
+def vocabulary(writer: gguf.GGUFWriter, shape: dict, folder: str) -> None:
+    """A real vocabulary, as llama.cpp's source carries some without weights: what a text or a schema costs depends on it. GPT-2's, cut
+    to SmolLM's size, stands for SmolLM's."""
+    pre = "qwen2" if shape["a"].startswith("qwen") else "gpt-2"
+    fields = gguf.GGUFReader(f"{folder}/ggml-vocab-{pre}.gguf").fields
+    read = lambda name: fields[f"tokenizer.ggml.{name}"].contents()
+    ends, size = ["<|bos|>", "<|eos|>"], shape["v"] - 2
+    # Merges are in the order of the tokens that they make, the first of which come behind the 256 bytes.
+    tokens, merges = read("tokens")[:size] + ends, read("merges")[: size - 256]
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2" if shape["a"].startswith("qwen") else "llama-bpe")
+    writer.add_tokenizer_pre(pre)
     writer.add_token_list(tokens)
-    writer.add_token_types([1] * (shape["v"] - 2) + [3, 3])
-    writer.add_token_merges(["t o", "to k"])
-    writer.add_bos_token_id(shape["v"] - 2)
-    writer.add_eos_token_id(shape["v"] - 1)
+    writer.add_token_types(read("token_type")[:size] + [3, 3])
+    writer.add_token_merges(merges)
+    writer.add_bos_token_id(size)
+    writer.add_eos_token_id(size + 1)
 
 
-def main(name: str, recipe: str, out: str) -> None:
+def main(name: str, recipe: str, folder: str, out: str) -> None:
     shape, rng = SHAPES[name], np.random.default_rng(1)
     writer = gguf.GGUFWriter(out, shape["a"], use_temp_file=False)
     writer.add_name(f"{name}-{recipe}-random")
@@ -89,7 +91,7 @@ def main(name: str, recipe: str, out: str) -> None:
     else:
         writer.add_key_length(shape["hd"])
         writer.add_value_length(shape["hd"])
-    vocabulary(writer, shape)
+    vocabulary(writer, shape, folder)
 
     def matrix(full: str, rows: int, columns: int, layer: int = -1) -> None:
         kind = kind_of(full.rsplit(".", 1)[-1], layer, shape, columns, recipe)
@@ -122,4 +124,4 @@ def main(name: str, recipe: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4])
+    main(*sys.argv[1:5])

@@ -37,6 +37,8 @@ struct Held {
 pub(super) struct Hints {
     /// The token of each single byte, where there is one.
     pub(super) letters: [Option<u32>; 256],
+    /// Tokens with a quote and, after it, what may be of a number.
+    pub(super) leaving: Arc<[u32]>,
     /// Texts that the schema's patterns ask for.
     pub(super) texts: Vec<Vec<u32>>,
 }
@@ -44,6 +46,7 @@ pub(super) struct Hints {
 struct Shared {
     factory: ParserFactory,
     letters: [Option<u32>; 256],
+    leaving: Arc<[u32]>,
 }
 
 impl Grammars {
@@ -75,13 +78,18 @@ impl Shared {
     fn new(tokens: &Arc<Tokens>) -> Result<Self, String> {
         let vocabulary = Vocabulary::new(tokens)?;
         let letters = std::array::from_fn(|byte| vocabulary.trie.token_id(&[byte as u8]));
+        let leaves = |token: &u32| {
+            let mut bytes = tokens.bytes(*token).iter();
+            bytes.any(|byte| *byte == b'"') && bytes.any(|byte| matches!(byte, b'0'..=b'9' | b'e' | b'E'))
+        };
+        let leaving = (0..vocabulary.trie.vocab_size() as u32).filter(leaves).collect();
         let environment: TokEnv = Arc::new(vocabulary);
         let capabilities = InferenceCapabilities { ff_tokens: true, ..InferenceCapabilities::default() };
         let slices = llguidance::earley::SlicedBiasComputer::json_slices();
         let mut factory = ParserFactory::new(&environment, capabilities, &slices).map_err(|error| error.to_string())?;
         factory.quiet();
         *factory.limits_mut() = limits();
-        Ok(Self { factory, letters })
+        Ok(Self { factory, letters, leaving })
     }
 
     fn compile(&self, schema: &Value) -> Result<Held, Error> {
@@ -92,7 +100,7 @@ impl Shared {
         let parser = parser.map_err(|error| blame(&narrowed, &error.to_string()))?;
         let spell = |text: String| text.bytes().map(|byte| self.letters[usize::from(byte)]).collect();
         let texts = schema::examples(&narrowed).into_iter().filter_map(spell).collect();
-        let hints = Arc::new(Hints { letters: self.letters, texts });
+        let hints = Arc::new(Hints { letters: self.letters, leaving: Arc::clone(&self.leaving), texts });
         Ok(Held { schema: schema.clone(), matcher: Matcher::new(Ok(parser)), hints })
     }
 }

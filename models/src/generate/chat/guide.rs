@@ -5,8 +5,9 @@ use std::ops::ControlFlow;
 
 use llguidance::Matcher;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+use toktrie::SimpleVob;
 
-use super::{Characters, grammar::Hints, number::Numbers, writing::Writing};
+use super::{Characters, grammar::Hints, number::Numbers, sample::Allowed, writing::Writing};
 use crate::{Error, generate::Finish};
 
 /// Ways to an end that are tried.
@@ -72,12 +73,20 @@ impl Guide<'_, '_> {
                 self.emit(&mut written, &digits)?;
                 continue;
             }
-            let token = self.choose(&written)?;
+            let mask = self.mask(&written)?;
+            let only = only(&mask);
+            let token = match only {
+                Some(token) => token,
+                None => self.choose(&mask)?,
+            };
             self.matcher.consume_token(token).map_err(lost)?;
             if self.writing.chat.tokens.is_end(token) {
                 return self.stopped();
             }
-            self.writing.push_chosen(token);
+            match only {
+                Some(_) => self.writing.push_only(token),
+                None => self.writing.push_chosen(token),
+            }
             self.emit(&mut written, &[token])?;
         }
     }
@@ -89,18 +98,31 @@ impl Guide<'_, '_> {
         }
     }
 
-    fn choose(&mut self, written: &Written) -> Result<u32, Error> {
-        let mask = self.matcher.compute_mask().map_err(lost)?;
+    /// The tokens that may come next.
+    fn mask(&mut self, written: &Written) -> Result<SimpleVob, Error> {
+        let mut mask = self.matcher.compute_mask().map_err(lost)?;
         let tokens = &self.writing.chat.tokens;
-        let count = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
-        let is_allowed = |token: u32| token < count && mask.is_allowed(token);
-        let is_short = |token: u32| is_allowed(token) && written.numbers.take(tokens.bytes(token));
-        let chosen = match self.writing.choose(&is_short)? {
-            // Where the schema asks for a longer number than is usual, it gets it.
-            None => self.writing.choose(&is_allowed)?,
-            chosen => chosen,
+        // The end that a vocabulary without one was given.
+        (tokens.len()..mask.len()).for_each(|token| mask.set(token, false));
+        let is_long = |token: &u32| !written.numbers.take(tokens.bytes(*token));
+        let long: Vec<u32> = match written.numbers.is_text() {
+            // Within a text a token makes a number longer only when it leaves the text first.
+            true => {
+                self.hints.leaving.iter().copied().filter(|token| mask.is_allowed(*token) && is_long(token)).collect()
+            }
+            false => mask.iter().filter(is_long).collect(),
         };
-        chosen.ok_or_else(|| {
+        if long.is_empty() {
+            return Ok(mask);
+        }
+        let mut short = mask.clone();
+        long.into_iter().for_each(|token| short.disallow_token(token));
+        // Where the schema asks for a longer number than is usual, it gets it.
+        Ok(if short.is_zero() { mask } else { short })
+    }
+
+    fn choose(&mut self, mask: &SimpleVob) -> Result<u32, Error> {
+        self.writing.choose(Allowed::Bits(mask.as_slice()))?.ok_or_else(|| {
             Error::request("the model gives no numbers for what fits the schema: its weights are broken")
         })
     }
@@ -222,6 +244,15 @@ impl Guide<'_, '_> {
             way.push(token);
         }
         None
+    }
+}
+
+/// The token of a mask that has one.
+fn only(mask: &SimpleVob) -> Option<u32> {
+    let mut words = mask.as_slice().iter().zip(0u32..).filter(|(word, _)| **word != 0);
+    match (words.next(), words.next()) {
+        (Some((word, at)), None) if word.is_power_of_two() => Some(at * u32::BITS + word.trailing_zeros()),
+        _ => None,
     }
 }
 

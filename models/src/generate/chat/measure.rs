@@ -1,6 +1,7 @@
 //! How fast a model is on this machine: what it would compute for a prompt and an answer, without the words.
 
 use std::{
+    num::NonZero,
     path::Path,
     time::{Duration, Instant},
 };
@@ -73,18 +74,21 @@ pub fn measure(path: &Path, compute: Compute, trial: Trial) -> Result<Speed, Err
     Ok(Speed { load, prompt, decode, processor, threads })
 }
 
-/// What an answer that is held to a schema costs beside a free one.
+/// What answers that are held to a schema cost beside free ones to the same question. Of each token of an answer, those among them that
+/// can only come in one way; what brings a value to its end after the last of `max_tokens` costs time and is not counted.
 #[derive(Debug, Clone, Copy)]
 pub struct Held {
-    /// Seconds a token of a free answer.
-    pub free: f64,
-    /// Seconds a token of an answer that fits the schema.
-    pub held: f64,
-    /// Seconds until the first token is asked for: the schema compiled, beside a free answer to the same prompt.
+    /// Seconds of a token of a free answer, and the processor's seconds of all threads.
+    pub free: (f64, f64),
+    /// The same of an answer that fits the schema.
+    pub held: (f64, f64),
+    /// The medians of the ratios within a turn.
+    pub ratio: (f64, f64),
+    /// Seconds that compiling the schema took, once.
     pub start: f64,
 }
 
-/// Writes free answers and such that fit a schema by turns, so many of each, and gives the medians.
+/// Writes free answers and such that fit a schema by turns, so many of each, and gives the medians. Both prompts were read before.
 ///
 /// # Errors
 /// As [`super::load_gguf`] and [`Generator::generate`].
@@ -96,38 +100,41 @@ pub fn measure_held(
     turns: u64,
 ) -> Result<Held, Error> {
     let chat = Chat::load_with(path, compute)?;
+    let start = Instant::now();
+    chat.grammars.matcher(&chat.tokens, schema)?;
+    let start = start.elapsed().as_secs_f64();
     let sampling = Sampling { temperature: Some(0.8), ..Sampling::default() };
-    let ask = Request { sampling, max_tokens: tokens, ..Request::ask("Describe what you see.") };
-    let mut all: [Vec<f64>; 4] = Default::default();
-    for seed in 0..turns {
-        let free = Request { seed, ..ask.clone() };
-        // The same prompt, the schema's words in it.
-        let words = format!("{}\n\n{schema}", free.messages[0].content);
-        let free = Request { messages: Request::ask(words).messages, ..free };
-        let held = Request { schema: Some(schema.clone()), ..free.clone() };
-        for (request, to) in [(&free, 0), (&held, 2)] {
-            let (first, each) = timed(&chat, request)?;
-            all[to].push(first);
-            all[to + 1].push(each);
+    let free = Request { sampling, max_tokens: tokens, ..Request::ask("Describe what you see.") };
+    let held = Request { schema: Some(schema.clone()), ..free.clone() };
+    let mut all: [Vec<f64>; 6] = Default::default();
+    for seed in 0..=turns {
+        let [free, held] = [&free, &held].map(|request| timed(&chat, &Request { seed, ..request.clone() }));
+        let (free, held) = (free?, held?);
+        // The first read the prompts.
+        if seed > 0 {
+            let ratios = (held.0 / free.0, held.1 / free.1);
+            let figures = [free.0, free.1, held.0, held.1, ratios.0, ratios.1];
+            all.iter_mut().zip(figures).for_each(|(all, figure)| all.push(figure));
         }
     }
-    let [free_first, free, held_first, held] = all.map(median);
-    Ok(Held { free, held, start: held_first - free_first })
+    let [free, free_cpu, held, held_cpu, ratio, ratio_cpu] = all.map(median);
+    Ok(Held { free: (free, free_cpu), held: (held, held_cpu), ratio: (ratio, ratio_cpu), start })
 }
 
-/// Seconds to the first text, and of each token after it.
+/// Seconds and processor's seconds of each token of an answer.
 fn timed(chat: &Chat, request: &Request) -> Result<(f64, f64), Error> {
-    let start = Instant::now();
-    let mut first = None;
-    let Answer { tokens_out, .. } = chat.generate(request, &mut |text| {
-        if first.is_none() && !text.is_empty() {
-            first = Some(start.elapsed());
-        }
-        std::ops::ControlFlow::Continue(())
-    })?;
-    let first = first.unwrap_or_default();
-    let rest = start.elapsed() - first;
-    Ok((first.as_secs_f64(), rest.as_secs_f64() / tokens_out.saturating_sub(1).max(1) as f64))
+    let (start, cpu) = (Instant::now(), processor_seconds());
+    let Answer { tokens_out, .. } = chat.generate(request, &mut |_| std::ops::ControlFlow::Continue(()))?;
+    let tokens = tokens_out.clamp(1, request.max_tokens.max(1)) as f64;
+    Ok((start.elapsed().as_secs_f64() / tokens, (processor_seconds() - cpu) / tokens))
+}
+
+/// Seconds that the threads of this process have had a processor; 0 where the kernel does not tell.
+fn processor_seconds() -> f64 {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let told = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("schedstat")).ok());
+    let nanoseconds = told.filter_map(|text| text.split(' ').next()?.parse::<u64>().ok());
+    nanoseconds.sum::<u64>() as f64 / 1e9
 }
 
 fn median(mut numbers: Vec<f64>) -> f64 {
@@ -135,24 +142,33 @@ fn median(mut numbers: Vec<f64>) -> f64 {
     numbers.get(numbers.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// Bytes a second that one thread reads from memory, one after the other: what no product of one token can surpass on it. The best of
-/// several passes over what no cache holds; 0 when there is no memory for it.
+/// Bytes a second that so many threads together read from memory, each one after the other: what no product of one token can surpass on
+/// them. The best of several passes over what no cache holds; 0 when there is no memory for it.
 #[must_use]
-pub fn read_speed() -> f64 {
+pub fn read_speed(threads: NonZero<usize>) -> f64 {
     let Ok(mut memory) = MmapMut::map_anon(256 << 20) else { return 0.0 };
     drop(memory.advise(Advice::HugePage));
     memory.fill(1);
+    let lines = memory.as_chunks::<64>().0;
     let mut best = Duration::MAX;
-    for _ in 0..4 {
+    for _ in 0..6 {
         let start = Instant::now();
-        let mut sums = [0u64; 8];
-        for line in memory.as_chunks::<64>().0 {
-            for (sum, word) in sums.iter_mut().zip(line.as_chunks::<8>().0) {
-                *sum = sum.wrapping_add(u64::from_le_bytes(*word));
+        std::thread::scope(|scope| {
+            for part in lines.chunks(lines.len().div_ceil(threads.get())) {
+                scope.spawn(|| read(part));
             }
-        }
-        std::hint::black_box(sums);
+        });
         best = best.min(start.elapsed());
     }
     memory.len() as f64 / best.as_secs_f64()
+}
+
+fn read(lines: &[[u8; 64]]) {
+    let mut sums = [0u64; 8];
+    for line in lines {
+        for (sum, word) in sums.iter_mut().zip(line.as_chunks::<8>().0) {
+            *sum = sum.wrapping_add(u64::from_le_bytes(*word));
+        }
+    }
+    std::hint::black_box(sums);
 }

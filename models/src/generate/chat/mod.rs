@@ -20,7 +20,7 @@ use guide::Guide;
 pub use measure::{Held, Speed, Trial, measure, measure_held, read_speed};
 pub use room::CacheRoom;
 use room::Place;
-use sample::Sampler;
+use sample::{Allowed, Sampler};
 use template::Template;
 use tokens::Tokens;
 use writing::{Begun, Writing};
@@ -241,7 +241,7 @@ impl Chat {
         };
         let mut session = session.unwrap_or_else(|| self.decoder.session());
         let reused = session.len();
-        let mut sampler = Sampler::new(request);
+        let mut sampler = Sampler::new(request, self.decoder.processor());
         prompt.iter().for_each(|token| sampler.saw(*token));
         let mut logits = Vec::new();
         for (at, tokens) in prompt[session.len()..].chunks(CHUNK_LEN).enumerate() {
@@ -366,7 +366,7 @@ impl Generator for Chat {
 
 impl Chat {
     fn choose_freely(&self, writing: &mut Writing<'_>) -> Result<u32, Error> {
-        let token = writing.choose(&|_| true)?;
+        let token = writing.choose(Allowed::All)?;
         token.ok_or_else(|| Error::request(format!("{} gives no numbers: its weights are broken", self.name)))
     }
 }

@@ -166,8 +166,9 @@ impl Place {
         self.token_bytes.saturating_mul(tokens.next_multiple_of(Session::STEP) as u64)
     }
 
-    /// Claims room for so many tokens, and takes the kept session that begins most like the prompt, cut to what they have in common. Waits
-    /// while other answers have the room, for as long as `go_on` says so.
+    /// Claims room for so many tokens, and takes the kept session that begins most like the prompt, cut to what they have in common; of one
+    /// that is another conversation for the most part, a copy of that. Waits while other answers have the room, for as long as `go_on`
+    /// says so.
     pub(super) fn take<B>(
         &self,
         prompt: &[u32],
@@ -184,6 +185,9 @@ impl Place {
             state = self.room.lock();
         }
         let session = state.find(self.model, prompt).map(|(at, common)| {
+            if 2 * common < state.kept[at].tokens.len() {
+                return state.kept[at].session.copy(common);
+            }
             let mut session = state.kept.remove(at).session;
             session.truncate(common);
             session

@@ -105,10 +105,10 @@ fn greedy_tokens_are_those_of_the_reference() {
         let reference = reference(name);
         let mut session = chat.decoder.session();
         let mut logits = chat.decoder.forward(&mut session, &reference.prompt_ids).unwrap();
-        let mut sampler = Sampler::new(&Request::default());
+        let mut sampler = Sampler::new(&Request::default(), chat.decoder.processor());
         let mut tokens = Vec::new();
         for _ in &reference.greedy {
-            let token = sampler.choose(&logits, &|_| true).unwrap();
+            let token = sampler.choose(&logits, Allowed::All).unwrap();
             tokens.push(token);
             logits = chat.decoder.forward(&mut session, &[token]).unwrap();
         }
@@ -223,6 +223,27 @@ fn several_conversations_are_kept_and_the_longest_unused_makes_room() {
 }
 
 #[test]
+fn a_conversation_that_begins_alike_leaves_another_whole() {
+    let chat = Chat::load(&path("tiny-qwen3")).unwrap();
+    let prompt = |seed: u32| -> Vec<u32> { (0..20).chain((0..70).map(|at| 100 + (at * 7 + seed) % 100)).collect() };
+    let read = |session: Option<crate::decoder::Session>, tokens: &[u32]| {
+        let mut session = session.unwrap_or_else(|| chat.decoder.session());
+        let new = &tokens[session.len()..];
+        let logits = chat.decoder.forward(&mut session, new).unwrap();
+        (session, logits)
+    };
+    let (session, _) = read(None, &prompt(1));
+    let (_, claim) = chat.place.take(&[], 90, &mut || ControlFlow::Break(())).continue_value().unwrap();
+    chat.place.keep(prompt(1), session, claim);
+    let (common, claim) = taken(&chat, &prompt(2)).unwrap();
+    assert_eq!(common.len(), 20);
+    let (session, logits) = read(Some(common), &prompt(2));
+    assert!(logits == read(None, &prompt(2)).1, "the same bits as without what was kept");
+    chat.place.keep(prompt(2), session, claim);
+    assert_eq!([1, 2].map(|seed| taken(&chat, &prompt(seed)).map(|(session, _)| session.len())), [Some(89); 2]);
+}
+
+#[test]
 fn a_text_is_continued_without_the_form_of_a_chat() {
     let chat = Chat::load(&path("tiny-llama2")).unwrap();
     let request = Request { continues: true, max_tokens: 5, ..Request::ask("The pump") };
@@ -274,6 +295,11 @@ fn an_answer_to_a_schema_is_valid_whatever_the_weights_say() {
             let text = answer(&chat, &request).text;
             let value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name} {text}: {error}"));
             assert!(jsonschema::is_valid(&schema, &value), "{name} {text}");
+            // Whoever wants to know how likely its tokens were, has all logits computed, and the same answer.
+            assert_eq!(answer(&chat, &Request { logprobs: Some(0), ..request.clone() }).text, text);
+            let greedy = Request { sampling: Sampling::default(), logprobs: Some(1), ..request };
+            let told = answer(&chat, &greedy);
+            assert_eq!(answer(&chat, &Request { logprobs: None, ..greedy }).text, told.text);
         }
     }
 }

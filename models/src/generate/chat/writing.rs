@@ -1,6 +1,6 @@
 //! An answer on its way: the tokens so far, what of them the model has taken in, and how likely each was.
 
-use super::{Chat, Sampler, room::Claim};
+use super::{Chat, Sampler, room::Claim, sample::Allowed};
 use crate::{
     Error,
     decoder::{Session, Writer},
@@ -67,12 +67,17 @@ impl<'a> Writing<'a> {
         &self.held[self.tokens_in..]
     }
 
-    /// A token that `allowed` lets pass, after what was written is taken in; `None` when it lets none pass. It is not written yet.
-    pub(super) fn choose(&mut self, allowed: &dyn Fn(u32) -> bool) -> Result<Option<u32>, Error> {
+    /// A token that may be chosen, after what was written is taken in; `None` when there is none. It is not written yet.
+    pub(super) fn choose(&mut self, allowed: Allowed<'_>) -> Result<Option<u32>, Error> {
         let waiting = &self.held[self.session.len()..];
         if !waiting.is_empty() {
             self.chat.place.extend(&mut self.claim, self.held.len());
-            self.logits = self.chat.decoder.forward(&mut self.session, waiting)?;
+            let wanted = match allowed {
+                // How likely a token was is told beside all others.
+                Allowed::Bits(bits) if self.top.is_none() => Some(bits),
+                _ => None,
+            };
+            self.logits = self.chat.decoder.forward_to(&mut self.session, waiting, wanted)?;
         }
         Ok(self.sampler.choose(&self.logits, allowed))
     }
@@ -87,6 +92,12 @@ impl<'a> Writing<'a> {
             let top = likely.1.into_iter().map(|(token, logprob)| (bytes(token), logprob)).collect();
             self.logprobs.push(TokenLogprob { bytes: bytes(token), logprob: likely.0, top });
         }
+    }
+
+    /// Writes the only token that could be chosen.
+    pub(super) fn push_only(&mut self, token: u32) {
+        self.sampler.saw(token);
+        self.push_forced(&[token]);
     }
 
     /// Writes tokens that nobody chose.
