@@ -3,6 +3,7 @@
 use std::{cell::RefCell, collections::BTreeSet};
 
 use jaq_json::{Num, Val};
+use jaq_std::ValT as _;
 use serde_json::{Map, Number, Value};
 
 use super::{super::secret, metered::spend_whole};
@@ -130,15 +131,16 @@ impl Writer {
 fn number_to_json(number: &Num) -> Value {
     match number {
         Num::Int(int) => Value::from(*int as i64),
-        Num::Float(float) if float.is_nan() => Value::Null,
-        Num::Float(float) => Number::from_f64(float.clamp(f64::MIN, f64::MAX)).map_or(Value::Null, Value::Number),
-        Num::BigInt(_) | Num::Dec(_) => {
-            let text = number.to_string();
-            // A whole number beyond 64 bits has no exact form in most readers of JSON either.
-            text.parse::<u64>()
-                .map(Value::from)
-                .or_else(|_| text.parse::<f64>().map(Value::from))
-                .unwrap_or(Value::Null)
-        }
+        Num::Float(float) => float_to_json(*float),
+        // A whole number beyond 64 bits has no exact form in most readers of JSON either.
+        Num::BigInt(int) => match u64::try_from(&**int) {
+            Ok(int) => Value::from(int),
+            Err(_) => float_to_json(Val::Num(number.clone()).as_f64().unwrap_or(f64::NAN)),
+        },
+        Num::Dec(text) => float_to_json(text.parse().unwrap_or(f64::NAN)),
     }
+}
+
+fn float_to_json(float: f64) -> Value {
+    Number::from_f64(float.clamp(f64::MIN, f64::MAX)).map_or(Value::Null, Value::Number)
 }

@@ -136,6 +136,10 @@ fn what_takes_too_long_or_too_much_is_stopped() {
         "reduce range(60) as $i ([]; [., .]) | {(.): 1}",
         "reduce range(60) as $i ([]; [., .]) | error",
         "reduce range(60) as $i ([]; [., .]) | sort_by(.)",
+        "(\"9\" * 19000 | tonumber) as $x | [range(300) | $x | tostring] | length",
+        "(\"9\" * 19000 | tonumber) as $x | [range(300) | $x + . | tojson] | length",
+        "(\"9\" * 9000 | tonumber) as $x | [range(900) | $x * $x] | length",
+        "(\"1.\" + \"9\" * 19000 | tonumber) as $x | [range(300) | $x + .] | length",
         "[limit(9e9; (.,.)|(.,.)|(.,.)|(.,.)|(.,.)|(.,.)|(.,.)|(.,.)|(.,.)|(.,.)|(.,.)|(.,.)|(.,.)|(.,.)|(.,.)|(.,.)|(.,.)|(.,.)|(.,.)|(.,.)|(.,.)|(.,.)|(.,.)|(.,.)|(.,.))] | length",
     ] {
         // A smaller budget than the real one: the ways to spend it are what is tested.
@@ -235,6 +239,19 @@ fn hostile_text_neither_overflows_the_stack_nor_hangs() {
     let long = vec!["."; 8000].join("|");
     assert_eq!(run(&long, json!(5)), Ok(json!(5)));
     assert!(Expression::compile(&"-".repeat(16_000)).is_err());
+    let too_long = |text: &str| format!("cannot parse a number of more than 19728 digits in `{text}`");
+    for text in [
+        "(\"9\" * 4000000) | tonumber | length",
+        "\"9\" * 1000000 | fromjson",
+        "\"[1, -\" + \"9\" * 20000 + \"]\" | fromjson",
+        "\"0.\" + \"1\" * 20000 | tonumber",
+        "\"# a \\\"comment\\\"\\\" \\n\" + \"9\" * 20000 | fromjson",
+    ] {
+        assert_eq!(run(text, json!(null)), Err(too_long(text)));
+    }
+    // In a text they are no number.
+    assert_eq!(run("\"\\\"[\\\\\\\"\" + \"9\" * 20000 + \"\\\"\" | fromjson | length", json!(null)), Ok(json!(20_002)));
+    assert_eq!(run("try (\"9\" * 20000 | tonumber) catch \"too long\"", json!(null)), Ok(json!("too long")));
 }
 
 #[test]
@@ -242,6 +259,10 @@ fn numbers_keep_their_kind() {
     assert_eq!(run(".", json!([1, 1.0, -3, 1e300, u64::MAX])), Ok(json!([1, 1.0, -3, 1e300, u64::MAX])));
     assert_eq!(run("[nan, infinite, -infinite]", json!(null)), Ok(json!([null, f64::MAX, f64::MIN])));
     assert_eq!(run("9007199254740993", json!(null)), Ok(json!(9_007_199_254_740_993_i64)));
+    // As jq 1.7: what no double holds becomes the largest.
+    assert_eq!(run("\"9\" * 400 | [tonumber, -tonumber]", json!(null)), Ok(json!([f64::MAX, f64::MIN])));
+    assert_eq!(run("[\"1e999\", \"-1.5e999\"] | map(tonumber)", json!(null)), Ok(json!([f64::MAX, f64::MIN])));
+    assert_eq!(run("18446744073709551615 | [., . + 1]", json!(null)), Ok(json!([u64::MAX, 18_446_744_073_709_551_616.0])));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, panic::resume_unwind};
 
-use jaq_json::Val;
+use jaq_json::{Num, Val};
 
 /// Steps of one evaluation: a value taken, made or compared, or sixteen bytes copied. An array of a million bytes can be
 /// gone over several times; it is over in less than a second, and what it builds stays below some 100 MB.
@@ -45,8 +45,22 @@ pub(in super::super) fn spend_whole(value: &Val) {
                 spend_whole(value);
             });
         }
+        Val::Num(number) => spend_number(number),
         _ => spend(1),
     }
+}
+
+/// Spends what one operation on a number takes: multiplying two long ones, or writing one out, goes over all of it for
+/// each of its parts of 64 bits; one that was read with decimals is read again each time.
+pub(super) fn spend_number(number: &Num) {
+    spend(match number {
+        Num::Int(_) | Num::Float(_) => 1,
+        Num::Dec(text) => 1 + text.len() / 16,
+        Num::BigInt(number) => {
+            let parts = usize::try_from(number.bits() / 64).unwrap_or(usize::MAX);
+            1 + parts.saturating_mul(parts) / 64
+        }
+    });
 }
 
 /// Spends what comparing takes: nothing much unless both are of one kind with parts.
@@ -55,6 +69,10 @@ pub(super) fn spend_compare(left: &Val, right: &Val) {
         (Val::Arr(a), Val::Arr(b)) => spend_whole(if a.len() <= b.len() { left } else { right }),
         (Val::Obj(a), Val::Obj(b)) => spend_whole(if a.len() <= b.len() { left } else { right }),
         (Val::TStr(a) | Val::BStr(a), Val::TStr(b) | Val::BStr(b)) => spend(1 + a.len().min(b.len()) / 16),
+        (Val::Num(a), Val::Num(b)) => {
+            spend_number(a);
+            spend_number(b);
+        }
         _ => spend(1),
     }
 }

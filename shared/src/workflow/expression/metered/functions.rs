@@ -9,7 +9,7 @@ use jaq_std::ValT as _;
 
 use super::{
     super::Kind,
-    Metered,
+    Metered, NUMBER_DIGITS_MAX,
     budget::{spend, spend_bytes, spend_compare, spend_whole},
     lift,
 };
@@ -46,19 +46,39 @@ pub(in super::super) fn all() -> Vec<Fun<Kind>> {
 fn from_json(text: &Metered) -> Result<Metered, Error<Metered>> {
     let Val::TStr(bytes) = &text.value else { return Err(Error::typ(text.clone(), "string")) };
     spend(1 + bytes.len() / 4);
-    let mut depth = 0_usize;
-    for byte in bytes.iter() {
+    readable(bytes).map_err(Error::str)?;
+    let value = read::parse_single(bytes);
+    value.map(Metered::input).map_err(|error| Error::str(format!("cannot parse {text} as JSON: {error}")))
+}
+
+/// Whether reading this JSON takes little time and stack: not where it is nested deep, or has a number without end.
+fn readable(json: &[u8]) -> Result<(), String> {
+    let (mut depth, mut digits) = (0_usize, 0_usize);
+    let mut bytes = json.iter();
+    while let Some(byte) = bytes.next() {
+        digits = if byte.is_ascii_digit() { digits + 1 } else { 0 };
         match byte {
+            // What stands in a text or a comment is neither.
+            b'"' => {
+                while let Some(inner) = bytes.next().filter(|inner| **inner != b'"') {
+                    if *inner == b'\\' {
+                        bytes.next();
+                    }
+                }
+            }
+            b'#' => drop(bytes.find(|inner| **inner == b'\n')),
             b'[' | b'{' => depth += 1,
             b']' | b'}' => depth = depth.saturating_sub(1),
             _ => {}
         }
         if depth > JSON_DEPTH_MAX {
-            return Err(Error::str("cannot parse JSON that is nested more than 100 deep"));
+            return Err(format!("cannot parse JSON that is nested more than {JSON_DEPTH_MAX} deep"));
+        }
+        if digits > NUMBER_DIGITS_MAX {
+            return Err(format!("cannot parse a number of more than {NUMBER_DIGITS_MAX} digits"));
         }
     }
-    let value = read::parse_single(bytes);
-    value.map(Metered::input).map_err(|error| Error::str(format!("cannot parse {text} as JSON: {error}")))
+    Ok(())
 }
 
 fn length(of: &Metered) -> Result<Metered, Error<Metered>> {

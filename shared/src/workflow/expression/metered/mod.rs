@@ -28,6 +28,10 @@ const INPUT_DEPTH: u32 = 128;
 /// Bits of a whole number: beyond it multiplication alone takes a noticeable time.
 const NUMBER_BITS_MAX: u64 = 1 << 16;
 
+/// Digits in a row of a number that is read from text: what `NUMBER_BITS_MAX` bits come to. Reading one takes the square
+/// of its length.
+const NUMBER_DIGITS_MAX: usize = 19_728;
+
 /// A value, and how deep it is nested at most.
 #[derive(Debug)]
 pub(super) struct Metered {
@@ -183,11 +187,12 @@ impl Add for Metered {
     type Output = ValR<Self>;
 
     fn add(self, other: Self) -> ValR<Self> {
-        if std::mem::discriminant(&self.value) == std::mem::discriminant(&other.value) {
+        let is_one_kind = std::mem::discriminant(&self.value) == std::mem::discriminant(&other.value);
+        if is_one_kind && !matches!(self.value, Val::Num(_)) {
             self.spend_own();
             spend(1 + other.size());
         } else {
-            // Most likely an error, whose message writes both out.
+            // Numbers, or most likely an error, whose message writes both out.
             spend_whole(&self.value);
             spend_whole(&other.value);
         }
