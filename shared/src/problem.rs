@@ -1,6 +1,7 @@
 //! What is wrong with something a person wrote: which file, where, what was expected.
 
 pub mod near;
+pub mod words;
 pub mod yaml;
 
 use std::fmt;

@@ -9,7 +9,7 @@ use serde::{
 };
 use serde_json::Value;
 
-use super::{Problem, dotted, split_field};
+use super::{Problem, dotted, split_field, words};
 
 /// More than any real document (the largest public workflow has 9 KB), and little enough to be read many times.
 const BYTES_MAX: usize = 1 << 20;
@@ -24,7 +24,7 @@ pub fn read(yaml: &str) -> Result<Value, (Option<Place>, String)> {
     }
     let fail = |error: serde_yaml_ng::Error| {
         let place = error.location().and_then(|at| place(&at));
-        (place, without_place(&error.to_string()))
+        (place, words::of_serde(&error.to_string()))
     };
     // JSON's own reader would take the last of two equal keys.
     Once.deserialize(serde_yaml_ng::Deserializer::from_str(yaml)).map_err(|error| {
@@ -104,6 +104,11 @@ impl<'de> Visitor<'de> for Once {
         Ok(())
     }
 
+    /// What a document gives that holds nothing.
+    fn visit_none<E: de::Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         while seq.next_element_seed(self)?.is_some() {}
         Ok(())
@@ -124,12 +129,6 @@ impl<'de> Visitor<'de> for Once {
 
 fn place(at: &serde_yaml_ng::Location) -> Option<Place> {
     Some((u32::try_from(at.line()).ok()?, u32::try_from(at.column()).ok()?))
-}
-
-/// The message without ` at line 3 column 5` at its end: the place is told in front.
-fn without_place(message: &str) -> String {
-    let end = message.rfind(" at line ").unwrap_or(message.len());
-    message[..end].to_owned()
 }
 
 /// Whether the key of an object's member is meant, or its value.
@@ -232,6 +231,10 @@ impl<'de> Visitor<'de> for Seek<'_> {
         self.scalar()
     }
 
+    fn visit_none<E: de::Error>(self) -> Result<(), E> {
+        self.scalar()
+    }
+
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         let Some((index, rest)) = self.path.split_first() else { return Err(de::Error::custom(FOUND)) };
         let mut position = 0_usize;
@@ -279,7 +282,7 @@ pub fn decode<'v, T: Deserialize<'v>>(value: &'v Value) -> Result<T, (Vec<String
                 serde_path_to_error::Segment::Unknown => None,
             })
             .collect();
-        let message = error.into_inner().to_string();
+        let message = words::of_serde(&error.into_inner().to_string());
         let side = if message.starts_with("unknown field") { Side::Key } else { Side::Value };
         (path, side, message)
     })

@@ -50,13 +50,23 @@ fn the_public_examples_pass_the_check() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Where our designs say other than the catalogue came to be: file, what it says, what it means by today's words.
+const MEANT: &[(&str, &str, &str)] = &[(
+    "nightly-summaries.yaml",
+    "call: 'embed:1.0.0@default', with: { model: local/bge-small, index: summaries, items: '${ $context.done }' }",
+    "call: 'remember:1.0.0@default', with: { index: summaries, text: '${ $context.done | tojson }' }",
+)];
+
 #[test]
-fn our_own_designs_pass_but_for_what_comes_later() {
+fn our_own_designs_pass_the_check_in_todays_words() {
     let Some(documents) = documents("design/examples") else { return };
     for (name, text) in documents {
-        let problems = super::Workflow::parse(&name, &text).err().map(|problems| problems.0).unwrap_or_default();
-        for problem in problems {
-            assert!(problem.message.starts_with("`embed`: "), "{problem}");
+        let mut text = text;
+        for (_, said, meant) in MEANT.iter().filter(|(file, ..)| name.ends_with(file)) {
+            assert!(text.contains(said), "{name} does not say {said} any more");
+            text = text.replace(said, meant);
         }
+        let problems = super::Workflow::parse(&name, &text).err();
+        assert!(problems.is_none(), "{}", problems.map(|problems| problems.to_string()).unwrap_or_default());
     }
 }

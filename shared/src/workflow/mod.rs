@@ -44,41 +44,72 @@ pub struct Workflow {
 /// Rounds of linking: a function of a catalog may call another one.
 const LINK_ROUNDS_MAX: usize = 8;
 
+/// What whoever is to perform a workflow finds wrong with it, beside what the language does: the JSON pointer of each thing,
+/// and what is wrong there. It is asked even if the language finds something, so that all of it is told at once.
+pub type Further<'f> = dyn Fn(&Definition, &[Missing]) -> Vec<(String, String)> + 'f;
+
+/// A document that was read into types, and what the check said of it.
+struct Examined {
+    definition: Definition,
+    checked: check::Checked,
+    mistakes: Vec<check::Mistake>,
+}
+
 impl Workflow {
     /// Reads a workflow; `file` is what problems call it.
     pub fn parse(file: &str, text: &str) -> Result<Self, Problems> {
-        let (yaml, files) = link::split(text);
-        let mut definition = read_definition(file, yaml)?;
-        for (path, text) in files.iter().filter(|(path, _)| path.starts_with("catalogs/")) {
-            let task: Task = read_part(path, text)?;
-            definition.linked.insert(path.clone(), task);
-        }
-        let checked = check::check(&definition, &files).map_err(|mistakes| {
-            let problem =
-                |mistake: check::Mistake| problem_at(file, yaml, &mistake.path, mistake.side, mistake.message);
-            let mut problems: Vec<Problem> = mistakes.into_iter().take(PROBLEMS_MAX).map(problem).collect();
-            problems.sort_by_key(|problem| (problem.line, problem.column));
-            Problems(problems)
-        })?;
-        let check::Checked { expressions, schemas, missing } = checked;
-        Ok(Self { definition, text: text.into(), digest: Digest::of(text.as_bytes()), expressions, schemas, missing })
+        Self::accept(file, text, examine(file, text)?, &|_, _| Vec::new())
     }
 
     /// Reads a workflow together with the files of its bundle that it uses, which become part of its text; `read` gives a
     /// file by its path.
     pub fn link(file: &str, yaml: &str, read: &dyn Fn(&str) -> Option<String>) -> Result<Self, Problems> {
-        let mut workflow = Self::parse(file, yaml)?;
+        Self::link_for(file, yaml, read, &|_, _| Vec::new())
+    }
+
+    /// The same for someone who performs it, and has more to say.
+    pub fn link_for(
+        file: &str,
+        yaml: &str,
+        read: &dyn Fn(&str) -> Option<String>,
+        further: &Further<'_>,
+    ) -> Result<Self, Problems> {
         let (own, mut files) = link::split(yaml);
+        let mut text = yaml.to_owned();
+        let mut examined = examine(file, &text)?;
         for _ in 0..LINK_ROUNDS_MAX {
-            let found: Vec<_> =
-                workflow.missing.iter().filter_map(|m| Some((m.path.clone(), read(&m.path)?))).collect();
+            let missing = examined.checked.missing.iter();
+            let found: Vec<_> = missing.filter_map(|m| Some((m.path.clone(), read(&m.path)?))).collect();
             if found.is_empty() {
                 break;
             }
             files.extend(found);
-            workflow = Self::parse(file, &link::join(own, &files))?;
+            text = link::join(own, &files);
+            examined = examine(file, &text)?;
         }
-        Ok(workflow)
+        Self::accept(file, &text, examined, further)
+    }
+
+    /// The workflow, if nothing is wrong with it.
+    fn accept(file: &str, text: &str, examined: Examined, further: &Further<'_>) -> Result<Self, Problems> {
+        let Examined { definition, checked, mut mistakes } = examined;
+        for (pointer, message) in further(&definition, &checked.missing) {
+            let path: Vec<String> = pointer.split('/').skip(1).map(unescape).collect();
+            // What the language says of the same thing comes first.
+            if !mistakes.iter().any(|mistake| mistake.path == path) {
+                mistakes.push(check::Mistake { path, side: Side::Key, message });
+            }
+        }
+        if mistakes.is_empty() {
+            let check::Checked { expressions, schemas, missing } = checked;
+            let digest = Digest::of(text.as_bytes());
+            return Ok(Self { definition, text: text.into(), digest, expressions, schemas, missing });
+        }
+        let yaml = link::split(text).0;
+        let problem = |mistake: check::Mistake| problem_at(file, yaml, &mistake.path, mistake.side, mistake.message);
+        let mut problems: Vec<Problem> = mistakes.into_iter().take(PROBLEMS_MAX).map(problem).collect();
+        problems.sort_by_key(|problem| (problem.line, problem.column));
+        Err(Problems(problems))
     }
 
     /// The files that the workflow needs and that are not linked to it: it cannot be performed without them.
@@ -122,6 +153,18 @@ impl Workflow {
         let path: Vec<String> = pointer.split('/').skip(1).map(unescape).collect();
         problem_at(file, link::split(&self.text).0, &path, Side::Key, message.into())
     }
+}
+
+/// Reads the text and checks it.
+fn examine(file: &str, text: &str) -> Result<Examined, Problems> {
+    let (yaml, files) = link::split(text);
+    let mut definition = read_definition(file, yaml)?;
+    for (path, text) in files.iter().filter(|(path, _)| path.starts_with("catalogs/")) {
+        let task: Task = read_part(path, text)?;
+        definition.linked.insert(path.clone(), task);
+    }
+    let (checked, mistakes) = check::check(&definition, &files);
+    Ok(Examined { definition, checked, mistakes })
 }
 
 /// Reads a part of a workflow from a file of its own.

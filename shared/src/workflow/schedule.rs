@@ -26,7 +26,7 @@ impl Cron {
         if !text.starts_with('@') && fields != 5 {
             return Err(wrong(format!("it has {fields} field(s)")));
         }
-        text.parse::<croner::Cron>().map(|cron| Self(Box::new(cron))).map_err(|error| wrong(error.to_string()))
+        text.parse::<croner::Cron>().map(|cron| Self(Box::new(cron))).map_err(|_| wrong(why_not(text)))
     }
 
     /// The first start after this instant; `None` when there is none (30 February) or the instant has no calendar.
@@ -36,6 +36,32 @@ impl Cron {
         let next = self.0.find_next_occurrence(&at, false).ok()?;
         Some(Timestamp::from_micros(next.timestamp_micros()))
     }
+}
+
+/// What the fields are called, and what each may be.
+const FIELDS: [(&str, &str); 5] = [
+    ("minute", "0 to 59"),
+    ("hour", "0 to 23"),
+    ("day", "1 to 31, or L for the last"),
+    ("month", "1 to 12, or JAN to DEC"),
+    ("weekday", "0 (Sunday) to 7, or SUN to SAT"),
+];
+
+/// What keeps a text of five fields, or a name, from being read.
+fn why_not(text: &str) -> String {
+    if text.starts_with('@') {
+        return "the names are @yearly, @monthly, @weekly, @daily and @hourly".to_owned();
+    }
+    let is_broken = |(index, field): &(usize, &str)| {
+        let mut fields = ["*"; 5];
+        fields[*index] = field;
+        fields.join(" ").parse::<croner::Cron>().is_err()
+    };
+    let Some((index, field)) = text.split_whitespace().enumerate().find(is_broken) else {
+        return "its fields do not go together".to_owned();
+    };
+    let (name, range) = FIELDS[index];
+    format!("its {name} is `{field}`, which may be {range}, and `*`, `*/5`, `1-5` or `1,5` of these")
 }
 
 #[cfg(test)]
@@ -63,6 +89,12 @@ mod tests {
             let message = Cron::parse(bad).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         }
+        let reason = |cron: &str| Cron::parse(cron).unwrap_err().reason;
+        let ranges = "and `*`, `*/5`, `1-5` or `1,5` of these";
+        assert_eq!(reason("61 * * * *"), format!("its minute is `61`, which may be 0 to 59, {ranges}"));
+        assert_eq!(reason("0 0 1 MAI *"), format!("its month is `MAI`, which may be 1 to 12, or JAN to DEC, {ranges}"));
+        assert_eq!(reason("* * *"), "it has 3 field(s)");
+        assert_eq!(reason("@never"), "the names are @yearly, @monthly, @weekly, @daily and @hourly");
     }
 
     proptest! {

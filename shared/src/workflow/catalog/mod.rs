@@ -2,6 +2,7 @@
 //! `default` with what this product adds. Each has the schemas of its arguments and of its output.
 
 mod schemas;
+mod words;
 
 use std::sync::LazyLock;
 
@@ -81,9 +82,16 @@ pub struct Mismatch {
 
 /// The text is no JSON schema.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("this is no JSON schema: {reason}")]
+#[error("this is no JSON schema: {}{reason}", at(.pointer))]
 pub struct SchemaError {
-    reason: String,
+    /// Where in it, as a JSON pointer.
+    pub pointer: String,
+    pub reason: String,
+}
+
+/// A place inside a schema, in front of what is wrong there.
+fn at(pointer: &str) -> String {
+    if pointer.is_empty() { String::new() } else { format!("{pointer}: ") }
 }
 
 impl Schema {
@@ -94,7 +102,7 @@ impl Schema {
             .with_format("duration", |text: &str| parse_iso8601(text).is_ok())
             .should_validate_formats(true)
             .build(document)
-            .map_err(|error| SchemaError { reason: error.to_string() })?;
+            .map_err(|error| SchemaError { pointer: error.instance_path().to_string(), reason: words::of(&error) })?;
         Ok(Self { document: document.clone(), validator })
     }
 
@@ -115,19 +123,14 @@ impl Schema {
                     found.extend(unexpected.iter().map(|key| Mismatch {
                         pointer: format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1")),
                         is_key: true,
-                        message: format!("unknown key `{key}`{known}"),
+                        message: format!("unknown field `{key}`{known}"),
                     }));
                 }
                 ValidationErrorKind::Required { property } => {
-                    let message = format!("missing key `{}`", property.as_str().unwrap_or_default());
+                    let message = format!("missing field `{}`", property.as_str().unwrap_or_default());
                     found.push(Mismatch { pointer, is_key: false, message });
                 }
-                ValidationErrorKind::Enum { options } => {
-                    let options: Vec<String> = options.as_array().into_iter().flatten().map(Value::to_string).collect();
-                    let message = format!("{} is not one of {}", error.instance(), options.join(", "));
-                    found.push(Mismatch { pointer, is_key: false, message });
-                }
-                _ => found.push(Mismatch { pointer, is_key: false, message: error.to_string() }),
+                _ => found.push(Mismatch { pointer, is_key: false, message: words::of(&error) }),
             }
         }
         found
@@ -205,10 +208,39 @@ mod tests {
         );
         assert_eq!(
             messages("infer", json!({"prompt": "x", "parkFor": "soon"})),
-            [r#"/parkFor: "soon" is not a "duration""#]
+            [r#"/parkFor: found "soon", expected a duration such as PT5M"#]
         );
         let found = messages("infer", json!({"prompt": "x", "offline": "wait"}));
         assert_eq!(found, [r#"/offline: "wait" is not one of "refuse", "local", "degrade", "park""#]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_in_words() {
+        let told = |schema: Value, value: Value| {
+            let found = Schema::compile(&schema).unwrap().mismatches(&value);
+            found.into_iter().map(|mismatch| mismatch.message).collect::<Vec<_>>().join("; ")
+        };
+        for (schema, value, words) in [
+            (json!({"type": ["string", "object"]}), json!(5), "found 5, expected a string or an object"),
+            (json!({"type": "boolean"}), json!("yes"), "found \"yes\", expected true or false"),
+            (
+                json!({"anyOf": [{"minimum": 5}, {"maximum": 1}]}),
+                json!(3),
+                "3 fits none of the forms that are allowed here",
+            ),
+            (json!({"minimum": 1}), json!(0), "0 is less than the minimum of 1"),
+            (json!({"const": 2}), json!(0), "found 0, expected 2"),
+        ] {
+            assert_eq!(told(schema, value), words);
+        }
+        let long = told(json!({"type": "null"}), json!("ä".repeat(500)));
+        assert_eq!(long, format!("found \"{}…, expected null", "ä".repeat(79)));
+        let error = Schema::compile(&json!({"properties": {"a": {"type": "objct"}}})).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "this is no JSON schema: /properties/a/type: found \"objct\", expected one of array, boolean, integer, null, \
+             number, object, string, or a list of them"
+        );
     }
 
     #[test]
@@ -216,8 +248,8 @@ mod tests {
         assert_eq!(
             messages("publish", json!({"topic": "a", "payloud": 1})),
             [
-                ": missing key `payload`",
-                "/payloud: unknown key `payloud`, expected one of `topic`, `payload`, `qos`, `retain`"
+                ": missing field `payload`",
+                "/payloud: unknown field `payloud`, expected one of `topic`, `payload`, `qos`, `retain`"
             ]
         );
     }

@@ -43,6 +43,17 @@ fn object(required: &[&str], properties: Value) -> Value {
     json!({"type": "object", "required": required, "additionalProperties": false, "properties": properties})
 }
 
+/// A span of time as the language writes it.
+fn span() -> Value {
+    let part = json!({"type": "integer", "minimum": 0});
+    let parts = ["days", "hours", "minutes", "seconds", "milliseconds"].map(|name| (name.to_owned(), part.clone()));
+    let mut span = object(&[], Value::Object(parts.into_iter().collect()));
+    span["type"] = json!(["string", "object"]);
+    span["format"] = json!("duration");
+    span["minProperties"] = json!(1);
+    span
+}
+
 /// What is demanded of everyone who handles a value.
 fn label() -> Value {
     object(
@@ -116,7 +127,7 @@ fn guard() -> Entry {
             "content": {},
             "policy": {"type": "string", "minLength": 1},
             "checks": {"type": "array", "items": {"enum": checks}, "minItems": 1, "uniqueItems": true},
-            "sources": {"type": ["string", "array"], "items": passage(), "maxItems": 256},
+            "sources": {"type": "array", "items": passage(), "maxItems": 256},
             "schema": {"type": ["object", "boolean"]},
             "onFinding": {"enum": ["report", "redact", "refuse"]},
         }),

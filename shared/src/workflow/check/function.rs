@@ -1,11 +1,14 @@
 //! Calls: the function must exist, and take the arguments that it is given.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use super::{Checker, TASK};
 use crate::workflow::{
-    catalog::{self, Function},
-    definition::Call,
+    self,
+    catalog::{self, Function, Mismatch},
+    definition::{Call, Kind, SchemaSource, Task},
     expression, link,
 };
 
@@ -21,8 +24,8 @@ impl Checker<'_> {
             self.at(&["with"], |checker| checker.part(&rest, TASK));
             self.at(&["with"], |checker| checker.authentications(&Value::Object(rest)));
         }
-        if self.definition.function(&call.function).is_some() {
-            return;
+        if let Some(function) = self.definition.function(&call.function) {
+            return self.own_function(call, function);
         }
         match self.built_in(call) {
             Ok(Some(function)) => self.arguments(function, call.with.as_ref()),
@@ -33,6 +36,37 @@ impl Checker<'_> {
             }
             Err(message) => self.at(&["call"], |checker| checker.wrong(message)),
         }
+    }
+
+    /// A function that the workflow or its bundle defines: it must come to an end, and take what it is given.
+    fn own_function(&mut self, call: &Call, function: &Task) {
+        if self.is_endless(&call.function) {
+            let message = format!("`{}` calls itself without end: expected a task that it performs", call.function);
+            return self.at(&["call"], |checker| checker.wrong(message));
+        }
+        let schema = function.common.input.as_ref().and_then(|input| input.schema.as_ref());
+        // One that does not compile is told where it stands.
+        let Some(SchemaSource::Document(schema)) = schema.map(|schema| &schema.source) else { return };
+        if let Ok(schema) = catalog::Schema::compile(schema) {
+            let arguments = Value::Object(call.with.clone().unwrap_or_default());
+            self.mismatches(&call.function, &arguments, schema.mismatches(&arguments));
+        }
+    }
+
+    /// Whether this function does nothing but call others that come back to one of them.
+    fn is_endless(&self, function: &str) -> bool {
+        let mut seen = BTreeSet::new();
+        let mut next = Some(function);
+        while let Some(name) = next {
+            if !seen.insert(name) {
+                return true;
+            }
+            next = self.definition.function(name).and_then(|task| match &task.kind {
+                Kind::Call(call) if task.common.condition.is_none() => Some(call.function.as_str()),
+                _ => None,
+            });
+        }
+        false
     }
 
     /// The built-in function that is meant; `None` for one that is described elsewhere, by a catalog or a URI.
@@ -73,16 +107,20 @@ impl Checker<'_> {
         if let Some(schema) = arguments.get("schema").filter(|schema| !schema.to_string().contains("${"))
             && let Err(error) = catalog::Schema::compile(schema)
         {
-            self.at(&["with", "schema"], |checker| checker.wrong(error.to_string()));
+            self.at(&["with", "schema"], |checker| checker.no_schema(&error));
         }
-        for mismatch in function.mismatches(&arguments) {
+        self.mismatches(function.name, &arguments, function.mismatches(&arguments));
+    }
+
+    fn mismatches(&mut self, function: &str, arguments: &Value, found: Vec<Mismatch>) {
+        for mismatch in found {
             let at = arguments.pointer(&mismatch.pointer);
             if at.is_some_and(stands_open) {
                 continue;
             }
-            let steps: Vec<String> = mismatch.pointer.split('/').skip(1).map(unescape).collect();
+            let steps: Vec<String> = mismatch.pointer.split('/').skip(1).map(workflow::unescape).collect();
             let steps: Vec<&str> = ["with"].into_iter().chain(steps.iter().map(String::as_str)).collect();
-            let message = format!("`{}`: {}", function.name, mismatch.message);
+            let message = format!("`{function}`: {}", mismatch.message);
             self.at(
                 &steps,
                 |checker| if mismatch.is_key { checker.wrong_key(message) } else { checker.wrong(message) },
@@ -94,8 +132,4 @@ impl Checker<'_> {
 /// Whether the value is an expression.
 fn stands_open(value: &Value) -> bool {
     matches!(value, Value::String(text) if expression::body(text).is_some())
-}
-
-fn unescape(segment: &str) -> String {
-    segment.replace("~1", "/").replace("~0", "~")
 }

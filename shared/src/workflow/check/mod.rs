@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    catalog::Schema as CompiledSchema,
+    catalog::{Schema as CompiledSchema, SchemaError},
     definition::{
         self, Authentication, Definition, Duration, Export, ExternalResource, Input, Output, Schema, SchemaSource,
     },
@@ -40,8 +40,8 @@ const AFTER_TASK: Site = &["authorization", "context", "input", "output", "runti
 /// The schemas of a document by the JSON pointer of where they stand, compiled.
 pub(super) type Schemas = BTreeMap<String, CompiledSchema>;
 
-/// Checks a document and compiles its expressions and schemas.
-pub(super) fn check(definition: &Definition, files: &Files) -> Result<Checked, Vec<Mistake>> {
+/// Checks a document and compiles its expressions and schemas. What did not compile is a mistake.
+pub(super) fn check(definition: &Definition, files: &Files) -> (Checked, Vec<Mistake>) {
     let mut checker = Checker {
         definition,
         files,
@@ -54,10 +54,10 @@ pub(super) fn check(definition: &Definition, files: &Files) -> Result<Checked, V
     };
     checker.document();
     let Checker { expressions, schemas, missing, mistakes, .. } = checker;
-    if mistakes.is_empty() { Ok(Checked { expressions, schemas, missing }) } else { Err(mistakes) }
+    (Checked { expressions, schemas, missing }, mistakes)
 }
 
-/// What a good document comes to.
+/// What a document comes to, if it has no mistake.
 pub(super) struct Checked {
     pub expressions: Expressions,
     pub schemas: Schemas,
@@ -107,12 +107,13 @@ impl Checker<'_> {
     /// A text that is jq, in `${ }` or bare.
     fn expression(&mut self, text: &str, site: Site) {
         if expression::body(text).is_none() && text.contains("${") {
-            return self.wrong(MIXED);
+            return self.wrong(broken(text));
         }
         let (needed, secrets): (Vec<String>, Vec<String>) = match self.expressions.add(text) {
             Ok(compiled) => {
                 (compiled.variables().map(str::to_owned).collect(), compiled.secrets().map(str::to_owned).collect())
             }
+            Err(error) if is_unclosed(text) => return self.wrong(format!("{UNCLOSED} ({error})")),
             Err(error) if text.matches("${").count() > 1 => return self.wrong(format!("{MIXED} ({error})")),
             Err(error) => return self.wrong(format!("the expression does not compile: {error}")),
         };
@@ -139,7 +140,7 @@ impl Checker<'_> {
         if expression::body(text).is_some() {
             self.expression(text, site);
         } else if text.contains("${") {
-            self.wrong(MIXED);
+            self.wrong(broken(text));
         }
     }
 
@@ -229,8 +230,17 @@ impl Checker<'_> {
     fn compile(&mut self, key: &str, document: &Value) {
         match CompiledSchema::compile(document) {
             Ok(compiled) => drop(self.schemas.insert(self.pointer(), compiled)),
-            Err(error) => self.at(&[key], |checker| checker.wrong(error.to_string())),
+            // What a file holds has no place in this text.
+            Err(error) if key == "resource" => self.at(&[key], |checker| checker.wrong(error.to_string())),
+            Err(error) => self.at(&[key], |checker| checker.no_schema(&error)),
         }
+    }
+
+    /// A schema stands here that is none.
+    fn no_schema(&mut self, error: &SchemaError) {
+        let steps: Vec<String> = error.pointer.split('/').skip(1).map(super::unescape).collect();
+        let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
+        self.at(&steps, |checker| checker.wrong(format!("this is no JSON schema: {}", error.reason)));
     }
 
     /// The bundle must have a file for what stands here.
@@ -287,6 +297,18 @@ impl Checker<'_> {
 }
 
 const MIXED: &str = "an expression must be the whole text: expected ${ .. } with the text around it inside, as in ${ \"value \\(.x)\" }";
+
+/// Why a text with `${` in it is no expression.
+fn broken(text: &str) -> &'static str {
+    if is_unclosed(text) { UNCLOSED } else { MIXED }
+}
+
+/// Whether the text begins an expression and does not end it.
+fn is_unclosed(text: &str) -> bool {
+    text.trim().starts_with("${") && text.matches('{').count() > text.matches('}').count()
+}
+
+const UNCLOSED: &str = "missing `}`: an expression begins with ${ and ends with }";
 
 /// A name that is not defined, and what is.
 fn undefined(what: &str, name: &str, place: &str, known: &[impl AsRef<str>]) -> String {

@@ -1,6 +1,6 @@
 //! One test for each kind of mistake: the exact words, and the place that they point at.
 
-use crate::workflow::Workflow;
+use crate::workflow::{Missing, Workflow, definition::Definition};
 
 const HEAD: &str = "document: { dsl: '1.0.3', namespace: plant, name: pumps, version: '1.0.0' }\n";
 
@@ -27,8 +27,21 @@ fn a_good_workflow_has_its_expressions_compiled() {
 
 #[test]
 fn text_that_is_no_yaml() {
-    assert_eq!(whole("document: {\n"), "w.yaml:2:1: did not find expected node content");
-    assert_eq!(whole("- a\n- b\n"), "w.yaml:1:1: expected a workflow: an object with `document` and `do`");
+    assert_eq!(whole("document: {\n"), "w.yaml:2:1: did not find expected node content, while parsing a flow node");
+    let expected = "w.yaml:1:1: expected a workflow: an object with `document` and `do`";
+    for text in ["- a\n- b\n", "", "# nothing\n", "---\n", "just text\n"] {
+        let told = whole(text);
+        assert_eq!(
+            told.split_once(": ").map(|(_, said)| said),
+            expected.split_once(": ").map(|(_, said)| said),
+            "{text}"
+        );
+        assert!(told.starts_with("w.yaml:"), "{told}");
+    }
+    assert_eq!(
+        whole("do:\n- a: { set: { x: 1 }\n- b: 1\n"),
+        "w.yaml:3:1: did not find expected ',' or '}', while parsing a flow mapping"
+    );
 }
 
 #[test]
@@ -100,6 +113,41 @@ fn a_value_of_the_wrong_kind() {
         problems("do:\n  - a: { if: true, set: { x: 1 } }\n"),
         "3:14: /do/0/a/if: invalid type: boolean `true`, expected a string"
     );
+}
+
+#[test]
+fn a_value_is_told_of_in_the_words_of_the_document() {
+    let list = "invalid type: an object, expected a list, each entry begun with `- `";
+    let status =
+        |given: &str| problems(&format!("do:\n  - a: {{ raise: {{ error: {{ type: x, status: {given} }} }} }}\n"));
+    for (rest, told) in [
+        ("do:\n  a: { set: { x: 1 } }\n".to_owned(), format!("3:3: /do: {list}")),
+        (
+            "do:\n  - a: { fork: { branches: { b: { set: { x: 1 } } } } }\n".to_owned(),
+            format!("3:28: /do/0/a/fork/branches: {list}"),
+        ),
+        (
+            "timeout: { after: { seconds: -5 } }\ndo: []\n".to_owned(),
+            "2:30: /timeout/after/seconds: invalid value: integer `-5`, expected a whole number from 0 to 4294967295"
+                .to_owned(),
+        ),
+        (
+            "do:\n  - a: { fork: { compete: yes, branches: [] } }\n".to_owned(),
+            "3:27: /do/0/a/fork/compete: invalid type: string \"yes\", expected true or false".to_owned(),
+        ),
+    ] {
+        assert_eq!(problems(&rest), told);
+    }
+    for (given, found) in [
+        ("abc", "invalid type: string \"abc\""),
+        ("99999", "invalid value: integer `99999`"),
+        ("99", "invalid value: integer `99`"),
+        ("-1", "invalid type: integer `-1`"),
+    ] {
+        let told = format!("3:45: /do/0/a/raise/error/status: {found}, expected a status from 100 to 599");
+        assert_eq!(status(given), told);
+    }
+    assert_eq!(status("599"), "");
 }
 
 #[test]
@@ -196,6 +244,22 @@ fn an_expression_in_the_middle_of_a_text() {
             .starts_with(&format!("3:20: /do/0/a/set/x: {mixed}"))
     );
     assert_eq!(problems("do:\n  - a: { run: { shell: { command: 'echo ${HOME}' } } }\n"), "");
+    let unclosed = "missing `}`: an expression begins with ${ and ends with }";
+    for (text, told) in [("${ .x", unclosed), ("${ .x } tail", mixed)] {
+        assert_eq!(
+            problems(&format!("do:\n  - a: {{ set: {{ x: '{text}' }} }}\n")),
+            format!("3:20: /do/0/a/set/x: {told}"),
+            "{text}"
+        );
+    }
+    assert_eq!(
+        problems("do:\n  - a: { set: { x: '${ {a: .x}' } }\n"),
+        format!(
+            "3:20: /do/0/a/set/x: {unclosed} (expected a closing brace, found the end at character 7 of the expression)"
+        )
+    );
+    let each = "do:\n  - a: { for: { in: '${ .x', each: i }, do: [{ b: { set: { y: 1 } } }] }\n";
+    assert_eq!(problems(each), format!("3:21: /do/0/a/for/in: {unclosed}"));
 }
 
 #[test]
@@ -228,70 +292,12 @@ fn a_name_under_use_that_is_not_there() {
 }
 
 #[test]
-fn a_function_that_is_not_there() {
-    let known = "agent, approve, asyncapi, classify, embed, forget, grpc, guard, http, infer, mcp, openapi, publish, query, remember, rerank, \
-                 retrieve, train, upsert";
-    assert_eq!(
-        problems("do:\n  - a: { call: infr }\n"),
-        format!("3:16: /do/0/a/call: there is no function `infr`: expected one of {known}")
-    );
-    assert_eq!(
-        problems("use: { functions: { diagnose: { wait: PT1S } } }\ndo:\n  - a: { call: diagnos }\n"),
-        format!(
-            "4:16: /do/0/a/call: there is no function `diagnos`: expected one of {known}, or of `use.functions`: diagnose"
-        )
-    );
-    assert_eq!(
-        problems("do:\n  - a: { call: 'infer:2.0.0@default', with: { prompt: x } }\n"),
-        "3:16: /do/0/a/call: there is no version 2.0.0 of `infer`: expected 1.0.0"
-    );
-    assert_eq!(
-        problems("do:\n  - a: { call: 'infer:1.0.0@mine', with: { prompt: x } }\n"),
-        "3:16: /do/0/a/call: catalog `mine` is not defined: expected `default`, or a name under `use.catalogs`"
-    );
-}
-
-#[test]
-fn an_agents_tools_are_told_apart() {
-    let given = |tool: &str| {
-        problems(&format!("do:\n  - a: {{ call: agent, with: {{ name: a, goal: b, tools: [{tool}] }} }}\n"))
-    };
-    assert_eq!(given("retrieve, { person: { role: boss, limits: { time: PT1H } } }"), "");
-    assert_eq!(given("{ person: { title: Look } }"), "3:67: /do/0/a/with/tools/0/person: `agent`: missing key `role`");
-    let told = "3:97: /do/0/a/with/tools/0/person/limits/time: `agent`: \"soon\" is not a \"duration\"";
-    assert_eq!(given("{ person: { role: boss, limits: { time: soon } } }"), told);
-    assert_eq!(given("3"), "3:57: /do/0/a/with/tools/0: `agent`: 3 is not of types \"string\", \"object\"");
-}
-
-#[test]
-fn arguments_that_a_function_does_not_take() {
-    assert_eq!(
-        problems("do:\n  - a:\n      call: publish\n      with: { topic: alarms, payloud: 1, qos: 3 }\n"),
-        "5:13: /do/0/a/with: `publish`: missing key `payload`\n\
-         5:30: /do/0/a/with/payloud: `publish`: unknown key `payloud`, expected one of `topic`, `payload`, `qos`, `retain`\n\
-         5:47: /do/0/a/with/qos: `publish`: 3 is not one of 0, 1, 2"
-    );
-    assert_eq!(
-        problems("do:\n  - a: { call: infer, with: { model: x } }\n"),
-        "3:29: /do/0/a/with: `infer`: expected exactly one of `prompt`, `messages`; found none"
-    );
-    // What an expression gives is not known before it runs.
-    assert_eq!(
-        problems(
-            "do:\n  - a: { call: publish, with: { topic: '${ .t }', payload: 1, qos: '${ .q }', retain: '${ .r }' } }\n"
-        ),
-        ""
-    );
-}
-
-#[test]
 fn a_schedule_that_cannot_be() {
     let tasks = "do:\n  - a: { wait: PT1S }\n";
     assert_eq!(
-        problems(&format!("schedule: {{ cron: '61 * * * *' }}\n{tasks}")).split(';').next(),
-        Some(
-            "2:19: /schedule/cron: \"61 * * * *\" is no cron expression: expected five fields such as `15 2 * * *` (minute, hour, day, month, weekday)"
-        )
+        problems(&format!("schedule: {{ cron: '61 * * * *' }}\n{tasks}")),
+        "2:19: /schedule/cron: \"61 * * * *\" is no cron expression: expected five fields such as `15 2 * * *` (minute, \
+         hour, day, month, weekday); its minute is `61`, which may be 0 to 59, and `*`, `*/5`, `1-5` or `1,5` of these"
     );
     assert_eq!(
         problems(&format!("schedule: {{}}\n{tasks}")),
@@ -323,7 +329,11 @@ fn a_pattern_of_an_event_that_is_none() {
 #[test]
 fn a_schema_that_is_none() {
     let rest = "input: { schema: { document: { type: thing } } }\ndo:\n  - a: { wait: PT1S }\n";
-    assert!(problems(rest).starts_with("2:30: /input/schema/document: this is no JSON schema: "), "{}", problems(rest));
+    assert_eq!(
+        problems(rest),
+        "2:38: /input/schema/document/type: this is no JSON schema: found \"thing\", expected one of array, boolean, \
+         integer, null, number, object, string, or a list of them"
+    );
     let rest = "input: { schema: { format: avro, document: {} } }\ndo:\n  - a: { wait: PT1S }\n";
     assert_eq!(
         problems(rest),
@@ -332,37 +342,17 @@ fn a_schema_that_is_none() {
 }
 
 #[test]
-fn functions_and_schemas_of_the_bundle_become_part_of_the_workflow() {
-    let text = format!(
-        "{HEAD}use: {{ catalogs: {{ mine: {{ endpoint: 'https://c.example/x' }} }} }}\n\
-         input: {{ schema: {{ resource: {{ endpoint: schemas/in.json }} }} }}\n\
-         do:\n  - a: {{ call: 'log:1.0.0@mine', with: {{ n: 1 }} }}\n  - b: {{ call: 'https://c.example/f.yaml' }}\n"
-    );
-    let unlinked = Workflow::parse("w.yaml", &text).unwrap();
-    let missing: Vec<_> = unlinked.missing().iter().map(|m| (m.pointer.as_str(), m.path.as_str())).collect();
-    let expected = [
-        ("/input/schema", "schemas/in.json"),
-        ("/do/0/a/call", "catalogs/mine/functions/log/1.0.0/function.yaml"),
-        ("/do/1/b/call", "catalogs/c.example/f.yaml"),
-    ];
-    assert_eq!(missing, expected);
-    let read = |path: &str| match path {
-        "schemas/in.json" => Some("{\"type\": \"object\", \"required\": [\"k\"]}".to_owned()),
-        "catalogs/mine/functions/log/1.0.0/function.yaml" => Some("call: 'deep:2.0.0@mine'\n".to_owned()),
-        "catalogs/mine/functions/deep/2.0.0/function.yaml" => Some("set: { x: '${ .n }' }\n".to_owned()),
-        "catalogs/c.example/f.yaml" => Some("wait: PT1S\n".to_owned()),
-        _ => None,
+fn what_the_engine_finds_is_told_beside_what_the_language_does() {
+    let text = format!("{HEAD}do:\n  - a: {{ set: {{ x: '${{ .a | }}' }} }}\n  - b: {{ call: f, with: {{ n: 1 }} }}\n");
+    let further = |_: &Definition, missing: &[Missing]| {
+        assert!(missing.is_empty());
+        vec![("/do/0/a".to_owned(), "mine".to_owned()), ("/do/1/b/call".to_owned(), "not told twice".to_owned())]
     };
-    let linked = Workflow::link("w.yaml", &text, &read).unwrap();
-    assert!(linked.missing().is_empty() && linked.digest() != unlinked.digest());
-    assert_eq!(linked.definition().linked.len(), 3);
-    assert_eq!(linked.schema("/input/schema").unwrap().mismatches(&serde_json::json!({})).len(), 1);
-    // The text alone is enough to have all of it again.
-    let again = Workflow::parse("w.yaml", linked.text()).unwrap();
-    assert_eq!((again.digest(), again.missing().len()), (linked.digest(), 0));
-    let broken = |path: &str| read(path).map(|text| text.replace("PT1S", "soon"));
-    let problems = Workflow::link("w.yaml", &text, &broken).unwrap_err().to_string();
-    assert!(problems.starts_with("catalogs/c.example/f.yaml:1:7: /wait: \"soon\" is not a duration"), "{problems}");
+    let told = Workflow::link_for("w.yaml", &text, &|_| None, &further).unwrap_err().to_string();
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines.len(), 3, "{told}");
+    assert_eq!(lines[0], "w.yaml:3:5: /do/0/a: mine");
+    assert!(lines[1].contains("does not compile") && lines[2].contains("there is no function `f`"), "{told}");
 }
 
 #[test]
@@ -389,3 +379,5 @@ fn a_secret_that_is_not_declared_and_one_that_is_used_as_a_value() {
     );
     assert!(problems("do:\n  - a: { set: { x: \"\\U0010FFF8api\\U0010FFF9\" } }\n").contains("reserved"));
 }
+
+mod functions;

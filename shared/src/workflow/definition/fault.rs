@@ -1,6 +1,11 @@
 //! Errors: raised, caught, tried again.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, Unexpected, Visitor},
+};
 use serde_json::{Map, Value};
 
 use super::{
@@ -16,6 +21,7 @@ pub struct ErrorDefinition {
     /// A URI such as `https://serverlessworkflow.io/spec/1.0.0/errors/timeout`.
     #[serde(rename = "type")]
     pub kind: String,
+    #[serde(deserialize_with = "status")]
     pub status: u16,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
@@ -59,7 +65,7 @@ pub struct CatchErrors {
 pub struct ErrorFilter {
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_status")]
     pub status: Option<u16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
@@ -121,4 +127,35 @@ pub struct AttemptLimit {
 pub struct Jitter {
     pub from: Duration,
     pub to: Duration,
+}
+
+/// The status of an error, one of HTTP.
+///
+/// # Errors
+/// When the value is none.
+pub fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    struct Status;
+
+    impl Visitor<'_> for Status {
+        type Value = u16;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a status from 100 to 599")
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<u16, E> {
+            let status = u16::try_from(number).ok().filter(|status| (100..=599).contains(status));
+            status.ok_or_else(|| E::invalid_value(Unexpected::Unsigned(number), &self))
+        }
+    }
+
+    deserializer.deserialize_any(Status)
+}
+
+/// The same where one may be left out.
+///
+/// # Errors
+/// When the value is none.
+pub fn some_status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    status(deserializer).map(Some)
 }

@@ -26,6 +26,7 @@ pub use duration::{Duration, DurationError, Parts, parse_iso8601};
 pub use event::{Correlation, EventFilter, Read, Schedule, Strategy, Until};
 pub use fault::{
     AttemptLimit, Backoff, Catch, CatchErrors, ErrorDefinition, ErrorFilter, Jitter, RetryLimit, RetryPolicy,
+    some_status,
 };
 pub use form::{Item, Reference};
 pub use run::{Cleanup, Container, Lifetime, Process, PullPolicy, Returns, Run, Script, Shell, Subflow};

@@ -28,15 +28,19 @@ pub(super) const FORBIDDEN: &[(&str, &str)] = &[
 /// The natives behind the forbidden functions.
 const FORBIDDEN_NATIVES: &[&str] = &["halt", "env", "now", "localtime", "strflocaltime", "debug_empty", "stderr_empty"];
 
-/// Where jaq differs from jq: its `repeat` forgets the value that it starts from.
-const REPEAT: &str = "def repeat(f): def rec: ., (f | rec); rec;";
+/// Where jaq differs from jq: its `repeat` forgets the value that it starts from, and its `@base64d` names neither the text
+/// nor what is wrong.
+const OWN: &str = "
+    def repeat(f): def rec: ., (f | rec); rec;
+    def @base64d: tostring | . as $text | try decode_base64 catch error(\"\\($text[:80] | tojson) is not valid base64\");
+";
 
 static DEFINITIONS: LazyLock<Vec<Def<&'static str>>> = LazyLock::new(|| {
-    let repeat: Vec<Def<&'static str>> = load::parse(REPEAT, |parser| parser.defs()).unwrap_or_default();
-    assert!(repeat.len() == 1, "the definition is valid jq");
+    let own: Vec<Def<&'static str>> = load::parse(OWN, |parser| parser.defs()).unwrap_or_default();
+    assert!(own.len() == 2, "the definitions are valid jq");
     let forbidden = |def: &Def<&'static str>| FORBIDDEN.iter().any(|(name, _)| *name == def.name);
     let all = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
-    let ours = |def: Def<&'static str>| if def.name == "repeat" { repeat[0].clone() } else { def };
+    let ours = |def: Def<&'static str>| own.iter().find(|own| own.name == def.name).cloned().unwrap_or(def);
     all.filter(|def| !forbidden(def)).map(ours).collect()
 });
 

@@ -208,6 +208,8 @@ fn functions_on_values_agree_with_jq() {
     check("[limit(3; repeat(1))]", json!([null, 1, 1]));
     check("{a: {x: 1}} * {a: {y: 2}} | .a", json!({"x": 1, "y": 2}));
     check("[{a: 1} | .b.c, (.b.c = 1)]", json!([null, {"a": 1, "b": {"c": 1}}]));
+    check("\"c2tlcnJ5\" | @base64d", json!("skerry"));
+    check("try (\"{}\" | @base64d) catch .", json!("\"{}\" is not valid base64"));
     check("try ([1] | .a) catch .", json!("cannot index [1] with \"a\""));
 }
 
@@ -262,7 +264,10 @@ fn numbers_keep_their_kind() {
     // As jq 1.7: what no double holds becomes the largest.
     assert_eq!(run("\"9\" * 400 | [tonumber, -tonumber]", json!(null)), Ok(json!([f64::MAX, f64::MIN])));
     assert_eq!(run("[\"1e999\", \"-1.5e999\"] | map(tonumber)", json!(null)), Ok(json!([f64::MAX, f64::MIN])));
-    assert_eq!(run("18446744073709551615 | [., . + 1]", json!(null)), Ok(json!([u64::MAX, 18_446_744_073_709_551_616.0])));
+    assert_eq!(
+        run("18446744073709551615 | [., . + 1]", json!(null)),
+        Ok(json!([u64::MAX, 18_446_744_073_709_551_616.0]))
+    );
 }
 
 #[test]

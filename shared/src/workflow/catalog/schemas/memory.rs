@@ -25,7 +25,7 @@ pub(super) fn upsert() -> Entry {
         json!({
             "collection": {"type": "string", "minLength": 1},
             "key": {"type": "string", "minLength": 1},
-            "rows": {"type": ["string", "array"], "items": {"type": "object"}, "maxItems": 1_000},
+            "rows": {"type": "array", "items": {"type": "object"}, "maxItems": 1_000},
         }),
     );
     ("upsert", true, &[], input, object(&["written"], json!({"written": {"type": "integer"}})))
@@ -68,7 +68,7 @@ pub(super) fn rerank() -> Entry {
         &["query", "passages"],
         json!({
             "query": {"type": "string"},
-            "passages": {"type": ["string", "array"], "items": passage(), "maxItems": 256},
+            "passages": {"type": "array", "items": passage(), "maxItems": 256},
             "topK": {"type": "integer", "minimum": 1, "maximum": 100},
         }),
     );

@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::{Entry, object};
+use super::{super::words::TOPIC, Entry, object, span};
 
 pub(super) fn publish() -> Entry {
     let input = object(
         &["topic", "payload"],
         json!({
-            "topic": {"type": "string", "minLength": 1},
+            "topic": {"type": "string", "pattern": TOPIC},
             "payload": {},
             "qos": {"enum": [0, 1, 2]},
             "retain": {"type": "boolean"},
@@ -86,8 +86,8 @@ pub(super) fn asyncapi() -> Entry {
     let consume = object(
         &[],
         json!({
-            "amount": {"type": ["integer", "string"]},
-            "for": {"type": ["object", "string"]},
+            "amount": {"type": "integer"},
+            "for": span(),
             "while": {"type": "string"},
             "until": {"type": "string"},
         }),
@@ -144,8 +144,8 @@ pub(super) fn mcp() -> Entry {
     let input = json!({"type": "object", "required": ["method", "transport"], "properties": {
         "protocolVersion": {"type": "string"},
         "method": {"enum": methods},
-        "parameters": {"type": ["object", "string"]},
-        "timeout": {"type": ["object", "string"]},
+        "parameters": {"type": "object"},
+        "timeout": span(),
         "transport": {"type": "object"},
         "client": {"type": "object", "required": ["name", "version"]},
     }});
@@ -172,7 +172,7 @@ pub(super) fn a2a() -> Entry {
             "agentCard": resource(),
             "server": endpoint(),
             "method": {"enum": methods},
-            "parameters": {"type": ["object", "string"]},
+            "parameters": {"type": "object"},
         }),
     );
     ("a2a", false, &[], input, json!({}))
