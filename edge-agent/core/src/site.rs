@@ -187,8 +187,7 @@ fn workflow(
     named: &mut BTreeMap<String, String>,
 ) -> Result<Arc<Workflow>, Problems> {
     let read = |wanted: &str| texts.iter().find(|(path, _)| path == wanted).map(|(_, text)| text.clone());
-    let workflow = Workflow::link(path, text, &read)?;
-    support::check(path, &workflow)?;
+    let workflow = support::read(path, text, &read)?;
     let name = workflow.definition().qualified_name();
     if let Some(first) = named.insert(name.clone(), path.to_owned()) {
         let message = format!(

@@ -88,6 +88,7 @@ fn agent_acted(before: &State, record: &Record, keep: Keep) -> Option<Fact> {
         Record::ToolAnswered { text, failed, .. } => {
             (if *failed { "failed" } else { "called" }, before.agent_wants(frame), text.clone())
         }
+        Record::ToolDropped { name, why, .. } => ("failed", Some(name.clone()), why.clone()),
         _ => return None,
     };
     let (agent, owner) = (agent.name, agent.owner);

@@ -284,8 +284,28 @@ pub fn decode<'v, T: Deserialize<'v>>(value: &'v Value) -> Result<T, (Vec<String
             .collect();
         let message = words::of_serde(&error.into_inner().to_string());
         let side = if message.starts_with("unknown field") { Side::Key } else { Side::Value };
-        (path, side, message)
+        further(path, side, message)
     })
+}
+
+/// Begins the message of a mistake further down than serde knows; no document has it.
+const FURTHER: char = '\u{1}';
+
+/// The message of a mistake in what a type reads for itself, out of a part of its value at `step`: `decode` of the whole
+/// places it there.
+pub fn within(step: &str, path: &[String], side: Side, message: &str) -> String {
+    let side = if side == Side::Key { 'k' } else { 'v' };
+    let path: Vec<&str> = step.split('/').chain(path.iter().map(String::as_str)).collect();
+    format!("{FURTHER}{side}{}{FURTHER}{message}", serde_json::json!(path))
+}
+
+/// What `within` has written into a message, as part of the path.
+fn further(path: Vec<String>, side: Side, message: String) -> (Vec<String>, Side, String) {
+    let parts = message.strip_prefix(FURTHER).and_then(|rest| rest.split_once(FURTHER));
+    let Some((place, said)) = parts else { return (path, side, message) };
+    let (side, steps) = place.split_at(1);
+    let steps: Vec<String> = serde_json::from_str(steps).unwrap_or_default();
+    (path.into_iter().chain(steps).collect(), if side == "k" { Side::Key } else { Side::Value }, said.to_owned())
 }
 
 /// A YAML file that was read, for readers of its parts: a mistake names file, line, column and field.

@@ -9,7 +9,7 @@ use shared::{digest::Digest, label::Label, time::Timestamp};
 use super::{effect, record::Record, state::State};
 
 /// The function whose task is an agent's.
-pub(super) const AGENT: &str = "agent";
+pub const AGENT: &str = "agent";
 
 /// The function of an effect that asks a model for an agent's next turn.
 pub const CHAT: &str = "chat";
@@ -129,6 +129,11 @@ impl Agent {
         self.wanted.tool_calls.get(self.done)
     }
 
+    /// The names of the tools that the last turn wants called, from the `skipped`-th after those that are done.
+    pub fn wants_still(&self, skipped: usize) -> Vec<String> {
+        self.wanted.tool_calls.iter().skip(self.done + skipped).map(|call| call.name.clone()).collect()
+    }
+
     fn says(&mut self, message: Value) {
         Arc::make_mut(&mut self.talk).push(Arc::new(message));
     }
@@ -186,6 +191,7 @@ impl State {
         }
         let (Record::AgentTurned { frame, .. }
         | Record::ToolAnswered { frame, .. }
+        | Record::ToolDropped { frame, .. }
         | Record::AgentTold { frame, .. }
         | Record::AgentHandedOver { frame, .. }
         | Record::AgentAskedPerson { frame, .. }) = record

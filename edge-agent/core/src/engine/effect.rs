@@ -10,6 +10,7 @@ use shared::{
     id::RunId,
     label::Label,
     ledger::entry::{Content, Fact},
+    problem::words,
     time::Timestamp,
     workflow::secret,
 };
@@ -101,7 +102,8 @@ impl Call {
         serde_path_to_error::deserialize(&self.input).map_err(|error| {
             let field = error.path().to_string();
             let at = if field == "." { String::new() } else { format!("{field}: ") };
-            Failure::new(kind::VALIDATION, format!("{} of {}: {at}{}", self.function, self.task, error.inner()))
+            let why = words::of_serde(&error.inner().to_string());
+            Failure::new(kind::VALIDATION, format!("{} of {}: {at}{why}", self.function, self.task))
         })
     }
 }

@@ -234,6 +234,5 @@ pub(super) fn validate(state: &State, _schema: &Schema, pointer: &str, what: &st
         return Err(Error::new(kind::CONFIGURATION, detail));
     };
     let Some(mismatch) = validator.mismatches(value).into_iter().next() else { return Ok(()) };
-    let at = &mismatch.pointer;
-    Err(Error::new(kind::VALIDATION, format!("{what} does not fit its schema at {at:?}: {}", mismatch.message)))
+    Err(Error::new(kind::VALIDATION, format!("{what} does not fit its schema: {mismatch}")))
 }

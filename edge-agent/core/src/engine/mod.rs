@@ -27,7 +27,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use shared::{time::Timestamp, workflow::secret};
 
-pub use agent::{CHAT, Said, ToolCall, Usage};
+pub use agent::{AGENT, CHAT, Said, ToolCall, Usage};
 pub use command::{Command, Rejection};
 pub use effect::Effect;
 pub use record::{Ending, Record};

@@ -194,6 +194,9 @@ pub enum Record {
         #[serde(default, skip_serializing_if = "Usage::is_none")]
         usage: Usage,
     },
+    /// A tool call of the agent's last turn that is not made, as the agent does not go on: `name` is the tool, `why` the
+    /// reason.
+    ToolDropped { frame: FrameId, name: String, why: String },
     /// The agent is told something that no tool said.
     AgentTold { frame: FrameId, text: String },
     /// Another agent goes on, with what is left of the budget.
@@ -270,6 +273,7 @@ impl Record {
             Self::AgentBegan { frame, .. }
             | Self::AgentTurned { frame, .. }
             | Self::ToolAnswered { frame, .. }
+            | Self::ToolDropped { frame, .. }
             | Self::AgentHandedOver { frame, .. }
             | Self::AgentAskedPerson { frame, .. } => Some(*frame),
             _ => None,

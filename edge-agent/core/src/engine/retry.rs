@@ -81,8 +81,7 @@ fn entered(run: RunId, workflow: &Arc<Workflow>, records: &[Record]) -> Vec<(usi
 }
 
 /// The records that the run `new` begins with to do again what the run `old` did from the task at `place` (as `place` tells
-/// it) on. Effects
-/// that the old run still waited for keep their keys.
+/// it) on. Effects that the old run still waited for keep their keys.
 ///
 /// # Errors
 /// When the old run never entered a task there.

@@ -4,8 +4,9 @@
 use shared::{
     problem::{Problem, Problems},
     workflow::{
-        Workflow, catalog,
-        definition::{Call, Definition, FOREACH, Item, Kind, Task},
+        Missing, Workflow, catalog,
+        definition::{Call, Definition, FOREACH, Item, Kind, Process, Task},
+        expression,
     },
 };
 
@@ -14,12 +15,34 @@ use super::{agent::AGENT, task};
 /// How deep functions of `use.functions` may call each other.
 pub const FUNCTION_DEPTH_MAX: usize = 16;
 
+/// The languages of scripts that a node runs, with their other names.
+pub const LANGUAGES: &[&str] = &["js", "javascript", "python", "sh", "shell"];
+
+/// Reads a workflow that this engine is to perform, with the files of its bundle; `read` gives a file by its path.
+///
+/// # Errors
+/// Everything that is wrong with it: what the language forbids, and what this engine cannot perform.
+pub fn read(file: &str, text: &str, read: &dyn Fn(&str) -> Option<String>) -> Result<Workflow, Problems> {
+    Workflow::link_for(file, text, read, &mistakes)
+}
+
 /// Whether this engine can perform everything in the workflow.
 ///
 /// # Errors
 /// Every task, function and schedule that it cannot perform.
 pub fn check(file: &str, workflow: &Workflow) -> Result<(), Problems> {
-    let definition = workflow.definition();
+    let found = mistakes(workflow.definition(), workflow.missing());
+    if found.is_empty() {
+        return Ok(());
+    }
+    let problem = |(field, message): (String, String)| workflow.problem(file, &field, message);
+    let mut problems: Vec<Problem> = found.into_iter().map(problem).collect();
+    problems.sort_by_key(|problem| (problem.line, problem.column));
+    Err(Problems(problems))
+}
+
+/// What it cannot perform: the JSON pointer of each, and why.
+fn mistakes(definition: &Definition, missing: &[Missing]) -> Found {
     let mut found = Vec::new();
     for (index, extension) in definition.extensions().enumerate() {
         let pointer = format!("/use/extensions/{index}/{}", extension.name);
@@ -27,7 +50,7 @@ pub fn check(file: &str, workflow: &Workflow) -> Result<(), Problems> {
             check_list(definition, &format!("{pointer}/{side}"), tasks.as_deref().unwrap_or_default(), &mut found);
         }
     }
-    for missing in workflow.missing() {
+    for missing in missing {
         let message = format!(
             "this is not in the bundle: expected it there at `{}`, as a node fetches nothing by itself",
             missing.path
@@ -39,13 +62,7 @@ pub fn check(file: &str, workflow: &Workflow) -> Result<(), Problems> {
         check_task(definition, &format!("/use/functions/{name}"), task, &mut found);
     }
     check_list(definition, "/do", &definition.tasks, &mut found);
-    if found.is_empty() {
-        return Ok(());
-    }
-    let problem = |(field, message): (String, String)| workflow.problem(file, &field, message);
-    let mut problems: Vec<Problem> = found.into_iter().map(problem).collect();
-    problems.sort_by_key(|problem| (problem.line, problem.column));
-    Err(Problems(problems))
+    found
 }
 
 /// Whether a call that no function of `use.functions` takes is one of a built-in function.
@@ -66,6 +83,11 @@ pub(super) fn function(call: &Call) -> Result<(), String> {
     ))
 }
 
+/// Whether scripts in this language are run; of an expression nobody knows.
+fn is_run(language: &str) -> bool {
+    expression::body(language).is_some() || LANGUAGES.contains(&language.to_ascii_lowercase().as_str())
+}
+
 type Found = Vec<(String, String)>;
 
 fn check_list(definition: &Definition, pointer: &str, tasks: &[Item<Task>], found: &mut Found) {
@@ -84,7 +106,8 @@ fn check_task(definition: &Definition, pointer: &str, task: &Task, found: &mut F
             check_list(definition, &format!("{pointer}/{FOREACH}/do"), call.tasks(), found);
         }
         Kind::Call(call) if call.name() == AGENT => {
-            found.extend(task::agent_mistake(call).map(|message| (format!("{pointer}/with"), message)));
+            let mistakes = task::agent_mistakes(call).into_iter();
+            found.extend(mistakes.map(|(at, message)| (format!("{pointer}/with{at}"), message)));
         }
         // What a catalog describes is there, or was missed above.
         Kind::Call(call) if call.catalog().is_some_and(|name| name != catalog::NAME) => {}
@@ -100,12 +123,14 @@ fn check_task(definition: &Definition, pointer: &str, task: &Task, found: &mut F
             let handlers = attempt.catch.tasks.as_deref().unwrap_or_default();
             check_list(definition, &format!("{pointer}/catch/do"), handlers, found);
         }
-        Kind::Call(_)
-        | Kind::Emit(_)
-        | Kind::Raise(_)
-        | Kind::Run(_)
-        | Kind::Set(_)
-        | Kind::Switch(_)
-        | Kind::Wait(_) => {}
+        Kind::Run(run) => {
+            if let Process::Script(script) = &run.process
+                && !is_run(&script.language)
+            {
+                let message = format!("scripts in {:?} are not run: expected js, python or sh", script.language);
+                found.push((format!("{pointer}/run/script/language"), message));
+            }
+        }
+        Kind::Call(_) | Kind::Emit(_) | Kind::Raise(_) | Kind::Set(_) | Kind::Switch(_) | Kind::Wait(_) => {}
     }
 }

@@ -20,10 +20,11 @@ use super::{
 /// follows in the next step.
 const TASKS_PER_STEP_MAX: usize = 128;
 
-/// Lists and tasks that one run may open: a loop over nothing enters no task.
+/// Lists and tasks that one run may open: a loop over nothing enters no task. Like the limit of tasks it is final: a `catch`
+/// could only go on with more of them.
 const FRAMES_PER_RUN_MAX: u32 = 4 * TASKS_PER_RUN_MAX;
 
-/// Tasks that one run may enter; beyond it, a loop without end is the likely reason.
+/// Tasks that one run may enter; beyond it, a loop without end is the likely reason. What would `catch` it is not asked.
 const TASKS_PER_RUN_MAX: u32 = 100_000;
 
 pub(super) struct Turn {
@@ -157,8 +158,7 @@ impl Turn {
 
     fn enter_next(&mut self, list: FrameId) {
         if self.state.frames_made >= FRAMES_PER_RUN_MAX {
-            let detail = format!("the run has opened {FRAMES_PER_RUN_MAX} lists and tasks, the most that one run may");
-            return self.end_run(Ending::Faulted, None, Some(Error::new(kind::LIMIT, detail)));
+            return self.outgrown(list, &format!("opened {FRAMES_PER_RUN_MAX} lists and tasks"));
         }
         let frame = &self.state.frames[&list];
         let open = self.state.list(list);
@@ -179,8 +179,7 @@ impl Turn {
             return task::list_done(self, list, data);
         };
         if self.state.tasks_started >= TASKS_PER_RUN_MAX {
-            let detail = format!("the run has entered {TASKS_PER_RUN_MAX} tasks, the most that one run may");
-            return self.end_run(Ending::Faulted, None, Some(Error::new(kind::LIMIT, detail)));
+            return self.outgrown(list, &format!("entered {TASKS_PER_RUN_MAX} tasks"));
         }
         self.entered += 1;
         let frame = self.next_frame();
@@ -190,6 +189,16 @@ impl Turn {
         if let Err(error) = started {
             self.fail(frame, error);
         }
+    }
+
+    /// The run ends in this list: it has done as much as any run may, and no `catch` takes that.
+    fn outgrown(&mut self, list: FrameId, done: &str) {
+        let detail = format!("the run has {done}, the most that one run may; no `catch` takes this");
+        // Of a list the task that holds it is meant; of the workflow's own there is none.
+        let frame = &self.state.frames[&list];
+        let holder = frame.parent.map_or(frame, |parent| &self.state.frames[&parent]);
+        let error = Error { instance: Some(holder.definition.clone()), ..Error::new(kind::LIMIT, detail) };
+        self.end_run(Ending::Faulted, None, Some(error));
     }
 
     /// The task failed: so does what it stands in, unless that takes the error.

@@ -5,10 +5,20 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
 use shared::{
-    problem::{Problem, Problems},
+    problem::{
+        Problems, near, words,
+        yaml::{Document, Side},
+    },
     time::Timestamp,
-    workflow::definition::Duration,
+    workflow::{
+        Workflow,
+        definition::{Duration, some_status},
+        expression::{self, Expression},
+    },
 };
+
+use super::names::Names;
+use crate::engine::effect::kind;
 
 /// One case of a workflow.
 #[derive(Debug, Clone, Deserialize)]
@@ -76,7 +86,7 @@ struct Given {
 pub struct Failing {
     #[serde(rename = "type")]
     pub kind: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "some_status")]
     pub status: Option<u16>,
     #[serde(default)]
     pub title: Option<String>,
@@ -136,7 +146,8 @@ impl<'de> Deserialize<'de> for Mocks {
 }
 
 fn mock(value: Value) -> Result<Mock, String> {
-    let Given { output, error, after } = serde_json::from_value(value).map_err(|error| format!("a mock: {error}"))?;
+    let Given { output, error, after } =
+        serde_json::from_value(value).map_err(|error| format!("a mock: {}", words::of_serde(&error.to_string())))?;
     let outcome = match (output, error) {
         (Some(output), None) => Outcome::Output(output),
         (None, Some(error)) => Outcome::Error(error),
@@ -152,25 +163,65 @@ fn mock(value: Value) -> Result<Mock, String> {
     Ok(Mock { outcome, after })
 }
 
-/// The cases of a file.
+/// The cases of a file, for this workflow.
 ///
 /// # Errors
-/// What is wrong with it, with line and field.
-pub fn parse(file: &str, text: &str) -> Result<Vec<Case>, Problems> {
-    let problem = |line, column, field: String, message: String| {
-        Problems(vec![Problem { file: file.to_owned(), line, column, field, message }])
-    };
-    let reader = serde_yaml_ng::Deserializer::from_str(text);
-    let cases: Vec<Case> = serde_path_to_error::deserialize(reader).map_err(|error| {
-        let field = error.path().to_string();
-        let inner = error.into_inner();
-        let number = |at: usize| u32::try_from(at).ok();
-        let place = inner.location().map(|place| (number(place.line()), number(place.column())));
-        let (line, column) = place.unwrap_or_default();
-        problem(line, column, field, inner.to_string())
-    })?;
+/// What is wrong with them, with line and field: what cannot be read, names that the workflow does not have, conditions
+/// that are no jq.
+pub fn parse(file: &str, text: &str, workflow: &Workflow) -> Result<Vec<Case>, Problems> {
+    let one = |problem| Problems(vec![problem]);
+    let document = Document::read(file, text).map_err(one)?;
+    let cases: Vec<Case> = document.part(&[]).map_err(one)?;
     if cases.is_empty() {
-        return Err(problem(None, None, String::new(), "the file has no case: expected a list of them".to_owned()));
+        return Err(one(document.problem(&[], Side::Value, "the file has no case: expected a list of them")));
     }
-    Ok(cases)
+    let names = Names::of(workflow.definition());
+    let mut found = Vec::new();
+    for (index, case) in cases.iter().enumerate() {
+        let within = |steps: &[&str]| {
+            [index.to_string()].into_iter().chain(steps.iter().map(|&step| step.to_owned())).collect::<Vec<_>>()
+        };
+        let mut wrong = |steps: &[&str], side, message| found.push(document.problem(&within(steps), side, message));
+        for name in case.mocks.keys().filter(|name| !names.is_mocked(name)) {
+            let hint = near::hint(name, names.like(name));
+            wrong(&["mocks", name], Side::Key, format!("there is no task and no function `{name}`{hint}"));
+        }
+        for (name, mocks) in &case.mocks {
+            for kind in mocks.unknown_errors() {
+                let known = kind::STANDARD.iter().filter_map(|(kind, _)| kind.rsplit('/').next());
+                let hint = near::hint(kind, known);
+                wrong(
+                    &["mocks", name],
+                    Side::Value,
+                    format!("`{kind}` is no type of an error, and no URI of one{hint}"),
+                );
+            }
+        }
+        for function in case.expect.calls.keys().filter(|name| !names.functions.contains(name.as_str())) {
+            let hint = near::hint(function, names.functions.iter().copied());
+            let message = format!("the workflow calls no function `{function}`{hint}");
+            wrong(&["expect", "calls", function], Side::Key, message);
+        }
+        let condition = case.expect.output.as_ref().and_then(Value::as_str).and_then(expression::body);
+        if let Some(Err(error)) = condition.map(Expression::compile) {
+            wrong(&["expect", "output"], Side::Value, format!("the condition does not compile: {error}"));
+        }
+    }
+    if found.is_empty() { Ok(cases) } else { Err(Problems(found)) }
+}
+
+impl Mocks {
+    /// Words for errors that stand for none of the specification's.
+    fn unknown_errors(&self) -> impl Iterator<Item = &str> {
+        let all = match self {
+            Self::Always(one) => std::slice::from_ref(&**one),
+            Self::Each(each) => each,
+        };
+        all.iter()
+            .filter_map(|mock| match &mock.outcome {
+                Outcome::Error(failing) if !failing.kind.contains([':', '/']) => Some(failing.kind.as_str()),
+                _ => None,
+            })
+            .filter(|word| !kind::STANDARD.iter().any(|(kind, _)| kind.rsplit('/').next() == Some(*word)))
+    }
 }

@@ -1,7 +1,7 @@
 //! What came of a case, held against what was expected.
 
 use serde_json::Value;
-use shared::workflow::expression::Expression;
+use shared::workflow::expression::{self, Expression};
 
 use super::{
     case::{Case, Expect},
@@ -77,17 +77,17 @@ fn compare_ending(output: Option<&Value>, error: Option<&str>, phase: &Phase) ->
 }
 
 fn compare_output(expected: &Value, got: &Value) -> Option<String> {
-    let condition = expected.as_str().and_then(|text| text.trim().strip_prefix("${")?.strip_suffix('}'));
+    let condition = expected.as_str().and_then(expression::body);
     let Some(condition) = condition else {
         let differences = differences(expected, got, Extra::Refused);
         return (!differences.is_empty()).then(|| listed("the output differs", &differences));
     };
-    let holds = Expression::compile(condition.trim())
+    let holds = Expression::compile(condition)
         .map_err(|error| error.to_string())
         .and_then(|compiled| compiled.evaluate(got, &|_| None).map_err(|error| error.to_string()));
     match holds {
         Ok(Value::Bool(true)) => None,
-        Ok(value) => Some(format!("of the output{condition}is {value}: expected true\n  got:      {got}")),
+        Ok(value) => Some(format!("of the output, `{condition}` is {value}: expected true\n  got:      {got}")),
         Err(error) => Some(format!("what is expected of the output cannot be evaluated: {error}\n  got:      {got}")),
     }
 }

@@ -4,6 +4,7 @@
 mod case;
 mod drive;
 mod judge;
+mod names;
 #[cfg(test)]
 mod tests;
 

@@ -56,7 +56,7 @@ pub(in super::super) fn run(args: &Args, context: &Context) -> Result<ExitCode, 
     let mut told = Vec::new();
     for file in &args.files {
         let workflow = Arc::new(read(file)?);
-        told.extend(cases(file)?.iter().map(|case| play(file, &workflow, case)));
+        told.extend(cases(file, &workflow)?.iter().map(|case| play(file, &workflow, case)));
     }
     let failed = told.iter().filter(|case| !case.passed).count();
     if context.json {
@@ -69,7 +69,7 @@ pub(in super::super) fn run(args: &Args, context: &Context) -> Result<ExitCode, 
 }
 
 /// The cases beside a document.
-fn cases(file: &Path) -> Result<Vec<rehearse::Case>, Failure> {
+fn cases(file: &Path, workflow: &Workflow) -> Result<Vec<rehearse::Case>, Failure> {
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     let beside = file.with_file_name(format!("{stem}{WORKFLOW_TEST}"));
     let name = beside.display().to_string();
@@ -78,7 +78,7 @@ fn cases(file: &Path) -> Result<Vec<rehearse::Case>, Failure> {
         return Err(Failure::Input(message));
     }
     let text = std::fs::read_to_string(&beside).with_context(|| format!("cannot read {name}"))?;
-    rehearse::parse(&name, &text).map_err(|problems| Failure::Input(problems.to_string()))
+    rehearse::parse(&name, &text, workflow).map_err(|problems| Failure::Input(problems.to_string()))
 }
 
 fn play(file: &Path, workflow: &Arc<Workflow>, case: &rehearse::Case) -> Told {
@@ -103,7 +103,7 @@ mod tests {
     fn the_cases_of_the_demo_hold() {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo/press/site/workflows/explain.yaml");
         let workflow = Arc::new(read(&file).unwrap());
-        let cases = cases(&file).unwrap();
+        let cases = cases(&file, &workflow).unwrap();
         assert!(cases.len() >= 3);
         for told in cases.iter().map(|case| play(&file, &workflow, case)) {
             assert!(told.passed, "{}: {}", told.case, told.differences.join("\n"));

@@ -4,7 +4,7 @@
 mod schemas;
 mod words;
 
-use std::sync::LazyLock;
+use std::{fmt, sync::LazyLock};
 
 use jsonschema::{Validator, error::ValidationErrorKind};
 use serde_json::Value;
@@ -78,6 +78,12 @@ pub struct Mismatch {
     /// Whether the key is wrong, not its value.
     pub is_key: bool,
     pub message: String,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", at(&self.pointer), self.message)
+    }
 }
 
 /// The text is no JSON schema.

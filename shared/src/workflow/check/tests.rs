@@ -151,6 +151,29 @@ fn a_value_is_told_of_in_the_words_of_the_document() {
 }
 
 #[test]
+fn what_is_wrong_with_the_tasks_for_each_message_is_told_where_it_stands() {
+    let call = |tasks: &str| {
+        problems(&format!(
+            "do:\n  - a:\n      call: asyncapi\n      with:\n        document: {{ endpoint: 'http://h' }}\n        subscription:\n          \
+             consume: {{ amount: 1 }}\n          foreach:\n            do:\n              - b: {tasks}\n"
+        ))
+    };
+    let at = "/do/0/a/with/subscription/foreach/do/0/b";
+    assert_eq!(
+        call("{ wait: 5M }"),
+        format!(
+            "11:28: {at}/wait: \"5M\" is not a duration: expected ISO 8601 such as PT5M, or an object such as {{\"minutes\": 5}}"
+        )
+    );
+    assert!(call("{ wait: { minute: 5 } }").starts_with(&format!("11:30: {at}/wait/minute: unknown field `minute`")));
+    let nested = call("{ call: asyncapi, with: { subscription: { foreach: { do: [{ c: { wait: 5 } }] } } } }");
+    assert!(
+        nested.contains(&format!(" {at}/with/subscription/foreach/do/0/c/wait: invalid type: integer `5`")),
+        "{nested}"
+    );
+}
+
+#[test]
 fn what_the_document_says_of_itself() {
     let document = |fields: &str| whole(&format!("document: {{ {fields} }}\ndo: []\n"));
     assert_eq!(

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{Foreach, Item, Task};
+use crate::problem::yaml;
 
 /// Where the tasks for each message of a subscription stand in a call.
 pub const FOREACH: &str = "with/subscription/foreach";
@@ -25,8 +26,8 @@ impl Call {
         if call.name() == "asyncapi"
             && let Some(given) = call.with.as_ref().and_then(|with| with.get("subscription")?.get("foreach"))
         {
-            let parsed = serde_path_to_error::deserialize(given);
-            let parsed = parsed.map_err(|error| format!("{FOREACH}: {}: {}", error.path(), error.inner()))?;
+            let parsed =
+                yaml::decode(given).map_err(|(path, side, message)| yaml::within(FOREACH, &path, side, &message))?;
             call.foreach = Some(Box::new(parsed));
         }
         Ok(call)

@@ -61,5 +61,6 @@ pub(super) fn made(
         pointer: &pointer,
         said: "the output of the item",
     };
-    rules.apply(&turn.state, scope, data, item)
+    let place = |error: Error| Error { instance: error.instance.or_else(|| Some(pointer.clone())), ..error };
+    rules.apply(&turn.state, scope, data, item).map_err(place)
 }

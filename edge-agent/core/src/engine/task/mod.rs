@@ -17,7 +17,7 @@ mod switch;
 mod r#try;
 mod wait;
 
-pub(super) use agent::{mistake as agent_mistake, whole};
+pub(super) use agent::{mistakes as agent_mistakes, whole};
 
 use std::sync::Arc;
 

@@ -101,7 +101,7 @@ fn what_is_not_on_the_list_is_refused_and_told() {
             .expect("text")
             .contains("there is no tool \"http\"; there is retrieve, publish, check")
     );
-    assert!(told[0]["content"].as_str().expect("text").contains("unknown key `qury`"), "{}", told[0]);
+    assert!(told[0]["content"].as_str().expect("text").contains("unknown field `qury`"), "{}", told[0]);
     driven.complete(says("no"));
     assert_eq!(driven.output()["toolFailures"], 2);
 }
@@ -117,31 +117,6 @@ fn the_third_equal_call_stops_the_loop() {
     assert!(last_told(&driven).contains(r#"The result was: {"passages":[]}"#));
     driven.complete(same());
     assert_eq!(ended(&driven), (json!("repetition"), json!(null), json!(3)));
-}
-
-#[test]
-fn every_limit_ends_the_loop() {
-    let other = |n: u32| wants(&[("retrieve", json!({"query": n.to_string()}))]);
-    for (limits, turns, why) in
-        [("turns: 2", 2, "turns"), ("tokens: 40", 3, "tokens"), ("costUsd: 0.9", 2, "cost"), ("turns: 1", 1, "turns")]
-    {
-        let mut driven = Driven::start(&agent(&format!(", limits: {{ {limits} }}")), json!({}));
-        for turn in 0..turns {
-            assert_eq!(step(&driven), (format!("/turn/{turn}"), "chat".to_owned()), "{limits}");
-            driven.complete(other(turn));
-            if turn + 1 < turns {
-                driven.complete(json!({"passages": []}));
-            }
-        }
-        assert_eq!(ended(&driven), (json!(why), json!(null), json!(turns)), "{limits}");
-    }
-    let mut driven = Driven::start(&agent(", limits: { time: PT10S }"), json!({}));
-    driven.complete(other(0));
-    let asked = driven.asked();
-    assert_eq!(asked.1.deadline, Some(Timestamp::from_micros(T0 + 10_000_000)));
-    driven.after(10_000);
-    assert_eq!(ended(&driven), (json!("time"), json!(null), json!(1)));
-    assert!(driven.effects.contains(&Effect::Withdraw { ask: asked.0 }));
 }
 
 #[test]
@@ -287,25 +262,40 @@ fn a_list_that_cannot_be_is_an_error_before_anything_is_asked() {
 }
 
 #[test]
-fn what_is_written_out_of_a_list_is_told_beside_an_expression() {
+fn all_that_is_wrong_with_a_list_is_told_before_it_is_used() {
     for (tools, wanted) in [
-        ("[retrieve, { function: nosuch }]", "tools[1]: \"nosuch\" is no built-in function"),
-        ("[retrieve, retrieve]", "tools[1]: two tools are called \"retrieve\""),
-        ("[{ person: { role: a }, function: embed }]", "tools[0]: expected exactly one of"),
+        ("[retrieve, { function: nosuch }]", "/with/tools/1: \"nosuch\" is no built-in function"),
+        ("[retrieve, retrieve]", "/with/tools/1: two tools are called \"retrieve\""),
+        ("[{ person: { role: a }, function: embed }]", "/with/tools/0: expected exactly one of"),
         (
             "[{ agent: { name: b, goal: '${ .g }', tools: [{ workflow: plain }] } }]",
-            "tools[0]: tools[0]: \"plain\" is no workflow",
+            "/with/tools/0/agent/tools/0: \"plain\" is no workflow",
         ),
-        ("[{ agent: { name: b, goal: c, tools: [nosuch] } }]", "tools[0]: agent b: tools[0]: \"nosuch\""),
+        ("[{ agent: { name: b, goal: c, tools: [nosuch] } }]", "/with/tools/0/agent/tools/0: \"nosuch\""),
+        ("[{ agent: { name: b, goal: c, tool: [] } }]", "/with/tools/0/agent/tool: unknown field `tool`"),
         ("[{ person: { role: a }, parameters: { type: object } }]", "missing the property `case`"),
     ] {
-        let text =
-            format!("do: [{{ solve: {{ call: agent, with: {{ name: a, goal: '${{ .goal }}', tools: {tools} }} }} }}]");
-        let found = support::check("w.yaml", &workflow(&text)).expect_err("told").to_string();
-        assert!(found.contains(wanted), "{tools}: {found}");
+        for goal in ["g", "${ .goal }"] {
+            let text =
+                format!("do: [{{ solve: {{ call: agent, with: {{ name: a, goal: '{goal}', tools: {tools} }} }} }}]");
+            let found = support::check("w.yaml", &workflow(&text)).expect_err("told").to_string();
+            assert!(found.contains(wanted), "{tools}: {found}");
+            assert_eq!(found.lines().count(), 1, "{tools}: {found}");
+        }
     }
     let fine = "do: [{ solve: { call: agent, with: { name: a, goal: '${ .goal }', tools: [retrieve, '${ .tool }', { person: { role: '${ .r }' } }] } } }]";
     assert_eq!(support::check("w.yaml", &workflow(fine)), Ok(()));
+    // What the language finds does not hide it.
+    let head = "document: { dsl: '1.0.3', namespace: t, name: w, version: '0.1.0' }\n";
+    let told = |with: &str| {
+        let text = format!("{head}do:\n- a: {{ call: agent, with: {{ name: s, goal: g, {with} }} }}\n");
+        support::read("w.yaml", &text, &|_| None).expect_err("told").to_string()
+    };
+    let found = told("tools: [retriev, { mcp: { tool: a } }, 5]");
+    let places: Vec<_> = found.lines().map(|line| line.split(": ").nth(1).unwrap_or_default()).collect();
+    assert_eq!(places, ["/do/0/a/with/tools/0", "/do/0/a/with/tools/1", "/do/0/a/with/tools/2"], "{found}");
+    let found = told("tools: [retriev], limits: { turns: 0, time: PT }");
+    assert_eq!(found.lines().count(), 3, "{found}");
 }
 
 #[test]
@@ -406,3 +396,5 @@ fn what_was_said_is_recorded_once_and_asked_as_a_whole() {
     let (few, many) = (journal(8), journal(32));
     assert!(many < 5 * few, "{few} bytes for 8 turns, {many} for 32: each turn adds what was said in it");
 }
+
+mod budget;

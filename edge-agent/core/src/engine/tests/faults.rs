@@ -162,6 +162,14 @@ fn input_that_does_not_fit_the_schema_is_refused() {
     let schema = "input: { schema: { document: { type: object, required: [n] } } }";
     let error = Driven::start(&format!("{schema}\ndo: [{{ a: {{ set: {{ x: 1 }} }} }}]"), json!({})).error();
     assert_eq!(error.kind, kind::VALIDATION.0);
+    assert_eq!(error.detail.as_deref(), Some("the input does not fit its schema: missing field `n`"));
+    let typed =
+        "input: { schema: { document: { properties: { n: { type: integer } } } } }\ndo: [{ a: { set: { x: 1 } } }]";
+    let error = Driven::start(typed, json!({"n": "x"})).error();
+    assert_eq!(
+        error.detail.as_deref(),
+        Some("the input does not fit its schema: /n: found \"x\", expected a whole number")
+    );
     let error = Driven::start(&format!("do: [{{ a: {{ {schema}, set: {{ x: 1 }} }} }}]"), json!({})).error();
     assert_eq!((error.kind.as_str(), error.instance.as_deref()), (kind::VALIDATION.0, Some("/do/0/a")));
 }
@@ -182,7 +190,7 @@ fn a_value_beyond_the_limit_is_an_error_and_is_not_remembered() {
 fn everything_bad_is_a_typed_error_of_the_language_that_catch_takes() {
     let spec = "https://serverlessworkflow.io/spec/1.0.0/errors";
     let large = "x".repeat(limit::VALUE_BYTES_MAX);
-    let deep = "use: { functions: { f: { call: f } } }\n";
+    let deep = "use: { functions: { f: { do: [{ again: { call: f } }] } } }\n";
     for (head, task, kind) in [
         ("", "{ input: { schema: { document: { required: [none] } } }, set: { x: 1 } }", "validation"),
         ("", "{ output: { schema: { document: { type: array } } }, set: { x: 1 } }", "validation"),
@@ -226,6 +234,33 @@ fn what_the_engine_cannot_perform_is_refused_by_name_and_place() {
     let problems = support::check("w.yaml", &workflow(text)).unwrap_err().0;
     let places: Vec<_> = problems.iter().map(|p| (p.field.as_str(), p.line, p.column)).collect();
     assert_eq!(places, [("/do/0/a/call", Some(2), Some(13)), ("/do/1/d/do/0/c/call", Some(2), Some(77))]);
+}
+
+#[test]
+fn a_script_in_another_language_is_refused_before_it_runs() {
+    let script = |language: &str| {
+        let text = format!("do: [{{ a: {{ run: {{ script: {{ language: {language}, code: x }} }} }} }}]");
+        support::check("w.yaml", &workflow(&text)).err().map(|problems| problems.to_string())
+    };
+    for language in ["js", "JavaScript", "python", "sh", "'${ .language }'"] {
+        assert_eq!(script(language), None, "{language}");
+    }
+    assert_eq!(
+        script("cobol").as_deref(),
+        Some("w.yaml:2:30: /do/0/a/run/script/language: scripts in \"cobol\" are not run: expected js, python or sh")
+    );
+}
+
+#[test]
+fn a_run_that_outgrows_what_one_may_do_says_where() {
+    let text = "do: [{ all: { for: { in: '${ [range(200)] }' }, do: [{ each: { for: { in: '${ [range(600)] }' }, do: [{ s: { set: { x: 1 } } }] } }] } }]";
+    let caught = format!("do: [{{ t: {{ try: {}, catch: {{}} }} }}]", text.trim_start_matches("do: "));
+    let error = Driven::start(&caught, json!({})).error();
+    assert_eq!((error.status, error.instance.as_deref()), (413, Some("/do/0/t/try/0/all/do/0/each")));
+    assert_eq!(
+        error.detail.as_deref(),
+        Some("the run has entered 100000 tasks, the most that one run may; no `catch` takes this")
+    );
 }
 
 #[test]

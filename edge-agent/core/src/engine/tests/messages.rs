@@ -82,6 +82,10 @@ fn what_fails_fails_the_task_and_can_be_caught() {
     within.complete(message(1));
     within.fail(kind::TIMEOUT);
     assert_eq!(within.output(), json!({"got": 408}));
+    let mut broken = Driven::start(&each.replace("sum // 0", "sum // {}"), json!({}));
+    broken.complete(message(1));
+    broken.complete(json!({"text": "A"}));
+    assert_eq!(broken.error().instance.as_deref(), Some("/do/0/a/with/subscription/foreach"));
     let mut endless = Driven::start(&EACH.replace("CONSUME", "{ for: { seconds: 1 } }"), json!({}));
     assert_eq!(endless.error().kind, kind::VALIDATION.0);
     assert!(!endless.is_running());

@@ -4,17 +4,17 @@
 //! Limits are looked at before each turn and before its tools are called: a tool whose result the model could not see
 //! any more is not called.
 
+mod mistakes;
 mod person;
 mod plan;
 mod tool;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
-use serde::Deserialize as _;
 use serde_json::{Value, json};
 use shared::{
     digest::{Digest, canonical_json},
-    workflow::{catalog, definition},
+    workflow::catalog,
 };
 
 use super::super::{
@@ -22,12 +22,13 @@ use super::super::{
     effect::{self, Call, Error, kind},
     limit,
     record::{FrameId, Record},
-    state::State,
+    state::{Progress, State},
     turn::Turn,
 };
 use super::call;
+pub(in super::super) use mistakes::mistakes;
 use plan::Plan;
-use tool::{Case, Tool, Wanted};
+use tool::{Answer, Case, Tool, Wanted};
 
 /// What the model is told of one tool's result; the rest is cut off. A page of text; a conversation of some dozen fits
 /// into the context of small models.
@@ -38,35 +39,6 @@ const CALLS_PER_TURN_MAX: usize = 16;
 const TOKENS_PER_TURN: u64 = 1_024;
 /// The call of this number that equals former ones is one too many.
 const SAME_CALLS_MAX: u32 = 3;
-
-/// What can be told to be wrong with an agent's arguments before they are evaluated: everything, if no expression is in
-/// them.
-pub(in super::super) fn mistake(call: &definition::Call) -> Option<String> {
-    of_arguments(&Value::Object(call.with.clone().unwrap_or_default()))
-}
-
-fn of_arguments(with: &Value) -> Option<String> {
-    let has_expression = |value: &Value| value.to_string().contains("${");
-    if !has_expression(with) {
-        return Plan::parse(with).err().and_then(|error| error.detail);
-    }
-    // The tools that are written out can be told all the same.
-    let mut names = BTreeSet::new();
-    for (index, given) in with["tools"].as_array()?.iter().enumerate() {
-        let why = match given.get("agent") {
-            Some(agent) if has_expression(given) => of_arguments(agent),
-            _ if has_expression(given) => None,
-            _ => Tool::parse(given).map_or_else(Some, |tool| {
-                let again = (!names.insert(tool.name.clone())).then(|| format!("two tools are called {:?}", tool.name));
-                again.or_else(|| tool.agent().and_then(of_arguments))
-            }),
-        };
-        if let Some(why) = why {
-            return Some(format!("tools[{index}]: {why}"));
-        }
-    }
-    None
-}
 
 pub(super) fn start(turn: &mut Turn, frame: FrameId, arguments: Value) -> Result<(), Error> {
     limit::check("the arguments of the call", &arguments)?;
@@ -79,7 +51,7 @@ pub(super) fn start(turn: &mut Turn, frame: FrameId, arguments: Value) -> Result
 /// The model or a tool answered.
 pub(super) fn answered(turn: &mut Turn, frame: FrameId, output: Value) {
     let agent = agent(turn, frame);
-    let called = agent.next_call().map(|call| digest(&call.name, &call.arguments));
+    let called = agent.next_call().cloned();
     if agent.case.is_some() {
         if let Err(error) = person::answered(turn, frame, output) {
             turn.fail(frame, error);
@@ -87,16 +59,20 @@ pub(super) fn answered(turn: &mut Turn, frame: FrameId, output: Value) {
         return;
     }
     let taken = match called {
-        Some(call) => {
-            // A tool that asks a model says what that took.
-            let usage = output.get("usage").and_then(|usage| Usage::deserialize(usage).ok()).unwrap_or_default();
-            let text = match output {
-                Value::String(text) => text,
-                other => canonical_json(&other),
+        Some(wanted) => Plan::parse(&agent.with).map(|plan| {
+            let call = digest(&wanted.name, &wanted.arguments);
+            let plain = |output| Answer { said: Ok(output), usage: Usage::default() };
+            let Answer { said, usage } = match plan.tool(&wanted.name) {
+                Some(tool) => tool.answer(output),
+                None => plain(output),
             };
-            turn.record(Record::ToolAnswered { frame, call, text: bounded(text), failed: false, usage });
-            Ok(())
-        }
+            let (text, failed) = match said {
+                Ok(Value::String(text)) => (text, false),
+                Ok(other) => (canonical_json(&other), false),
+                Err(error) => (told(&error), true),
+            };
+            turn.record(Record::ToolAnswered { frame, call, text: bounded(text), failed, usage });
+        }),
         None => serde_json::from_value::<Said>(output)
             .map(|said| turn.record(Record::AgentTurned { frame, said: Arc::new(limited(said)) }))
             .map_err(|error| Error::new(kind::RUNTIME, format!("the model's turn cannot be read: {error}"))),
@@ -112,9 +88,8 @@ pub(super) fn unanswered(turn: &mut Turn, frame: FrameId, error: Error) {
     let gone_on = match agent.next_call() {
         Some(call) => {
             let call = digest(&call.name, &call.arguments);
-            let title = error.title.as_deref().unwrap_or("runtime");
-            let text = bounded(format!("error ({title}): {}", error.detail.as_deref().unwrap_or("no detail")));
-            turn.record(Record::ToolAnswered { frame, call, text, failed: true, usage: Usage::default() });
+            let (text, usage) = (bounded(told(&error)), Usage::default());
+            turn.record(Record::ToolAnswered { frame, call, text, failed: true, usage });
             go_on(turn, frame)
         }
         None if agent.until.is_some_and(|until| until <= turn.now) => finish(turn, frame, "time"),
@@ -123,6 +98,12 @@ pub(super) fn unanswered(turn: &mut Turn, frame: FrameId, error: Error) {
     if let Err(error) = gone_on {
         turn.fail(frame, error);
     }
+}
+
+/// What the agent is told of a tool's error.
+fn told(error: &Error) -> String {
+    let title = error.title.as_deref().unwrap_or("runtime");
+    format!("error ({title}): {}", error.detail.as_deref().unwrap_or("no detail"))
 }
 
 /// Its time is over while something is asked.
@@ -202,9 +183,18 @@ fn hand_over(turn: &mut Turn, frame: FrameId, from: (&Agent, &Plan), case: &Case
     let with = plan::handed(&case.to, &case.case, plan, used, owner);
     let next = Plan::parse(&with)?;
     let until = [next.until(turn.now), agent.until].into_iter().flatten().min();
+    let dropped = agent.wants_still(1);
+    drop_calls(turn, frame, dropped, "the case was handed over");
     let (at, with) = (turn.now, Arc::new(with));
     turn.record(Record::AgentHandedOver { frame, at, with, until, label: next.label });
     Ok(())
+}
+
+/// Says of what the agent wanted, and nobody does any more, that it was not done.
+fn drop_calls(turn: &mut Turn, frame: FrameId, names: Vec<String>, why: &str) {
+    for name in names {
+        turn.record(Record::ToolDropped { frame, name, why: format!("not called: {why}") });
+    }
 }
 
 fn ask_model(turn: &mut Turn, frame: FrameId, plan: &Plan, agent: &Agent) -> Result<(), Error> {
@@ -302,6 +292,10 @@ fn finish(turn: &mut Turn, frame: FrameId, ended: &str) -> Result<(), Error> {
 
 /// Ends the task with what the agent came to, and what a person said whose case it was.
 fn conclude(turn: &mut Turn, frame: FrameId, ended: &str, output: Value, person: Option<Value>) {
+    // One that is under way was called.
+    let under_way = usize::from(matches!(turn.progress(frame), Progress::Asked { .. }));
+    let dropped = agent(turn, frame).wants_still(under_way);
+    drop_calls(turn, frame, dropped, &format!("the agent ended ({ended})"));
     let agent = agent(turn, frame);
     let effect::Agent { name, owner } = super::super::agent::identity(&agent.with);
     let mut output = json!({
@@ -325,8 +319,7 @@ fn fitting(plan: &Plan, text: &str) -> Result<Value, String> {
     };
     let value = json_in(text).ok_or("it is not JSON")?;
     let schema = catalog::Schema::compile(schema).map_err(|error| error.to_string())?;
-    let faults: Vec<String> =
-        schema.mismatches(&value).into_iter().map(|found| format!("{}: {}", found.pointer, found.message)).collect();
+    let faults: Vec<String> = schema.mismatches(&value).iter().map(ToString::to_string).collect();
     if faults.is_empty() { Ok(value) } else { Err(faults.join("; ")) }
 }
 

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use shared::{
     label::Label,
+    problem::words,
     time::Timestamp,
     workflow::{catalog, definition::parse_iso8601},
 };
@@ -81,11 +82,12 @@ impl Plan {
         }
         let function = catalog::function(AGENT).expect("the catalogue has it");
         if let Some(mismatch) = function.mismatches(with).into_iter().next() {
-            let detail = format!("agent: {}: {}", mismatch.pointer, mismatch.message);
-            return Err(Error::new(kind::VALIDATION, detail));
+            return Err(Error::new(kind::VALIDATION, format!("agent: {mismatch}")));
         }
-        let mut plan: Self = serde_path_to_error::deserialize(with)
-            .map_err(|error| Error::new(kind::VALIDATION, format!("agent: {}: {}", error.path(), error.inner())))?;
+        let mut plan: Self = serde_path_to_error::deserialize(with).map_err(|error| {
+            let why = words::of_serde(&error.inner().to_string());
+            Error::new(kind::VALIDATION, format!("agent: {}: {why}", error.path()))
+        })?;
         if let Some(schema) = &plan.schema {
             catalog::Schema::compile(schema)
                 .map_err(|error| Error::new(kind::VALIDATION, format!("agent {}: schema: {error}", plan.name)))?;

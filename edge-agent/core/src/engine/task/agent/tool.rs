@@ -2,14 +2,20 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use shared::workflow::catalog;
+use shared::{problem::words, workflow::catalog};
 
-use super::super::super::agent::AGENT;
+use super::super::super::{
+    agent::{AGENT, Usage},
+    effect::Error,
+};
 use super::super::run::WORKFLOW;
 use super::person::Person;
 
 /// What the providers take as the name of a tool.
 const NAME_CHARS_MAX: usize = 64;
+
+/// The function that asks a model.
+const INFER: &str = "infer";
 
 /// What a provider without answers in a schema calls the tool that brings one.
 const ANSWER: &str = "answer";
@@ -56,6 +62,27 @@ pub(super) enum Wanted {
     Person(Case<Person>),
 }
 
+/// What came of a call, and what it took of the agent's budget.
+pub(super) struct Answer {
+    pub said: Result<Value, Error>,
+    pub usage: Usage,
+}
+
+/// What a workflow gives to the agent whose tool it is: what it came to, with what the models that it called took.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfWorkflow {
+    #[serde(default, deserialize_with = "present")]
+    output: Option<Value>,
+    error: Option<Error>,
+    usage: Usage,
+}
+
+/// An output may be null.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
 /// A case, and who gets it.
 pub(super) struct Case<T> {
     pub to: T,
@@ -85,7 +112,7 @@ impl Tool {
             Value::String(name) => serde_json::from_value(json!({ "function": name })),
             other => Given::deserialize(other),
         }
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| words::of_serde(&error.to_string()))?;
         let (name, does) = match (given.function, given.mcp, given.workflow, given.agent, given.person) {
             (Some(name), None, None, None, None) => function(&name)?,
             (None, Some(server), None, None, None) => mcp(server, given.name.as_deref())?,
@@ -116,6 +143,24 @@ impl Tool {
 
     pub const fn is_person(&self) -> bool {
         matches!(self.does, Does::Person(_))
+    }
+
+    /// What a call gave. What it took is told by those that ask models of this node alone: whatever else says `usage` in
+    /// its output comes from outside, or means something else.
+    pub fn answer(&self, output: Value) -> Answer {
+        let plain = |output, usage| Answer { said: Ok(output), usage };
+        match &self.does {
+            Does::Function(function) if function.name == INFER => {
+                let usage = output.get("usage").and_then(|usage| Usage::deserialize(usage).ok());
+                plain(output, usage.unwrap_or_default())
+            }
+            Does::Workflow { .. } => match OfWorkflow::deserialize(&output) {
+                Ok(OfWorkflow { error: Some(error), usage, .. }) => Answer { said: Err(error), usage },
+                Ok(OfWorkflow { output: Some(output), usage, .. }) => plain(output, usage),
+                _ => plain(output, Usage::default()),
+            },
+            Does::Function(_) | Does::Mcp { .. } | Does::Agent(_) | Does::Person(_) => plain(output, Usage::default()),
+        }
     }
 
     /// As the model is told of it.
@@ -150,7 +195,7 @@ impl Tool {
             }
             Does::Workflow { namespace, name, version } => {
                 let input = json!({"namespace": namespace, "name": name, "version": version, "input": all,
-                    "await": true, "return": "stdout"});
+                    "await": true, "usage": true});
                 Wanted::Effect { function: WORKFLOW, input }
             }
             Does::Agent(agent) => Wanted::HandOver(Case { to: agent.clone(), case: case(&all) }),
@@ -232,8 +277,8 @@ fn fits(found: Vec<catalog::Mismatch>) -> Result<(), String> {
     if found.is_empty() {
         return Ok(());
     }
-    let said = |mismatch: catalog::Mismatch| format!("{}: {}", mismatch.pointer, mismatch.message);
-    Err(format!("the arguments do not fit: {}", found.into_iter().map(said).collect::<Vec<_>>().join("; ")))
+    let said: Vec<String> = found.iter().map(ToString::to_string).collect();
+    Err(format!("the arguments do not fit: {}", said.join("; ")))
 }
 
 /// The name with what no provider takes replaced.
