@@ -23,6 +23,9 @@ pub fn seed() -> [u8; 16] {
     bytes
 }
 
+/// No wall clock that is right says an earlier time: this program was not there yet. Machines without a battery begin in 1970.
+const NOT_BEFORE: Timestamp = Timestamp::from_millis(1_767_225_600_000);
+
 /// Where time comes from: the machine, or a simulation.
 pub trait Source: Send + Sync + 'static {
     /// The wall clock, right or wrong.
@@ -101,6 +104,18 @@ impl Steady {
     #[must_use]
     pub fn wall(&self) -> Timestamp {
         self.source.wall()
+    }
+
+    /// The wall clock, if it may be right.
+    #[must_use]
+    pub fn believed_wall(&self) -> Option<Timestamp> {
+        Some(self.wall()).filter(|wall| *wall >= NOT_BEFORE)
+    }
+
+    /// Whether the wall clock lies behind, so that it may be set right at any moment.
+    #[must_use]
+    pub fn is_ahead_of_wall(&self) -> bool {
+        self.now() > self.wall()
     }
 
     /// How long it is since some instant of this process: the one time that no setting of a clock changes.

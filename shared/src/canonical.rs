@@ -2,24 +2,64 @@
 //! Straight into the text: what a ledger says of every step comes through here, and a tree of values in between would cost
 //! more than all the rest. The bytes are those of the same thing as a `serde_json::Value`.
 
-use std::{borrow::Cow, ops::Range};
+use std::{cmp::Ordering, fmt, ops::Range};
 
-use serde::{Serialize, Serializer, ser};
-use serde_json::{Error, Value};
+use serde::{Serialize, Serializer, ser, ser::Error as _};
+use serde_json::Error;
 
 /// Where the text goes.
-pub(crate) struct Canonical<'a>(pub &'a mut Vec<u8>);
+#[derive(Default)]
+pub(crate) struct Text {
+    text: Vec<u8>,
+    /// Of the open objects, those of the innermost last.
+    entries: Vec<Entry>,
+    /// Where an object's entries are put in order.
+    ordered: Vec<u8>,
+}
 
-impl Canonical<'_> {
-    fn plain(self, value: &(impl Serialize + ?Sized)) -> Result<(), Error> {
-        serde_json::to_writer(self.0, value)
+/// One entry of an object, as it stands in the text.
+struct Entry {
+    /// With its quotes.
+    key: Range<usize>,
+    end: usize,
+}
+
+impl Text {
+    pub fn new() -> Self {
+        Self { text: Vec::with_capacity(512), entries: Vec::with_capacity(32), ordered: Vec::new() }
+    }
+
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.text
+    }
+
+    fn plain(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), Error> {
+        serde_json::to_writer(&mut self.text, value)
+    }
+
+    fn put(&mut self, text: &[u8]) {
+        self.text.extend_from_slice(text);
     }
 }
+
+/// By the characters of their keys. Text without escapes has the order of its bytes; the quote at the end is none of it.
+fn by_key(text: &[u8], a: &Entry, b: &Entry) -> Ordering {
+    let (a, b) = (&text[a.key.clone()], &text[b.key.clone()]);
+    if a.contains(&b'\\') || b.contains(&b'\\') {
+        let plain = |key| serde_json::from_slice::<String>(key).unwrap_or_default();
+        plain(a).cmp(&plain(b))
+    } else {
+        a[..a.len() - 1].cmp(&b[..b.len() - 1])
+    }
+}
+
+/// Writes one value.
+pub(crate) struct Canonical<'a>(pub &'a mut Text);
 
 macro_rules! plain {
     ($($name:ident $kind:ty),*) => {$(
         fn $name(self, value: $kind) -> Result<(), Error> {
-            self.plain(&value)
+            self.0.plain(&value)
         }
     )*};
 }
@@ -40,11 +80,15 @@ impl<'a> Serializer for Canonical<'a> {
 
     /// A value has no shorter floats.
     fn serialize_f32(self, value: f32) -> Result<(), Error> {
-        self.plain(&f64::from(value))
+        self.0.plain(&f64::from(value))
     }
 
     fn serialize_bytes(self, value: &[u8]) -> Result<(), Error> {
-        self.plain(value)
+        self.0.plain(value)
+    }
+
+    fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> Result<(), Error> {
+        serde_json::Serializer::new(&mut self.0.text).collect_str(value)
     }
 
     fn serialize_none(self) -> Result<(), Error> {
@@ -56,7 +100,7 @@ impl<'a> Serializer for Canonical<'a> {
     }
 
     fn serialize_unit(self) -> Result<(), Error> {
-        self.plain(&())
+        self.0.plain(&())
     }
 
     fn serialize_unit_struct(self, _name: &'static str) -> Result<(), Error> {
@@ -64,7 +108,7 @@ impl<'a> Serializer for Canonical<'a> {
     }
 
     fn serialize_unit_variant(self, _name: &'static str, _index: u32, variant: &'static str) -> Result<(), Error> {
-        self.plain(variant)
+        self.0.plain(variant)
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _name: &'static str, value: &T) -> Result<(), Error> {
@@ -79,7 +123,7 @@ impl<'a> Serializer for Canonical<'a> {
         value: &T,
     ) -> Result<(), Error> {
         let mut object = Object::new(self.0, None);
-        object.entry(Cow::Borrowed(variant), value)?;
+        object.entry(variant, value)?;
         object.end();
         Ok(())
     }
@@ -126,85 +170,110 @@ impl<'a> Serializer for Canonical<'a> {
 }
 
 /// Opens the object whose only key is a variant's name.
-fn open(text: &mut Vec<u8>, variant: Option<&'static str>) {
+fn open(text: &mut Text, variant: Option<&'static str>) {
     if let Some(variant) = variant {
-        text.push(b'{');
-        write_text(text, variant);
-        text.push(b':');
+        text.put(b"{");
+        text.plain(variant).expect("text goes into memory");
+        text.put(b":");
     }
-}
-
-fn write_text(text: &mut Vec<u8>, plain: &str) {
-    serde_json::to_writer(text, plain).expect("text goes into memory");
 }
 
 /// The items of an array.
 pub(crate) struct List<'a> {
-    text: &'a mut Vec<u8>,
+    text: &'a mut Text,
     is_empty: bool,
     is_variant: bool,
 }
 
 impl<'a> List<'a> {
-    fn new(text: &'a mut Vec<u8>, variant: Option<&'static str>) -> Self {
+    fn new(text: &'a mut Text, variant: Option<&'static str>) -> Self {
         open(text, variant);
-        text.push(b'[');
+        text.put(b"[");
         Self { text, is_empty: true, is_variant: variant.is_some() }
     }
 
     fn item<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), Error> {
         if !std::mem::replace(&mut self.is_empty, false) {
-            self.text.push(b',');
+            self.text.put(b",");
         }
         item.serialize(Canonical(self.text))
     }
 
     fn end(self) {
-        self.text.extend_from_slice(if self.is_variant { b"]}" } else { b"]" });
+        self.text.put(if self.is_variant { b"]}" } else { b"]" });
     }
 }
 
 /// The entries of an object, as they came; the end puts them in order.
 pub(crate) struct Object<'a> {
-    text: &'a mut Vec<u8>,
+    text: &'a mut Text,
+    /// Where in the text its first entry begins.
     start: usize,
-    entries: Vec<(Cow<'static, str>, Range<usize>)>,
-    key: Option<String>,
+    /// Where among the open objects' entries its own begin.
+    first: usize,
     is_variant: bool,
 }
 
 impl<'a> Object<'a> {
-    fn new(text: &'a mut Vec<u8>, variant: Option<&'static str>) -> Self {
+    fn new(text: &'a mut Text, variant: Option<&'static str>) -> Self {
         open(text, variant);
-        text.push(b'{');
-        let start = text.len();
-        Self { text, start, entries: Vec::with_capacity(8), key: None, is_variant: variant.is_some() }
+        text.put(b"{");
+        let (start, first) = (text.text.len(), text.entries.len());
+        Self { text, start, first, is_variant: variant.is_some() }
     }
 
-    fn entry<T: Serialize + ?Sized>(&mut self, key: Cow<'static, str>, value: &T) -> Result<(), Error> {
-        if !self.entries.is_empty() {
-            self.text.push(b',');
+    fn key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Error> {
+        if self.text.entries.len() > self.first {
+            self.text.put(b",");
         }
-        let from = self.text.len();
-        write_text(self.text, &key);
-        self.text.push(b':');
-        value.serialize(Canonical(self.text))?;
-        self.entries.push((key, from..self.text.len()));
+        let from = self.text.text.len();
+        key.serialize(Canonical(self.text))?;
+        match self.text.text.get(from) {
+            Some(b'"') => {}
+            Some(b'{' | b'[') | None => return Err(Error::custom("a key is text")),
+            Some(_) => {
+                self.text.text.insert(from, b'"');
+                self.text.put(b"\"");
+            }
+        }
+        let key = from..self.text.text.len();
+        self.text.put(b":");
+        self.text.entries.push(Entry { key, end: 0 });
         Ok(())
     }
 
-    fn end(mut self) {
-        if !self.entries.is_sorted_by(|(a, _), (b, _)| a <= b) {
-            self.entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-            let written = self.text.split_off(self.start);
-            for (index, (_, at)) in self.entries.iter().enumerate() {
-                if index > 0 {
-                    self.text.push(b',');
-                }
-                self.text.extend_from_slice(&written[at.start - self.start..at.end - self.start]);
-            }
+    fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
+        let open = self.text.entries.len();
+        value.serialize(Canonical(self.text))?;
+        // What is in the value has been closed by now.
+        if let Some(entry) = self.text.entries[..open].last_mut() {
+            entry.end = self.text.text.len();
         }
-        self.text.extend_from_slice(if self.is_variant { b"}}" } else { b"}" });
+        Ok(())
+    }
+
+    fn entry<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), Error> {
+        self.key(key)?;
+        self.value(value)
+    }
+
+    fn end(self) {
+        let Text { text, entries, ordered } = self.text;
+        let own = &mut entries[self.first..];
+        if !own.is_sorted_by(|a, b| by_key(text, a, b).is_le()) {
+            own.sort_unstable_by(|a, b| by_key(text, a, b));
+            ordered.clear();
+            for entry in own {
+                if !ordered.is_empty() {
+                    ordered.push(b',');
+                }
+                ordered.extend_from_slice(&text[entry.key.start..entry.end]);
+            }
+            text.truncate(self.start);
+            text.extend_from_slice(ordered);
+        }
+        entries.truncate(self.first);
+        text.extend_from_slice(if self.is_variant { b"}}" } else { b"}" });
     }
 }
 
@@ -269,7 +338,7 @@ impl ser::SerializeStruct for Object<'_> {
     type Error = Error;
 
     fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), Error> {
-        self.entry(Cow::Borrowed(key), value)
+        self.entry(key, value)
     }
 
     fn end(self) -> Result<(), Error> {
@@ -283,7 +352,7 @@ impl ser::SerializeStructVariant for Object<'_> {
     type Error = Error;
 
     fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), Error> {
-        self.entry(Cow::Borrowed(key), value)
+        self.entry(key, value)
     }
 
     fn end(self) -> Result<(), Error> {
@@ -297,16 +366,11 @@ impl ser::SerializeMap for Object<'_> {
     type Error = Error;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Error> {
-        self.key = Some(match serde_json::to_value(key)? {
-            Value::String(text) => text,
-            other => other.to_string(),
-        });
-        Ok(())
+        self.key(key)
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-        let key = self.key.take().unwrap_or_default();
-        self.entry(Cow::Owned(key), value)
+        self.value(value)
     }
 
     fn end(self) -> Result<(), Error> {
@@ -373,7 +437,9 @@ mod tests {
 
     #[test]
     fn keys_are_in_the_order_of_their_characters_at_every_depth() {
-        let value = json!({ "b": [{ "z": 1, "a": {} }], "a\"": 1, "a": null, "a!": [] });
-        assert_eq!(canonical_json(&value), r#"{"a":null,"a!":[],"a\"":1,"b":[{"a":{},"z":1}]}"#);
+        let value =
+            json!({ "b": [{ "z": 1, "a": {} }], "a\"": 1, "a": null, "a!": [], "a b": 2, "": 0, "\u{7f}\n": 3 });
+        let expected = r#"{"":0,"a":null,"a b":2,"a!":[],"a\"":1,"b":[{"a":{},"z":1}],"\u007f\n":3}"#;
+        assert_eq!(canonical_json(&value), expected.replace("\\u007f", "\u{7f}"));
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::canonical::Canonical;
+use crate::canonical::{Canonical, Text};
 
 /// A SHA-256 digest. Text form: `sha256:` and 64 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,14 +62,17 @@ pub fn canonical_json(value: &Value) -> String {
 /// When it is not plain: a map with keys that are no text, a `Serialize` that fails.
 #[must_use]
 pub fn canonical_of(data: &(impl Serialize + ?Sized)) -> String {
-    let mut text = Vec::with_capacity(512);
+    let mut text = Text::new();
     data.serialize(Canonical(&mut text)).expect("plain data goes into memory");
-    String::from_utf8(text).expect("JSON is UTF-8")
+    String::from_utf8(text.into_bytes()).expect("JSON is UTF-8")
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", hex::encode(self.0))
+        let mut digits = [0; 64];
+        hex::encode_to_slice(self.0, &mut digits).map_err(|_| fmt::Error)?;
+        f.write_str("sha256:")?;
+        f.write_str(str::from_utf8(&digits).map_err(|_| fmt::Error)?)
     }
 }
 

@@ -73,10 +73,14 @@ fn list(connection: &Connection, context: &Context, wanted: &Wanted<'_>) -> Resu
 
 fn entries(connection: &Connection, wanted: &Wanted<'_>) -> rusqlite::Result<Vec<(i64, Value)>> {
     // The newest `limit` entries, but in the order in which they were recorded.
-    let mut statement = connection.prepare(
-        "SELECT seq, body FROM (SELECT seq, body FROM ledger WHERE seq >= ?1 AND (?2 IS NULL OR run = ?2) AND (?3 IS NULL OR fact = ?3)
-         ORDER BY seq DESC LIMIT ?4) ORDER BY seq",
-    )?;
+    let all = match wanted.run {
+        Some(_) => "ledger_span CROSS JOIN ledger ON ledger_span.run = ?2 AND seq >= first AND seq < first + count",
+        None => "ledger",
+    };
+    let mut statement = connection.prepare(&format!(
+        "SELECT seq, body FROM (SELECT seq, body FROM {all} WHERE seq >= ?1 AND (?3 IS NULL OR fact = ?3)
+         ORDER BY seq DESC LIMIT ?4) ORDER BY seq"
+    ))?;
     let from = i64::try_from(wanted.from).unwrap_or(i64::MAX);
     let limit = if wanted.limit == 0 { -1 } else { i64::try_from(wanted.limit).unwrap_or(-1) };
     let rows = statement.query_map(params![from, wanted.run, wanted.fact, limit], |row| {

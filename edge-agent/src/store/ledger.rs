@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 use shared::{
     digest::canonical_of,
+    id::RunId,
     ledger::{
         entry::Entry,
         tree::{Hash, Tail},
@@ -34,8 +35,8 @@ pub(super) fn save_tail(connection: &Connection, tail: &Tail) -> rusqlite::Resul
 #[derive(Debug, Clone)]
 pub struct Leaf {
     at: Timestamp,
-    fact: String,
-    run: Option<String>,
+    fact: &'static str,
+    run: Option<RunId>,
     body: String,
     hash: Hash,
 }
@@ -45,25 +46,53 @@ impl Leaf {
     #[must_use]
     pub fn of(entry: &Entry) -> Self {
         let body = canonical_of(entry);
-        let fact = serde_json::from_str(&body).map_or_else(|_| String::new(), |Named { fact }| fact);
-        let (run, hash) = (entry.run.map(|run| run.to_string()), Hash::leaf(body.as_bytes()));
-        Self { at: entry.at, fact, run, body, hash }
+        let hash = Hash::leaf(body.as_bytes());
+        Self { at: entry.at, fact: entry.fact.name(), run: entry.run, body, hash }
     }
 }
 
-/// What an entry calls its fact.
-#[derive(serde::Deserialize)]
-struct Named {
-    fact: String,
+/// Entries of one run that stand one after the other.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    run: RunId,
+    first: Position,
+    count: u64,
 }
 
-pub(super) fn append(connection: &Connection, tail: &mut Tail, leaf: &Leaf) -> rusqlite::Result<Position> {
+/// Appends an entry. Its run's span is written by `keep_span`, and by this when another run's begins.
+pub(super) fn append(
+    connection: &Connection,
+    tail: &mut Tail,
+    span: &mut Option<Span>,
+    leaf: &Leaf,
+) -> rusqlite::Result<Position> {
     let position = tail.size();
-    connection
-        .prepare_cached("INSERT INTO ledger (seq, at, fact, run, body) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![integer(position), leaf.at.as_micros(), leaf.fact, leaf.run, leaf.body.as_bytes()])?;
+    connection.prepare_cached("INSERT INTO ledger (seq, at, fact, body) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+        integer(position),
+        leaf.at.as_micros(),
+        leaf.fact,
+        leaf.body.as_bytes()
+    ])?;
     tail.push(leaf.hash);
+    match (span.as_mut(), leaf.run) {
+        (Some(open), Some(run)) if open.run == run && open.first + open.count == position => open.count += 1,
+        (_, run) => {
+            keep_span(connection, span)?;
+            *span = run.map(|run| Span { run, first: position, count: 1 });
+        }
+    }
     Ok(position)
+}
+
+/// Writes down where a run's last entries stand.
+pub(super) fn keep_span(connection: &Connection, span: &mut Option<Span>) -> rusqlite::Result<()> {
+    let Some(Span { run, first, count }) = span.take() else { return Ok(()) };
+    connection.prepare_cached("INSERT INTO ledger_span (run, first, count) VALUES (?1, ?2, ?3)")?.execute(params![
+        run.to_string(),
+        integer(first),
+        integer(count)
+    ])?;
+    Ok(())
 }
 
 fn integer(n: u64) -> i64 {

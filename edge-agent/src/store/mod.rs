@@ -79,7 +79,7 @@ pub struct Store {
 /// Who takes the jobs.
 #[derive(Clone)]
 enum Jobs {
-    Thread(mpsc::Sender<writer::Job>),
+    Thread(mpsc::Sender<Box<dyn writer::Work>>),
     /// Whoever writes, after as many turns of the others as the simulation says; readers likewise.
     #[cfg(test)]
     Here {
@@ -125,13 +125,12 @@ impl Store {
         Ok(Self { jobs: Jobs::Thread(jobs), readers, ledger_size, trouble })
     }
 
-    /// Opens the store without threads: the same callers take the same turns each time. Checkpoints come every few pages,
-    /// so that short runs have some.
+    /// Opens the store without threads: the same callers take the same turns each time.
     #[cfg(test)]
-    pub(crate) fn open_here(path: &Path, turns: Turns) -> Result<Self, Error> {
+    pub(crate) fn open_here(path: &Path, checkpoint_pages: u32, turns: Turns) -> Result<Self, Error> {
         let (connection, tail) = open_writer(path)?;
         let failed = |source| Error::Open { path: path.to_owned(), source };
-        connection.pragma_update(None, "wal_autocheckpoint", 24).map_err(failed)?;
+        connection.pragma_update(None, "wal_autocheckpoint", checkpoint_pages).map_err(failed)?;
         let (size, ledger_size) = watch::channel(tail.size());
         let (trouble_sender, trouble) = watch::channel(None);
         let told = writer::Told { size, trouble: trouble_sender };
@@ -150,8 +149,28 @@ impl Store {
         operation: &'static str,
         job: impl FnOnce(&mut Transaction<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        self.send(operation, writer::Once(Some(job))).await
+    }
+
+    /// Like `write`, for a job that can be run again after it was undone: many of these cost less.
+    ///
+    /// # Errors
+    /// As `write`.
+    pub async fn write_repeatable<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        job: impl Fn(&mut Transaction<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.send(operation, writer::Repeatable(job)).await
+    }
+
+    async fn send<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        attempt: impl writer::Attempt<T> + 'static,
+    ) -> Result<T, Error> {
         let (answer, outcome) = oneshot::channel();
-        let job = writer::Job::new(operation, job, answer);
+        let job = Box::new(writer::Job { operation, attempt, result: None, answer });
         match &self.jobs {
             Jobs::Thread(jobs) => jobs.send(job).await.map_err(|_| Error::Closed { operation })?,
             #[cfg(test)]
@@ -174,7 +193,7 @@ impl Store {
         job: impl FnOnce(&mut Transaction<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (answer, outcome) = oneshot::channel();
-        let job = writer::Job::new(operation, job, answer);
+        let job = Box::new(writer::Job { operation, attempt: writer::Once(Some(job)), result: None, answer });
         match &self.jobs {
             Jobs::Thread(jobs) => jobs.blocking_send(job).map_err(|_| Error::Closed { operation })?,
             #[cfg(test)]

@@ -26,6 +26,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/16_sessions.sql"),
     include_str!("schema/17_sources.sql"),
     include_str!("schema/18_keeping.sql"),
+    include_str!("schema/19_spans.sql"),
 ];
 
 pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), Error> {

@@ -2,6 +2,7 @@
 
 use rusqlite::params;
 use shared::{
+    id::RunId,
     ledger::entry::{Entry, Fact},
     time::Timestamp,
 };
@@ -38,6 +39,46 @@ async fn a_failed_job_undoes_its_own_rows_and_nothing_else() {
         store.read("count", |c| c.query_row("SELECT count(*) FROM ledger", [], |r| r.get(0))).await.expect("readable");
     assert_eq!(count, 2);
     assert_eq!(*store.ledger_size().borrow(), 2);
+}
+
+/// Jobs of both kinds, some of which fail, in one group: what each appended is there once, and only if it was kept.
+#[test]
+fn jobs_that_share_a_savepoint_are_kept_or_undone_each_by_itself() {
+    let failed = |operation| Error::Data { operation, detail: "on purpose".to_owned() };
+    for bad in [vec![], vec![0], vec![3], vec![7], vec![1, 2, 6], (0..8).collect::<Vec<i64>>()] {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        // The first to write commits what the others have brought by then.
+        let store = Store::open_here(&dir.path().join("node.db"), 24, Arc::new(|| 1)).expect("a new store");
+        let run = RunId::derive(Timestamp::from_micros(1), b"run");
+        let write = async |n: i64| {
+            let entry = Entry { run: (n % 2 == 0).then_some(run), ..entry(n) };
+            let fails = bad.contains(&n);
+            let job = move |tx: &mut Transaction<'_>| {
+                tx.append(&entry)?;
+                tx.append(&entry)?;
+                if fails { Err(failed("append and fail")) } else { Ok(n) }
+            };
+            // Most are repeatable; one between them is not.
+            if n == 4 { store.write("append", job).await } else { store.write_repeatable("append", job).await }
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let outcomes = runtime.block_on(futures::future::join_all((0..8).map(write)));
+        let kept: Vec<i64> = outcomes.into_iter().filter_map(Result::ok).collect();
+        assert_eq!(kept, (0..8).filter(|n| !bad.contains(n)).collect::<Vec<_>>(), "{bad:?}");
+        let of_run = kept.iter().filter(|n| *n % 2 == 0).count() as i64;
+        let found = store.read_blocking("look", |c| {
+            let mut all = c.prepare("SELECT at FROM ledger ORDER BY seq")?;
+            let all = all.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
+            let spans = c.query_row("SELECT total(count), count(*) FROM ledger_span", [], |row| {
+                Ok((row.get::<_, f64>(0)?, row.get::<_, i64>(1)?))
+            })?;
+            Ok((all, spans))
+        });
+        let (entries, spans) = found.expect("readable");
+        assert_eq!(entries, kept.iter().flat_map(|n| [*n, *n]).collect::<Vec<_>>(), "{bad:?}");
+        assert_eq!(spans, (of_run as f64 * 2.0, of_run), "one span for each job: {bad:?}");
+        assert_eq!(*store.ledger_size().borrow(), entries.len() as u64);
+    }
 }
 
 #[tokio::test]

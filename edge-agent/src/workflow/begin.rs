@@ -61,7 +61,7 @@ impl Inner {
         let more = step.more;
         let ready = Arc::new(Ready::first(self.commit_of(run, loaded, &mut step, &start, now), &new));
         let write = Arc::clone(&ready);
-        let written = self.store.write(START, move |tx| commit::write(tx, &write)).await;
+        let written = self.store.write_repeatable(START, move |tx| commit::write(tx, &write)).await;
         let is_kept = written.is_ok();
         // Who started it may have gone.
         drop(told.send(written.map(drop)));

@@ -418,10 +418,10 @@ impl Inner {
     pub(super) async fn insist<T, J>(&self, operation: &'static str, job: impl Fn() -> J) -> Option<T>
     where
         T: Send + 'static,
-        J: FnOnce(&mut store::Transaction<'_>) -> Result<T, store::Error> + Send + 'static,
+        J: Fn(&mut store::Transaction<'_>) -> Result<T, store::Error> + Send + 'static,
     {
         loop {
-            match self.store.write(operation, job()).await {
+            match self.store.write_repeatable(operation, job()).await {
                 Ok(written) => return Some(written),
                 Err(store::Error::Closed { .. }) => return None,
                 Err(error) => {

@@ -1,6 +1,10 @@
 //! Workflows that start by the clock. The next start is in the store before it is due, and starting moves it on in the
 //! same transaction: no start is missed or made twice, however often the node was killed. Starts that fell into a time
 //! when the node was down are caught up with by one.
+//!
+//! A cron expression means hours of the wall clock, which may be wrong. One that says a time before this program was made is
+//! not believed: until it is set, nothing starts by it and no stored start is changed. One that was set back may find the next
+//! start years ahead, and brings it nearer; a start that was made already is known by its run's id.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -32,7 +36,10 @@ pub(super) enum Rule {
     After(Duration),
 }
 
-/// A start that waits for the end of a run.
+/// While the wall clock lies behind it may be set at any moment, and then a start is due sooner than it seemed.
+const LOOK_AT_WALL: Duration = Duration::from_secs(60);
+
+/// A start that waits for the end of a run, or for a wall clock that can be believed.
 const NOT_YET: Timestamp = Timestamp::from_micros(i64::MAX);
 
 /// When the workflow starts again if a run of it ends now.
@@ -65,26 +72,31 @@ pub(super) fn ended_unread(
 }
 
 impl Rule {
-    /// The first start of all.
-    fn first(&self, now: Timestamp) -> Option<Timestamp> {
-        match self {
-            Self::After(span) => Some(now.plus(*span)),
-            rule => rule.next(now, now),
+    /// The start to be made first, if this one is stored.
+    fn first(&self, stored: Option<Timestamp>, clock: &Steady) -> Option<Timestamp> {
+        match (self, stored) {
+            (Self::After(_), Some(stored)) => Some(stored),
+            (Self::After(span), None) => Some(clock.now().plus(*span)),
+            (rule, stored) => match rule.now(clock) {
+                Some(now) => stored.into_iter().chain(rule.next(now, now)).min(),
+                None => Some(stored.unwrap_or(NOT_YET)),
+            },
         }
     }
 
     /// Now, by the clock that the rule goes by: a cron expression means the wall clock's hours, an interval means time
-    /// that passes.
-    fn now(&self, clock: &Steady) -> Timestamp {
+    /// that passes. `None`: that clock cannot be believed.
+    fn now(&self, clock: &Steady) -> Option<Timestamp> {
         match self {
-            Self::Cron(_) => clock.wall(),
-            Self::Every(_) | Self::After(_) => clock.now(),
+            Self::Cron(_) => clock.believed_wall(),
+            Self::Every(_) | Self::After(_) => Some(clock.now()),
         }
     }
 
-    /// When this start strikes, in the time of runs.
+    /// When this start is to be looked at, in the time of runs.
     fn due(&self, at: Timestamp, clock: &Steady) -> Timestamp {
         match self {
+            Self::Cron(_) if clock.is_ahead_of_wall() => clock.of_wall(at).min(clock.now().plus(LOOK_AT_WALL)),
             Self::Cron(_) => clock.of_wall(at),
             Self::Every(_) | Self::After(_) => at,
         }
@@ -144,11 +156,7 @@ impl Inner {
             for (workflow, (text, rule)) in &rules {
                 let kept =
                     stored.get(workflow).filter(|(old, _)| old == text).map(|(_, at)| Timestamp::from_micros(*at));
-                let now = rule.now(&inner.clock);
-                let kept = kept.map(|at| {
-                    rule.first(now).filter(|_| !matches!(rule, Rule::After(_))).map_or(at, |first| at.min(first))
-                });
-                let Some(at) = kept.or_else(|| rule.first(now)) else { continue };
+                let Some(at) = rule.first(kept, &inner.clock) else { continue };
                 connection
                     .execute("INSERT INTO schedule VALUES (?1, ?2, ?3)", params![workflow, text, at.as_micros()])?;
                 next.push((workflow.clone(), rule.due(at, &inner.clock)));
@@ -179,8 +187,7 @@ impl Inner {
                         .query_row("SELECT next_at FROM schedule WHERE workflow = ?1", [&name], |row| row.get(0))
                         .optional()?;
                     let Some(due) = due.map(Timestamp::from_micros) else { return Ok(None) };
-                    // A clock that was set back may find the next start years ahead. One that was made already is known by
-                    // its run's id.
+                    let Some(now) = now else { return Ok(Some(due)) };
                     if let Some(next) = rule.next(now, now).filter(|_| due > now) {
                         connection.execute(
                             "UPDATE schedule SET next_at = ?2 WHERE workflow = ?1 AND next_at > ?2",
@@ -190,7 +197,7 @@ impl Inner {
                     }
                     let run = NewRun {
                         id: trigger::run_of_schedule(&name, due),
-                        workflow,
+                        workflow: Arc::clone(&workflow),
                         bundle,
                         trigger: format!("schedule {due}"),
                         subject: None,

@@ -38,6 +38,7 @@ mod listens;
 mod outlet;
 mod restarts;
 mod rooms;
+mod schedules;
 mod seeds;
 pub(crate) mod simulated;
 mod starts;

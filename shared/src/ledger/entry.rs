@@ -110,8 +110,9 @@ pub struct Hit {
 }
 
 /// What happened.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(tag = "fact", rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum Fact {
     AgentStarted {
         version: String,
@@ -278,4 +279,32 @@ pub enum Fact {
         function: String,
         error: String,
     },
+}
+
+impl Fact {
+    /// What an entry calls it in its field `fact`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::to_value;
+
+    use super::*;
+
+    #[test]
+    fn a_fact_has_the_name_that_its_entry_gives_it() {
+        let (feed, reason) = ("line".to_owned(), "too fast".to_owned());
+        let facts = [
+            Fact::AgentStarted { version: "1".to_owned() },
+            Fact::Shed { feed, count: 3, reason },
+            Fact::TaskEnded { status: "completed".to_owned(), output: Content::kept("{}") },
+        ];
+        for fact in facts {
+            assert_eq!(to_value(&fact).unwrap()["fact"], fact.name());
+        }
+    }
 }

@@ -31,6 +31,7 @@ pub(super) struct State {
     pub shared: HashMap<String, Shared>,
     /// Writes, truncations and syncs so far.
     operations: u64,
+    syncs: u64,
     /// The power goes with this operation.
     cut_at: Option<u64>,
     is_off: bool,
@@ -74,6 +75,11 @@ impl Disk {
     /// How many operations there were.
     pub fn operations(&self) -> u64 {
         self.state().operations
+    }
+
+    /// How many of them were syncs.
+    pub fn syncs(&self) -> u64 {
+        self.state().syncs
     }
 
     /// The power will go with this operation, counted from now, from 1.
@@ -132,6 +138,7 @@ impl State {
     pub fn sync(&mut self, name: &str) -> Result<(), Off> {
         self.check()?;
         self.count()?;
+        self.syncs += 1;
         if let Some(file) = self.files.get_mut(name) {
             *file = File { locks: std::mem::take(&mut file.locks), ..File::synced(std::mem::take(&mut file.now)) };
         }

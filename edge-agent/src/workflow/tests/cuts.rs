@@ -97,7 +97,7 @@ fn undisturbed(disk: &Disk, workflows: &[Arc<Workflow>]) -> (u64, Left) {
 fn cut(disk: &Disk, workflows: &[Arc<Workflow>], (operations, whole): (u64, &Left), number: u64) {
     let mut world = World::new(disk, workflows, 1, 0);
     world.disk.cut_after(1 + number % operations);
-    let unsynced = match (number / operations + number) % 3 {
+    let unsynced = match (number / operations + number % operations) % 3 {
         0 => Unsynced::Lost,
         1 => Unsynced::Kept,
         _ => Unsynced::Torn(number),
@@ -135,4 +135,23 @@ fn whenever_the_power_goes_every_run_ends_as_it_would_have() {
         }
     });
     println!("{cuts} cuts over {operations} writes and syncs");
+}
+
+#[test]
+fn a_step_of_a_run_is_one_sync() {
+    let syncs = |turns: usize| {
+        let calls = format!(
+            "schedule: {{ 'on': {{ one: {{ with: {{ type: go }} }} }} }}
+do:
+- each:
+    for: {{ each: i, in: '${{ [range({turns})] }}' }}
+    do: [{{ post: {{ call: http, with: {{ method: post, endpoint: 'http://honours-keys/', body: 1 }} }} }}]"
+        );
+        let mut world = World::new(&World::empty(), &[workflow(0, &calls)], 1, 0);
+        world.checkpoint_pages = 100_000;
+        assert_eq!(world.live(|_| ()), End::Done);
+        assert_eq!(world.outside.made.lock().unwrap().len(), turns);
+        world.disk.syncs()
+    };
+    assert_eq!(syncs(150) - syncs(50), 100, "the outcome of a call and the asking of the next are one");
 }

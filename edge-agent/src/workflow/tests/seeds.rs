@@ -3,7 +3,10 @@
 //!
 //! `SKERRY_SEEDS` says how many seeds are tried (1,000 if it is not set), `SKERRY_SEED` tries one alone.
 
-use std::cell::RefCell;
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+};
 
 use super::{
     simulated::{End, Left, World},
@@ -62,15 +65,21 @@ fn wrong_by(chance: &mut Chance) -> i64 {
     }
 }
 
-fn story(disk: &Disk, workflows: &[Arc<Workflow>], whole: &Left, seed: u64) {
+/// What came of a seed's story: what the node remembers, and how many operations its disk saw.
+fn story(disk: &Disk, workflows: &[Arc<Workflow>], whole: &Left, seed: u64) -> (Left, u64) {
     let mut chance = Chance::new(seed);
     let mut world = World::new(disk, workflows, RUNS, seed);
     let cuts = u32::try_from(chance.below(4)).unwrap();
     let jumps = RefCell::new(Chance::new(chance.next()));
     let jump_every = 20 + chance.below(400);
+    let was_ahead = Cell::new(false);
+    let set_wrong_by = |world: &World, micros: i64| {
+        was_ahead.set(was_ahead.get() || micros > 0);
+        world.time.set_wrong_by(micros);
+    };
     let meanwhile = |world: &World| {
         if jumps.borrow_mut().one_in(jump_every) {
-            world.time.set_wrong_by(wrong_by(&mut jumps.borrow_mut()));
+            set_wrong_by(world, wrong_by(&mut jumps.borrow_mut()));
         }
     };
     for _ in 0..cuts {
@@ -82,7 +91,7 @@ fn story(disk: &Disk, workflows: &[Arc<Workflow>], whole: &Left, seed: u64) {
                 _ => Unsynced::Torn(chance.next()),
             });
         }
-        world.time.set_wrong_by(wrong_by(&mut chance));
+        set_wrong_by(&world, wrong_by(&mut chance));
     }
     world.restart(Unsynced::Kept);
     assert_eq!(world.live(meanwhile), End::Done);
@@ -91,6 +100,34 @@ fn story(disk: &Disk, workflows: &[Arc<Workflow>], whole: &Left, seed: u64) {
     assert!(made.values().all(|times| *times <= world.lives), "once a life at most: {made:?}");
     if cuts == 0 {
         assert!(made.values().all(|times| *times == 1), "once, when nothing cut in: {made:?}");
+    }
+    drop(made);
+    if !was_ahead.get() {
+        assert_waited(&world);
+    }
+    (world.left.take().expect("all was done"), world.disk.operations())
+}
+
+/// As long as the wall clock was never ahead, no wait ended early.
+fn assert_waited(world: &World) {
+    let made_at = world.outside.made_at.lock().unwrap();
+    let run_of = |key: &str| key.split_once(':').map(|(run, _)| run.to_owned());
+    let runs: BTreeSet<String> = made_at.keys().filter_map(|key| run_of(key)).collect();
+    for run in runs {
+        let of = |task: &str| {
+            let mut all: Vec<Duration> = made_at
+                .iter()
+                .filter(|(key, _)| key.starts_with(&run) && key.contains(task))
+                .map(|(_, at)| *at)
+                .collect();
+            all.sort();
+            all
+        };
+        let (first, tell, posts) = (of("/first"), of("/tell"), of("/post"));
+        assert_eq!((first.len(), tell.len(), posts.len()), (1, 1, 3), "{made_at:?}");
+        assert!(tell[0] >= first[0] + Duration::from_secs(5), "{made_at:?}");
+        assert!(posts[0] >= first[0] + Duration::from_secs(601), "{made_at:?}");
+        assert!(posts.windows(2).all(|two| two[1] >= two[0] + Duration::from_secs(1)), "{made_at:?}");
     }
 }
 
@@ -104,7 +141,12 @@ fn a_thousand_seeds_end_as_they_would_undisturbed() {
     assert!(whole.runs.len() == 2 * RUNS && whole.runs.values().all(|(status, _)| status == "completed"), "{whole:?}");
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     if let Some(seed) = number("SKERRY_SEED") {
-        return story(&disk, &workflows, &whole, seed);
+        story(&disk, &workflows, &whole, seed);
+        return;
+    }
+    for seed in 0..10 {
+        let told = || story(&disk, &workflows, &whole, seed);
+        assert_eq!(told(), told(), "seed {seed} tells the same story again");
     }
     let seeds = number("SKERRY_SEEDS").unwrap_or(1_000);
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);

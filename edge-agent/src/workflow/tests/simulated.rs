@@ -52,6 +52,11 @@ impl Time {
         self.0.lock().unwrap().passed
     }
 
+    /// Time passes while the node is off.
+    pub fn skip(&self, span: Duration) {
+        self.0.lock().unwrap().passed += span;
+    }
+
     /// Sets the wall clock wrong.
     pub fn set_wrong_by(&self, micros: i64) {
         self.0.lock().unwrap().wrong_by = micros;
@@ -124,6 +129,8 @@ impl Drop for Rest {
 pub(super) struct Outside {
     /// By key, how often the effect was made. Who honours keys counts the first alone.
     pub made: Mutex<BTreeMap<String, u32>>,
+    /// By key, when it was made first.
+    pub made_at: Mutex<BTreeMap<String, Duration>>,
     /// By key, when the effect was asked for, each attempt once.
     attempts: Mutex<BTreeMap<String, BTreeSet<Timestamp>>>,
     parked: Mutex<BTreeSet<String>>,
@@ -175,6 +182,7 @@ impl Perform for Performer {
                 _ => {}
             }
             *self.outside.made.lock().unwrap().entry(call.key.0.clone()).or_default() += 1;
+            self.outside.made_at.lock().unwrap().entry(call.key.0.clone()).or_insert(self.time.passed());
             self.dawdle().await;
             let facts = vec![Fact::RouteChosen { choice: call.function.clone(), reasons: Vec::new() }];
             let output = match call.function.as_str() {
@@ -232,6 +240,12 @@ pub(super) struct World {
     chance: Arc<Mutex<Chance>>,
     workflows: Vec<Arc<Workflow>>,
     events: RefCell<Vec<Event>>,
+    /// A life lasts at least until so much time has passed since the world began.
+    pub until: Duration,
+    /// Few, so that short runs have checkpoints.
+    pub checkpoint_pages: u32,
+    /// How often the node is looked at in a life.
+    pub look_every: Duration,
     /// What the last life left, once all was done.
     pub left: Option<Left>,
 }
@@ -243,6 +257,10 @@ pub(super) struct Left {
     pub runs: BTreeMap<String, (String, Option<String>)>,
     /// What the ledger says, without times and order: run, task and fact, and how often.
     pub ledger: BTreeMap<(Option<String>, Option<String>, String), u32>,
+    /// The keys under which something was done outside.
+    pub keys: BTreeSet<String>,
+    /// Starts by workflow and what started it, and how many.
+    pub triggers: BTreeMap<(String, String), u32>,
 }
 
 impl Left {
@@ -253,6 +271,7 @@ impl Left {
         let (here, there) = (facts(self), facts(other));
         let only: Vec<_> = here.symmetric_difference(&there).collect();
         assert!(only.is_empty(), "the ledger is as it would have been, but for {only:#?}");
+        assert_eq!(self.keys, other.keys, "who honours keys sees the same effects");
     }
 }
 
@@ -280,6 +299,9 @@ impl World {
             chance: Arc::new(Mutex::new(Chance::new(seed))),
             workflows: workflows.to_vec(),
             events: RefCell::new(events.collect()),
+            until: Duration::ZERO,
+            checkpoint_pages: 24,
+            look_every: Duration::from_millis(97),
             left: None,
         }
     }
@@ -288,7 +310,7 @@ impl World {
     pub fn empty() -> Disk {
         let (disk, world) = (Disk::default(), WORLDS.fetch_add(1, Ordering::Relaxed));
         let plugged = Plugged::new(&format!("world-{world}"), &disk);
-        drop(Store::open_here(&plugged.path(), Arc::new(|| 0)).unwrap());
+        drop(Store::open_here(&plugged.path(), 24, Arc::new(|| 0)).unwrap());
         disk
     }
 
@@ -311,7 +333,9 @@ impl World {
     async fn life(&self, meanwhile: &impl Fn(&Self)) -> (End, Option<Left>) {
         let chance = Arc::clone(&self.chance);
         let turns = Arc::new(move || usize::try_from(chance.lock().unwrap().below(4)).unwrap());
-        let Ok(store) = Store::open_here(&self.plugged.path(), turns) else { return (End::Cut, None) };
+        let Ok(store) = Store::open_here(&self.plugged.path(), self.checkpoint_pages, turns) else {
+            return (End::Cut, None);
+        };
         let performer = Arc::new(Performer {
             time: self.time.clone(),
             outside: Arc::clone(&self.outside),
@@ -337,16 +361,20 @@ impl World {
             if self.disk.is_off() {
                 return (End::Cut, None);
             }
-            assert!(self.time.passed() - began < LIFE_MAX, "the runs came to no end: {}", self.stuck(&store));
+            let over = self.time.passed().saturating_sub(began.max(self.until));
+            assert!(over < LIFE_MAX, "the runs came to no end: {}", self.stuck(&store));
             self.answer(&store, &runner).await;
             let open = "SELECT (SELECT count(*) FROM run WHERE ended_at IS NULL) + (SELECT count(*) FROM emitted)";
             let open: Result<i64, _> = store.read_blocking("look", |c| c.query_row(open, [], |row| row.get(0)));
-            if open.is_ok_and(|open| open == 0) {
+            if open.is_ok_and(|open| open == 0) && self.time.passed() >= self.until {
                 break;
             }
-            self.time.rest(Duration::from_millis(97)).await;
+            self.time.rest(self.look_every).await;
         }
-        let left = examine(&store).await;
+        let mut left = examine(&store).await;
+        if let Some(left) = &mut left {
+            left.keys = self.outside.made.lock().unwrap().keys().map(|key| timeless(key)).collect();
+        }
         runner.close().await;
         (End::Done, left)
     }
@@ -386,20 +414,28 @@ fn timeless(id: &str) -> String {
 
 fn examined(c: &rusqlite::Connection, tail: &tree::Tail) -> rusqlite::Result<Left> {
     let mut tree = tree::Tail::default();
-    let mut ledger = BTreeMap::new();
-    let mut statement = c.prepare("SELECT seq, run, fact, body FROM ledger ORDER BY seq")?;
+    let (mut ledger, mut triggers) = (BTreeMap::new(), BTreeMap::new());
+    let mut statement = c.prepare("SELECT seq, fact, body FROM ledger ORDER BY seq")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let body: Vec<u8> = row.get(3)?;
+        let body: Vec<u8> = row.get(2)?;
         assert_eq!(row.get::<_, i64>(0)?, i64::try_from(tree.size()).unwrap(), "the ledger has a gap");
         tree.push(tree::Hash::leaf(&body));
         let entry: Value = serde_json::from_slice(&body).expect("an entry is JSON");
-        let task = entry.get("task").and_then(Value::as_str).map(str::to_owned);
-        let run = row.get::<_, Option<String>>(1)?.map(|id| timeless(&id));
-        *ledger.entry((run, task, row.get(2)?)).or_default() += 1;
+        let text = |name: &str| entry.get(name).and_then(Value::as_str);
+        if let Some(run) = text("run") {
+            let sql = "SELECT count(*) FROM ledger_span WHERE run = ?1 AND ?2 >= first AND ?2 < first + count";
+            let seq: i64 = row.get(0)?;
+            let spans: i64 = c.prepare_cached(sql)?.query_row((run, seq), |row| row.get(0))?;
+            assert_eq!(spans, 1, "an entry of a run stands in one of its spans");
+        }
+        if let (Some(workflow), Some(trigger)) = (text("workflow"), text("trigger")) {
+            *triggers.entry((workflow.to_owned(), trigger.to_owned())).or_default() += 1;
+        }
+        *ledger.entry((text("run").map(timeless), text("task").map(str::to_owned), row.get(1)?)).or_default() += 1;
     }
     assert_eq!(tree, *tail, "the tree is that of the entries");
-    let mut left = Left { runs: BTreeMap::new(), ledger };
+    let mut left = Left { runs: BTreeMap::new(), ledger, keys: BTreeSet::new(), triggers };
     let mut statement = c.prepare("SELECT id, status, output, steps FROM run")?;
     let mut rows = statement.query([])?;
     let catalog = catalog::Catalog::default();

@@ -34,10 +34,10 @@ fn note_references(text: &str) {
 }
 
 /// What fits into a database row and an event; a result beyond it is a mistake.
-const RESULT_BYTES_MAX: usize = 4 << 20;
+pub(super) const RESULT_BYTES_MAX: usize = 4 << 20;
 
 /// serde_json reads back at most 128 levels.
-const RESULT_DEPTH_MAX: usize = 100;
+pub(super) const RESULT_DEPTH_MAX: usize = 100;
 
 pub(super) fn from_json(value: &Value) -> Val {
     match value {

@@ -3,6 +3,7 @@
 //! the same result or the same refusal.
 
 mod convert;
+mod direct;
 mod inspect;
 mod library;
 mod metered;
@@ -14,6 +15,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
+use direct::Direct;
 use jaq_core::{
     Compiler, Ctx, DataT, Lut,
     load::{self, Arena, File, Loader},
@@ -43,6 +45,8 @@ const STACK_RED_ZONE: usize = STACK_BYTES - (1 << 20);
 pub struct Expression {
     text: Box<str>,
     filter: jaq_core::Filter<Kind>,
+    /// Where it needs no jq.
+    direct: Option<Direct>,
     /// The variables that it mentions and does not bind itself, with the `$`.
     variables: Vec<String>,
     /// The secrets that it refers to, each with the key inside it.
@@ -107,9 +111,11 @@ impl Expression {
             .with_global_vars(variables.iter().map(String::as_str))
             .compile(modules)
             .map_err(compiling)?;
+        let names: Vec<&str> = inspected.variables.iter().map(|name| name.trim_start_matches('$')).collect();
         let deep = inspected.loops || text.len() > SHALLOW_BYTES_MAX;
+        let direct = if deep { None } else { Direct::of(&term, &names) };
         let secrets = inspected.secrets.iter().map(|&(name, key)| (name.to_owned(), key.map(str::to_owned))).collect();
-        Ok(Self { text: text.into(), filter, variables, secrets, deep })
+        Ok(Self { text: text.into(), filter, direct, variables, secrets, deep })
     }
 
     /// The text that was compiled.
@@ -148,8 +154,16 @@ impl Expression {
 
     /// The first value that the expression gives for this input; `null` when it gives none (`empty`).
     pub fn evaluate(&self, input: &Value, variables: &Variables<'_>) -> Result<Value, EvaluateError> {
+        if let Some(value) = self.evaluate_directly(input, variables) {
+            return Ok(value);
+        }
         convert::forget_references();
         self.evaluate_converted(convert::from_json(input), &|name| Some(convert::from_json(&variables(name)?)))
+    }
+
+    /// `None`: it takes jq.
+    fn evaluate_directly(&self, input: &Value, variables: &Variables<'_>) -> Option<Value> {
+        self.direct.as_ref()?.evaluate(input, self.variables(), variables)
     }
 
     fn evaluate_converted(&self, input: Val, variables: &Converted<'_>) -> Result<Value, EvaluateError> {

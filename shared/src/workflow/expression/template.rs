@@ -10,7 +10,7 @@ use std::{
 use jaq_json::Val;
 use serde_json::Value;
 
-use super::{CompileError, Converted, EvaluateError, Expression, Variables, convert};
+use super::{CompileError, EvaluateError, Expression, Variables, convert};
 
 /// What stands in a whole `${ .. }`; `None` for any other text.
 #[must_use]
@@ -51,19 +51,9 @@ impl Expressions {
     /// A copy of the template in which every string that is a whole `${ .. }`, at any depth, gave way to its value.
     /// Keys and all other strings stay as they are.
     pub fn fill(&self, template: &Value, input: &Value, variables: &Variables<'_>) -> Result<Value, EvaluateError> {
-        // Converted for jq once, however many expressions the template has.
         convert::forget_references();
-        let converted = OnceCell::new();
-        let known = RefCell::new(BTreeMap::<String, Val>::new());
-        let variable = |name: &str| {
-            if let Some(value) = known.borrow().get(name) {
-                return Some(value.clone());
-            }
-            let value = convert::from_json(&variables(name)?);
-            known.borrow_mut().insert(name.to_owned(), value.clone());
-            Some(value)
-        };
-        self.fill_in(template, &|| converted.get_or_init(|| convert::from_json(input)).clone(), &variable)
+        let (converted, known) = (OnceCell::new(), RefCell::new(BTreeMap::new()));
+        self.fill_in(template, &Data { input, variables, converted, known })
     }
 
     /// The value of what may be written as an expression (with or without `${ }`) or as an object with expressions in
@@ -75,21 +65,18 @@ impl Expressions {
         }
     }
 
-    fn fill_in(
-        &self,
-        template: &Value,
-        input: &dyn Fn() -> Val,
-        variables: &Converted<'_>,
-    ) -> Result<Value, EvaluateError> {
+    fn fill_in(&self, template: &Value, data: &Data<'_>) -> Result<Value, EvaluateError> {
         Ok(match template {
-            Value::String(text) if body(text).is_some() => {
-                self.with(text, |expression| expression.evaluate_converted(input(), variables))?
-            }
+            Value::String(text) if body(text).is_some() => self.with(text, |expression| {
+                expression
+                    .evaluate_directly(data.input, data.variables)
+                    .map_or_else(|| expression.evaluate_converted(data.converted(), &|name| data.variable(name)), Ok)
+            })?,
             Value::Array(items) => {
-                Value::Array(items.iter().map(|item| self.fill_in(item, input, variables)).collect::<Result<_, _>>()?)
+                Value::Array(items.iter().map(|item| self.fill_in(item, data)).collect::<Result<_, _>>()?)
             }
             Value::Object(map) => {
-                let fill = |(key, value): (&String, &Value)| Ok((key.clone(), self.fill_in(value, input, variables)?));
+                let fill = |(key, value): (&String, &Value)| Ok((key.clone(), self.fill_in(value, data)?));
                 Value::Object(map.iter().map(fill).collect::<Result<_, _>>()?)
             }
             other => other.clone(),
@@ -108,6 +95,29 @@ impl Expressions {
         let compiled = Expression::compile(text)
             .map_err(|error| EvaluateError::Failed { expression: text.to_owned(), message: error.to_string() })?;
         evaluate(&compiled)
+    }
+}
+
+/// What the expressions of a template see; converted for jq once, however many of them there are.
+struct Data<'a> {
+    input: &'a Value,
+    variables: &'a Variables<'a>,
+    converted: OnceCell<Val>,
+    known: RefCell<BTreeMap<String, Val>>,
+}
+
+impl Data<'_> {
+    fn converted(&self) -> Val {
+        self.converted.get_or_init(|| convert::from_json(self.input)).clone()
+    }
+
+    fn variable(&self, name: &str) -> Option<Val> {
+        if let Some(value) = self.known.borrow().get(name) {
+            return Some(value.clone());
+        }
+        let value = convert::from_json(&(self.variables)(name)?);
+        self.known.borrow_mut().insert(name.to_owned(), value.clone());
+        Some(value)
     }
 }
 

@@ -119,9 +119,8 @@ proptest! {
         prop_assert_eq!(&whole, &run(&workflow, &script, true));
         // No asking is made twice, and what was withdrawn or answered is answered once.
         let asks: Vec<_> = whole.0.iter().filter_map(|r| match r { Record::Asked { ask, .. } => Some(*ask), _ => None }).collect();
-        let mut unique = asks.clone();
-        unique.dedup();
-        prop_assert_eq!(asks, unique);
+        let unique: std::collections::BTreeSet<_> = asks.iter().collect();
+        prop_assert_eq!(asks.len(), unique.len());
     }
 
     #[test]
