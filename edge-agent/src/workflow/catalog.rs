@@ -33,11 +33,21 @@ pub(super) struct Current {
     pub bundle: Digest,
     /// By `namespace/name`.
     pub workflows: BTreeMap<String, Arc<Workflow>>,
+    pub home: Home,
+}
+
+/// Where a workflow is missed that another one runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Home {
+    /// Among what the node's bundle has.
+    Node,
+    /// Beside the document that is run once, with no node.
+    Folder,
 }
 
 impl Default for Current {
     fn default() -> Self {
-        Self { bundle: Digest::of(b""), workflows: BTreeMap::new() }
+        Self { bundle: Digest::of(b""), workflows: BTreeMap::new(), home: Home::Node }
     }
 }
 

@@ -3,13 +3,24 @@
 
 use std::sync::Arc;
 
-use edge_core::engine::effect::{Ask, Call, Completion, Error, Failure, kind};
+use edge_core::engine::{
+    Usage,
+    effect::{Ask, Call, Completion, Error, Failure, kind},
+};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::{digest::Digest, id::RunId, label::Label, ledger::entry::Entry, time::Timestamp, workflow::Workflow};
+use shared::{
+    digest::Digest,
+    id::RunId,
+    label::Label,
+    ledger::entry::{Entry, Fact},
+    time::Timestamp,
+    workflow::Workflow,
+};
 
 use super::{
+    catalog::Home,
     journal::{self, NewRun, read_json},
     perform::Outcome,
     runner::Inner,
@@ -36,8 +47,9 @@ struct Wanted {
     input: Option<Value>,
     #[serde(rename = "await")]
     is_awaited: bool,
-    #[serde(rename = "return")]
-    _returns: Value,
+    /// Whether whoever asks wants to know what the models took that it called.
+    #[serde(default, rename = "usage")]
+    tells_usage: bool,
 }
 
 /// Where a child stands.
@@ -54,6 +66,18 @@ struct Ended {
     output: Value,
     error: Option<Error>,
     label: Label,
+}
+
+impl Ended {
+    /// The output, or the error: the task that runs the workflow is what failed here.
+    fn came_to(self, run: RunId) -> Result<Value, Error> {
+        let Self { status, output, error, .. } = self;
+        if status == "completed" {
+            return Ok(output);
+        }
+        let told = || Error::new(kind::RUNTIME, format!("the run {run} of the workflow was {status}"));
+        Err(Error { instance: None, ..error.unwrap_or_else(told) })
+    }
 }
 
 /// The run that answers this asking.
@@ -75,7 +99,7 @@ impl Inner {
             Ok(wanted) => wanted,
             Err(failure) => return Some(Err(failure)),
         };
-        let (id, is_awaited) = (id_of(call, ask), wanted.is_awaited);
+        let (id, is_awaited, tells_usage) = (id_of(call, ask), wanted.is_awaited, wanted.tells_usage);
         // Policy is asked about what is to begin; what became of it may be looked at.
         let child = match self.store.read("look for a run of a run", move |c| look(c, id)).await {
             Ok(Some(child)) => child,
@@ -97,12 +121,27 @@ impl Inner {
             }
             _ if !is_awaited => Some(done(json!({ "run": id.to_string() }), call.label.clone())),
             Child::Open => None,
-            Child::Ended(ended) if ended.status == "completed" => Some(done(ended.output, ended.label)),
+            Child::Ended(ended) if tells_usage => {
+                let used = match self.store.read("sum up what models took", move |c| usage(c, id)).await {
+                    Ok(used) => used,
+                    Err(error) => return Some(Err(not_looked_up(&error))),
+                };
+                let label = ended.label.clone();
+                Some(done(
+                    match ended.came_to(id) {
+                        Ok(output) => json!({ "output": output, "usage": used }),
+                        Err(error) => json!({ "error": error, "usage": used }),
+                    },
+                    label,
+                ))
+            }
             Child::Ended(ended) => {
-                let told = || Error::new(kind::RUNTIME, format!("the run {id} of the workflow was {}", ended.status));
-                // The task that runs the workflow is what failed here. The error may quote what the child was given.
-                let error = Error { instance: None, ..ended.error.unwrap_or_else(told) };
-                Some(Err(Failure { label: ended.label, ..error.into() }))
+                let label = ended.label.clone();
+                // The error may quote what the child was given.
+                Some(match ended.came_to(id) {
+                    Ok(output) => done(output, label),
+                    Err(error) => Err(Failure { label, ..error.into() }),
+                })
             }
         }
     }
@@ -150,16 +189,17 @@ impl Inner {
     }
 
     fn unknown(&self, wanted: &Wanted) -> Failure {
-        let known = self.catalog.current();
-        let known: Vec<String> = known
-            .workflows
-            .iter()
-            .map(|(name, workflow)| format!("{name}:{}", workflow.definition().document.version))
-            .collect();
+        let current = self.catalog.current();
+        let version_of = |workflow: &Workflow| workflow.definition().document.version.clone();
+        let known = current.workflows.iter().map(|(name, workflow)| format!("{name}:{}", version_of(workflow)));
+        let known: Vec<String> = known.collect();
+        let place = match current.home {
+            Home::Folder => "here: expected it in the folder of the document".to_owned(),
+            Home::Node if known.is_empty() => "on this node; it has none".to_owned(),
+            Home::Node => format!("on this node; it has {}", known.join(", ")),
+        };
         let Wanted { namespace, name, version, .. } = wanted;
-        let detail =
-            format!("there is no workflow {namespace}/{name}:{version} on this node; it has {}", known.join(", "));
-        Failure::new(kind::CONFIGURATION, detail)
+        Failure::new(kind::CONFIGURATION, format!("there is no workflow {namespace}/{name}:{version} {place}"))
     }
 
     /// The workflow that is meant: the one that new runs start from, or an older version that the store has.
@@ -227,6 +267,28 @@ fn begin(
         .execute(params![run.id.to_string(), parent.to_string(), ask.0, depth + 1, generation])?;
     journal::append(tx, entries)?;
     Ok(Child::Open)
+}
+
+/// What the models took that a run called, and the runs that go back to it.
+fn usage(connection: &Connection, run: RunId) -> rusqlite::Result<Usage> {
+    let sql = "WITH RECURSIVE family(id) AS (\
+               SELECT ?1 UNION SELECT run.id FROM run JOIN family ON run.parent = family.id) \
+             SELECT body FROM ledger JOIN family ON ledger.run = family.id WHERE fact = 'model-called'";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([run.to_string()])?;
+    let mut sum = Usage::default();
+    while let Some(row) = rows.next()? {
+        let body = row.get_ref(0)?.as_blob()?;
+        let entry: Entry = serde_json::from_slice(body).map_err(unreadable)?;
+        if let Fact::ModelCalled { tokens_in, tokens_out, cost_micro_usd, .. } = entry.fact {
+            sum.add(Usage { tokens_in, tokens_out, cost_usd: cost_micro_usd as f64 / 1e6 });
+        }
+    }
+    Ok(sum)
+}
+
+fn unreadable(error: serde_json::Error) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, Box::new(error))
 }
 
 /// How many runs are open that go back to the same one as this, counted up to the bound.

@@ -32,7 +32,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     approval::{self, Answer, ApprovalError, Decided},
     begin::Birth,
-    catalog::{Catalog, Current},
+    catalog::{Catalog, Current, Home},
     control::{Person, Wish},
     journal::{self, Loaded, NewRun},
     listen::Correlations,
@@ -172,7 +172,7 @@ impl Runner {
     /// # Errors
     /// When two have one name, or one needs what the engine cannot do; then nothing changes.
     pub async fn set_workflows(&self, bundle: Digest, workflows: Vec<Arc<Workflow>>) -> Result<(), Error> {
-        let mut current = Current { bundle, workflows: std::collections::BTreeMap::new() };
+        let mut current = Current { bundle, ..Current::default() };
         let mut problems = Vec::new();
         for workflow in workflows {
             let name = workflow.definition().qualified_name();
@@ -266,7 +266,7 @@ impl Runner {
         };
         self.inner.store.write("keep the workflows", write).await?;
         let bundle = workflow.digest();
-        self.inner.catalog.set(Current { bundle, workflows: std::collections::BTreeMap::new() });
+        self.inner.catalog.set(Current { bundle, home: Home::Folder, ..Current::default() });
         self.begin(workflow, bundle, input, Label::default(), by).await
     }
 

@@ -55,7 +55,7 @@ impl Usage {
     }
 
     /// What is no amount of money counts as none.
-    fn add(&mut self, more: Self) {
+    pub fn add(&mut self, more: Self) {
         self.tokens_in = self.tokens_in.saturating_add(more.tokens_in);
         self.tokens_out = self.tokens_out.saturating_add(more.tokens_out);
         self.cost_usd += if more.cost_usd.is_finite() { more.cost_usd.max(0.0) } else { 0.0 };

@@ -152,6 +152,39 @@ async fn an_agent_works_with_real_rooms_and_has_no_more_authority_than_policy_gi
 }
 
 #[tokio::test]
+async fn what_a_workflow_and_those_that_it_runs_asked_of_models_counts_for_the_agent_whose_tool_it_is() {
+    let body = "do: [{ solve: { call: agent, with: { name: scout, owner: ops, goal: look, model: cloud/large, \
+        tools: [{ workflow: test/w1, name: check }] } } }]";
+    let child = "do: [{ a: { call: infer, with: { prompt: x, model: cloud/large } } }, \
+        { b: { run: { workflow: { namespace: test, name: w2, version: latest } } } }]";
+    for (end, ended) in
+        [("set: { fine: true }", "called"), ("raise: { error: { type: 'https://e/x', status: 418 } }", "failed")]
+    {
+        let grandchild = format!(
+            "do: [{{ a: {{ call: infer, with: {{ prompt: y, model: cloud/large }} }} }}, {{ z: {{ {end} }} }}]"
+        );
+        let (url, model) = serve(vec![json!([call("a", "check", &json!({}))])]).await;
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&path(&dir)).unwrap();
+        let performer = rooms(&store, &url, rules("Action::\"publish\""));
+        let runner = Runner::open(store.clone(), Arc::new(performer)).await.unwrap();
+        let all = vec![workflow(0, body), workflow(1, child), workflow(2, &grandchild)];
+        runner.set_workflows(Digest::of(b"bundle"), all).await.unwrap();
+        let run = runner.start("test/w0", json!({}), Label::default(), person()).await.unwrap().run.unwrap();
+        let output = rooms::ended(&store, &runner, run).await.output.unwrap();
+        assert_eq!(model.asked.load(Ordering::SeqCst), 4, "two turns and two others");
+        assert_eq!(
+            (&output["ended"], &output["usage"]["tokensIn"], &output["usage"]["tokensOut"]),
+            (&json!("done"), &json!(400), &json!(40))
+        );
+        let acts = acts(&store).await;
+        let (act, _, told) = acts.iter().find(|(_, of, _)| of == "check").unwrap();
+        assert_eq!(act, ended);
+        assert_eq!(told, if ended == "called" { "{\"fine\":true}" } else { "error (runtime): no detail" });
+    }
+}
+
+#[tokio::test]
 async fn a_person_who_gets_the_case_ends_the_task_over_a_restart_too() {
     let body = "do: [{ solve: { call: agent, with: { name: scout, owner: ops, goal: look, model: cloud/large, limits: { time: PT1H }, \
         tools: [{ person: { role: lead, label: { class: confidential, personal: true }, limits: { time: PT10M } } }] } } }]";
@@ -186,7 +219,7 @@ async fn a_person_who_gets_the_case_ends_the_task_over_a_restart_too() {
     assert_eq!(acts, expected.map(|(act, of)| (act.to_owned(), of.to_owned())));
 }
 
-/// Performs like `Script`, but a model's turn is scripted by its number, and the first tool hangs while it is down.
+/// The model's turns are those of `Script`; the first tool hangs while it is down.
 #[tokio::test]
 async fn a_restart_between_turns_repeats_no_turn_and_no_tool_call() {
     let body = "do: [{ solve: { call: agent, with: { name: scout, goal: go, tools: [retrieve, { function: http, name: fetch, \
