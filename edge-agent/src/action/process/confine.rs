@@ -52,6 +52,10 @@ impl<'r> Confined<'r> {
         Ok(Self { run, user })
     }
 
+    pub(in super::super) const fn run(&self) -> &'r Run {
+        self.run
+    }
+
     /// An empty folder for one process.
     pub(in super::super) fn folder(&self, errand: &Errand<'_>) -> Result<Folder, Failure> {
         Folder::new(errand, &self.run.work_dir, self.user)

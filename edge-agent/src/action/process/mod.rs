@@ -102,22 +102,25 @@ pub(super) async fn call(errand: &Errand<'_>, kind: Kind) -> Result<Value, Failu
             // The name of the program is `$0`, so that the first argument is `$1`.
             let mut arguments = vec!["-c".to_owned(), command.clone(), "sh".to_owned()];
             arguments.extend(common.arguments(errand)?);
-            let folder = Confined::new(errand, run)?.folder(errand)?;
-            finish(errand, run, common, folder, "sh", arguments, &command).await
+            let confined = Confined::new(errand, run)?;
+            let folder = confined.folder(errand)?;
+            finish(errand, &confined, common, folder, "sh", arguments, &command).await
         }
         Kind::Script => {
             let Script { language, code, source, common } = errand.arguments()?;
-            let interpreter = Interpreter::of(errand, &language)?;
+            let interpreter = Interpreter::of(&language)
+                .ok_or_else(|| errand.wrong("language", &format!("{language:?}; expected js, python or sh")))?;
             errand.permit(Action::Run, TargetKind::Command, interpreter.name)?;
             let code = match (code, source) {
                 (Some(code), None) => code,
                 (None, Some(source)) => errand.ways.documents.fetch(errand, &source).await?.text.clone(),
                 _ => return Err(errand.wrong("code", "expected exactly one of code and source")),
             };
-            let folder = Confined::new(errand, run)?.folder(errand)?;
+            let confined = Confined::new(errand, run)?;
+            let folder = confined.folder(errand)?;
             let file = folder.write(errand, interpreter.file(&code), &code)?;
             let arguments = [file].into_iter().chain(common.arguments(errand)?).collect();
-            finish(errand, run, common, folder, interpreter.program, arguments, &code).await
+            finish(errand, &confined, common, folder, interpreter.program, arguments, &code).await
         }
     }
 }
@@ -150,12 +153,12 @@ struct Interpreter {
 }
 
 impl Interpreter {
-    fn of(errand: &Errand<'_>, language: &str) -> Result<Self, Failure> {
+    fn of(language: &str) -> Option<Self> {
         match language.to_ascii_lowercase().as_str() {
-            "js" | "javascript" => Ok(Self { name: "js", program: "node" }),
-            "python" => Ok(Self { name: "python", program: "python3" }),
-            "sh" | "shell" => Ok(Self { name: "sh", program: "sh" }),
-            other => Err(errand.wrong("language", &format!("{other:?}; expected js, python or sh"))),
+            "js" | "javascript" => Some(Self { name: "js", program: "node" }),
+            "python" => Some(Self { name: "python", program: "python3" }),
+            "sh" | "shell" => Some(Self { name: "sh", program: "sh" }),
+            _ => None,
         }
     }
 
@@ -218,14 +221,14 @@ fn word(errand: &Errand<'_>, field: &str, value: &Value) -> Result<String, Failu
 /// Starts the process and waits for its end, or leaves it to itself where the task does not wait.
 async fn finish(
     errand: &Errand<'_>,
-    run: &Run,
+    confined: &Confined<'_>,
     common: Common,
     folder: Folder,
     program: &str,
     arguments: Vec<String>,
     told: &str,
 ) -> Result<Value, Failure> {
-    let confined = Confined::new(errand, run)?;
+    let run = confined.run();
     let (environment, place) = (common.environment(errand)?, common.place(errand)?);
     let launch = Launch { program: program.to_owned(), arguments, environment, stdin: common.stdin() };
     let command = confined.command(&launch, &folder);
@@ -287,5 +290,18 @@ fn shape(errand: &Errand<'_>, ended: Ended, returns: Returns) -> Result<Value, F
 impl Ended {
     fn all(&self) -> Value {
         json!({"code": self.code, "stdout": self.stdout, "stderr": self.stderr})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use edge_core::engine::support::LANGUAGES;
+
+    use super::Interpreter;
+
+    #[test]
+    fn what_the_check_takes_for_a_language_is_run() {
+        assert!(LANGUAGES.iter().all(|language| Interpreter::of(language).is_some()));
+        assert!(Interpreter::of("cobol").is_none());
     }
 }
