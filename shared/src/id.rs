@@ -9,7 +9,7 @@ use crate::time::Timestamp;
 
 /// The text was not an id of this type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a {what}: expected {expected}")]
+#[error("{text:?} is no {what}: expected {expected}")]
 pub struct ParseError {
     text: String,
     what: &'static str,

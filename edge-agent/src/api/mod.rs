@@ -8,6 +8,7 @@ mod auth;
 mod host;
 pub mod live;
 mod metrics;
+mod nothing;
 pub mod openai;
 mod page;
 pub mod people;
@@ -141,6 +142,7 @@ pub fn router(handles: Handles, more: Router) -> Router {
         .merge(guarded)
         .with_state(server)
         .merge(more)
+        .layer(axum::middleware::from_fn(nothing::told))
         .layer(known)
         .layer(SetResponseHeaderLayer::if_not_present(
             header::CONTENT_SECURITY_POLICY,

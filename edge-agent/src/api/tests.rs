@@ -343,6 +343,35 @@ async fn what_cannot_be_read_is_told_as_every_error_is() {
 }
 
 #[tokio::test]
+async fn where_there_is_nothing_the_error_is_json_too() {
+    let site = site(Health::Healthy);
+    let bearer = format!("Bearer {}", site.token);
+    let ask = async |method: &str, path: &str| {
+        let request = Request::builder().method(method).uri(path).header("authorization", &bearer);
+        let answer = site.send(request.body(Body::empty()).unwrap()).await;
+        let allowed = answer.headers().get(header::ALLOW).map(|allowed| allowed.to_str().unwrap().to_owned());
+        let (status, text) = read(answer).await;
+        (status, serde_json::from_str::<serde_json::Value>(&text).unwrap_or_default(), allowed)
+    };
+    for path in ["/api/v1/nothing", "/api/v2/runs", "/nothing"] {
+        let (status, told, _) = ask("GET", path).await;
+        let error = format!("there is nothing at {path}: /openapi.json says what there is");
+        assert_eq!((status, told), (StatusCode::NOT_FOUND, serde_json::json!({"error": error, "code": "unknown"})));
+    }
+    let (status, told, allowed) = ask("DELETE", "/api/v1/runs").await;
+    assert_eq!((status, &told["code"]), (StatusCode::METHOD_NOT_ALLOWED, &"method".into()), "{told}");
+    let allowed = allowed.unwrap();
+    assert_eq!(told["error"], "DELETE is not taken at /api/v1/runs: the header `allow` says what is");
+    assert!(allowed.contains("GET") && allowed.contains("POST"), "{allowed}");
+    let (status, told, _) = ask("GET", "/v1/nothing").await;
+    assert_eq!((status, &told["error"]["code"]), (StatusCode::NOT_FOUND, &"unknown".into()), "{told}");
+    assert!(told["error"]["message"].as_str().unwrap().starts_with("there is nothing at /v1/nothing"), "{told}");
+    let (status, told, _) = ask("GET", "/api/v1/approvals/zz").await;
+    assert_eq!((status, &told["code"]), (StatusCode::BAD_REQUEST, &"invalid".into()));
+    assert!(told["error"].as_str().unwrap().contains("\"zz\" is no approval id: expected a ULID"), "{told}");
+}
+
+#[tokio::test]
 async fn the_ledger_is_told_newest_first_in_words() {
     let site = site(Health::Healthy);
     for version in ["0.1.0", "0.2.0"] {

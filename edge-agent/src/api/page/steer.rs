@@ -11,7 +11,7 @@ use edge_core::engine::history::TaskView;
 use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::Value;
-use shared::{id::RunId, wire::v1::RunSummary};
+use shared::{id::RunId, problem::words, wire::v1::RunSummary};
 
 use super::{
     door,
@@ -109,7 +109,7 @@ pub(super) async fn start(
     let input: Value = match serde_json::from_str(&input) {
         Ok(input) => input,
         Err(error) => {
-            let reason = format!("the input is no JSON: {error}");
+            let reason = format!("the input is no JSON: {}", words::of_json(&error));
             return refused(server, &session, (StatusCode::UNPROCESSABLE_ENTITY, reason)).await;
         }
     };
