@@ -63,6 +63,7 @@ async fn people_steer_runs_by_command_line_and_api_and_the_ledger_says_who() {
     mia.act(&agent, &["resume", &run]).await;
     let failed = status(&agent, &run, "faulted").await;
     assert!(failed["note"].as_str().is_some_and(|note| note.contains("communication")), "{failed}");
+    the_path_is_drawn(&agent, &run, &check(port)).await;
 
     // Retried from the task that failed, by a slip of its name first; what was done before is not done again.
     let slip = mia.cli(&agent, &["retry", &run, "--from", "lsat"]).await;
@@ -132,6 +133,7 @@ async fn a_document_runs_once_without_an_agent() {
     std::fs::write(desk.join("broken.yaml"), check(port).replace("call: http", "call: htpp")).expect("a workflow");
     let broken = run(&desk, &["broken.yaml"]).await;
     assert!(broken.code() == 2 && broken.err.contains("broken.yaml:5:"), "{}", broken.err);
+    what_is_wrong_is_a_list_for_programs(&desk).await;
     let head = "document: { dsl: '1.0.3', namespace: line, name: more, version: '1.0.0' }\n";
     let shell = "do: [{ s: { run: { shell: { command: 'echo $((6 * 7))' } } } }]\n";
     std::fs::write(desk.join("shell.yaml"), format!("{head}{shell}")).expect("a workflow");
@@ -148,6 +150,53 @@ async fn a_document_runs_once_without_an_agent() {
     waiting.interrupt();
     assert_eq!(waiting.end(BOUND).await.code(), Some(130));
     agent.stop().await;
+}
+
+/// A file that is not there keeps none of the others from being looked at.
+async fn what_is_wrong_is_a_list_for_programs(desk: &Path) {
+    let check = async |arguments: &[&str]| {
+        let mut command = binaries::command("edge-agent");
+        command.args(["workflow", "check"]).args(arguments).current_dir(desk);
+        process::run(&mut command, Duration::from_secs(120)).await
+    };
+    let told = check(&["none.yaml", "broken.yaml", "check.yaml", "--json"]).await;
+    let problems: Value = serde_json::from_str(&told.out).expect("a list of problems");
+    let files: Vec<_> = problems.as_array().expect("a list").iter().map(|problem| problem["file"].clone()).collect();
+    assert_eq!((told.code(), files), (2, vec![json!("none.yaml"), json!("broken.yaml")]), "{}", told.err);
+    assert_eq!((&problems[1]["line"], &problems[1]["field"]), (&json!(5), &json!("/do/2/last/call")));
+    let good = check(&["check.yaml", "--json"]).await;
+    assert_eq!((good.code(), good.out.trim()), (0, "[]"));
+    let plain = check(&["none.yaml", "check.yaml"]).await;
+    assert!(plain.code() == 2 && plain.out.contains("check.yaml: good: line/check"), "{}{}", plain.out, plain.err);
+}
+
+/// The path of the faulted run over its workflow: as text and as a picture, from what the run keeps and from the file.
+async fn the_path_is_drawn(agent: &Agent, run: &str, workflow: &str) {
+    let desk = tempfile::tempdir().expect("a folder");
+    let file = desk.path().join("check.yaml");
+    std::fs::write(&file, workflow).expect("a workflow");
+    let chart = agent.cli(&["runs", run, "--draw"]).await;
+    assert_eq!(chart.code(), 0, "{}", chart.err);
+    assert!(chart.out.contains("\nflowchart "), "{}", chart.out);
+    assert!(chart.out.contains("class t1,t2 completed\n") && chart.out.contains("class t3 faulted"), "{}", chart.out);
+    let picture = agent.cli(&["runs", run, "--draw=svg"]).await.out;
+    assert!(picture.starts_with("<svg") && picture.contains("<style>"), "{picture}");
+    for (class, times) in [("box call completed", 2), ("box call faulted", 1), ("way taken", 3)] {
+        assert_eq!(picture.matches(&format!("class=\"{class}\"")).count(), times, "{class}: {picture}");
+    }
+    let named = file.display().to_string();
+    let out = file.with_file_name("run.svg").display().to_string();
+    let drawn = agent.cli(&["workflow", "draw", &named, "--run", run, "--out", &out]).await;
+    assert_eq!((drawn.code(), drawn.out.as_str()), (0, ""), "{}", drawn.err);
+    assert_eq!(std::fs::read_to_string(&out).expect("a picture").trim_end(), picture.trim_end());
+    let plain = agent.cli(&["workflow", "draw", &named]).await;
+    assert!(plain.out.contains("\nflowchart ") && !plain.out.contains("faulted\n"), "{}", plain.out);
+    let other = file.with_file_name("other.yaml");
+    std::fs::write(&other, workflow.replace("Go on?", "Go?")).expect("another version");
+    let refused = agent.cli(&["workflow", "draw", &other.display().to_string(), "--run", run]).await;
+    assert!(refused.code() == 2 && refused.err.contains(&format!("`edge-agent runs {run} --draw`")), "{}", refused.err);
+    let unknown = agent.cli(&["workflow", "draw", &named, "--run", "01J00000000000000000000000"]).await;
+    assert!(unknown.code() == 3 && unknown.err.contains("there is no run 01J0"), "{}", unknown.err);
 }
 
 async fn run(folder: &Path, arguments: &[&str]) -> process::Said {

@@ -11,16 +11,19 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context as _;
 use clap::Subcommand;
 use edge_core::engine::support;
-use shared::{bundle::path::BundlePath, workflow::Workflow};
+use shared::{
+    bundle::path::BundlePath,
+    problem::{Problem, Problems, text_of},
+    workflow::Workflow,
+};
 
-use super::{Context, Failure};
+use super::{Context, Failure, output};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Args {
-    /// Read workflow documents and say what is wrong with them, with line and column.
+    /// Read workflow documents and say what is wrong with them, with line and column; with --json as a list of problems.
     Check {
         /// YAML files in the Open Workflow DSL 1.0.3.
         #[arg(required = true, value_name = "FILE")]
@@ -38,7 +41,7 @@ pub(super) enum Args {
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
     match args {
-        Args::Check { files } => check(files),
+        Args::Check { files } => check(files, context),
         Args::Draw(args) => draw::run(args, context),
         Args::Test(args) => test::run(args, context),
         Args::Run(args) => run::run(args, context),
@@ -46,19 +49,22 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
     }
 }
 
-fn check(files: &[PathBuf]) -> Result<ExitCode, Failure> {
-    let mut broken = 0_usize;
+/// Every document is looked at, whatever is wrong with the others.
+fn check(files: &[PathBuf], context: &Context) -> Result<ExitCode, Failure> {
+    let mut found = Vec::new();
     for path in files {
-        match read(path) {
+        match document(path) {
+            Ok(_) if context.json => {}
             Ok(workflow) => println!("{}: good: {}", path.display(), workflow.definition().qualified_name()),
-            Err(Failure::Input(problems)) => {
-                broken += 1;
-                eprintln!("{problems}");
-            }
-            Err(failure) => return Err(failure),
+            Err(Problems(problems)) => found.extend(problems),
         }
     }
-    Ok(if broken == 0 { ExitCode::SUCCESS } else { ExitCode::from(2) })
+    if context.json {
+        output::json(&found)?;
+    } else {
+        found.iter().for_each(|problem| eprintln!("{problem}"));
+    }
+    Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }
 
 /// The folder of the bundle that the document lies in: the one that holds its `workflows`.
@@ -74,11 +80,27 @@ fn read_beside(document: &Path, wanted: &str) -> Option<String> {
     std::fs::read_to_string(bundle.join(safe.to_string())).ok()
 }
 
-/// A document that a node could take.
-fn read(path: &Path) -> Result<Workflow, Failure> {
+/// A document that a node could take, or all that is wrong with it.
+fn document(path: &Path) -> Result<Workflow, Problems> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
-    let read = Workflow::link(&name, &text, &|wanted| read_beside(path, wanted));
-    read.and_then(|workflow| support::check(&name, &workflow).map(|()| workflow))
-        .map_err(|problems| Failure::Input(problems.to_string()))
+    support::read(&name, &text(path)?, &|wanted| read_beside(path, wanted))
 }
+
+/// The same for whoever can do nothing without it.
+fn read(path: &Path) -> Result<Workflow, Failure> {
+    document(path).map_err(|problems| Failure::Input(problems.to_string()))
+}
+
+/// The text of a file that a person names.
+fn text(path: &Path) -> Result<String, Problems> {
+    let problem = |place: Option<(u32, u32)>, message: String| {
+        let (line, column) = place.unzip();
+        Problems(vec![Problem { file: path.display().to_string(), line, column, field: String::new(), message }])
+    };
+    let bytes = std::fs::read(path).map_err(|error| problem(None, format!("this cannot be read: {error}")))?;
+    let text = text_of(&bytes).map_err(|place| problem(Some(place), "expected text in UTF-8".to_owned()))?;
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -17,19 +17,24 @@ pub fn of_serde(message: &str) -> String {
 /// Why a text is no JSON: where, and what was expected there.
 #[must_use]
 pub fn of_json(error: &serde_json::Error) -> String {
-    let (line, column) = (error.line(), error.column());
+    let why = why_no_json(error);
+    if error.is_eof() { why } else { format!("{why}, at line {}, column {}", error.line(), error.column()) }
+}
+
+/// Why a text is no JSON, without the place.
+#[must_use]
+pub fn why_no_json(error: &serde_json::Error) -> String {
     if error.is_eof() {
         return "it ends too early".to_owned();
     }
     let said = without_places(&error.to_string());
-    let said = match said.as_str() {
-        "expected value" => "expected a value",
-        "expected ident" => "expected true, false or null",
-        "trailing characters" => "expected nothing more",
-        "trailing comma" => "expected no comma before the end",
-        other => other,
-    };
-    format!("{said}, at line {line}, column {column}")
+    match said.as_str() {
+        "expected value" => "expected a value".to_owned(),
+        "expected ident" => "expected true, false or null".to_owned(),
+        "trailing characters" => "expected nothing more".to_owned(),
+        "trailing comma" => "expected no comma before the end".to_owned(),
+        _ => of_serde(&said),
+    }
 }
 
 /// The message without ` at line 3 column 5`, wherever it says so.

@@ -42,6 +42,12 @@ pub struct TaskView {
     /// The function, when the task asked for an effect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub function: Option<String>,
+    /// Which of the run's records, counted from 0, began it.
+    #[serde(skip)]
+    pub began_nth: usize,
+    /// Which one ended it.
+    #[serde(skip)]
+    pub ended_nth: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -109,12 +115,17 @@ struct History {
     passages: BTreeSet<(String, String)>,
     /// Frame of a task -> its view and its list.
     of: BTreeMap<FrameId, (usize, FrameId)>,
+    /// Records that were read before the one that is.
+    nth: usize,
 }
 
 impl History {
     fn of<'a>(records: impl IntoIterator<Item = &'a Record>) -> Self {
         let mut history = Self::default();
-        records.into_iter().for_each(|record| history.read(record));
+        for record in records {
+            history.read(record);
+            history.nth += 1;
+        }
         history
     }
 
@@ -165,6 +176,7 @@ impl History {
                 for view in self.views.iter_mut().filter(|view| view.ended_at.is_none()) {
                     view.status = TaskStatus::Cancelled;
                     view.ended_at = Some(*at);
+                    view.ended_nth = Some(self.nth);
                 }
             }
             _ => {}
@@ -197,6 +209,8 @@ impl History {
             output: None,
             error: None,
             function: None,
+            began_nth: self.nth,
+            ended_nth: None,
         });
     }
 
@@ -209,18 +223,21 @@ impl History {
         error: Option<&Error>,
     ) {
         let Some(&(_, list)) = self.of.get(&frame) else { return };
+        let nth = self.nth;
         // What the task held and did not come to its own end was swept away with it.
         let swept: Vec<FrameId> = self.of.keys().copied().filter(|id| self.is_within(*id, frame)).collect();
         for id in swept {
             if let Some(view) = self.view(id).filter(|view| view.ended_at.is_none()) {
                 view.status = TaskStatus::Cancelled;
                 view.ended_at = Some(at);
+                view.ended_nth = Some(nth);
             }
             self.of.remove(&id);
         }
         if let Some(view) = self.view(frame) {
             view.status = status;
             view.ended_at = Some(at);
+            view.ended_nth = Some(nth);
             view.output = output.cloned();
             view.error = error.cloned();
         }

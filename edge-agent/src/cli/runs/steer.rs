@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Subcommand;
 use serde_json::{Value, json};
-use shared::id::RunId;
+use shared::{id::RunId, problem::words};
 
 use super::super::{Context, Failure, approve, local::Local, output};
 
@@ -130,8 +130,7 @@ pub(in super::super) fn input_of(given: &str) -> Result<Value, Failure> {
     };
     serde_json::from_str(&text).map_err(|error| {
         let (line, column) = (error.line(), error.column());
-        let said = error.to_string();
-        let said = said.split(" at line ").next().unwrap_or_default();
+        let said = words::why_no_json(&error);
         Failure::Input(format!("{from}:{line}:{column}: this is no JSON: {said}"))
     })
 }
@@ -166,7 +165,9 @@ mod tests {
         std::fs::write(&file, "[1]").unwrap();
         assert_eq!(input_of("{\"a\": 2}").unwrap(), json!({"a": 2}));
         assert_eq!(input_of(&format!("@{}", file.display())).unwrap(), json!([1]));
-        assert!(input_of("{").unwrap_err().to_string().starts_with("--input:1:1: this is no JSON"));
+        let told = |given: &str| input_of(given).unwrap_err().to_string();
+        assert_eq!(told("{"), "--input:1:1: this is no JSON: it ends too early");
+        assert_eq!(told("{\"a\" 1}"), "--input:1:6: this is no JSON: expected `:`");
         assert!(input_of("@/no/such").unwrap_err().to_string().starts_with("cannot read /no/such"));
     }
 }

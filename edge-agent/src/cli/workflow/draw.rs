@@ -96,3 +96,24 @@ pub(in super::super) fn drawing(definition: &Definition, path: Option<&draw::Pat
         Format::Svg => draw::svg(definition, path, draw::Style::Standalone),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ending_of_the_file_says_what_is_drawn() {
+        for (file, format) in [
+            (None, Format::Mermaid),
+            (Some("run.svg"), Format::Svg),
+            (Some("a/RUN.SVG"), Format::Svg),
+            (Some("run.mmd"), Format::Mermaid),
+            (Some("run"), Format::Mermaid),
+            (Some("run.md"), Format::Mermaid),
+        ] {
+            assert_eq!(of_ending(file.map(Path::new)).unwrap(), format, "{file:?}");
+        }
+        let told = of_ending(Some(Path::new("run.png"))).unwrap_err().to_string();
+        assert!(told.starts_with("--out: a drawing is not written as .png: expected .svg"), "{told}");
+    }
+}

@@ -4,7 +4,10 @@
 use std::{fmt::Write as _, process::ExitCode};
 
 use serde_json::{Value, json};
-use shared::workflow::catalog::{Function, function, functions};
+use shared::{
+    problem::near,
+    workflow::catalog::{Function, function, functions},
+};
 
 use super::super::{Context, Failure, output};
 
@@ -29,8 +32,9 @@ pub(in super::super) fn run(args: &Args, context: &Context) -> Result<ExitCode, 
     let wanted: Vec<&Function> = match args.name.as_deref() {
         None => functions().iter().collect(),
         Some(name) => vec![function(name).ok_or_else(|| {
-            let names: Vec<_> = functions().iter().map(|function| function.name).collect();
-            Failure::NotFound(format!("there is no function `{name}`: expected one of {}", names.join(", ")))
+            let performed = functions().iter().filter(|function| function.is_performed);
+            let hint = near::hint(name, performed.map(|function| function.name));
+            Failure::NotFound(format!("there is no function `{name}`{hint}"))
         })?],
     };
     if context.json {
@@ -213,6 +217,18 @@ mod tests {
     fn the_page_says_what_the_catalogue_says() {
         let written = include_str!("../../../../docs/functions.md");
         assert!(written == page(), "run `edge-agent workflow functions --markdown > docs/functions.md`");
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_told_with_those_that_can_be_called() {
+        let context = Context { config_path: std::path::PathBuf::new(), json: false };
+        let told = |name: &str| {
+            let args = Args { name: Some(name.to_owned()), markdown: false };
+            run(&args, &context).unwrap_err().to_string()
+        };
+        assert_eq!(told("infr"), "there is no function `infr`: did you mean infer?");
+        assert!(told("zzzzzz").starts_with("there is no function `zzzzzz`; there are agent, "), "{}", told("zzzzzz"));
+        assert_eq!(told("a2"), told("a2").replace("a2a", ""), "what is not performed is not offered");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Context as _;
 use serde_json::Value;
-use shared::{event::Event, workflow::Workflow};
+use shared::{event::Event, problem::words, workflow::Workflow};
 
 use super::{
     super::{Context, Failure, output, runs::input_of},
@@ -132,13 +132,14 @@ fn others(file: &Path, own: &Workflow) -> Vec<Arc<Workflow>> {
 /// An event of the command line; what is left out is made up.
 fn event((index, text): (usize, &String)) -> Result<Event, Failure> {
     let broken = |why: String| Failure::Input(format!("--event {text}: {why}"));
-    let mut value: Value = serde_json::from_str(text).map_err(|error| broken(error.to_string()))?;
+    let no_json = |error| broken(format!("this is no JSON: {}", words::of_json(&error)));
+    let mut value: Value = serde_json::from_str(text).map_err(no_json)?;
     let Value::Object(fields) = &mut value else { return Err(broken("expected an object with `type`".to_owned())) };
     let id = format!("event-{}", index + 1);
     for (name, made) in [("specversion", "1.0"), ("id", &id), ("source", "/command-line")] {
         fields.entry(name).or_insert_with(|| made.into());
     }
-    serde_json::from_value(value).map_err(|error| broken(error.to_string()))
+    serde_json::from_value(value).map_err(|error| broken(words::of_serde(&error.to_string())))
 }
 
 /// The output on stdout, or where in the document it went wrong.

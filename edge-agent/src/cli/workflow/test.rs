@@ -7,14 +7,13 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::Context as _;
 use edge_core::{rehearse, site::WORKFLOW_TEST};
 use serde::Serialize;
 use shared::workflow::Workflow;
 
 use super::{
     super::{Context, Failure, output},
-    read,
+    read, text,
 };
 
 #[derive(Debug, clap::Args)]
@@ -77,7 +76,7 @@ fn cases(file: &Path, workflow: &Workflow) -> Result<Vec<rehearse::Case>, Failur
         let message = format!("{} has no cases: expected them in {name}", file.display());
         return Err(Failure::Input(message));
     }
-    let text = std::fs::read_to_string(&beside).with_context(|| format!("cannot read {name}"))?;
+    let text = text(&beside).map_err(|problems| Failure::Input(problems.to_string()))?;
     rehearse::parse(&name, &text, workflow).map_err(|problems| Failure::Input(problems.to_string()))
 }
 

@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use serde_json::json;
+use shared::id::RunId;
 
 use super::*;
 
@@ -23,6 +24,18 @@ impl Folder {
             std::fs::write(path, text).unwrap();
         }
         Self(folder)
+    }
+
+    /// The run of a document that has ended, and with it all that it ran.
+    async fn looked_at(&self, file: &str) -> (RunId, Vec<RunDetail>) {
+        let file = self.0.path().join(file);
+        let args = Line::try_parse_from(["run", file.to_str().unwrap()]).unwrap().args;
+        let play = Play::of(&args, Arc::new(read(&args.file).unwrap()), true).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let desk = Desk::open(&args, None, folder.path()).unwrap();
+        let store = desk.store.clone();
+        let (detail, _) = watch::play(play, desk).await.unwrap();
+        (detail.summary.run, store.read("look", watch::details).await.unwrap())
     }
 
     /// How the run ended and what the command line says of it.
@@ -99,6 +112,51 @@ async fn a_request_goes_out_and_an_error_is_told_with_its_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_fell_into_one_look_is_told_in_the_order_in_which_it_happened() {
+    let tasks = "do:\n- t: { try: [{ a: { set: { n: 1 } } }, { b: { raise: { error: { type: x, status: 500 } } } }], catch: { do: [{ c: { set: { n: 2 } } }] } }\n\
+        - more: { run: { workflow: { namespace: test, name: other, version: '0.1.0' } } }";
+    let folder = Folder::with(&[
+        ("w.yaml", &document("w", tasks)),
+        ("other.yaml", &document("other", "do: [{ o: { set: { n: 3 } } }]")),
+    ]);
+    let (own, all) = folder.looked_at("w.yaml").await;
+    let lines = watch::Told::new(true).lines(&all, own);
+    let heads: Vec<_> = lines.iter().map(|line| line.split("  ").next().unwrap().to_owned()).collect();
+    let expected = [
+        "> /do/0/t",
+        "> /do/0/t/try/0/a",
+        "< /do/0/t/try/0/a",
+        "> /do/0/t/try/1/b",
+        "! /do/0/t/try/1/b",
+        "> /do/0/t/catch/do/0/c",
+        "< /do/0/t/catch/do/0/c",
+        "< /do/0/t",
+        "> /do/1/more (workflow)",
+        "> test/other: /do/0/o",
+        "< test/other: /do/0/o",
+        "< /do/1/more",
+    ];
+    assert_eq!(heads, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_that_is_not_there_is_missed_in_the_folder() {
+    let (_, told) = run("do: [{ a: { run: { workflow: { namespace: t, name: r4x, version: latest } } } }]", &[]).await;
+    let told = told.unwrap_err();
+    assert!(
+        told.ends_with("there is no workflow t/r4x:latest here: expected it in the folder of the document"),
+        "{told}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_outgrew_what_one_may_do_is_told_with_its_place() {
+    let tasks = "do:\n- all:\n    for: { in: '${ [range(400)] }' }\n    do:\n    - each: { for: { in: '${ [range(400)] }' }, do: [{ s: { set: { x: 1 } } }] }";
+    let (_, told) = run(tasks, &[]).await;
+    assert!(told.unwrap_err().starts_with("w.yaml:6:7: /do/0/all/do/0/each: "));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_allowed_says_how_to_allow_it() {
     let (_, told) = run("do: [{ p: { call: publish, with: { topic: t, payload: 1 } } }]", &[]).await;
     let told = told.unwrap_err();
@@ -138,7 +196,13 @@ async fn a_schedule_starts_nothing_and_events_start_nothing_else() {
 fn an_event_is_checked_and_completed() {
     let made = event((1, &r#"{"type": "x"}"#.to_owned())).unwrap();
     assert_eq!((made.id.as_str(), made.source.as_str()), ("event-2", "/command-line"));
-    for broken in ["{", "[]", r#"{"id": "a"}"#] {
-        assert!(event((0, &broken.to_owned())).unwrap_err().to_string().starts_with("--event"), "{broken}");
+    for (broken, told) in [
+        ("{", "--event {: this is no JSON: it ends too early"),
+        ("x", "--event x: this is no JSON: expected a value, at line 1, column 1"),
+        ("[]", "--event []: expected an object with `type`"),
+        (r#"{"id": "a"}"#, r#"--event {"id": "a"}: missing field `type`"#),
+        (r#"{"type": 5}"#, r#"--event {"type": 5}: invalid type: integer `5`, expected a string"#),
+    ] {
+        assert_eq!(event((0, &broken.to_owned())).unwrap_err().to_string(), told);
     }
 }

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use edge_core::engine::history::{TaskStatus, TaskView};
+use rusqlite::Connection;
 use serde_json::Value;
 use shared::{id::RunId, label::Label, ledger::entry::Verdict, wire::v1::PendingApproval};
 use tokio::{
@@ -138,20 +139,9 @@ impl Watch {
     /// Tells what is new of the run and the runs that it runs.
     async fn look(&mut self) -> anyhow::Result<RunDetail> {
         let run = self.run;
-        let all = self.store.read("read the runs", move |c| {
-            let filter = runs::Filter { limit: RUNS_MAX, ..runs::Filter::default() };
-            let mut ids: Vec<RunId> = runs::list(c, &filter)?.into_iter().map(|summary| summary.run).collect();
-            ids.sort();
-            ids.into_iter().map(|id| runs::detail(c, id)).collect::<rusqlite::Result<Vec<_>>>()
-        });
-        let mut own = None;
-        for detail in all.await?.into_iter().flatten() {
-            self.told.tell(&detail, detail.summary.run == run);
-            if detail.summary.run == run {
-                own = Some(detail);
-            }
-        }
-        own.context("the run is kept")
+        let all = self.store.read("read the runs", details).await?;
+        self.told.tell(&all, run);
+        all.into_iter().find(|detail| detail.summary.run == run).context("the run is kept")
     }
 
     /// Answers what is asked, or asks at the terminal. `Some`: a question that nobody can answer.
@@ -220,6 +210,15 @@ impl Watch {
     }
 }
 
+/// The run and those that it runs, in the order in which they began.
+pub(super) fn details(connection: &Connection) -> rusqlite::Result<Vec<RunDetail>> {
+    let filter = runs::Filter { limit: RUNS_MAX, ..runs::Filter::default() };
+    let mut ids: Vec<RunId> = runs::list(connection, &filter)?.into_iter().map(|summary| summary.run).collect();
+    ids.sort();
+    let all = ids.into_iter().map(|id| runs::detail(connection, id)).collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(all.into_iter().flatten().collect())
+}
+
 fn is_listening(detail: &RunDetail) -> bool {
     detail.summary.note.as_deref().is_some_and(|note| note.contains("listens for events"))
 }
@@ -241,7 +240,7 @@ async fn typed(asked: &mut Option<Asked>) -> anyhow::Result<(PendingApproval, St
 }
 
 /// What was told already.
-struct Told {
+pub(super) struct Told {
     is_quiet: bool,
     begun: HashSet<(RunId, String)>,
     ended: HashSet<(RunId, String)>,
@@ -249,7 +248,7 @@ struct Told {
 }
 
 impl Told {
-    fn new(is_quiet: bool) -> Self {
+    pub(super) fn new(is_quiet: bool) -> Self {
         Self { is_quiet, begun: HashSet::new(), ended: HashSet::new(), note: None }
     }
 
@@ -259,23 +258,49 @@ impl Told {
         }
     }
 
-    fn tell(&mut self, detail: &RunDetail, is_own: bool) {
-        let of = if is_own { String::new() } else { format!("{}: ", detail.summary.workflow) };
-        for task in &detail.tasks {
-            let key = (detail.summary.run, task.place.clone());
-            if self.begun.insert(key.clone()) {
-                self.line(&begun(&of, task));
-            }
-            if task.ended_at.is_some() && self.ended.insert(key) {
-                self.line(&ended(&of, task));
-            }
+    /// Tells what is new of all runs; `own` is the one that was asked for.
+    fn tell(&mut self, all: &[RunDetail], own: RunId) {
+        for line in self.lines(all, own) {
+            self.line(&line);
         }
-        if is_own && detail.summary.ended.is_none() && self.note != detail.summary.note {
+        let own = all.iter().find(|detail| detail.summary.run == own && detail.summary.ended.is_none());
+        if let Some(detail) = own.filter(|detail| self.note != detail.summary.note) {
             self.note.clone_from(&detail.summary.note);
             if let Some(note) = &self.note {
                 self.line(&format!("? {note}"));
             }
         }
+    }
+
+    /// What is new, a line each: of one run in the order of its records, of several as time went.
+    pub(super) fn lines(&mut self, all: &[RunDetail], own: RunId) -> Vec<String> {
+        let mut lines = Vec::new();
+        for detail in all {
+            let run = detail.summary.run;
+            let of = if run == own { String::new() } else { format!("{}: ", detail.summary.workflow) };
+            let mut of_run = Vec::new();
+            for task in &detail.tasks {
+                let key = (run, task.place.clone());
+                if self.begun.insert(key.clone()) {
+                    of_run.push((task.began_nth, task.began_nth, task.started_at, begun(&of, task)));
+                }
+                if let (Some(nth), Some(at)) = (task.ended_nth, task.ended_at)
+                    && self.ended.insert(key)
+                {
+                    of_run.push((nth, task.began_nth, at, ended(&of, task)));
+                }
+            }
+            // What one record ended, it ended from the inside.
+            of_run.sort_by_key(|(nth, began, ..)| (*nth, std::cmp::Reverse(*began)));
+            // A clock that was set back moves nothing to the front.
+            let mut latest = None;
+            lines.extend(of_run.into_iter().map(|(_, _, at, line)| {
+                latest = latest.max(Some(at));
+                (latest, line)
+            }));
+        }
+        lines.sort_by_key(|(at, _)| *at);
+        lines.into_iter().map(|(_, line)| line).collect()
     }
 }
 
