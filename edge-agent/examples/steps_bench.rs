@@ -66,7 +66,7 @@ enum Mode {
     Park,
     /// Opens the store that `park` left: how long it takes, and how much memory the runs need.
     Open,
-    /// One run with a task of each kind, taken up where a kill left it; tells what the ledger and the outside know of it.
+    /// One run with most kinds of tasks, taken up where a kill left it; tells what the ledger and the outside know of it.
     /// The folder is not emptied.
     Kinds,
     /// Runs that all are in the middle of their work, for some seconds.

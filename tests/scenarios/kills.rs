@@ -15,7 +15,8 @@ const KILLS: u64 = 50;
 /// What SQLite writes and syncs with.
 const CALLS: &str = "pwrite64,fdatasync,fsync,ftruncate";
 
-/// The program that runs one workflow with a task of each kind, and takes it up where it stood.
+/// The program that runs one workflow with most kinds of tasks, and takes it up where it stood. All kinds are in the sweep over a
+/// simulated disk.
 fn program() -> PathBuf {
     tests::binaries::folder().join("examples/steps_bench")
 }
