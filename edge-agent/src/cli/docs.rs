@@ -20,7 +20,7 @@ use super::{
     person::{Demands, Person},
 };
 use crate::{
-    memory::{kept_path, reading},
+    memory::{episode_path, kept_path, reading},
     store::documents::{self, Listed},
 };
 
@@ -37,7 +37,7 @@ pub(super) enum Args {
     Search(Search),
     /// Remove what was added or remembered: one document, a conversation, all of a source, or all about a subject.
     Remove(Remove),
-    /// List the documents that can be found, with label, source and subject.
+    /// List the documents and episodes that can be found, with label, source and subject.
     List {
         /// Of this index alone.
         #[arg(long, value_name = "INDEX")]
@@ -81,6 +81,12 @@ pub(super) struct Search {
     /// So many passages at most.
     #[arg(long, default_value_t = 5, value_name = "N")]
     top: usize,
+    /// Look for episodes, what happened in past runs, in place of documents.
+    #[arg(long)]
+    episodes: bool,
+    /// Episodes that came to this, such as completed or faulted; may be given several times.
+    #[arg(long = "outcome", value_name = "WORD", requires = "episodes")]
+    outcomes: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -196,13 +202,14 @@ fn keep(
 /// What the index has that was added or remembered, by its id.
 fn known(context: &Context, index: &str) -> Result<BTreeMap<String, Listed>, Failure> {
     let found = documents::list(&context.store()?, Some(index)).context("cannot list the documents")?;
-    let kept = found.into_iter().filter(|document| document.kept);
+    let kept = found.into_iter().filter(|document| document.kept && document.outcome.is_none());
     Ok(kept.map(|document| (id_of(&document.document).to_owned(), document)).collect())
 }
 
-/// The id under which a text was kept, of the name that a search shows.
+/// The id under which a text or an episode was kept, of the name that a search shows.
 fn id_of(document: &str) -> &str {
-    document.strip_prefix(&kept_path("")).unwrap_or(document)
+    let kept = [kept_path(""), episode_path("")];
+    kept.iter().find_map(|prefix| document.strip_prefix(prefix.as_str())).unwrap_or(document)
 }
 
 /// The files of a path by the ids that they are kept under: a file's name, or its place within the folder.
@@ -277,6 +284,12 @@ fn search(asked: &Search, context: &Context) -> Result<ExitCode, Failure> {
     let mut input = json!({ "query": asked.query, "topK": asked.top });
     if let Some(index) = &asked.index {
         input["index"] = index.as_str().into();
+    }
+    if asked.episodes {
+        input["kind"] = "episode".into();
+    }
+    if !asked.outcomes.is_empty() {
+        input["outcome"] = json!(asked.outcomes);
     }
     let found = Person::of(context)?.ask("search", input, None)?;
     let passages = ask::passages(&found)?;
@@ -354,11 +367,12 @@ fn forget(asked: &Remove, doomed: &[&Listed], of_sessions: bool, person: &Person
         Ok(person.ask("forget", input, None)?["forgotten"].as_u64().unwrap_or(0))
     };
     let (source, subject) = (("source", asked.source.as_deref()), ("subject", asked.subject.as_deref()));
-    let indexes: BTreeSet<&str> = doomed.iter().map(|document| document.index.as_str()).collect();
+    let kind = |document: &Listed| if document.outcome.is_some() { "episode" } else { "text" };
+    let places: BTreeSet<_> = doomed.iter().map(|document| (document.index.as_str(), kind(document))).collect();
     let mut forgotten = 0;
-    for index in indexes {
+    for (index, kind) in places {
         let id = ("id", asked.document.as_deref().map(id_of));
-        forgotten += forget(json!({ "index": index }), &[id, source, subject])?;
+        forgotten += forget(json!({ "index": index, "kind": kind }), &[id, source, subject])?;
     }
     if of_sessions {
         forgotten += forget(json!({ "kind": "session" }), &[("session", asked.session.as_deref()), source, subject])?;
@@ -375,7 +389,8 @@ fn list(index: Option<&str>, context: &Context) -> Result<ExitCode, Failure> {
     let row = |document: Listed| {
         let label = |label: &Label| words::label(label);
         let from = if document.kept {
-            document.source.unwrap_or_else(|| "a workflow".to_owned())
+            let source = document.source.unwrap_or_else(|| "a workflow".to_owned());
+            document.outcome.map_or_else(|| source.clone(), |outcome| format!("{source}, {outcome}"))
         } else {
             "the bundle".to_owned()
         };
@@ -415,7 +430,7 @@ mod tests {
         assert_eq!(files(&folder.path().join("a.md")).expect("one").keys().collect::<Vec<_>>(), ["a.md"]);
         assert!(files(&folder.path().join("d.exe")).expect_err("none").to_string().contains("is no document"));
         assert!(files(&folder.path().join("none")).expect_err("none").to_string().contains("there is no file"));
-        assert_eq!(id_of("remembered:sub/b.txt"), "sub/b.txt");
+        assert_eq!((id_of("remembered:sub/b.txt"), id_of("episode:01J")), ("sub/b.txt", "01J"));
         assert_eq!(id_of("sub/b.txt"), "sub/b.txt");
     }
 }

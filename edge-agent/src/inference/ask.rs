@@ -86,6 +86,11 @@ struct GivenPassage {
     /// Who said it, of a conversation: for `messages`.
     #[serde(default, rename = "role")]
     _role: Option<String>,
+    /// Of an episode; its text says them.
+    #[serde(default, rename = "outcome")]
+    _outcome: Option<String>,
+    #[serde(default, rename = "details")]
+    _details: Option<Value>,
 }
 
 #[derive(Deserialize)]

@@ -1,4 +1,4 @@
-//! `forget`: takes away what workflows and people keep: a text by its id, all of a source, or all about a subject; a conversation, or what was
+//! `forget`: takes away what workflows and people keep: a text or an episode by its id, all of a source, or all about a subject; a conversation, or what was
 //! said in conversations of a source or about a subject. What a bundle brings is the bundle's to take away.
 
 use std::{sync::Arc, time::Instant};
@@ -13,7 +13,9 @@ use shared::{
 };
 
 use super::{
-    Inner, Memory, broken, hold,
+    Inner, Memory, broken,
+    episode::{self, Kind},
+    hold,
     index::{Error, remove},
     millis,
     remember::{INDEX, kept_path, named},
@@ -40,22 +42,14 @@ struct Forget {
     subject: Option<String>,
 }
 
-/// What is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Kind {
-    Text,
-    /// What was said in conversations.
-    Session,
-}
-
 impl Forget {
     fn is_of_sessions(&self) -> bool {
         self.kind == Some(Kind::Session) || (self.kind.is_none() && self.session.is_some())
     }
 
     fn place(&self) -> &str {
-        if self.is_of_sessions() { SESSIONS } else { self.index.as_deref().unwrap_or(INDEX) }
+        let own = if self.kind == Some(Kind::Episode) { episode::INDEX } else { INDEX };
+        if self.is_of_sessions() { SESSIONS } else { self.index.as_deref().unwrap_or(own) }
     }
 
     fn check(&self, call: &Call) -> Result<(), Failure> {
@@ -122,11 +116,15 @@ impl Inner {
         let (count, chunks) = self.store.write_blocking("forget texts", move |tx| {
             let connection = tx.connection();
             let mut query = connection.prepare_cached(
-                "SELECT id FROM memory_document WHERE remembered AND idx = ?1 AND (?2 IS NULL OR path = ?2)
+                "SELECT id FROM memory_document WHERE remembered AND idx = ?1 AND remembered = ?5 AND (?2 IS NULL OR path = ?2)
                  AND (?3 IS NULL OR source = ?3) AND (?4 IS NULL OR subject = ?4)",
             )?;
-            let path = which.id.as_deref().map(kept_path);
-            let ids = query.query_map(params![which.place(), path, which.source, which.subject], |row| row.get(0))?;
+            let (path, form): (fn(&str) -> String, i64) = match which.kind {
+                Some(Kind::Episode) => (episode::path, room::EPISODES),
+                _ => (kept_path, room::TEXTS),
+            };
+            let values = params![which.place(), which.id.as_deref().map(path), which.source, which.subject, form];
+            let ids = query.query_map(values, |row| row.get(0))?;
             let ids: Vec<i64> = ids.collect::<rusqlite::Result<_>>()?;
             let mut chunks = Vec::new();
             for id in &ids {

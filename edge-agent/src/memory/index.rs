@@ -15,6 +15,7 @@ use super::{
     Inner,
     chunk::{Chunk, chunk},
     documents::Document,
+    episode::Episode,
     limits::Bounds,
     reading, room,
     shelf::Served,
@@ -75,6 +76,8 @@ pub(super) struct Kept {
     pub keep_for: Option<Duration>,
     /// Of the index.
     pub bounds: Bounds,
+    /// What the text is the situation of.
+    pub episode: Option<Episode>,
 }
 
 impl Origin {
@@ -82,6 +85,25 @@ impl Origin {
         match self {
             Self::Bundle => None,
             Self::Remembered(kept) => Some(kept),
+        }
+    }
+
+    /// As the store tells them apart.
+    const fn form(&self) -> i64 {
+        match self {
+            Self::Bundle => 0,
+            Self::Remembered(Kept { episode: None, .. }) => room::TEXTS,
+            Self::Remembered(Kept { episode: Some(_), .. }) => room::EPISODES,
+        }
+    }
+
+    /// The pieces that a text is found by; a situation is one.
+    fn chunks(&self, text: &str) -> Vec<Chunk> {
+        match self {
+            Self::Remembered(Kept { episode: Some(_), source, .. }) => {
+                vec![Chunk { place: source.clone().unwrap_or_default(), text: text.to_owned() }]
+            }
+            _ => chunk(text),
         }
     }
 }
@@ -179,31 +201,36 @@ impl Inner {
 
     /// Cuts a text, embeds it and stores it, in place of the one that stood there.
     pub(super) fn put(&self, given: &Text<'_>, label: String) -> Result<(), Error> {
-        let chunks = chunk(given.text);
+        let chunks = given.origin.chunks(given.text);
         // The headings are embedded with the text: a paragraph often does not say what it is about.
         let texts: Vec<String> = chunks.iter().map(|chunk| format!("{}\n{}", chunk.place, chunk.text)).collect();
         let vectors = self.vectors(&format!("{}/{}", given.index, given.path), &texts)?;
         let rows: Vec<(Chunk, Vec<u8>)> = chunks.into_iter().zip(vectors.iter().map(|v| to_blob(v))).collect();
         let (index, path, digest) = (given.index.to_owned(), given.path.to_owned(), given.digest);
-        let (embedder, origin, bytes) = (self.embedder.digest(), given.origin.clone(), given.text.len() as u64);
+        let (embedder, origin, bytes) = (self.embedder.digest(), given.origin.clone(), given.text.len());
         let age = Arc::clone(&self.age);
         let (gone, ids) = self.store.write_blocking("store a document", move |tx| {
             let connection = tx.connection();
-            let kept = origin.kept();
+            let (kept, form) = (origin.kept(), origin.form());
+            let episode = kept.and_then(|kept| kept.episode.as_ref());
+            let bytes = (bytes + episode.map_or(0, Episode::bytes)) as u64;
             let before: Option<i64> = connection
                 .prepare_cached("SELECT id FROM memory_document WHERE idx = ?1 AND path = ?2 AND remembered = ?3")?
-                .query_row(params![index, path, kept.is_some()], |row| row.get(0))
+                .query_row(params![index, path, form], |row| row.get(0))
                 .optional()?;
             let mut gone = before.map_or(Ok(Vec::new()), |before| remove(connection, before))?;
             if let Some(kept) = kept {
-                gone.extend(room::make(connection, &index, bytes, kept.bounds, age.now(connection)?)?);
+                gone.extend(room::make(connection, (&index, form), bytes, kept.bounds, age.now(connection)?)?);
             }
             let expires = age.after(connection, kept.and_then(|kept| kept.keep_for))?;
             let bytes = kept.map_or(0, |_| bytes.cast_signed());
             let (source, subject) = kept.map_or((&None, &None), |kept| (&kept.source, &kept.subject));
             let (digest, embedder) = (digest.as_bytes().as_slice(), embedder.as_bytes().as_slice());
-            let values = params![index, path, digest, label, embedder, kept.is_some(), source, subject, bytes, expires];
+            let values = params![index, path, digest, label, embedder, form, source, subject, bytes, expires];
             let id: i64 = connection.prepare_cached(INSERT)?.query_row(values, |row| row.get(0))?;
+            if let Some(episode) = episode {
+                episode.insert(connection, id)?;
+            }
             if expires.is_some() {
                 age.write(connection)?;
             }

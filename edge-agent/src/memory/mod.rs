@@ -5,6 +5,7 @@ mod age;
 mod chunk;
 mod classify;
 pub mod documents;
+mod episode;
 mod forget;
 mod index;
 mod judges;
@@ -14,6 +15,7 @@ pub mod reading;
 mod records;
 mod remember;
 mod rerank;
+mod retrieve;
 mod room;
 mod search;
 mod session;
@@ -30,18 +32,17 @@ use age::Age;
 use classify::CaseSet;
 use documents::{Content, Document, Labelled};
 use edge_core::engine::effect::{Call, Completion, Failure, Keep, kind};
+pub use episode::path as episode_path;
 pub use judges::Judges;
 pub use limits::Limits;
 use models::embed::Embedder;
 pub use remember::kept_path;
 pub use rerank::PASSAGES_MAX as RANKED_MAX;
-use search::Sought;
 use serde::Deserialize;
 use serde_json::json;
 use shared::{
-    label::Label,
     ledger::entry::{self, Fact},
-    policy::{self, Permit, TargetKind},
+    policy::Permit,
 };
 use shelf::{Merging, Served, Shelf};
 use tokio::sync::watch;
@@ -56,10 +57,7 @@ pub const EMBEDDER: &str = "local/embed";
 
 /// How long a search waits for an index that is being made for the first time, when the task sets no deadline.
 const WAIT_MAX: Duration = Duration::from_secs(30);
-const TOP_K: usize = 4;
 const TOP_K_MAX: usize = 100;
-/// Passages that `retrieve` looks at again when it is to rerank them.
-const RERANKED: usize = 16;
 /// Texts of one `embed`; a vector has some KB of JSON.
 const EMBED_TEXTS_MAX: usize = 256;
 /// A query or a text to embed or classify; the embedders read the first few hundred words alone.
@@ -97,19 +95,6 @@ struct Inner {
     cases: RwLock<BTreeMap<String, Arc<CaseSet>>>,
     age: Arc<Age>,
     wanted: watch::Receiver<Arc<Vec<Document>>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Retrieve {
-    index: Option<String>,
-    query: String,
-    top_k: Option<usize>,
-    /// What those are cleared for who are to see it: nothing with a stricter label is found. Without one all is.
-    clearance: Option<Label>,
-    /// Whether what was found is put in the order of how well it answers.
-    #[serde(default)]
-    rerank: bool,
 }
 
 #[derive(Deserialize)]
@@ -191,75 +176,6 @@ impl Memory {
         self.status.subscribe()
     }
 
-    /// What policy must be asked about before this call.
-    ///
-    /// # Errors
-    /// A validation error when the call's arguments are wrong.
-    pub fn target(&self, call: &Call) -> Result<policy::Target, Failure> {
-        if session::is_of_session(call) {
-            return session::target(call);
-        }
-        if call.function == "retrieve" {
-            let asked: Retrieve = call.arguments()?;
-            return Ok(policy::Target::new(TargetKind::Index, self.index_name(call, asked.index)?));
-        }
-        Ok(policy::Target::new(TargetKind::Local, EMBEDDER))
-    }
-
-    /// Finds the passages that fit the query. The label of what was found joins the run's.
-    ///
-    /// # Errors
-    /// `validation` for wrong arguments or an index that the bundle does not have, `runtime` when the store or the
-    /// embedder fails.
-    pub async fn retrieve(&self, call: &Call, permit: Permit, keep: Keep) -> Result<Completion, Failure> {
-        if session::is_of_session(call) {
-            return self.recall(call, &permit, keep).await;
-        }
-        let asked: Retrieve = call.arguments()?;
-        let index = self.index_name(call, asked.index)?;
-        hold(call, &permit, &index)?;
-        let k = asked.top_k.unwrap_or(TOP_K);
-        if !(1..=TOP_K_MAX).contains(&k) {
-            return Err(wrong(call, "topK", &format!("{k}; expected 1 to {TOP_K_MAX}")));
-        }
-        let query = text(call, "query", asked.query)?;
-        self.wait_for(&index, call).await;
-        let began = Instant::now();
-        let inner = Arc::clone(&self.inner);
-        let reranked = asked.rerank.then(|| Arc::clone(&self.judges));
-        let depth = if asked.rerank { k.max(RERANKED) } else { k };
-        let sought = Sought { index: index.clone(), query: query.clone(), k: depth, clearance: asked.clearance };
-        let search = move || {
-            let found = inner.search(&sought)?;
-            let Some(judges) = reranked else { return Ok(found) };
-            let texts: Vec<&str> = found.iter().map(|found| found.text.as_str()).collect();
-            let ranked = judges.rank(&inner.embedder, &sought.query, &texts)?;
-            let best = ranked.into_iter().take(k);
-            Ok::<_, search::Error>(best.map(|(at, score)| search::Found { score, ..found[at].clone() }).collect())
-        };
-        let found = tokio::task::spawn_blocking(search).await;
-        let found = found.map_err(|_| broken(call, "the search panicked, see the log"))?;
-        let found = found.map_err(|error| broken(call, error))?;
-        let hits = found.iter().map(|found| entry::Hit {
-            document: found.document.clone(),
-            place: found.place.clone(),
-            digest: found.digest,
-            score: found.score,
-        });
-        let fact = Fact::Retrieved {
-            index,
-            query: keep.content(&query),
-            hits: hits.collect(),
-            duration_ms: millis(began.elapsed()),
-        };
-        let label = found.iter().fold(Label::default(), |label, found| label.join(&found.label));
-        let passages: Vec<_> = found
-            .into_iter()
-            .map(|f| json!({"text": f.text, "document": f.document, "place": f.place, "score": f.score, "label": f.label}))
-            .collect();
-        Ok(Completion { output: json!({ "passages": passages }), label, facts: vec![fact] })
-    }
-
     /// Turns texts into vectors.
     ///
     /// # Errors
@@ -301,23 +217,6 @@ impl Memory {
             tokens_out: 0,
             cost_micro_usd: 0,
             duration_ms: millis(took),
-        }
-    }
-
-    /// The index that is meant: the one that is named, or the only one.
-    fn index_name(&self, call: &Call, named: Option<String>) -> Result<String, Failure> {
-        let known = self.inner.names();
-        match named {
-            Some(name) if known.contains(&name) => Ok(name),
-            Some(name) => Err(wrong(
-                call,
-                "index",
-                &format!("{name:?} is not an index of this node; it has [{}]", known.join(", ")),
-            )),
-            None => match known.as_slice() {
-                [only] => Ok(only.clone()),
-                _ => Err(wrong(call, "index", &format!("missing; this node has [{}]", known.join(", ")))),
-            },
         }
     }
 

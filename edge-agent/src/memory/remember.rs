@@ -1,4 +1,4 @@
-//! `remember`: texts that workflows keep. `retrieve` finds them as it finds the bundle's documents; a text carries the label
+//! `remember`: texts and episodes that workflows keep. `retrieve` finds them as it finds the bundle's documents; a text carries the label
 //! of the run that kept it, and gives it to the run that finds it.
 
 use std::{
@@ -9,7 +9,7 @@ use std::{
 use edge_core::engine::effect::{Call, Completion, Failure, Keep, kind};
 use rusqlite::params;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use shared::{
     digest::Digest,
     ledger::entry::Fact,
@@ -18,9 +18,11 @@ use shared::{
 };
 
 use super::{
-    Inner, Memory, broken, hold,
+    Inner, Memory, broken,
+    episode::{self, Episode, Kind},
+    hold,
     index::{Error, Kept, Origin, Text},
-    limits::SPAN,
+    limits::{Bounds, SPAN, WhenFull},
     millis, session, text_within, wrong,
 };
 use crate::store;
@@ -46,6 +48,43 @@ struct Remember {
     source: Option<String>,
     subject: Option<String>,
     keep_for: Option<String>,
+    kind: Option<Kind>,
+    outcome: Option<String>,
+    details: Option<Map<String, Value>>,
+}
+
+impl Remember {
+    fn index(&self) -> &str {
+        let own = if self.kind == Some(Kind::Episode) { episode::INDEX } else { INDEX };
+        self.index.as_deref().unwrap_or(own)
+    }
+
+    /// What it is kept under, with what is said of it, within the bounds of its index.
+    fn kept(self, call: &Call, bounds: Bounds) -> Result<(String, Kept), Failure> {
+        let Self { text: given, id, source, subject, keep_for, kind, outcome, details, .. } = self;
+        let keep_for = kept_for(call, keep_for.as_deref())?.or(bounds.keep_for);
+        for (field, name) in [("id", &id), ("source", &source), ("subject", &subject)] {
+            named(call, field, name.as_deref())?;
+        }
+        if kind == Some(Kind::Episode) {
+            let text = Episode::situation(call, given)?;
+            // Experience is a ring: what came first has been told most often.
+            let bounds = Bounds { when_full: WhenFull::ForgetOldest, ..bounds };
+            let workflow = call.workflow.split(':').next().map(str::to_owned);
+            let episode = Some(Episode::of(call, outcome, details)?);
+            return Ok((text, Kept { source: source.or(workflow), subject, keep_for, bounds, episode }));
+        }
+        for (field, is_given) in [("outcome", outcome.is_some()), ("details", details.is_some())] {
+            if is_given {
+                return Err(wrong(call, field, "given for what has none; expected it with `kind: episode`"));
+            }
+        }
+        if kind == Some(Kind::Session) {
+            return Err(wrong(call, "session", "missing; expected the conversation's name"));
+        }
+        let text = text_within(call, "text", given, KEPT_BYTES_MAX)?;
+        Ok((text, Kept { source, subject, keep_for, bounds, episode: None }))
+    }
 }
 
 /// How long something is to be kept, where the task says.
@@ -76,10 +115,9 @@ impl Memory {
         if session::is_of_session(call) {
             return session::target(call);
         }
-        let Remember { index, .. } = call.arguments()?;
-        let index = index.unwrap_or_else(|| INDEX.to_owned());
-        named(call, "index", Some(&index))?;
-        Ok(Target::new(TargetKind::Index, index))
+        let asked: Remember = call.arguments()?;
+        named(call, "index", Some(asked.index()))?;
+        Ok(Target::new(TargetKind::Index, asked.index()))
     }
 
     /// Keeps a text, in place of the one with the same id. Without an id it has one of its own, the same whenever this
@@ -94,21 +132,16 @@ impl Memory {
         }
         let target = self.kept_in(call)?;
         hold(call, &permit, &target.name)?;
-        let Remember { text: given, id, source, subject, keep_for, .. } = call.arguments()?;
-        let bounds = self.limits.of(&target.name);
-        let keep_for = kept_for(call, keep_for.as_deref())?.or(bounds.keep_for);
-        let given = text_within(call, "text", given, KEPT_BYTES_MAX)?;
-        let id = id.unwrap_or_else(|| Digest::of(call.key.0.as_bytes()).to_string());
-        for (field, name) in [("id", Some(&id)), ("source", source.as_ref()), ("subject", subject.as_ref())] {
-            named(call, field, name.map(String::as_str))?;
-        }
+        let asked: Remember = call.arguments()?;
+        let id = asked.id.clone().unwrap_or_else(|| Digest::of(call.key.0.as_bytes()).to_string());
+        let (given, said) = asked.kept(call, self.limits.of(&target.name))?;
         let began = Instant::now();
         let label = serde_json::to_string(&call.label).expect("a label is plain data");
         let (inner, index, kept) = (Arc::clone(&self.inner), target.name.clone(), given.clone());
-        let path = kept_path(&id);
+        let path = if said.episode.is_some() { episode::path(&id) } else { kept_path(&id) };
         let put = move || {
             let digest = Digest::of(kept.as_bytes());
-            let origin = Origin::Remembered(Kept { source, subject, keep_for, bounds });
+            let origin = Origin::Remembered(said);
             inner.put(&Text { index: &index, path: &path, text: &kept, digest, origin }, label)
         };
         let put = tokio::task::spawn_blocking(put).await;

@@ -14,10 +14,14 @@ const SWEPT_MAX: i64 = 256;
 /// Indexes that workflows keep texts in; their names may come from expressions.
 const INDEXES_MAX: i64 = 256;
 
+/// As the store tells kept texts and episodes apart; they take no room from each other.
+pub(super) const TEXTS: i64 = 1;
+pub(super) const EPISODES: i64 = 2;
+
 /// Makes room for a text of so many bytes in an index, or says why there is none. The chunks that went.
 pub(super) fn make(
     connection: &Connection,
-    index: &str,
+    (index, form): (&str, i64),
     bytes: u64,
     bounds: Bounds,
     age: i64,
@@ -27,7 +31,7 @@ pub(super) fn make(
         gone.extend(remove(connection, document.id)?);
     }
     loop {
-        let (kept, taken) = held(connection, index)?;
+        let (kept, taken) = held(connection, index, form)?;
         if kept == 0 {
             let sql = "SELECT count(DISTINCT idx) FROM memory_document WHERE remembered";
             let indexes: i64 = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
@@ -38,9 +42,8 @@ pub(super) fn make(
         if kept < u64::from(bounds.entries) && taken.saturating_add(bytes) <= bounds.bytes {
             return Ok(gone);
         }
-        let sql = "SELECT id FROM memory_document WHERE remembered AND idx = ?1 ORDER BY id LIMIT 1";
-        let oldest: Option<i64> =
-            connection.prepare_cached(sql)?.query_map([index], |row| row.get(0))?.next().transpose()?;
+        let sql = "SELECT min(id) FROM memory_document WHERE remembered AND idx = ?1 AND remembered = ?2";
+        let oldest: Option<i64> = connection.prepare_cached(sql)?.query_row(params![index, form], |row| row.get(0))?;
         match oldest {
             Some(oldest) if bounds.when_full == WhenFull::ForgetOldest && bytes <= bounds.bytes => {
                 gone.extend(remove(connection, oldest)?);
@@ -62,11 +65,11 @@ fn full(detail: String) -> store::Error {
 }
 
 /// How many texts an index holds that workflows kept, and their bytes.
-fn held(connection: &Connection, index: &str) -> rusqlite::Result<(u64, u64)> {
-    let sql = "SELECT count(*), coalesce(sum(bytes), 0) FROM memory_document WHERE remembered AND idx = ?1";
+fn held(connection: &Connection, index: &str, form: i64) -> rusqlite::Result<(u64, u64)> {
+    let sql = "SELECT count(*), coalesce(sum(bytes), 0) FROM memory_document WHERE remembered AND idx = ?1 AND remembered = ?2";
     let read =
         |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get::<_, i64>(1)?.unsigned_abs()));
-    connection.prepare_cached(sql)?.query_row([index], read)
+    connection.prepare_cached(sql)?.query_row(params![index, form], read)
 }
 
 /// A text whose time is over.

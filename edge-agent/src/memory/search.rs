@@ -6,7 +6,7 @@ use models::index::{Filter, Ids};
 use rusqlite::{Connection, ToSql, params};
 use shared::{digest::Digest, label::Label};
 
-use super::{Inner, shelf::Served};
+use super::{Inner, episode::Episode, shelf::Served};
 use crate::store;
 
 /// How deep each of the two rankings is read. Fusion looks at the top; four times the usual `topK` is beyond where it changes.
@@ -19,7 +19,8 @@ const QUERY_WORDS_MAX: usize = 48;
 
 /// A chunk that fits the query.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Found {
+pub(super) struct Found {
+    /// Of an episode, all that is told of it.
     pub text: String,
     pub document: String,
     pub place: String,
@@ -27,6 +28,7 @@ pub struct Found {
     /// 0 to 1; 1 is first by meaning and by word.
     pub score: f32,
     pub label: Label,
+    pub episode: Option<Episode>,
 }
 
 /// Why a search gave nothing.
@@ -38,18 +40,25 @@ pub enum Error {
     Embed(#[from] models::Error),
 }
 
-/// What is looked for.
+/// Where is looked, and for what.
 pub(super) struct Sought {
     pub index: String,
-    pub query: String,
     pub k: usize,
     /// What those are cleared for who are to see it; without one all is found.
     pub clearance: Option<Label>,
+    /// Where it came from.
+    pub source: Option<String>,
+    /// Episodes are looked for, and nothing else; or all else.
+    pub episodes: bool,
+    /// What the episodes came to.
+    pub outcomes: Option<Vec<String>>,
 }
 
-/// What is found in an index: what the clearance covers, and what is still kept.
+/// What is found in an index: what is looked for, what the clearance covers, and what is still kept.
 struct Sieve<'s> {
-    index: &'s str,
+    sought: &'s Sought,
+    /// A JSON list, as SQLite reads it.
+    outcomes: Option<String>,
     /// The labels that the clearance covers, as the store has them, in a JSON list; without one all are.
     labels: Option<String>,
     /// Of the memory; what is older than it is kept is not found, though nobody has taken it away yet.
@@ -59,8 +68,10 @@ struct Sieve<'s> {
 }
 
 /// The documents that pass, in every look at the store.
-const PASSES: &str = "d.idx = :index AND (d.expires IS NULL OR d.expires > :age)
-     AND (:labels IS NULL OR d.label IN (SELECT value FROM json_each(:labels)))";
+const PASSES: &str = "d.idx = :index AND (d.expires IS NULL OR d.expires > :age) AND (d.remembered = 2) = :episodes
+     AND (:labels IS NULL OR d.label IN (SELECT value FROM json_each(:labels))) AND (:source IS NULL OR d.source = :source)
+     AND (:outcomes IS NULL OR EXISTS (SELECT 1 FROM memory_episode e
+                                       WHERE e.document = d.id AND e.outcome IN (SELECT value FROM json_each(:outcomes))))";
 
 impl<'s> Sieve<'s> {
     fn of(connection: &Connection, sought: &'s Sought, age: i64) -> rusqlite::Result<Self> {
@@ -69,10 +80,12 @@ impl<'s> Sieve<'s> {
             Some(clearance) => covered(connection, index, clearance)?,
             None => None,
         };
-        let mut sieve = Self { index, labels, age, chunks: None };
-        let sql = "SELECT EXISTS (SELECT 1 FROM memory_document WHERE idx = ?1 AND expires <= ?2)";
-        let has_old: bool = connection.prepare_cached(sql)?.query_row(params![index, age], |row| row.get(0))?;
-        if sieve.labels.is_some() || has_old {
+        let outcomes = sought.outcomes.as_ref().map(|outcomes| serde_json::json!(outcomes).to_string());
+        let mut sieve = Self { sought, outcomes, labels, age, chunks: None };
+        let sql = "SELECT EXISTS (SELECT 1 FROM memory_document WHERE idx = ?1 AND expires <= ?2)
+                   OR EXISTS (SELECT 1 FROM memory_document WHERE idx = ?1 AND remembered AND remembered = 2)";
+        let has_others: bool = connection.prepare_cached(sql)?.query_row(params![index, age], |row| row.get(0))?;
+        if has_others || sieve.labels.is_some() || sought.episodes || sought.source.is_some() {
             let sql =
                 format!("SELECT c.id FROM memory_document d JOIN memory_chunk c ON c.document = d.id WHERE {PASSES}");
             let mut query = connection.prepare_cached(&sql)?;
@@ -83,8 +96,16 @@ impl<'s> Sieve<'s> {
     }
 
     /// For `PASSES`.
-    fn values(&self) -> [(&str, &dyn ToSql); 3] {
-        [(":index", &self.index), (":age", &self.age), (":labels", &self.labels)]
+    fn values(&self) -> [(&str, &dyn ToSql); 6] {
+        let Sought { index, source, episodes, .. } = self.sought;
+        [
+            (":index", index),
+            (":age", &self.age),
+            (":episodes", episodes),
+            (":labels", &self.labels),
+            (":source", source),
+            (":outcomes", &self.outcomes),
+        ]
     }
 
     fn filter(&self) -> Filter<'_> {
@@ -104,8 +125,8 @@ fn covered(connection: &Connection, index: &str, clearance: &Label) -> rusqlite:
 
 impl Inner {
     /// The `k` chunks of the index that fit best. Blocks for a few milliseconds.
-    pub(super) fn search(&self, sought: &Sought) -> Result<Vec<Found>, Error> {
-        let Sought { index, query, k, clearance } = sought;
+    pub(super) fn search(&self, sought: &Sought, query: &str) -> Result<Vec<Found>, Error> {
+        let Sought { index, k, clearance, .. } = sought;
         let depth = DEPTH.max(*k);
         let sieve = self.store.read_blocking("find what may be found", |connection| {
             Sieve::of(connection, sought, self.age.now(connection)?)
@@ -181,18 +202,27 @@ fn fuse(rankings: &[Vec<i64>]) -> Vec<(i64, f32)> {
 fn load(connection: &Connection, id: i64, score: f32) -> rusqlite::Result<Option<Found>> {
     use rusqlite::OptionalExtension as _;
     let mut query = connection.prepare_cached(
-        "SELECT c.text, d.path, c.place, d.label FROM memory_chunk c JOIN memory_document d ON d.id = c.document WHERE c.id = ?1",
+        "SELECT c.text, d.path, c.place, d.label, e.outcome, e.details FROM memory_chunk c
+         JOIN memory_document d ON d.id = c.document LEFT JOIN memory_episode e ON e.document = d.id WHERE c.id = ?1",
     )?;
     let found = query.query_row([id], |row| {
-        let text: String = row.get(0)?;
-        let label: String = row.get(3)?;
-        let label = serde_json::from_str(&label).map_err(|error| {
-            rusqlite::Error::FromSqlConversionFailure(3, rusqlite::types::Type::Text, Box::new(error))
-        })?;
+        let situation: String = row.get(0)?;
+        let label = json(row, 3)?;
+        let episode = match row.get(4)? {
+            Some(outcome) => Some(Episode { outcome, details: json(row, 5)? }),
+            None => None,
+        };
+        let text = episode.as_ref().map_or_else(|| situation.clone(), |episode| episode.told(&situation));
         let digest = Digest::of(text.as_bytes());
-        Ok(Found { digest, text, document: row.get(1)?, place: row.get(2)?, score, label })
+        Ok(Found { digest, text, document: row.get(1)?, place: row.get(2)?, score, label, episode })
     });
     found.optional()
+}
+
+fn json<T: serde::de::DeserializeOwned>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let failed =
+        |error| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error));
+    serde_json::from_str(row.get_ref(column)?.as_str()?).map_err(failed)
 }
 
 #[cfg(test)]

@@ -63,6 +63,15 @@ struct Say {
     source: Option<String>,
     subject: Option<String>,
     keep_for: Option<String>,
+    #[serde(default, rename = "kind")]
+    _kind: Option<Session>,
+}
+
+/// What a call may say of its kind where a session is named.
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Session {
+    Session,
 }
 
 /// A turn as it is written.
@@ -84,6 +93,8 @@ struct Recall {
     session: String,
     last: Option<u32>,
     clearance: Option<Label>,
+    #[serde(default, rename = "kind")]
+    _kind: Option<Session>,
 }
 
 /// One turn as the store has it.
@@ -115,7 +126,7 @@ impl Memory {
     /// Keeps a turn, once for each asking.
     pub(super) async fn say(&self, call: &Call, permit: &Permit, keep: Keep) -> Result<Completion, Failure> {
         hold(call, permit, SESSIONS)?;
-        let Say { session, text: said, role, source, subject, keep_for } = call.arguments()?;
+        let Say { session, text: said, role, source, subject, keep_for, .. } = call.arguments()?;
         let text = text(call, "text", said)?;
         for (field, name) in [("source", source.as_deref()), ("subject", subject.as_deref())] {
             named(call, field, name)?;
@@ -141,7 +152,7 @@ impl Memory {
     /// Gives the newest turns in their order; their label joins the run's.
     pub(super) async fn recall(&self, call: &Call, permit: &Permit, keep: Keep) -> Result<Completion, Failure> {
         hold(call, permit, SESSIONS)?;
-        let Recall { session, last, clearance } = call.arguments()?;
+        let Recall { session, last, clearance, .. } = call.arguments()?;
         let last = i64::from(last.unwrap_or(LAST));
         if !(1..=TURNS_MAX).contains(&last) {
             return Err(wrong(call, "last", &format!("{last}; expected 1 to {TURNS_MAX}")));

@@ -4,12 +4,13 @@ use edge_core::engine::effect::EffectKey;
 use serde_json::{Value, json};
 use shared::{
     id::RunId,
-    label::DataClass,
+    label::{DataClass, Label},
     policy::{Action, PolicySet, Request},
 };
 
 use super::*;
 
+mod episodes;
 mod judged;
 mod kept;
 mod lasting;

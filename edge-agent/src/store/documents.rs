@@ -15,6 +15,9 @@ pub struct Listed {
     pub kept: bool,
     pub source: Option<String>,
     pub subject: Option<String>,
+    /// What an episode came to; nothing else has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
     /// Of the text, or of the file that the bundle brought.
     pub digest: Option<Digest>,
     pub passages: u64,
@@ -31,7 +34,8 @@ pub struct Listed {
 pub fn list(connection: &Connection, index: Option<&str>) -> rusqlite::Result<Vec<Listed>> {
     let mut query = connection.prepare(
         "SELECT d.idx, d.path, d.label, d.remembered, d.source, d.subject, d.digest, count(c.id), coalesce(sum(length(CAST(c.text AS BLOB))), 0),
-         d.expires - age FROM memory_age, memory_document d LEFT JOIN memory_chunk c ON c.document = d.id
+         d.expires - age, e.outcome FROM memory_age, memory_document d LEFT JOIN memory_chunk c ON c.document = d.id
+         LEFT JOIN memory_episode e ON e.document = d.id
          WHERE (?1 IS NULL OR d.idx = ?1) AND (d.expires IS NULL OR d.expires > age) GROUP BY d.id ORDER BY d.idx, d.path",
     )?;
     let row = |row: &rusqlite::Row<'_>| {
@@ -43,6 +47,7 @@ pub fn list(connection: &Connection, index: Option<&str>) -> rusqlite::Result<Ve
             kept: row.get(3)?,
             source: row.get(4)?,
             subject: row.get(5)?,
+            outcome: row.get(10)?,
             digest: <[u8; 32]>::try_from(digest).ok().map(Digest::from_bytes),
             passages: row.get::<_, i64>(7)?.unsigned_abs(),
             bytes: row.get::<_, i64>(8)?.unsigned_abs(),

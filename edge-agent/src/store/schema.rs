@@ -27,6 +27,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/17_sources.sql"),
     include_str!("schema/18_keeping.sql"),
     include_str!("schema/19_spans.sql"),
+    include_str!("schema/20_episodes.sql"),
 ];
 
 pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), Error> {

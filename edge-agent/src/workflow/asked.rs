@@ -44,6 +44,9 @@ struct Search {
     query: String,
     index: Option<String>,
     top_k: Option<usize>,
+    /// As `retrieve` has them.
+    kind: Option<Value>,
+    outcome: Option<Value>,
 }
 
 /// What one person's wish came to so far.
@@ -97,7 +100,8 @@ impl Desk<'_> {
     /// say what it was trained on.
     async fn ask(&mut self, asked: Question, label: Label) -> Result<Value, Failure> {
         let Question { question, index, top_k, model, max_tokens } = asked;
-        let (passages, label) = self.search(Search { query: question.clone(), index, top_k }, label).await?;
+        let (passages, label) =
+            self.search(Search { query: question.clone(), index, top_k, kind: None, outcome: None }, label).await?;
         if passages.is_empty() {
             return Ok(json!({ "text": "", "passages": [], "label": label }));
         }
@@ -114,12 +118,17 @@ impl Desk<'_> {
 
     /// The passages of the named index that fit best, or of all indexes; and the label with that of what was found.
     async fn search(&mut self, search: Search, mut label: Label) -> Result<(Vec<Value>, Label), Failure> {
-        let Search { query, index, top_k } = search;
+        let Search { query, index, top_k, kind, outcome } = search;
         let k = top_k.unwrap_or(TOP_K);
         let indexes = index.map_or_else(|| self.rooms.indexes(), |index| vec![index]);
         let (mut found, mut sources, mut looked_at): (Vec<Value>, _, _) = (Vec::new(), 0, label.clone());
         for index in indexes {
-            let input = json!({ "index": index, "query": query, "topK": k });
+            let mut input = json!({ "index": index, "query": query, "topK": k });
+            for (name, value) in [("kind", &kind), ("outcome", &outcome)] {
+                if let Some(value) = value {
+                    input[name] = value.clone();
+                }
+            }
             let done = self.call("retrieve", input, label.clone()).await?;
             let passages = done.output["passages"].as_array().cloned().unwrap_or_default();
             sources += usize::from(!passages.is_empty());

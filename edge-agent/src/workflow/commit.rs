@@ -15,10 +15,12 @@ use serde_json::Value;
 use shared::{event::Event, id::RunId, label::Label, ledger::entry::Entry, time::Timestamp};
 
 use super::{
-    approval, child, facts,
+    approval, child, episodes, facts,
     journal::{NewRun, json},
     listen::{self, Heard},
-    outlet, schedule,
+    outlet,
+    runner::Inner,
+    schedule,
     withheld::{self, Why},
 };
 use crate::store::{Error, Leaf, Transaction};
@@ -51,6 +53,8 @@ pub(super) struct Commit {
     pub heard: Option<Heard>,
     /// When the workflow starts again because this run has ended.
     pub next_start: Option<Timestamp>,
+    /// Whether what became of the run is kept.
+    pub is_episode: bool,
 }
 
 /// A step as it will be written. What can be made before is made before: whoever decides runs beside others, and there is
@@ -87,19 +91,24 @@ impl Ready {
         Self { birth: Some(Birth::of(run)), ..Self::of(commit) }
     }
 
-    /// Whether there are events to be handed out.
-    pub const fn has_emitted(&self) -> bool {
-        !self.commit.emitted.is_empty()
-    }
-
-    /// Whether lifecycle events are to go out.
-    pub const fn has_told(&self) -> bool {
-        !self.commit.told.is_empty()
-    }
-
     /// The run's generation after the step.
     pub const fn generation(&self) -> u32 {
         self.commit.generation
+    }
+}
+
+impl Inner {
+    /// Wakes those who go on with what a step left on the disk for them.
+    pub(super) fn ring_for(&self, Ready { commit, .. }: &Ready) {
+        if !commit.emitted.is_empty() {
+            self.bell.events();
+        }
+        if !commit.told.is_empty() {
+            self.outlet.ring();
+        }
+        if commit.is_episode {
+            self.episodes.ring();
+        }
     }
 }
 
@@ -234,6 +243,9 @@ pub(super) fn write(tx: &mut Transaction<'_>, ready: &Ready) -> Result<Written, 
     }
     if let Some(at) = commit.next_start {
         schedule::ended(connection, &commit.workflow, at)?;
+    }
+    if commit.is_episode {
+        episodes::note(connection, run)?;
     }
     outlet::write(connection, &commit.told, &commit.summary.label)?;
     for Arrival { event, label, generation } in &commit.emitted {

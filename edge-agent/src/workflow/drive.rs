@@ -28,7 +28,7 @@ use super::{
     approval, child,
     commit::{self, Commit, Ready, Summary, Written},
     ending::How,
-    facts,
+    episodes, facts,
     journal::{self, Loaded},
     listen::{self, Heard},
     perform::{Outcome, Proposal},
@@ -235,6 +235,7 @@ impl Inner {
             interests: listened.then(|| after.interests()).filter(|now| *now != loaded.state.interests()),
             heard: told.heard,
             next_start: has_ended.then(|| self.next_start(&origin.workflow)).flatten(),
+            is_episode: has_ended && episodes::wanted(&loaded.state.workflow),
         };
         for record in &commit.records {
             match record {
@@ -264,12 +265,7 @@ impl Inner {
     /// The step is on the disk: the run goes on from the state after it.
     pub(super) fn apply(self: &Arc<Self>, run: RunId, loaded: &mut Loaded, step: Step, ready: &Ready) {
         loaded.generation = ready.generation();
-        if ready.has_emitted() {
-            self.bell.events();
-        }
-        if ready.has_told() {
-            self.outlet.ring();
-        }
+        self.ring_for(ready);
         for effect in &step.effects {
             let Effect::Withdraw { ask } = effect else { continue };
             let Some(call) = loaded.state.call(*ask) else { continue };

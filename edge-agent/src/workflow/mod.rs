@@ -5,7 +5,8 @@
 //! `schedule` say when; `events` and `listen` bring events to those who wait for them, `lifecycle` makes those that tell
 //! of runs; `child` runs workflows for workflows; `approval` keeps what waits for a person; `asked` is what a person asks of
 //! functions without a run; `control` is what people want
-//! of a run; `ending` ends runs that never began or cannot be read; `journal` is where all of it is written, `commit` one
+//! of a run; `ending` ends runs that never began or cannot be read, `episodes` keeps what
+//! became of runs as examples for others; `journal` is where all of it is written, `commit` one
 //! step on its way there, `keep` what is forgotten and when, `withheld` what could not be handed on. Decisions are
 //! `edge_core::engine`'s alone.
 
@@ -18,6 +19,7 @@ mod commit;
 mod control;
 mod drive;
 mod ending;
+mod episodes;
 mod events;
 mod facts;
 mod guard;

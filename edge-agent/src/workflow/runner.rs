@@ -34,6 +34,7 @@ use super::{
     begin::Birth,
     catalog::{Catalog, Current, Home},
     control::{Person, Wish},
+    episodes,
     journal::{self, Loaded, NewRun},
     listen::Correlations,
     outlet::{Outlet, Telling},
@@ -91,6 +92,8 @@ pub(super) struct Inner {
     /// Rung when runs are to begin, or events to be handed out.
     pub bell: Bell,
     pub outlet: Outlet,
+    /// Rung when a run has ended that is kept as an episode.
+    pub episodes: episodes::Bell,
     pub places: Places,
     /// Effects that wait for their turn or are being performed: none is twice at once.
     pub in_flight: Mutex<HashSet<(RunId, Ask)>>,
@@ -154,6 +157,7 @@ impl Runner {
             slots: Mutex::default(),
             bell: Bell::default(),
             outlet: Outlet::default(),
+            episodes: episodes::Bell::default(),
             places: Places::default(),
             in_flight: Mutex::default(),
             changed: watch::channel(0).0,
@@ -164,6 +168,7 @@ impl Runner {
         let resume = inner.resume().await?;
         inner.spawn(Arc::clone(&inner).pump(resume));
         inner.spawn(Arc::clone(&inner).keep_time());
+        inner.spawn(Arc::clone(&inner).keep_episodes());
         Ok(Self { inner })
     }
 

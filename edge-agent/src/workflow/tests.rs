@@ -31,6 +31,7 @@ mod children;
 mod conformance;
 mod control;
 mod cuts;
+mod episodes;
 mod examples;
 #[path = "../../core/src/engine/tests/kit.rs"]
 mod kit;

@@ -118,12 +118,19 @@ fn remark(function: &str) -> &'static str {
         }
         "forget" => {
             "\nTakes away what is kept in the `index` (`remembered` where none is named): a text by its `id`, all of a `source`, all about a `subject`. With a `session`\n\
-             the conversation, or what was said in it of a source or about a subject; with `kind: session` and no name, in all conversations.\n"
+             the conversation, or what was said in it of a source or about a subject; with `kind: session` and no name, in all conversations. With `kind: episode`\n\
+             episodes, by run (`id`), workflow (`source`) or `subject`.\n"
         }
         "remember" => {
             "\nKeeps a text in the `index` (`remembered` where none is named), in place of the one with the same `id`; with a `session`, what was said in a conversation.\n\
              `keepFor` is how long, counted while the node is on; without it, as `[memory]` in `agent.toml` says, and else until it is forgotten. An index that is\n\
-             full gives an error `runtime` with status 413. `docs/memories.md` has the whole.\n"
+             full gives an error `runtime` with status 413. With `kind: episode` it keeps what happened: the situation as `text`, what it came to as `outcome`, and\n\
+             `details`; `metadata: { episodes: true }` of a workflow's `document` keeps each of its runs so. `docs/memories.md` has the whole.\n"
+        }
+        "retrieve" => {
+            "\nFinds passages of documents and kept texts that fit the `query`, in the order of how well; with `kind: episode` what happened in like situations before,\n\
+             each with its `outcome` and `details`, of those that came to an `outcome` or of a workflow (`source`) where that is given; with a `session` the newest\n\
+             turns of a conversation. Nothing that is stricter than the `clearance` is found; the label of what is found joins the run's.\n"
         }
         "train" => {
             "\nTrains the model of a detector of kind `learned` from the history of each of its series (of one, with `device` and `channel`), or of the last `span`\n\

@@ -279,6 +279,8 @@ fn passage() -> Value {
             "score": {"type": "number"},
             "label": label(),
             "role": {"enum": ["user", "assistant"]},
+            "outcome": {"type": "string"},
+            "details": {"type": "object"},
         }),
     )
 }

@@ -5,9 +5,12 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::{Checker, SCHEDULE, TASK, WORKFLOW};
-use crate::workflow::{
-    definition::{Evaluate, EvaluateMode, EventFilter, Schedule, Strategy, Until, Use},
-    schedule::Cron,
+use crate::{
+    time::span,
+    workflow::{
+        definition::{Episodes, Evaluate, EvaluateMode, EventFilter, Schedule, Strategy, Until, Use, episodes},
+        schedule::Cron,
+    },
 };
 
 /// A label of a host name, as the schema has it.
@@ -74,6 +77,23 @@ impl Checker<'_> {
         if !fits(&VERSION, &document.version) {
             let message = format!("{:?} is no version: expected a semantic version such as 1.0.0", document.version);
             self.at(&["document", "version"], |checker| checker.wrong(message));
+        }
+        self.at(&episodes::PATH, |checker| match document.episodes() {
+            Ok(Some(episodes)) => checker.episodes(&episodes),
+            Ok(None) => {}
+            Err(message) => checker.wrong(message),
+        });
+    }
+
+    fn episodes(&mut self, episodes: &Episodes) {
+        for (key, text) in [("situation", &episodes.situation), ("subject", &episodes.subject)] {
+            if let Some(text) = text {
+                self.at(&[key], |checker| checker.text(text, SCHEDULE));
+            }
+        }
+        if let Some(text) = episodes.keep_for.as_ref().filter(|text| span(text).is_none_or(|span| span.is_zero())) {
+            let message = format!("{text:?} is no span of time: expected such as P30D or PT12H");
+            self.at(&["keepFor"], |checker| checker.wrong(message));
         }
     }
 

@@ -5,6 +5,7 @@
 mod call;
 mod data;
 mod duration;
+pub mod episodes;
 mod event;
 mod fault;
 mod form;
@@ -23,6 +24,7 @@ pub use data::{
     Output, Schema, SchemaSource,
 };
 pub use duration::{Duration, DurationError, Parts, parse_iso8601};
+pub use episodes::Episodes;
 pub use event::{Correlation, EventFilter, Read, Schedule, Strategy, Until};
 pub use fault::{
     AttemptLimit, Backoff, Catch, CatchErrors, ErrorDefinition, ErrorFilter, Jitter, RetryLimit, RetryPolicy,

@@ -41,6 +41,9 @@ pub(super) fn remember() -> Entry {
             "source": {"type": "string", "minLength": 1},
             "subject": {"type": "string", "minLength": 1},
             "keepFor": {"type": "string", "format": "duration"},
+            "kind": {"enum": ["text", "session", "episode"]},
+            "outcome": {"type": "string", "minLength": 1},
+            "details": {"type": "object"},
             "session": {"type": "string", "minLength": 1},
             "role": {"enum": ["user", "assistant"]},
         }),
@@ -52,7 +55,7 @@ pub(super) fn forget() -> Entry {
     let input = object(
         &[],
         json!({
-            "kind": {"enum": ["text", "session"]},
+            "kind": {"enum": ["text", "session", "episode"]},
             "index": {"type": "string"},
             "session": {"type": "string", "minLength": 1},
             "id": {"type": "string", "minLength": 1},
@@ -85,6 +88,9 @@ pub(super) fn retrieve() -> Entry {
             "topK": {"type": "integer", "minimum": 1, "maximum": 100},
             "session": {"type": "string", "minLength": 1},
             "last": {"type": "integer", "minimum": 1, "maximum": 200},
+            "kind": {"enum": ["text", "session", "episode"]},
+            "outcome": {"type": ["string", "array"], "items": {"type": "string"}, "minItems": 1, "maxItems": 16},
+            "source": {"type": "string", "minLength": 1},
             "clearance": label(),
             "rerank": {"type": "boolean"},
         }),
