@@ -11,4 +11,5 @@ pub mod mqtt;
 pub mod net;
 pub mod process;
 pub mod recording;
+pub mod soak;
 pub mod wait;

@@ -14,5 +14,6 @@ mod openai_client;
 mod outcome;
 mod real_input;
 mod residency;
+mod soak;
 mod steering;
 mod trial;
