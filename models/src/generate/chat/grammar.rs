@@ -18,6 +18,9 @@ const KEPT_MAX: usize = 8;
 /// A state takes 1 to 2 kilobytes; the schemas of the tests come by with some hundreds.
 const STATES_MAX: usize = 20_000;
 
+/// Tokens that are looked at together where a pattern asks for what is no space.
+const WORDS: &str = r#"[^"\\\s\x00-\x1F\x7F]+"#;
+
 /// The grammars of one model, made when they are first asked for.
 #[derive(Default)]
 pub(super) struct Grammars {
@@ -85,7 +88,8 @@ impl Shared {
         let leaving = (0..vocabulary.trie.vocab_size() as u32).filter(leaves).collect();
         let environment: TokEnv = Arc::new(vocabulary);
         let capabilities = InferenceCapabilities { ff_tokens: true, ..InferenceCapabilities::default() };
-        let slices = llguidance::earley::SlicedBiasComputer::json_slices();
+        let mut slices = llguidance::earley::SlicedBiasComputer::json_slices();
+        slices.push(WORDS.to_owned());
         let mut factory = ParserFactory::new(&environment, capabilities, &slices).map_err(|error| error.to_string())?;
         factory.quiet();
         *factory.limits_mut() = limits();

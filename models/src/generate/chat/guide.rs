@@ -12,6 +12,10 @@ use crate::{Error, generate::Finish};
 
 /// Ways to an end that are tried.
 const WAYS: u64 = 24;
+/// Ways that share the states of the schema's patterns, of which there is a limit: what one finds out the next need not.
+const WAYS_TOGETHER: u64 = 8;
+/// Where fewer than one token in so many fits, those are found out before the model's logits, of which then few are computed.
+const NARROW: usize = 8;
 /// Digits that bring any number to a multiple of what a schema may ask for.
 const MULTIPLE_DIGITS: usize = 4;
 /// Characters that an end may take.
@@ -30,6 +34,15 @@ pub(super) struct Guide<'a, 'b> {
 struct Written {
     characters: Characters,
     numbers: Numbers,
+    /// Whether few tokens fitted in a text when it was last found out.
+    is_narrow: bool,
+}
+
+impl Written {
+    /// Whether the next token is in a text that most tokens fit in.
+    const fn is_free(&self) -> bool {
+        self.numbers.is_text() && !self.is_narrow
+    }
 }
 
 /// Why no more is written.
@@ -73,7 +86,17 @@ impl Guide<'_, '_> {
                 self.emit(&mut written, &digits)?;
                 continue;
             }
+            if written.is_free()
+                && let Some(token) = self.choose_freely(&written)?
+            {
+                self.writing.push_chosen(token);
+                self.emit(&mut written, &[token])?;
+                continue;
+            }
             let mask = self.mask(&written)?;
+            if written.numbers.is_text() {
+                written.is_narrow = mask.num_set() * NARROW < mask.len();
+            }
             let only = only(&mask);
             let token = match only {
                 Some(token) => token,
@@ -96,6 +119,18 @@ impl Guide<'_, '_> {
             Some(error) => Err(lost(error).into()),
             None => Ok(Finish::Stop),
         }
+    }
+
+    /// Chooses of all tokens, and takes in what was chosen if it may come next: so it is as likely as if it had been chosen of those that
+    /// may, which need not be found out.
+    fn choose_freely(&mut self, written: &Written) -> Result<Option<u32>, Error> {
+        let Some(token) = self.writing.choose(Allowed::All)? else { return Ok(None) };
+        let tokens = &self.writing.chat.tokens;
+        if tokens.is_end(token) || !written.numbers.take(tokens.bytes(token)) {
+            return Ok(None);
+        }
+        let taken = self.matcher.try_consume_tokens(&[token]).map_err(lost)?;
+        Ok((taken == 1).then_some(token))
     }
 
     /// The tokens that may come next.
@@ -182,9 +217,13 @@ impl Guide<'_, '_> {
     /// the shortest of some.
     fn end(&mut self, mut written: Written) -> Result<Finish, Stop> {
         let mut best: Option<Vec<u32>> = None;
+        let mut matcher = self.matcher.deep_clone();
         for seed in 0..WAYS {
+            if seed > 0 && seed % WAYS_TOGETHER == 0 {
+                matcher = self.matcher.deep_clone();
+            }
             let limit = best.as_ref().map_or(END_BYTES_MAX, |best| self.bytes(best).saturating_sub(1));
-            let found = self.way(StdRng::seed_from_u64(seed), written.numbers, limit);
+            let found = self.way(matcher.clone(), StdRng::seed_from_u64(seed), written.numbers, limit);
             best = found.or(best);
         }
         let Some(best) = best else {
@@ -204,9 +243,27 @@ impl Guide<'_, '_> {
         tokens.iter().map(|token| self.writing.chat.tokens.bytes(*token).len()).sum()
     }
 
+    /// The token of a byte, if it may come next. Single tokens are tried, because a mask looks at the whole vocabulary.
+    fn letter(&self, matcher: &mut Matcher, byte: u8) -> Option<u32> {
+        let token = self.hints.letters[usize::from(byte)]?;
+        matcher.validate_tokens(&[token]).is_ok_and(|count| count == 1).then_some(token)
+    }
+
+    /// A byte that may come next, a space only if nothing else may.
+    fn any_letter(&self, matcher: &mut Matcher, random: &mut StdRng) -> Option<u32> {
+        // A backslash only begins what takes longer.
+        let mut all: Vec<u8> = (b'!'..=255).filter(|byte| *byte != b'\\').collect();
+        while !all.is_empty() {
+            let byte = all.swap_remove(random.random_range(0..all.len()));
+            if let Some(token) = self.letter(matcher, byte) {
+                return Some(token);
+            }
+        }
+        self.letter(matcher, b' ')
+    }
+
     /// One way to an end of at most so many bytes.
-    fn way(&self, mut random: StdRng, mut numbers: Numbers, limit: usize) -> Option<Vec<u32>> {
-        let mut matcher = self.matcher.deep_clone();
+    fn way(&self, mut matcher: Matcher, mut random: StdRng, mut numbers: Numbers, limit: usize) -> Option<Vec<u32>> {
         let (mut way, mut len) = (Vec::new(), 0);
         while len <= limit {
             let forced = matcher.consume_ff_tokens();
@@ -217,10 +274,8 @@ impl Guide<'_, '_> {
             if is_whole {
                 return (matcher.get_error().is_none() && len <= limit).then_some(way);
             }
-            let mask = matcher.compute_mask().ok()?;
-            let letter = |byte: u8| self.hints.letters[usize::from(byte)].filter(|token| mask.is_allowed(*token));
             let closing: &[u8] = if numbers.is_text() { b"\"" } else { b"}]\"" };
-            let closing = closing.iter().find_map(|byte| letter(*byte));
+            let closing = closing.iter().find_map(|byte| self.letter(&mut matcher, *byte));
             if closing.is_none() && numbers.is_text() && !self.hints.texts.is_empty() && random.random_bool(0.3) {
                 let text = &self.hints.texts[random.random_range(0..self.hints.texts.len())];
                 let count = matcher.try_consume_tokens(text).ok()?;
@@ -230,14 +285,10 @@ impl Guide<'_, '_> {
                     continue;
                 }
             }
-            let token = closing.or_else(|| {
-                // A backslash only begins what takes longer.
-                let all: Vec<u32> = (b'!'..=255).filter(|byte| *byte != b'\\').filter_map(letter).collect();
-                match all.len() {
-                    0 => letter(b' ').or_else(|| mask.iter().find(|token| !self.writing.chat.tokens.is_end(*token))),
-                    count => Some(all[random.random_range(0..count)]),
-                }
-            })?;
+            let token = match closing.or_else(|| self.any_letter(&mut matcher, &mut random)) {
+                Some(token) => token,
+                None => matcher.compute_mask().ok()?.iter().find(|token| !self.writing.chat.tokens.is_end(*token))?,
+            };
             matcher.consume_token(token).ok()?;
             len += self.writing.chat.tokens.bytes(token).len();
             numbers.push(self.writing.chat.tokens.bytes(token));

@@ -38,10 +38,13 @@ impl Allowed<'_> {
         match logits.first_chunk::<SIDE>() {
             _ if bits == 0 => None,
             Some(logits) if bits == u32::MAX => Some(*logits),
-            Some(logits) => Some(std::array::from_fn(|lane| match bits >> lane & 1 {
-                0 => f32::NEG_INFINITY,
-                _ => logits[lane],
-            })),
+            Some(logits) => {
+                let mut some = *logits;
+                for (lane, logit) in some.iter_mut().enumerate() {
+                    *logit = if bits >> lane & 1 == 1 { *logit } else { f32::NEG_INFINITY };
+                }
+                Some(some)
+            }
             None => {
                 let mut few = [f32::NEG_INFINITY; SIDE];
                 few.iter_mut().zip(logits).enumerate().for_each(|(lane, (to, logit))| {
@@ -254,11 +257,18 @@ impl Compute for Weigh<'_> {
         sums.clear();
         for (at, logits) in self.logits.chunks(SIDE).enumerate() {
             let Some(logits) = self.allowed.logits(at, logits) else { continue };
-            let weights = logits.map(|logit| {
-                let weight = exp((logit - self.highest) / self.temperature);
-                if weight >= self.least { weight } else { 0.0 }
-            });
-            let sum: f32 = weights.iter().sum();
+            let mut weights = [0.0f32; SIDE];
+            for (weight, logit) in weights.iter_mut().zip(&logits) {
+                let found = exp((logit - self.highest) / self.temperature);
+                *weight = if found >= self.least { found } else { 0.0 };
+            }
+            let mut halves = [0.0f32; ROWS];
+            for half in weights.as_chunks::<ROWS>().0 {
+                for lane in 0..ROWS {
+                    halves[lane] += half[lane];
+                }
+            }
+            let sum: f32 = halves.iter().sum();
             if sum > 0.0 {
                 each.push(weights);
                 sums.push((at, sum));

@@ -305,6 +305,46 @@ fn an_answer_to_a_schema_is_valid_whatever_the_weights_say() {
 }
 
 #[test]
+fn a_greedy_answer_has_the_likeliest_token_that_fits_at_each_place() {
+    let schema = serde_json::json!({
+        "type": "array",
+        "items": {"anyOf": [{"type": "string"}, {"enum": ["on", "off", null]}, {"type": "string", "pattern": "^[a-f]{3}-[^\\s]+$"}]},
+        "minItems": 4,
+    });
+    for name in ["tiny-llama2", "tiny-qwen3", "tiny-qwen3-q8"] {
+        let chat = Chat::load(&path(name)).unwrap();
+        for ask in ["Why?", "Where is it?", "a", "What is the cause of it?"] {
+            let request = Request { continues: true, max_tokens: 60, ..Request::ask(ask) };
+            let found = answer(&chat, &Request { schema: Some(schema.clone()), ..request.clone() }).text;
+            let (mut matcher, _) = chat.grammars.matcher(&chat.tokens, &schema).unwrap();
+            let (mut session, mut waiting) = (chat.decoder.session(), chat.prompt(&request).unwrap());
+            let mut expected: Vec<u32> = Vec::new();
+            loop {
+                let forced = matcher.consume_ff_tokens();
+                expected.extend(&forced);
+                waiting.extend(forced);
+                if matcher.is_stopped() || expected.len() >= 60 {
+                    break;
+                }
+                let logits = chat.decoder.forward(&mut session, &waiting).unwrap();
+                let mask = matcher.compute_mask().unwrap();
+                let allowed = (0..logits.len() as u32).filter(|token| mask.is_allowed(*token));
+                let logit = |token: &u32| logits[*token as usize];
+                let best = allowed.reduce(|a, b| if logit(&b) > logit(&a) { b } else { a }).unwrap();
+                matcher.consume_token(best).unwrap();
+                if chat.tokens.is_end(best) {
+                    break;
+                }
+                expected.push(best);
+                waiting = vec![best];
+            }
+            let expected: Vec<u8> = expected.iter().flat_map(|token| chat.tokens.bytes(*token)).copied().collect();
+            assert!(found.as_bytes().starts_with(&expected), "{name}: {found}\n{}", String::from_utf8_lossy(&expected));
+        }
+    }
+}
+
+#[test]
 fn calls_of_tools_fit_what_the_tools_take_whatever_the_weights_say() {
     let tools = ["find", "find_all", "stop"].map(|name| Tool {
         name: name.to_owned(),
