@@ -15,6 +15,8 @@ const CRATES: &[(&str, &str, &[&str])] = &[
     ("shared", "shared", &[]),
     ("private", "shared/private", &[]),
     ("models", "models", &["shared"]),
+    // Files of models, built alone.
+    ("kernels", "cross/kernels", &[]),
     ("edge-core", "edge-agent/core", &["shared"]),
     ("reader", "edge-agent/reader", &[]),
     ("edge-agent", "edge-agent", &["edge-core", "models", "private", "reader", "shared"]),

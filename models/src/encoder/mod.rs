@@ -29,10 +29,10 @@ use config::{Pooling, Sizes};
 pub use embedder::{load_embedder, load_embedder_with};
 pub use heads::{Classifier, CrossEncoder, LabelShare};
 pub use measure::peak_flops;
+pub use panels::Precision;
 use panels::{Matrix, Weights};
 use product::{Input, Out, Product, Then, View};
 use rounded::{Round, Rounded};
-use serde::Deserialize;
 use tensors::Rows;
 use texts::Tokens;
 
@@ -48,18 +48,6 @@ use crate::{
 const BATCH_TOKENS: usize = 512;
 /// Pieces of a product for each thread, at most: when another program takes a core for a while, the other threads take over its pieces.
 const PIECES: usize = 8;
-
-/// How exactly an encoder computes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// As it was trained.
-    #[default]
-    Float32,
-    /// Weights rounded to 8 bits with a scale for each row, and so each token before a product: two to three times as fast, in a quarter
-    /// of the memory, with vectors that differ a little.
-    Int8,
-}
 
 /// How an encoder is to be computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

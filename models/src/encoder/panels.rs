@@ -7,9 +7,22 @@ use std::{
 };
 
 use memmap2::{Advice, Mmap, MmapMut};
+use serde::Deserialize;
 
-use super::{Precision, tensors::Rows};
+use super::tensors::Rows;
 use crate::{Error, lanes::ROWS, pool::Pool};
+
+/// How exactly an encoder computes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// As it was trained.
+    #[default]
+    Float32,
+    /// Weights rounded to 8 bits with a scale for each row, and so each token before a product: two to three times as fast, in a quarter
+    /// of the memory, with vectors that differ a little.
+    Int8,
+}
 
 /// Rows side by side.
 pub(super) const PANEL: usize = 2 * ROWS;
