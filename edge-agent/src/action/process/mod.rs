@@ -3,6 +3,7 @@
 
 mod confine;
 mod container;
+mod memory;
 mod running;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

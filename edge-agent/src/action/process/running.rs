@@ -9,10 +9,16 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::super::{config::Run, errand::Errand};
+use super::{
+    super::{config::Run, errand::Errand},
+    memory,
+};
 
 /// How long output may still come after the end of the process: only what has left its group could write it.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// How often it is looked at what the processes hold together.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// A program and what it is given.
 pub(in super::super) struct Launch {
@@ -27,6 +33,7 @@ pub(in super::super) struct Launch {
 pub(super) struct Limits {
     time: Duration,
     output_bytes: u64,
+    memory_bytes: u64,
 }
 
 /// How a process ended. The code of one that a signal ended is 128 and the signal, as shells say it.
@@ -43,6 +50,8 @@ pub(super) enum Error {
     Late(Duration),
     #[error("it wrote more than {0} bytes")]
     TooLong(u64),
+    #[error("its processes held more than {} MB together and were killed", .0 >> 20)]
+    TooLarge(u64),
     #[error("cannot wait for it: {0}")]
     Lost(#[from] io::Error),
 }
@@ -51,7 +60,7 @@ impl Error {
     pub(super) const fn kind(&self) -> (&'static str, u16) {
         match self {
             Self::Late(_) => kind::TIMEOUT,
-            Self::TooLong(_) | Self::Lost(_) => kind::RUNTIME,
+            Self::TooLong(_) | Self::TooLarge(_) | Self::Lost(_) => kind::RUNTIME,
         }
     }
 }
@@ -59,7 +68,11 @@ impl Error {
 impl Limits {
     pub(super) fn of(run: &Run, errand: &Errand<'_>) -> Self {
         let time = super::time_limit(Some(run));
-        Self { time: errand.within(time).min(time), output_bytes: run.output_kb.saturating_mul(1 << 10) }
+        Self {
+            time: errand.within(time).min(time),
+            output_bytes: run.output_kb.saturating_mul(1 << 10),
+            memory_bytes: run.memory_mb.saturating_mul(1 << 20),
+        }
     }
 }
 
@@ -125,12 +138,28 @@ impl Running {
             // A program that does not read its input is no error.
             tokio::spawn(async move { drop(pipe.write_all(text.as_bytes()).await) });
         }
-        let status = self.child.wait().await?;
+        let leader = self.child.id();
+        let status = tokio::select! {
+            status = self.child.wait() => status?,
+            () = exceeded(leader, limits.memory_bytes) => return Err(Error::TooLarge(limits.memory_bytes)),
+        };
         // At once: the number is free for another process when nobody is left in the group.
         self.group.kill();
         let (stdout, stderr) = (collect(stdout).await?, collect(stderr).await?);
         let signal = std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or_default();
         Ok(Ended { code: status.code().unwrap_or(128 + signal), stdout, stderr })
+    }
+}
+
+/// Ends when the processes of the leader's session hold more than so many bytes together.
+async fn exceeded(leader: Option<u32>, bytes: u64) {
+    let Some(leader) = leader else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let held = tokio::task::spawn_blocking(move || memory::of_session(leader)).await;
+        if held.is_ok_and(|held| held > bytes) {
+            return;
+        }
     }
 }
 

@@ -134,6 +134,9 @@ async fn limits_of_time_output_and_memory_hold() {
     let hungry = json!({"language": "python", "code": "x = bytearray(300_000_000)"});
     let done = go(small(), "script", hungry).await;
     assert!(done.detail().contains("MemoryError"), "{}", done.detail());
+    let child = "python3 -c 'import time; x = bytearray(40_000_000); time.sleep(600)' &";
+    let done = go(small(), "shell", json!({"command": format!("{child} {child} wait")})).await;
+    assert!(done.detail().contains("more than 64 MB together"), "{}", done.detail());
     // 128 and the number of SIGXFSZ.
     let done = go(small(), "shell", json!({"command": "head -c 3000000 /dev/zero > big; echo $?"})).await;
     assert_eq!(done.output(), "153\n");
