@@ -26,13 +26,35 @@ struct Section {
     blocks: Vec<Block>,
 }
 
+/// What one document may come to: as many as a table may have rows. Each takes a vector, however short it is, so that a text of nothing
+/// but headings would take a hundred times its size.
+pub const CHUNKS_MAX: usize = 50_000;
+/// A title is told with every chunk below it; what is longer is no title.
+const TITLE_CHARS_MAX: usize = 200;
+
+/// The text comes to more chunks than a document may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "it comes to more than {CHUNKS_MAX} passages: expected a text that people read; records belong into a collection"
+)]
+pub struct TooMany;
+
 /// The chunks of a Markdown or plain text, in order.
-#[must_use]
-pub fn chunk(text: &str) -> Vec<Chunk> {
-    sections(text).iter().flat_map(pack).collect()
+///
+/// # Errors
+/// When there are too many.
+pub fn chunk(text: &str) -> Result<Vec<Chunk>, TooMany> {
+    let mut chunks = Vec::new();
+    for section in sections(text)? {
+        chunks.extend(pack(&section));
+        if chunks.len() > CHUNKS_MAX {
+            return Err(TooMany);
+        }
+    }
+    Ok(chunks)
 }
 
-fn sections(text: &str) -> Vec<Section> {
+fn sections(text: &str) -> Result<Vec<Section>, TooMany> {
     let mut sections = vec![Section { headings: Vec::new(), blocks: Vec::new() }];
     let mut path: Vec<(usize, String)> = Vec::new();
     let mut in_fence = false;
@@ -44,8 +66,14 @@ fn sections(text: &str) -> Vec<Section> {
         in_fence ^= fence;
         if let Some((level, title)) = heading(line).filter(|_| !in_fence && !fence) {
             path.retain(|(above, _)| *above < level);
-            path.push((level, title.to_owned()));
+            let end = title.char_indices().nth(TITLE_CHARS_MAX).map_or(title.len(), |(at, _)| at);
+            path.push((level, title[..end].to_owned()));
             let headings = path.iter().map(|(_, title)| title.clone()).collect();
+            // A heading with nothing under it but the next one is told by that one, or not at all.
+            sections.pop_if(|section| section.blocks.is_empty());
+            if sections.len() >= CHUNKS_MAX {
+                return Err(TooMany);
+            }
             sections.push(Section { headings, blocks: Vec::new() });
             open = false;
         } else if line.is_empty() && !in_fence {
@@ -64,7 +92,7 @@ fn sections(text: &str) -> Vec<Section> {
             open = true;
         }
     }
-    sections
+    Ok(sections)
 }
 
 /// A heading of Markdown: 1 to 6 `#`, a space, a title.
@@ -78,15 +106,19 @@ fn heading(line: &str) -> Option<(usize, &str)> {
 fn pack(section: &Section) -> Vec<Chunk> {
     let mut chunks = Vec::new();
     let mut pieces: Vec<(String, usize, usize)> = Vec::new();
+    // Of the pieces; counted anew for each, a section of many short paragraphs would take minutes.
+    let mut held = 0;
     let mut fresh = false;
     let blocks = section.blocks.iter();
     for (text, first, last) in blocks.flat_map(|b| split(&b.text).into_iter().map(|t| (t, b.first_line, b.last_line))) {
-        let full = pieces.iter().map(|(text, ..)| words(text)).sum::<usize>() + words(&text) > WORDS_MAX;
-        if full && fresh {
+        let more = words(&text);
+        if held + more > WORDS_MAX && fresh {
             chunks.push(join(section, &pieces));
             let tail = pieces.pop().filter(|(text, ..)| words(text) <= WORDS_OVERLAP);
             pieces = tail.into_iter().collect();
+            held = pieces.iter().map(|(text, ..)| words(text)).sum();
         }
+        held += more;
         pieces.push((text, first, last));
         fresh = true;
     }
@@ -144,7 +176,7 @@ mod tests {
     fn a_chunk_knows_the_headings_above_it() {
         let text =
             "# Press\nIntro.\n\n## Cooling\nThe fan cools.\n\n### Fan\nChange it yearly.\n\n## Oil\nISO VG 46.\n";
-        let chunks = chunk(text);
+        let chunks = chunk(text).expect("few");
         let places: Vec<_> = chunks.iter().map(|c| (c.place.as_str(), c.text.as_str())).collect();
         assert_eq!(
             places,
@@ -159,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_hash_in_a_code_fence_is_no_heading_and_plain_text_has_lines() {
-        let chunks = chunk("first\n\n```\n# not a heading\n\nstill code\n```\n");
+        let chunks = chunk("first\n\n```\n# not a heading\n\nstill code\n```\n").expect("few");
         assert_eq!(chunks.len(), 1);
         assert_eq!(chunks[0].place, "lines 1-7");
         assert!(chunks[0].text.contains("# not a heading\n\nstill code"));
@@ -169,12 +201,28 @@ mod tests {
     fn paragraphs_are_packed_and_the_last_short_one_is_repeated() {
         let paragraph = |n: usize| format!("P{n} {}", "word ".repeat(34).trim());
         let text: Vec<String> = (0..12).map(paragraph).collect();
-        let chunks = chunk(&format!("# H\n{}", text.join("\n\n")));
+        let chunks = chunk(&format!("# H\n{}", text.join("\n\n"))).expect("few");
         assert!(chunks.len() >= 3);
         for pair in chunks.windows(2) {
             let last = pair[0].text.rsplit("\n\n").next().expect("a paragraph");
             assert!(pair[1].text.starts_with(last), "the cut repeats {last}");
         }
+    }
+
+    #[test]
+    fn a_text_that_was_made_to_be_large_is_cut_or_refused() {
+        let title = "t".repeat(1 << 20);
+        let below: String = (0..1_000).map(|n| format!("## {n}\nx\n")).collect();
+        let chunks = chunk(&format!("# {title}\n{below}")).expect("few");
+        assert_eq!(chunks.len(), 1_000);
+        assert!(
+            chunks.iter().all(|chunk| chunk.place.len() < TITLE_CHARS_MAX + 10),
+            "no title is told a thousand times"
+        );
+        assert_eq!(chunk(&"# a\nx\n".repeat(CHUNKS_MAX + 1)), Err(TooMany));
+        assert_eq!(chunk(&"# a\n".repeat(1 << 20)), Ok(Vec::new()));
+        assert_eq!(chunk(&"x".repeat(8 << 20)).map(|chunks| chunks.len()), Ok(1));
+        assert_eq!(chunk(&"word. \n\n".repeat(1 << 17)).map(|chunks| chunks.len() < CHUNKS_MAX), Ok(true));
     }
 
     proptest! {
@@ -183,7 +231,7 @@ mod tests {
             paragraphs in proptest::collection::vec(proptest::collection::vec("[a-z]{1,8}[.]?", 1..400), 1..6)
         ) {
             let text = paragraphs.iter().map(|p| p.join(" ")).collect::<Vec<_>>().join("\n\n");
-            let chunks = chunk(&text);
+            let chunks = chunk(&text).expect("few");
             let mut found: Vec<&str> = chunks.iter().flat_map(|c| c.text.split_whitespace()).collect();
             found.sort_unstable();
             let mut expected: Vec<&str> = text.split_whitespace().collect();

@@ -13,7 +13,7 @@ use shared::digest::Digest;
 
 use super::{
     Inner,
-    chunk::{Chunk, chunk},
+    chunk::{Chunk, TooMany, chunk},
     documents::Document,
     episode::Episode,
     limits::Bounds,
@@ -98,10 +98,10 @@ impl Origin {
     }
 
     /// The pieces that a text is found by; a situation is one.
-    fn chunks(&self, text: &str) -> Vec<Chunk> {
+    fn chunks(&self, text: &str) -> Result<Vec<Chunk>, TooMany> {
         match self {
             Self::Remembered(Kept { episode: Some(_), source, .. }) => {
-                vec![Chunk { place: source.clone().unwrap_or_default(), text: text.to_owned() }]
+                Ok(vec![Chunk { place: source.clone().unwrap_or_default(), text: text.to_owned() }])
             }
             _ => chunk(text),
         }
@@ -201,10 +201,12 @@ impl Inner {
 
     /// Cuts a text, embeds it and stores it, in place of the one that stood there.
     pub(super) fn put(&self, given: &Text<'_>, label: String) -> Result<(), Error> {
+        let name = || format!("{}/{}", given.index, given.path);
         let chunks = given.origin.chunks(given.text);
+        let chunks = chunks.map_err(|why| Error::Form { document: name(), why: why.to_string() })?;
         // The headings are embedded with the text: a paragraph often does not say what it is about.
         let texts: Vec<String> = chunks.iter().map(|chunk| format!("{}\n{}", chunk.place, chunk.text)).collect();
-        let vectors = self.vectors(&format!("{}/{}", given.index, given.path), &texts)?;
+        let vectors = self.vectors(&name(), &texts)?;
         let rows: Vec<(Chunk, Vec<u8>)> = chunks.into_iter().zip(vectors.iter().map(|v| to_blob(v))).collect();
         let (index, path, digest) = (given.index.to_owned(), given.path.to_owned(), given.digest);
         let (embedder, origin, bytes) = (self.embedder.digest(), given.origin.clone(), given.text.len());

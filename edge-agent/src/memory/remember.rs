@@ -151,6 +151,7 @@ impl Memory {
                 let detail = format!("{} of {}: {detail}", call.function, call.task);
                 return Err(Failure::new(kind::LIMIT, detail));
             }
+            Err(Error::Form { why, .. }) => return Err(wrong(call, "text", &why)),
             Err(error) => return Err(broken(call, error)),
         }
         let output = json!({ "id": id });

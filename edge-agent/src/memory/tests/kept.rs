@@ -148,6 +148,16 @@ async fn what_another_embedder_made_of_a_remembered_text_is_made_again() {
 }
 
 #[tokio::test]
+async fn a_text_that_comes_to_too_many_passages_is_refused_and_others_are_kept() {
+    let site = site(&[]).await;
+    let bomb = "# a\nx\n".repeat(60_000);
+    let (status, told) = wrong(&site, "remember", json!({"index": "notes", "id": "bomb", "text": bomb})).await;
+    assert!(status == 400 && told.contains("text: it comes to more than 50000 passages"), "{status} {told}");
+    public(&site, "remember", json!({"index": "notes", "id": "a", "text": "The pump is blue."})).await;
+    assert_eq!(found(&site, "pump").await.len(), 1);
+}
+
+#[tokio::test]
 async fn the_label_of_what_is_kept_comes_back_with_it() {
     let site = site(&[]).await;
     let text = json!({"index": "notes", "text": "Ms A fell in the ward."});
