@@ -12,6 +12,8 @@ use crate::{Error, generate::Finish};
 
 /// Ways to an end that are tried.
 const WAYS: u64 = 24;
+/// Tokens that are tried in all, about: where the end is long anyway, a few of them say little.
+const STEPS_MAX: u64 = 1_000;
 /// Ways that share the states of the schema's patterns, of which there is a limit: what one finds out the next need not.
 const WAYS_TOGETHER: u64 = 8;
 /// Where fewer than one token in so many fits, those are found out before the model's logits, of which then few are computed.
@@ -219,6 +221,9 @@ impl Guide<'_, '_> {
         let mut best: Option<Vec<u32>> = None;
         let mut matcher = self.matcher.deep_clone();
         for seed in 0..WAYS {
+            if best.as_ref().is_some_and(|best| best.len() as u64 * seed > STEPS_MAX) {
+                break;
+            }
             if seed > 0 && seed % WAYS_TOGETHER == 0 {
                 matcher = self.matcher.deep_clone();
             }
