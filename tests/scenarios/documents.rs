@@ -26,6 +26,13 @@ async fn documents_are_found_by_page_heading_and_row_beside_one_that_breaks_its_
     std::fs::write(manuals.join("press.html"), page).expect("written");
     std::fs::write(manuals.join("codes.csv"), "code;meaning\nE17;emergency stop pressed\nE18;door open\n")
         .expect("written");
+    // Files of a few megabytes that would come to gigabytes: a title above a hundred thousand sections, and nothing but sections.
+    let title = format!("# {}\n{}", "t".repeat(3 << 20), "## a\nx\n".repeat(100_000));
+    std::fs::write(manuals.join("title.md"), title).expect("written");
+    std::fs::write(manuals.join("sections.md"), "# a\nx\n".repeat(500_000)).expect("written");
+    std::fs::write(manuals.join("nested.html"), "<div>".repeat(20_000)).expect("written");
+    let wide = format!("{}\n{}", "name;".repeat(10_000), format!("{}\n", "1;".repeat(10_000)).repeat(100));
+    std::fs::write(manuals.join("wide.csv"), wide).expect("written");
     let text = format!(
         "{HEAD}do: [{{ find: {{ call: retrieve, with: {{ index: manuals, query: '${{ .query }}', topK: 1 }} }} }}]\n"
     );

@@ -156,6 +156,10 @@ impl Inner {
         }
         // Where the disk has no room for it, it serves until the process ends.
         self.outlive().unwrap_or_else(|error| tracing::warn!(%error, "an index does not outlive a restart"));
+        let names = documents.iter().map(|document| document.index.clone());
+        if !is_outdated() {
+            self.whole.write().expect("no thread panicked with the indexes").extend(names);
+        }
         self.renew(is_outdated)?;
         self.switch()?;
         Ok(failed)

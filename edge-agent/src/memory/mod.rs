@@ -22,7 +22,7 @@ mod session;
 mod shelf;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{Arc, Mutex, RwLock},
     time::{Duration, Instant},
@@ -91,6 +91,8 @@ struct Inner {
     /// Where the indexes are kept; `None` in a memory that ends with its process.
     shelf: Option<Shelf>,
     indexes: RwLock<BTreeMap<String, Served>>,
+    /// Those that have had all documents of a bundle, however old these are now.
+    whole: RwLock<BTreeSet<String>>,
     merging: Mutex<Option<Merging>>,
     cases: RwLock<BTreeMap<String, Arc<CaseSet>>>,
     age: Arc<Age>,
@@ -127,6 +129,7 @@ impl Memory {
             others: vec![models::embed::default_embedder()],
             shelf,
             indexes: RwLock::default(),
+            whole: RwLock::default(),
             merging: Mutex::default(),
             cases: RwLock::default(),
             age: Arc::new(Age::by(time)),
@@ -222,7 +225,8 @@ impl Memory {
 
     /// Waits for an index that is being made for the first time; one that is merely out of date is searched as it is.
     async fn wait_for(&self, index: &str, call: &Call) {
-        if self.inner.indexes.read().expect("no thread panicked with the indexes").contains_key(index) {
+        let is_whole = || self.inner.whole.read().expect("no thread panicked with the indexes").contains(index);
+        if is_whole() || !self.inner.wanted.borrow().iter().any(|document| document.index == index) {
             return;
         }
         let left = call.gives_up_at().map_or(WAIT_MAX, |end| end.since(clock::now()).min(WAIT_MAX));

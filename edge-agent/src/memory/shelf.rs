@@ -131,6 +131,7 @@ impl Inner {
         if let Some(shelf) = &self.shelf {
             shelf.clear(&served);
         }
+        self.whole.write().expect("no thread panicked with the indexes").extend(served.keys().cloned());
         *self.indexes.write().expect("no thread panicked with the indexes") = served;
         Ok(())
     }

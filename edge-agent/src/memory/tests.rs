@@ -156,7 +156,7 @@ async fn nothing_is_found_that_the_clearance_does_not_cover() {
         let done = site.call("retrieve", input).await.expect("found");
         let passages = done.output["passages"].as_array().expect("a list").clone();
         let documents = passages.iter().map(|passage| passage["document"].as_str().expect("a name").to_owned());
-        (documents.collect::<std::collections::BTreeSet<_>>(), done.label.class, passages[0]["label"].clone())
+        (documents.collect::<BTreeSet<_>>(), done.label.class, passages[0]["label"].clone())
     };
     let (documents, class, label) = found(json!({"class": "internal"})).await;
     assert_eq!((documents.into_iter().collect::<Vec<_>>(), class), (vec!["press.md".to_owned()], DataClass::Internal));
