@@ -10,6 +10,10 @@ pub struct Chunk {
 
 /// What a chunk should not exceed: about 250 tokens, which is what the small embedders read (MiniLM: 256).
 const WORDS_MAX: usize = 190;
+/// What a word of a language may have; tokens are shorter.
+const WORD_BYTES_MAX: usize = 64;
+/// What is cut off at a time from what is no word.
+const PIECE_BYTES_MAX: usize = 1_024;
 /// How much of a chunk's end the next one repeats, so that a thought across the cut is found.
 const WORDS_OVERLAP: usize = 40;
 
@@ -140,31 +144,52 @@ fn join(section: &Section, pieces: &[(String, usize, usize)]) -> Chunk {
     Chunk { place, text }
 }
 
+/// Words; one that is longer than any real one counts as several.
 fn words(text: &str) -> usize {
-    text.split_whitespace().count()
+    text.split_whitespace().map(|word| 1 + word.len() / WORD_BYTES_MAX).sum()
 }
 
-/// A block as it is, or, when it is longer than a chunk, cut after sentences (after words if one sentence is that long).
+/// A block as it is, or, when it is longer than a chunk, cut after sentences (after words if one sentence is that long, and
+/// within a word that is none, such as a picture in base64).
 fn split(block: &str) -> Vec<String> {
     if words(block) <= WORDS_MAX {
         return vec![block.to_owned()];
     }
     let mut parts = Vec::new();
-    let mut part: Vec<&str> = Vec::new();
-    for word in block.split_whitespace() {
-        part.push(word);
-        let sentence_ends = word.ends_with(['.', '!', '?', ';']) && part.len() >= WORDS_MAX / 2;
-        if sentence_ends || part.len() >= WORDS_MAX {
+    let (mut part, mut length): (Vec<&str>, usize) = (Vec::new(), 0);
+    for word in block.split_whitespace().flat_map(pieces) {
+        if length + words(word) > WORDS_MAX {
             parts.push(part.join(" "));
-            let keep = part.len().saturating_sub(WORDS_OVERLAP / 2);
             // The last words again, whole sentences not asked for: it is only for the search.
-            part = if sentence_ends { Vec::new() } else { part.split_off(keep) };
+            let mut kept = 0;
+            let tail = part.iter().rev().take_while(|word| {
+                kept += words(word);
+                kept <= WORDS_OVERLAP / 2
+            });
+            part = part.split_off(part.len() - tail.count());
+            length = part.iter().map(|word| words(word)).sum();
+        }
+        part.push(word);
+        length += words(word);
+        if word.ends_with(['.', '!', '?', ';']) && length >= WORDS_MAX / 2 {
+            parts.push(part.join(" "));
+            (part, length) = (Vec::new(), 0);
         }
     }
     if !part.is_empty() {
         parts.push(part.join(" "));
     }
     parts
+}
+
+/// A word as it is, or what one that is too long is cut into.
+fn pieces(word: &str) -> impl Iterator<Item = &str> {
+    let mut rest = word;
+    std::iter::from_fn(move || {
+        let (piece, more) = rest.split_at(rest.floor_char_boundary(PIECE_BYTES_MAX));
+        rest = more;
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 #[cfg(test)]
@@ -221,8 +246,19 @@ mod tests {
         );
         assert_eq!(chunk(&"# a\nx\n".repeat(CHUNKS_MAX + 1)), Err(TooMany));
         assert_eq!(chunk(&"# a\n".repeat(1 << 20)), Ok(Vec::new()));
-        assert_eq!(chunk(&"x".repeat(8 << 20)).map(|chunks| chunks.len()), Ok(1));
+        assert_eq!(chunk(&"x".repeat(8 << 20)).map(|chunks| (500..2_000).contains(&chunks.len())), Ok(true));
         assert_eq!(chunk(&"word. \n\n".repeat(1 << 17)).map(|chunks| chunks.len() < CHUNKS_MAX), Ok(true));
+    }
+
+    #[test]
+    fn what_has_no_words_is_cut_all_the_same() {
+        let picture = format!("![leak](data:image/png;base64,{})", "iVBORw0KGgo\u{e9}".repeat(20_000));
+        let text = format!("# Pump\nBefore it.\n{picture}\nAfter it.\n");
+        let chunks = chunk(&text).expect("few");
+        assert!(chunks.iter().all(|chunk| chunk.text.len() <= WORDS_MAX * WORD_BYTES_MAX), "none is large");
+        let whole: String = chunks.iter().flat_map(|chunk| chunk.text.split_whitespace()).collect();
+        assert!(whole.starts_with("Beforeit.![leak]") && whole.ends_with("Afterit."));
+        assert!(whole.len() < text.len() * 5 / 4, "little is repeated");
     }
 
     proptest! {
