@@ -327,8 +327,8 @@ pub(super) fn ledger_entries(connection: &Connection, filter: &LedgerFilter) -> 
         Ok(entry)
     };
     if let Some(run) = filter.run {
-        let sql = "SELECT seq, body FROM ledger_span CROSS JOIN ledger ON seq >= first AND seq < first + count \
-             WHERE ledger_span.run = ?1 AND (?2 IS NULL OR fact = ?2) ORDER BY seq LIMIT ?3";
+        let sql =
+            "SELECT seq, body FROM ledger_of_run WHERE run = ?1 AND (?2 IS NULL OR fact = ?2) ORDER BY seq LIMIT ?3";
         return connection
             .prepare_cached(sql)?
             .query_map(params![run.to_string(), filter.fact, limit], read)?

@@ -74,11 +74,11 @@ fn list(connection: &Connection, context: &Context, wanted: &Wanted<'_>) -> Resu
 fn entries(connection: &Connection, wanted: &Wanted<'_>) -> rusqlite::Result<Vec<(i64, Value)>> {
     // The newest `limit` entries, but in the order in which they were recorded.
     let all = match wanted.run {
-        Some(_) => "ledger_span CROSS JOIN ledger ON ledger_span.run = ?2 AND seq >= first AND seq < first + count",
-        None => "ledger",
+        Some(_) => "ledger_of_run",
+        None => "(SELECT seq, fact, body, NULL AS run FROM ledger)",
     };
     let mut statement = connection.prepare(&format!(
-        "SELECT seq, body FROM (SELECT seq, body FROM {all} WHERE seq >= ?1 AND (?3 IS NULL OR fact = ?3)
+        "SELECT seq, body FROM (SELECT seq, body FROM {all} WHERE run IS ?2 AND seq >= ?1 AND (?3 IS NULL OR fact = ?3)
          ORDER BY seq DESC LIMIT ?4) ORDER BY seq"
     ))?;
     let from = i64::try_from(wanted.from).unwrap_or(i64::MAX);

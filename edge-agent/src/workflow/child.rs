@@ -273,7 +273,7 @@ fn begin(
 fn usage(connection: &Connection, run: RunId) -> rusqlite::Result<Usage> {
     let sql = "WITH RECURSIVE family(id) AS (\
                SELECT ?1 UNION SELECT run.id FROM run JOIN family ON run.parent = family.id) \
-             SELECT body FROM ledger JOIN family ON ledger.run = family.id WHERE fact = 'model-called'";
+             SELECT body FROM family JOIN ledger_of_run ON run = family.id WHERE +fact = 'model-called'";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([run.to_string()])?;
     let mut sum = Usage::default();

@@ -8,3 +8,5 @@ CREATE TABLE ledger_span (
 INSERT INTO ledger_span SELECT run, seq, 1 FROM ledger WHERE run IS NOT NULL ORDER BY run, seq;
 DROP INDEX ledger_run;
 ALTER TABLE ledger DROP COLUMN run;
+CREATE VIEW ledger_of_run AS
+    SELECT ledger_span.run, seq, fact, body FROM ledger_span CROSS JOIN ledger ON seq >= first AND seq < first + count;
