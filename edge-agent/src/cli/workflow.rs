@@ -52,7 +52,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
 /// Every document is looked at, whatever is wrong with the others.
 fn check(files: &[PathBuf], context: &Context) -> Result<ExitCode, Failure> {
     let mut found = Vec::new();
-    for path in files {
+    for path in documents(files) {
         match document(path) {
             Ok(_) if context.json => {}
             Ok(workflow) => println!("{}: good: {}", path.display(), workflow.definition().qualified_name()),
@@ -65,6 +65,17 @@ fn check(files: &[PathBuf], context: &Context) -> Result<ExitCode, Failure> {
         found.iter().for_each(|problem| eprintln!("{problem}"));
     }
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) })
+}
+
+/// The documents among these files: `workflows/*.yaml` names their cases, too, which are looked at when they are played.
+fn documents(files: &[PathBuf]) -> impl Iterator<Item = &PathBuf> {
+    let is_cases = |path: &Path| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let document =
+            name.strip_suffix(edge_core::site::WORKFLOW_TEST).map(|name| path.with_file_name(format!("{name}.yaml")));
+        document.is_some_and(|document| files.contains(&document))
+    };
+    files.iter().filter(move |path| !is_cases(path))
 }
 
 /// The folder of the bundle that the document lies in: the one that holds its `workflows`.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
 use shared::{id::RunId, problem::near, time::Timestamp, workflow::Workflow};
 
 use super::{effect::Call, record::Record, state::State};
@@ -46,9 +47,24 @@ pub fn place(run: RunId, workflow: &Arc<Workflow>, records: &[Record], named: &s
     }
     let hint = near::hint(named, places.iter().map(String::as_str));
     let definition = serde_json::to_value(workflow.definition()).unwrap_or_default();
-    let is_there = named.starts_with("/do/") && definition.pointer(&without_visits(named)).is_some();
+    let is_there = match named.starts_with('/') {
+        true => named.starts_with("/do/") && definition.pointer(&without_visits(named)).is_some(),
+        false => has_task(&definition, named),
+    };
     let place = named.to_owned();
     Err(if is_there { Error::NotEntered { place, hint } } else { Error::NoSuchTask { place, hint } })
+}
+
+/// Whether a task of this name is in a list of tasks, at any depth: each entry is an object with its name as the only key.
+fn has_task(definition: &Value, name: &str) -> bool {
+    match definition {
+        Value::Array(items) => items.iter().any(|item| {
+            let is_it = |entry: &Map<String, Value>| entry.len() == 1 && entry.contains_key(name);
+            item.as_object().is_some_and(is_it) || has_task(item, name)
+        }),
+        Value::Object(entries) => entries.values().any(|value| has_task(value, name)),
+        _ => false,
+    }
 }
 
 /// A place without the numbers of iterations and visits: the JSON pointer of its task.

@@ -146,8 +146,11 @@ fn follow(local: &Local, run: &str) -> Result<ExitCode, Failure> {
                 return Ok(ExitCode::SUCCESS);
             }
             Some("faulted" | "cancelled") => {
-                let note = run["note"].as_str().unwrap_or_default();
-                return Err(Failure::Failed(anyhow::anyhow!("the run {} {}: {note}", run["run"], run["status"])));
+                let text = |name: &str| run[name].as_str().unwrap_or_default();
+                let place = Some(text("task")).filter(|task| !task.is_empty()).map(|task| format!(" at {task}"));
+                let (id, status, note) = (text("run"), text("status"), text("note"));
+                let message = format!("the run {id} {status}{}: {note}", place.unwrap_or_default());
+                return Err(Failure::Failed(anyhow::anyhow!(message)));
             }
             _ => std::thread::sleep(LOOK_EVERY),
         }

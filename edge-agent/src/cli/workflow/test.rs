@@ -53,7 +53,7 @@ struct Told {
 
 pub(in super::super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
     let mut told = Vec::new();
-    for file in &args.files {
+    for file in super::documents(&args.files) {
         let workflow = Arc::new(read(file)?);
         told.extend(cases(file, &workflow)?.iter().map(|case| play(file, &workflow, case)));
     }

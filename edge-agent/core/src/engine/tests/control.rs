@@ -68,6 +68,7 @@ fn a_faulted_run_is_tried_again_from_the_task_that_failed() {
     for (named, told) in [
         ("/do/7/zebra", "the workflow has no task /do/7/zebra; there are /do/0/a, /do/1/b"),
         ("/do/2/c", "the run has not entered the task /do/2/c: did you mean /do/0/a or /do/1/b?"),
+        ("c", "the run has not entered the task c: did you mean /do/0/a or /do/1/b?"),
         ("zebra", "the workflow has no task zebra; there are /do/0/a, /do/1/b"),
     ] {
         assert_eq!(place(named), Err(told.to_owned()));
