@@ -24,7 +24,7 @@ Exit code with --wait: 0 when the run completed, 1 when it did not.")]
     Start(Start),
     /// Stop a run. What it asked for ends by itself; nothing more follows.
     Cancel(One),
-    /// Let a run rest: nothing follows, no deadline runs, and events wait, until it is resumed.
+    /// Let a run rest: nothing follows, no deadline runs, and events wait, until it is resumed. A `wait` goes on.
     Suspend(One),
     /// Let a run that rests go on.
     Resume(One),

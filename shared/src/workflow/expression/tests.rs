@@ -56,6 +56,8 @@ fn an_error_of_the_expression_is_a_value_with_its_text() {
     assert_eq!(error, "cannot calculate \"x\" + 1 in `.a + 1`");
     assert_eq!(run("error(\"no\")", json!(null)), Err("no in `error(\"no\")`".to_owned()));
     assert_eq!(run("try error(\"no\") catch .", json!(null)), Ok(json!("no")));
+    assert_eq!(run(".[0]", json!({"a": 1})), Err("cannot index {\"a\":1} with 0 in `.[0]`".to_owned()));
+    assert_eq!(run(".[0]?", json!({"a": 1})), Ok(json!(null)));
 }
 
 #[test]

@@ -50,6 +50,12 @@ impl jaq_core::ValT for Metered {
     }
 
     fn index(self, index: &Self) -> ValR<Self> {
+        // As in jq, and unlike jaq: the keys of an object are text.
+        if matches!(self.value, Val::Obj(_)) && !matches!(index.value, Val::TStr(_)) {
+            spend_whole(&self.value);
+            spend_whole(&index.value);
+            return Err(Error::index(self, index.clone()));
+        }
         let depth = match (&self.value, &index.value) {
             (Val::Obj(_), Val::TStr(_)) | (Val::Arr(_), Val::Num(_)) | (Val::Null, _) => {
                 spend(1);
