@@ -6,7 +6,7 @@
 
 use std::{num::NonZero, path::PathBuf, process::ExitCode};
 
-use models::generate::{Compute, Trial, measure, measure_held, read_speed};
+use models::generate::{Compute, Trial, measure, measure_held, open_gguf, read_speed};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -49,9 +49,14 @@ fn main() -> ExitCode {
     if let Some(schema) = schema {
         return held(&path, compute, &schema, trial.decode, turns);
     }
-    match measure(&path, compute, trial) {
-        Ok(speed) => {
+    // What a node would plan for it: the session of the longest part of the trial, with the token after it.
+    let tokens = trial.prompt.max(trial.before + trial.decode) + 1;
+    let planned = open_gguf(&path, compute).map(|unloaded| unloaded.needs());
+    let planned = planned.map(|needs| needs.weights + needs.work + needs.token * tokens as u64);
+    match planned.and_then(|planned| Ok((planned, measure(&path, compute, trial)?))) {
+        Ok((planned, speed)) => {
             let figures = serde_json::json!({
+                "planned_mb": planned as f64 / f64::from(1 << 20),
                 "load_s": speed.load.as_secs_f64(),
                 "prompt_tokens_s": speed.prompt,
                 "decode_tokens_s": speed.decode,

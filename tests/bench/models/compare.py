@@ -3,9 +3,10 @@
 
     compare.py LLAMA_BENCH CHAT_BENCH ROUNDS [--json] [--threads N] [--rows FILE] MODEL.gguf...
 
-With `--rows` each row is kept in the file when it is measured, and one that is there is not measured again. `roofline` is what the
-weights' bytes allow at the speed at which all the row's threads read memory. A figure is the median of the rounds, a ratio the median of the ratios within a round. `share` is the CPU time that a run had of
-what it could have: below 0.9 something else was running, and absolute figures are worth nothing.
+With `--rows` each row is kept in the file when it is measured, and one that is there is not measured again. `planned` is what a node
+sets aside for ours before it is loaded: weights, work, keys and values. `roofline` is what the weights' bytes allow at the speed at
+which all the row's threads read memory. A figure is the median of the rounds, a ratio the median of the ratios within a round. `share`
+is the CPU time that a run had of what it could have: below 0.9 something else was running, and absolute figures are worth nothing.
 """
 
 import argparse
@@ -53,6 +54,7 @@ def ours(program: str, model: str, threads: int) -> dict[str, float]:
         "decode": figures["decode_tokens_s"],
         "load_s": load,
         "peak_mb": peak,
+        "planned_mb": figures["planned_mb"],
         "share": cpu / wall / threads,
     }
 
@@ -107,6 +109,7 @@ def measure(asked: argparse.Namespace, model: str, threads: int) -> dict:
     for key in ("decode", "prompt", "load_s", "peak_mb"):
         row[key] = [median(0, key), median(1, key), ratio(key)]
     row["share"] = [median(0, "share"), median(1, "share")]
+    row["planned_mb"] = median(1, "planned_mb")
     row["read_gb_s"] = read
     row["roofline"] = read * 1e3 / size_mb
     return row
@@ -114,13 +117,13 @@ def measure(asked: argparse.Namespace, model: str, threads: int) -> dict:
 
 def table(rows: list[dict]) -> None:
     print("llama.cpp / ours = ratio; tokens a second, seconds, MB\n")
-    print("| model | threads | roofline | decode | prompt | load s | peak MB | share |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| model | threads | roofline | decode | prompt | load s | peak MB | ours planned MB | share |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for row in rows:
         told = lambda key, digits: "{:.{d}f} / {:.{d}f} = {:.2f}".format(*row[key], d=digits)
         share = "{:.2f} / {:.2f}".format(*row["share"])
         cells = [f"{row['model']} ({row['size_mb']} MB)", str(row["threads"]), f"{row['roofline']:.0f}", told("decode", 1)]
-        cells += [told("prompt", 0), told("load_s", 2), told("peak_mb", 0), share]
+        cells += [told("prompt", 0), told("load_s", 2), told("peak_mb", 0), f"{row['planned_mb']:.0f}", share]
         print("| " + " | ".join(cells) + " |")
 
 
