@@ -5,6 +5,7 @@ mod steer;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use edge_core::engine::history::{Act, TaskView};
 use rusqlite::Connection;
 use shared::{id::RunId, time::Timestamp, wire::v1::RunSummary};
 
@@ -137,33 +138,37 @@ fn show(connection: &Connection, run: &str, context: &Context) -> Result<ExitCod
         return Ok(ExitCode::SUCCESS);
     }
     head(&detail.summary);
-    let short = |value: &serde_json::Value| {
-        const CHARS_MAX: usize = 160;
-        let text = value.to_string();
-        if text.chars().count() > CHARS_MAX { text.chars().take(CHARS_MAX - 1).chain(['…']).collect() } else { text }
-    };
-    let rows = detail
-        .tasks
-        .iter()
-        .map(|task| {
-            let status = serde_json::to_value(task.status).ok().and_then(|status| status.as_str().map(str::to_owned));
-            let outcome = match (&task.output, &task.error) {
-                (Some(output), _) => short(output),
-                (None, Some(error)) => error.detail.clone().or_else(|| error.title.clone()).unwrap_or_default(),
-                (None, None) => String::new(),
-            };
-            vec![
-                task.place.clone(),
-                task.function.clone().unwrap_or_default(),
-                status.unwrap_or_default(),
-                short(&task.input),
-                outcome,
-            ]
-        })
-        .collect();
+    let rows = detail.tasks.iter().flat_map(rows_of).collect();
     output::table(&["task", "calls", "status", "in", "out"], rows, "It has not begun.");
     println!("What it left in the ledger: edge-agent ledger list --run {id}");
     Ok(ExitCode::SUCCESS)
+}
+
+/// A task, and below it what its agent did.
+fn rows_of(task: &TaskView) -> Vec<Vec<String>> {
+    let outcome = match (&task.output, &task.error) {
+        (Some(output), _) => short(&output.to_string()),
+        (None, Some(error)) => error.detail.clone().or_else(|| error.title.clone()).unwrap_or_default(),
+        (None, None) => String::new(),
+    };
+    let function = task.function.clone().unwrap_or_default();
+    let own =
+        vec![task.place.clone(), function, task.status.name().to_owned(), short(&task.input.to_string()), outcome];
+    let act = |act: &Act| {
+        let (what, with, came) = act.words();
+        vec![String::new(), what, String::new(), short(&with), short(&came)]
+    };
+    std::iter::once(own).chain(task.acts.iter().map(act)).collect()
+}
+
+/// The beginning of a text, in one line.
+fn short(text: &str) -> String {
+    const CHARS_MAX: usize = 160;
+    let line = text.replace('\n', " ");
+    match line.char_indices().nth(CHARS_MAX - 1) {
+        Some((at, _)) if line[at..].chars().nth(1).is_some() => format!("{}…", &line[..at]),
+        _ => line,
+    }
 }
 
 fn head(run: &RunSummary) {
@@ -177,6 +182,13 @@ fn head(run: &RunSummary) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cell_has_one_line_that_is_not_too_long() {
+        assert_eq!(short("a\nb"), "a b");
+        assert_eq!(short(&"é".repeat(160)), "é".repeat(160));
+        assert_eq!(short(&"é".repeat(161)), format!("{}…", "é".repeat(159)));
+    }
 
     #[test]
     fn since_is_an_instant_or_an_age() {

@@ -1,5 +1,7 @@
 //! A run as people read it: its tasks in the order in which they began.
 
+mod acts;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -11,6 +13,9 @@ use shared::{
     time::Timestamp,
     workflow::draw::{Path, Seen},
 };
+
+pub use acts::Act;
+use acts::Wanted;
 
 use super::{
     agent::AGENT,
@@ -42,6 +47,9 @@ pub struct TaskView {
     /// The function, when the task asked for an effect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub function: Option<String>,
+    /// What the task's agent did, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub acts: Vec<Act>,
     /// Which of the run's records, counted from 0, began it.
     #[serde(skip)]
     pub began_nth: usize,
@@ -115,6 +123,8 @@ struct History {
     passages: BTreeSet<(String, String)>,
     /// Frame of a task -> its view and its list.
     of: BTreeMap<FrameId, (usize, FrameId)>,
+    /// What the agents of tasks want called.
+    wanted: BTreeMap<FrameId, Wanted>,
     /// Records that were read before the one that is.
     nth: usize,
 }
@@ -151,6 +161,17 @@ impl History {
             Record::AgentBegan { frame, .. } => {
                 if let Some(view) = self.view(*frame) {
                     view.function = Some(AGENT.to_owned());
+                }
+            }
+            Record::AgentTurned { frame, .. }
+            | Record::ToolAnswered { frame, .. }
+            | Record::ToolDropped { frame, .. }
+            | Record::AgentTold { frame, .. }
+            | Record::AgentHandedOver { frame, .. }
+            | Record::AgentAskedPerson { frame, .. } => {
+                let act = self.wanted.entry(*frame).or_default().act(record);
+                if let Some(view) = self.view(*frame) {
+                    view.acts.extend(act);
                 }
             }
             Record::WaitBegan { frame, .. }
@@ -209,6 +230,7 @@ impl History {
             output: None,
             error: None,
             function: None,
+            acts: Vec::new(),
             began_nth: self.nth,
             ended_nth: None,
         });

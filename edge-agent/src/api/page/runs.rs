@@ -6,7 +6,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use edge_core::engine::history::TaskView;
+use edge_core::engine::history::{Act, TaskView};
 use maud::{Markup, PreEscaped, html};
 use serde::Deserialize;
 use serde_json::Value;
@@ -101,9 +101,23 @@ fn tasks(tasks: &[TaskView]) -> Markup {
                             @if let Some(output) = &task.output { span.faint { "out" } pre { (pretty(output)) } }
                             @if let Some(error) = &task.error { span.faint { "error" } pre { (pretty(&error.to_value())) } }
                         }
+                        @if !task.acts.is_empty() { (acts(&task.place, &task.acts)) }
                     }
                     td { (parts::status(task.status.name())) }
                 } } }
+            } }
+        }
+    }
+}
+
+/// What a task's agent did.
+fn acts(place: &str, acts: &[Act]) -> Markup {
+    html! {
+        details #(format!("acts-{place}")) { summary { "what the agent did: " (acts.len()) }
+            ol { @for act in acts {
+                @let (what, with, came) = act.words();
+                li { span.mono { (what) } " " span.faint { (with) }
+                    @if !came.is_empty() { pre { (came) } } }
             } }
         }
     }

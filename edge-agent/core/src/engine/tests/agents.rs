@@ -82,6 +82,16 @@ fn a_turn_and_a_tool_call_are_effects_with_keys_of_their_own() {
         (&output["toolCalls"], &output["toolFailures"], &output["usage"]["tokensIn"]),
         (&json!(3), &json!(1), &json!(20))
     );
+    let told: Vec<_> = history::tasks(&driven.records)[0].acts.iter().map(history::Act::words).collect();
+    let told: Vec<_> = told.iter().map(|(what, with, came)| (what.as_str(), with.as_str(), came.as_str())).collect();
+    let expected = [
+        ("turn", "", "wants 3 tools called"),
+        ("tool publish", r#"{"payload":1,"qos":1}"#, r#"{"topic":"alarms/a"}"#),
+        ("failed tool retrieve", r#"{"query":"fan"}"#, "error (authorization): on purpose"),
+        ("tool check", r#"{"unit":7}"#, "fine"),
+        ("turn", "", "It was the fan."),
+    ];
+    assert_eq!(told, expected);
 }
 
 #[test]
