@@ -13,39 +13,95 @@ use tests::{
 };
 
 const PROGRAM: &str = r#"
-import sys, openai
-client = openai.OpenAI(base_url=sys.argv[1], api_key=sys.argv[2])
+import json, sys, openai
+from typing import Literal
+from pydantic import BaseModel
+client = openai.OpenAI(base_url=sys.argv[1], api_key=sys.argv[2], max_retries=0)
 models = [m.id for m in client.models.list().data]
-assert "local/extract" in models, models
+assert "local/extract" in models and "local/tiny" in models, models
 ask = [{"role": "user", "content": "Passages:\n[1] manual, 1: Stop the pump when it leaks.\n\nWhat to do when the pump leaks?"}]
 whole = client.chat.completions.create(model="local/extract", messages=ask, max_tokens=100)
 text = whole.choices[0].message.content
 assert "Stop the pump" in text, text
 assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens > 0, whole.usage
-pieces = client.chat.completions.create(model="local/extract", messages=ask, max_tokens=100, stream=True)
+options = {"include_usage": True}
+pieces = list(client.chat.completions.create(model="local/extract", messages=ask, max_tokens=100, stream=True, stream_options=options))
 streamed = "".join(p.choices[0].delta.content or "" for p in pieces if p.choices)
 assert streamed == text, (streamed, text)
-vectors = client.embeddings.create(model=next(m for m in models if "extract" not in m), input=["pump", "press"]).data
-assert len(vectors) == 2 and len(vectors[0].embedding) == len(vectors[1].embedding) > 100
-try:
-    client.chat.completions.create(model="no/such", messages=ask)
-    raise SystemExit("a model that is not there answered")
-except openai.NotFoundError as error:
-    assert "no/such" in str(error), error
+assert pieces[-1].usage.total_tokens == whole.usage.total_tokens
+
+class Found(BaseModel):
+    part: Literal["fan", "pump"]
+    tight: bool
+question = [{"role": "user", "content": "Which part?"}]
+held = client.chat.completions.parse(model="local/tiny", messages=question, max_tokens=60, response_format=Found)
+assert held.choices[0].message.parsed.part in ("fan", "pump"), held
+schema = {"type": "object", "properties": {"part": {"enum": ["fan", "pump"]}}, "required": ["part"], "additionalProperties": False}
+tools = [{"type": "function", "function": {"name": "stop", "description": "Stops a machine.", "parameters": schema}}]
+tell = [{"role": "user", "content": "Stop it."}]
+called = client.chat.completions.create(
+    model="local/tiny", messages=tell, max_tokens=300, tools=tools, tool_choice="required", parallel_tool_calls=False)
+(call,) = called.choices[0].message.tool_calls
+assert call.function.name == "stop" and json.loads(call.function.arguments)["part"] in ("fan", "pump"), call
+assert called.choices[0].finish_reason == "tool_calls"
+answered = tell + [called.choices[0].message, {"role": "tool", "tool_call_id": call.id, "content": "stopped"}]
+client.chat.completions.create(model="local/tiny", messages=answered, max_tokens=4, tools=tools)
+streamed = client.chat.completions.create(
+    model="local/tiny", messages=tell, max_tokens=300, tools=tools, tool_choice="required", parallel_tool_calls=False, stream=True)
+arguments = "".join(c.function.arguments or "" for p in streamed if p.choices for c in p.choices[0].delta.tool_calls or [])
+assert json.loads(arguments)["part"] in ("fan", "pump"), arguments
+drawn = dict(model="local/tiny", messages=question, max_tokens=6, temperature=0.9, top_p=0.9, seed=7, extra_body={"top_k": 20, "min_p": 0.01})
+first, again = (client.chat.completions.create(**drawn, logprobs=True, top_logprobs=3).choices[0] for _ in range(2))
+assert first.message.content == again.message.content
+assert all(token.logprob <= 0 and len(token.top_logprobs) == 3 for token in first.logprobs.content), first.logprobs
+continued = client.completions.create(model="local/tiny", prompt="The pump", max_tokens=8, seed=1)
+assert continued.usage.completion_tokens == 8
+rest = client.completions.create(model="local/tiny", prompt="The pump", max_tokens=8, seed=1, stream=True)
+assert "".join(p.choices[0].text for p in rest if p.choices) == continued.choices[0].text
+# The client asks for base64 unless it is told otherwise.
+embedder = next(m for m in models if not m.startswith("local/"))
+vectors, floats = (client.embeddings.create(model=embedder, input=["pump", "press"], **how).data for how in ({}, {"encoding_format": "float"}))
+assert len(vectors) == 2 and vectors[1].embedding == floats[1].embedding, (vectors[1], floats[1])
+assert abs(sum(x * x for x in vectors[0].embedding) - 1) < 1e-3
+def refused(kind, expected, call):
+    try:
+        call()
+    except kind as error:
+        assert expected in str(error), error
+    else:
+        raise SystemExit(f"{expected}: was answered")
+refused(openai.NotFoundError, "no/such", lambda: client.chat.completions.create(model="no/such", messages=ask))
+refused(openai.NotFoundError, "no/such", lambda: client.embeddings.create(model="no/such", input="a"))
+refused(openai.BadRequestError, "temprature", lambda: client.chat.completions.create(model="local/tiny", messages=ask, extra_body={"temprature": 1}))
+refused(openai.BadRequestError, "tokens", lambda: client.chat.completions.create(model="local/tiny", messages=[{"role": "user", "content": "pump " * 3000}]))
+with client.chat.completions.create(model="local/tiny", messages=question, max_tokens=200, stream=True) as broken:
+    next(iter(broken))
+assert client.chat.completions.create(model="local/tiny", messages=question, max_tokens=1).usage.completion_tokens == 1
 print("compatible")
 "#;
 
 #[tokio::test]
 async fn the_openai_client_for_python_is_served() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut agent = Agent::new(folder.path(), &Setup { site: None, ..Setup::new("serving", folder.path()) });
-    agent.start().await;
+    let mut agent = serving(folder.path()).await;
     let python = std::env::var("SKERRY_OPENAI_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let mut program = Command::new(python);
     program.args(["-c", PROGRAM, &agent.url("/v1"), &agent.token()]);
-    let said = process::run(&mut program, Duration::from_secs(60)).await.ok();
-    assert!(said.contains("compatible"));
+    let said = process::run(&mut program, Duration::from_secs(120)).await.ok();
+    assert!(said.contains("compatible"), "{said}");
     agent.stop().await;
+}
+
+/// A node with the tiny model beside the extractive one.
+async fn serving(folder: &Path) -> Agent {
+    let model = with_more_context(folder);
+    let more = format!(
+        "label = {{ class = \"internal\" }}\n\n[inference]\nmemory = \"64 MB\"\n\n[[targets]]\nname = \"local/tiny\"\nkind = \"gguf\"\nfile = {:?}\n",
+        model.display().to_string()
+    );
+    let mut agent = Agent::new(folder, &Setup { site: None, more: &more, ..Setup::new("serving", folder) });
+    agent.start().await;
+    agent
 }
 
 const MODULE: &str = r#"
@@ -126,14 +182,7 @@ fn node_client() -> Option<PathBuf> {
 async fn the_openai_client_for_node_is_served_and_figures_tell_of_it() {
     let Some(client) = node_client() else { return };
     let folder = tempfile::tempdir().expect("a folder");
-    let model = with_more_context(folder.path());
-    let more = format!(
-        "label = {{ class = \"internal\" }}\n\n[inference]\nmemory = \"64 MB\"\n\n[[targets]]\nname = \"local/tiny\"\nkind = \"gguf\"\nfile = {:?}\n",
-        model.display().to_string()
-    );
-    let setup = Setup { site: None, more: &more, ..Setup::new("serving", folder.path()) };
-    let mut agent = Agent::new(folder.path(), &setup);
-    agent.start().await;
+    let mut agent = serving(folder.path()).await;
     let mut program = Command::new("node");
     program.args(["--input-type=module", "-e", MODULE, &agent.url("/v1"), &agent.token()]).current_dir(client);
     let said = process::run(&mut program, Duration::from_secs(120)).await.ok();

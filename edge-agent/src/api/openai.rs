@@ -5,6 +5,7 @@
 mod completions;
 mod embeddings;
 mod envelope;
+mod fields;
 mod gate;
 mod request;
 
@@ -92,6 +93,12 @@ impl Refusal {
         Self { status: StatusCode::BAD_REQUEST, kind: "invalid_request_error", code: None, message: message.into() }
     }
 
+    fn no_model(kind: &str, asked: &str, there: &str) -> Self {
+        let message = format!("no {kind} {asked:?} on this node; it has {there}");
+        let (status, code) = (StatusCode::NOT_FOUND, Some("model_not_found"));
+        Self { status, kind: "invalid_request_error", code, message }
+    }
+
     fn body(&self) -> Value {
         json!({"error": {"message": self.message, "type": self.kind, "param": null, "code": self.code}})
     }
@@ -165,11 +172,8 @@ async fn chat(State(handles): State<Handles>, headers: HeaderMap, body: Bytes) -
 
 /// The name of a model of this node.
 fn known(handles: &Handles, asked: &str) -> Result<String, Refusal> {
-    handles.models.iter().find(|name| **name == asked).cloned().ok_or_else(|| {
-        let message = format!("no chat model {asked:?} on this node; it has {}", handles.models.join(", "));
-        let code = Some("model_not_found");
-        Refusal { status: StatusCode::NOT_FOUND, kind: "invalid_request_error", code, message }
-    })
+    let found = handles.models.iter().find(|name| **name == asked).cloned();
+    found.ok_or_else(|| Refusal::no_model("chat model", asked, &handles.models.join(", ")))
 }
 
 /// Answers, if policy permits it.

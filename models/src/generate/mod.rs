@@ -69,6 +69,8 @@ pub struct Request {
     /// What the model may ask to be called; not beside a schema.
     pub tools: Vec<Tool>,
     pub tool_choice: ToolChoice,
+    /// The answer ends with the first call.
+    pub single_call: bool,
     /// The text of the last message is continued as it stands, without the form of a chat. The extractive generator knows no other form than
     /// a question.
     pub continues: bool,
@@ -137,6 +139,7 @@ impl Default for Request {
             schema: None,
             tools: Vec::new(),
             tool_choice: ToolChoice::Auto,
+            single_call: false,
             continues: false,
             logprobs: None,
         }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{
     Asked, Handles, Refusal,
     envelope::{Envelope, Form},
+    fields::{self, Rest},
     known, parse,
     request::{OneOrMany, StreamOptions, priority},
     serve,
@@ -16,7 +17,7 @@ use super::{
 /// As long as OpenAI's interface writes where a request does not say.
 const MAX_TOKENS: usize = 16;
 
-/// What of a request this endpoint looks at; other fields are the client's affair.
+/// A completion request.
 #[derive(Deserialize)]
 struct CompletionRequest {
     model: String,
@@ -40,6 +41,8 @@ struct CompletionRequest {
     stream: bool,
     stream_options: Option<StreamOptions>,
     service_tier: Option<String>,
+    #[serde(flatten)]
+    rest: Rest,
 }
 
 #[derive(Deserialize)]
@@ -66,6 +69,7 @@ impl CompletionRequest {
     /// # Errors
     /// Names the field that a local model cannot do.
     fn into_request(self) -> Result<Request, Refusal> {
+        fields::check(&self.rest)?;
         let refused = [
             (self.n.is_some_and(|n| n != 1), "n: a local model gives one answer"),
             (self.best_of.is_some_and(|n| n != 1), "best_of: a local model gives one answer"),

@@ -13,7 +13,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::{ledger::entry::CallEnd, policy::Action};
 
-use super::{Handles, Refusal, parse};
+use super::{
+    Handles, Refusal,
+    fields::{self, Rest},
+    parse,
+};
 
 const EMBED_TEXTS_MAX: usize = 2_048;
 /// Texts that are embedded in one go, so that one large request does not hold a thread for minutes without a look.
@@ -21,9 +25,12 @@ const EMBED_BATCH_LEN: usize = 32;
 
 #[derive(Deserialize)]
 struct EmbeddingRequest {
+    model: String,
     input: Input,
     encoding_format: Option<String>,
     dimensions: Option<usize>,
+    #[serde(flatten)]
+    rest: Rest,
 }
 
 #[derive(Deserialize)]
@@ -39,6 +46,11 @@ pub(super) async fn embeddings(
     body: Bytes,
 ) -> Result<axum::Json<Value>, Refusal> {
     let asked: EmbeddingRequest = parse(&body)?;
+    fields::check(&asked.rest)?;
+    // Vectors of another model than the one asked for would be compared with what they cannot be compared with.
+    if asked.model != handles.embedder.name() {
+        return Err(Refusal::no_model("embedder", &asked.model, handles.embedder.name()));
+    }
     let texts = match asked.input {
         Input::One(text) => vec![text],
         Input::Many(texts) => texts,

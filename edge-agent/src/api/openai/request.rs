@@ -5,13 +5,16 @@ use models::generate::{Message, Request, Role, Sampling, Tool, ToolCall, ToolCho
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Refusal;
+use super::{
+    Refusal,
+    fields::{self, Rest},
+};
 
 const MAX_TOKENS: usize = 1_024;
 /// Alternatives of a token, at most, as OpenAI's interface has it.
 const TOP_LOGPROBS_MAX: usize = 20;
 
-/// What of a chat request this endpoint looks at; other fields are the client's affair.
+/// A chat request.
 #[derive(Deserialize)]
 pub(super) struct ChatRequest {
     pub model: String,
@@ -36,7 +39,10 @@ pub(super) struct ChatRequest {
     response_format: Option<ResponseFormat>,
     tools: Option<Vec<GivenTool>>,
     tool_choice: Option<GivenChoice>,
+    parallel_tool_calls: Option<bool>,
     service_tier: Option<String>,
+    #[serde(flatten)]
+    rest: Rest,
 }
 
 #[derive(Deserialize)]
@@ -156,6 +162,7 @@ impl ChatRequest {
     /// # Errors
     /// Names the field that a local model cannot do.
     pub fn into_request(self) -> Result<Request, Refusal> {
+        fields::check(&self.rest)?;
         if self.n.is_some_and(|n| n != 1) {
             return Err(Refusal::invalid("n: a local model gives one answer"));
         }
@@ -202,6 +209,7 @@ impl ChatRequest {
             schema,
             tools,
             tool_choice,
+            single_call: self.parallel_tool_calls == Some(false),
             logprobs: self.logprobs.then(|| self.top_logprobs.unwrap_or(0)),
             ..defaults
         })

@@ -72,6 +72,11 @@ async fn ask(url: &str, path: &str, body: Value) -> (u16, String) {
     (response.status().as_u16(), response.text().await.expect("read"))
 }
 
+/// The name of the node's embedder.
+fn embedder() -> String {
+    models::embed::default_embedder().name().to_owned()
+}
+
 fn question() -> Value {
     let passages = [models::generate::Passage {
         text: "A blocked fan makes the motor hot.".to_owned(),
@@ -174,6 +179,7 @@ async fn an_answer_fits_the_schema_that_was_asked_for() {
 #[tokio::test]
 async fn mistakes_are_told_in_openais_form() {
     let url = serve(None).await;
+    let embedder = embedder();
     let user = json!([{"role": "user", "content": "a"}]);
     for (path, body, status, expected) in [
         ("chat/completions", json!({"model": "gpt-9", "messages": user}), 404, "no chat model \"gpt-9\""),
@@ -205,8 +211,17 @@ async fn mistakes_are_told_in_openais_form() {
             "the extractive generator calls none",
         ),
         ("chat/completions", json!({"model": "local/broken", "messages": user}), 500, "the model broke"),
-        ("embeddings", json!({"model": "x", "input": []}), 400, "input: 0 texts"),
-        ("embeddings", json!({"model": "x", "input": [[1, 2]]}), 400, "a text or a list of texts"),
+        (
+            "chat/completions",
+            json!({"model": "local/extract", "messages": user, "presence_penalty": 1}),
+            400,
+            "presence_penalty: 1;",
+        ),
+        ("completions", json!({"model": "local/extract", "prompt": "a", "stopp": "b"}), 400, "stopp: no field"),
+        ("embeddings", json!({"model": embedder, "input": []}), 400, "input: 0 texts"),
+        ("embeddings", json!({"model": embedder, "input": [[1, 2]]}), 400, "a text or a list of texts"),
+        ("embeddings", json!({"model": embedder, "input": "a", "task": "query"}), 400, "task: no field"),
+        ("embeddings", json!({"model": "ada", "input": "a"}), 404, "no embedder \"ada\" on this node; it has"),
     ] {
         let (found, answer) = ask(&url, path, body.clone()).await;
         let answer: Value = serde_json::from_str(&answer).expect("JSON");
@@ -227,44 +242,7 @@ async fn a_wrong_key_is_refused_everywhere() {
     let get = |key: &str| reqwest::Client::new().get(format!("{url}/models")).bearer_auth(key).send();
     assert_eq!(get("secret").await.expect("sent").status(), 200);
     assert_eq!(get("guess").await.expect("sent").status(), 401);
-    assert_eq!(ask(&url, "embeddings", json!({"model": "x", "input": "a"})).await.0, 401);
-}
-
-/// What an application does with OpenAI's Python client. It asks for embeddings in base64 unless told otherwise.
-const CLIENT: &str = r#"
-import os, openai
-client = openai.OpenAI(base_url=os.environ["URL"], api_key="secret", max_retries=0)
-names = [model.id for model in client.models.list()]
-assert "local/extract" in names, names
-messages = [{"role": "user", "content": "A blocked fan makes the motor hot. What makes the motor hot?"}]
-answer = client.chat.completions.create(model="local/extract", messages=messages, max_tokens=64)
-text = answer.choices[0].message.content
-assert text and answer.usage.total_tokens > 0, answer
-pieces = client.chat.completions.create(model="local/extract", messages=messages, stream=True)
-assert "".join(piece.choices[0].delta.content or "" for piece in pieces) == text
-vectors = client.embeddings.create(model="any", input=["a fan", "a pump"]).data
-assert len(vectors) == 2 and abs(sum(x * x for x in vectors[0].embedding) - 1) < 1e-3
-try:
-    client.chat.completions.create(model="none", messages=messages)
-    raise SystemExit("an unknown model was taken")
-except openai.NotFoundError as error:
-    assert error.code == "model_not_found", error
-print("fine")
-"#;
-
-#[tokio::test]
-async fn openais_own_client_is_content() {
-    let python =
-        std::env::var("HOME").map(|home| format!("{home}/.cache/skerry/openai/bin/python")).unwrap_or_default();
-    if !std::path::Path::new(&python).exists() {
-        eprintln!("OpenAI's client is not installed; tests/run installs it");
-        return;
-    }
-    let url = serve(Some("secret")).await;
-    let run =
-        move || std::process::Command::new(python).args(["-c", CLIENT]).env("URL", url).output().expect("python runs");
-    let output = tokio::task::spawn_blocking(run).await.expect("no panic");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(ask(&url, "embeddings", json!({"model": embedder(), "input": "a"})).await.0, 401);
 }
 
 /// The ledger's entries, oldest first.
@@ -301,7 +279,7 @@ async fn every_call_is_decided_by_policy_and_told_to_the_ledger_however_it_ends(
     assert_eq!(ask(&url, "chat/completions", chat("local/broken")).await.0, 500);
     let streamed = json!({"model": "local/extract", "messages": user, "stream": true});
     assert_eq!(ask(&url, "chat/completions", streamed).await.0, 200);
-    assert_eq!(ask(&url, "embeddings", json!({"model": "x", "input": "pump-7"})).await.0, 200);
+    assert_eq!(ask(&url, "embeddings", json!({"model": embedder(), "input": "pump-7"})).await.0, 200);
     let entries = ledger(&store).await;
     let (allowed, answered) = ("true".to_owned(), "answered".to_owned());
     assert_eq!(
@@ -333,7 +311,7 @@ async fn what_policy_refuses_is_a_403_of_openais_form_and_an_entry() {
     let store = folder_store();
     let url = serve_with(None, rules(), None, store.clone()).await;
     let chat = json!({"model": "local/extract", "messages": [{"role": "user", "content": "a"}]});
-    for (path, body) in [("chat/completions", &chat), ("embeddings", &json!({"model": "x", "input": "a"}))] {
+    for (path, body) in [("chat/completions", &chat), ("embeddings", &json!({"model": embedder(), "input": "a"}))] {
         let (status, answer) = ask(&url, path, body.clone()).await;
         let answer: Value = serde_json::from_str(&answer).expect("JSON");
         assert_eq!((status, &answer["error"]["code"]), (403, &json!("policy_refused")), "{answer}");

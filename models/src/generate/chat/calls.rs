@@ -61,7 +61,8 @@ impl Chat {
                 break finish;
             }
             calls.push(read_call(&written)?);
-            if finish != Finish::Stop || matches!(request.tool_choice, ToolChoice::Named(_)) {
+            let is_last = request.single_call || matches!(request.tool_choice, ToolChoice::Named(_));
+            if finish != Finish::Stop || is_last {
                 break finish;
             }
             if form == Form::Bare || calls.len() == CALLS_MAX {

@@ -372,8 +372,10 @@ fn calls_of_tools_fit_what_the_tools_take_whatever_the_weights_say() {
                 tools: tools.to_vec(),
                 ..Request::ask("Why is it hot, and what then?")
             };
-            let answer = answer(&chat, &Request { tool_choice: tool_choice.clone(), ..request });
+            let single_call = seed % 2 == 1;
+            let answer = answer(&chat, &Request { tool_choice: tool_choice.clone(), single_call, ..request });
             assert!(tool_choice == ToolChoice::Auto || !answer.calls.is_empty(), "{answer:?}");
+            assert!(!single_call || answer.calls.len() <= 1, "{answer:?}");
             for call in answer.calls {
                 let tool = tools.iter().find(|tool| tool.name == call.name).unwrap();
                 assert!(jsonschema::is_valid(&tool.parameters, &call.arguments), "{call:?}");
