@@ -90,7 +90,14 @@ fn told(answer: &Value, passages: &[Passage]) -> String {
     let sources: Vec<_> = shown.map(source).collect();
     let by = answer["target"].as_str().unwrap_or_default();
     let degraded = if answer["degraded"] == true { ", in place of a chat model" } else { "" };
-    format!("{text}\n\n{}\n\nanswered by {by}{degraded}", sources.join("\n"))
+    let others: String = passed_over(answer).map(|line| format!("\n  not by {line}")).collect();
+    let advice = if others.is_empty() { "" } else { "\n  (`edge-agent doctor` looks closer)" };
+    format!("{text}\n\n{}\n\nanswered by {by}{degraded}{others}{advice}", sources.join("\n"))
+}
+
+/// The targets that stood before the one that answered, each with why it did not.
+fn passed_over(answer: &Value) -> impl Iterator<Item = &str> {
+    answer["passedOver"].as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
 #[cfg(test)]
@@ -114,5 +121,7 @@ mod tests {
         assert!(!text.contains("a.md"), "{text}");
         answer["text"] = "Use VG 46.".into();
         assert!(shown(&answer).contains("[1] a.md"), "without citations all are shown");
+        answer["passedOver"] = json!(["local/b: cannot load the model"]);
+        assert!(shown(&answer).contains("answered by local/a\n  not by local/b: cannot load the model\n"));
     }
 }

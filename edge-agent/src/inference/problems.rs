@@ -1,6 +1,9 @@
 //! What keeps a target from answering, as far as this node can see without asking it: a file, a digest, a key.
 
-use models::catalog::Digests;
+use models::{
+    catalog::Digests,
+    generate::{Compute, open_gguf},
+};
 
 use super::config::{Gguf, Key, Source, Target};
 
@@ -17,7 +20,7 @@ pub struct Problem {
 pub enum Look {
     /// Reads no model: for a start that must be fast.
     Quick,
-    /// Also holds each model against its digest, reading those that were not read before.
+    /// Also holds each model against its digest, reading those that were not read before, and reads all of it but the weights.
     Thorough,
 }
 
@@ -45,12 +48,19 @@ fn of_file(target: &Target, model: &Gguf, digests: &Digests, look: Look) -> Opti
     if !model.file.is_file() {
         return Some((format!("its file {file} is not there"), pull));
     }
-    let expected = model.digest.filter(|_| look == Look::Thorough)?;
-    match digests.of(&model.file) {
-        Ok(found) if found == expected => None,
-        Ok(found) => Some((format!("{file} is {found}: expected {expected}; it will be refused"), pull)),
-        Err(error) => Some((error.to_string(), "let the agent's user read the file".to_owned())),
+    if look == Look::Quick {
+        return None;
     }
+    match model.digest.map(|expected| (expected, digests.of(&model.file))) {
+        Some((expected, Ok(found))) if found != expected => {
+            return Some((format!("{file} is {found}: expected {expected}; it will be refused"), pull));
+        }
+        Some((_, Err(error))) => return Some((error.to_string(), "let the agent's user read the file".to_owned())),
+        None | Some((_, Ok(_))) => {}
+    }
+    let examined = open_gguf(&model.file, Compute::default()).and_then(|unloaded| unloaded.examine());
+    let advice = || "the route goes on to the next target: get another file, or take the target out".to_owned();
+    examined.err().map(|error| (format!("cannot be loaded: {}", super::reply::chain(&error)), advice()))
 }
 
 fn of_key(key: &Key) -> Option<(String, String)> {
@@ -100,6 +110,8 @@ mod tests {
             gguf("local/a", &absent, Some("a/b")),
             gguf("local/b", &absent, None),
             gguf("local/c", &file, Some("a/b")),
+            serde_json::from_value(json!({"name": "local/d", "kind": "gguf", "file": &file})).unwrap(),
+            serde_json::from_value(json!({"name": "local/e", "kind": "gguf", "file": misfit(folder.path())})).unwrap(),
             cloud("cloud/a", "key_env", "SKERRY_TEST_ABSENT"),
             cloud("cloud/b", "key_env", "PATH"),
             cloud("cloud/c", "key_file", &absent.display().to_string()),
@@ -118,5 +130,24 @@ mod tests {
         assert!(quick[3].starts_with("cloud/c: its key is not used: cannot read"), "{}", quick[3]);
         let thorough = told(Look::Thorough);
         assert!(thorough[2].contains("it will be refused; run `edge-agent models pull local/c`"), "{thorough:?}");
+        assert!(thorough[3].starts_with("local/d: cannot be loaded: "), "{thorough:?}");
+        assert!(
+            thorough[4].starts_with("local/e: cannot be loaded: ") && thorough[4].contains("qwen7"),
+            "{thorough:?}"
+        );
+    }
+
+    /// A model whose texts are split in a way that nobody knows: its weights are as they should be.
+    fn misfit(folder: &Path) -> std::path::PathBuf {
+        let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/reference/tiny/tiny-qwen3.gguf");
+        let mut bytes = std::fs::read(tiny).unwrap();
+        let key = b"tokenizer.ggml.pre";
+        let at = bytes.windows(key.len()).position(|window| window == key).unwrap() + key.len();
+        // The number of its type, a text, and the length of it.
+        assert_eq!(bytes[at..at + 17], *b"\x08\0\0\0\x05\0\0\0\0\0\0\0qwen2");
+        bytes[at + 16] = b'7';
+        let path = folder.join("misfit.gguf");
+        std::fs::write(&path, bytes).unwrap();
+        path
     }
 }

@@ -111,7 +111,9 @@ impl Desk<'_> {
                 input[name] = value;
             }
         }
+        let before = self.facts.len();
         let Completion { mut output, label, .. } = self.call("infer", input, label).await?;
+        output["passedOver"] = passed_over(&self.facts[before..]).into();
         (output["passages"], output["label"]) = (Value::from(passages), json!(label));
         Ok(output)
     }
@@ -184,7 +186,54 @@ impl Desk<'_> {
     }
 }
 
+/// Why each target that stood before the one that answered did not: a line each, its name first.
+fn passed_over(facts: &[Fact]) -> Vec<String> {
+    let (mut told, mut tried) = (Vec::<String>::new(), None::<&str>);
+    for fact in facts {
+        let Fact::RouteChosen { choice, reasons } = fact else { continue };
+        let mut reasons = reasons.as_slice();
+        // After a choice that failed, what went wrong with it stands first, without its name.
+        if let (Some(name), Some((fault, others))) = (tried.replace(choice), reasons.split_first()) {
+            told.push(format!("{name}: {fault}"));
+            reasons = others;
+        }
+        for reason in reasons {
+            let Some((name, why)) = reason.split_once(": ") else { continue };
+            let is_told = told.iter().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(": ")));
+            if !is_told && !why.starts_with("chosen") {
+                told.push(reason.clone());
+            }
+        }
+    }
+    told
+}
+
 fn parsed<T: serde::de::DeserializeOwned>(function: &str, input: Value) -> Result<T, Failure> {
     serde_path_to_error::deserialize(input)
         .map_err(|error| Failure::new(kind::VALIDATION, format!("{function}: {}: {}", error.path(), error.inner())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_target_that_was_passed_over_is_told_once_with_the_first_reason() {
+        let chosen = |choice: &str, reasons: &[&str]| Fact::RouteChosen {
+            choice: choice.to_owned(),
+            reasons: reasons.iter().map(ToString::to_string).collect(),
+        };
+        let facts = [
+            chosen("local/a", &["cloud/x: no rule permits it", "local/a: chosen, answers in about 9 ms"]),
+            chosen("local/b", &["no room: it needs 9 MB", "cloud/x: no rule permits it", "local/b: chosen"]),
+            chosen(
+                "local/extract",
+                &["cannot load the model", "local/a: failed just now", "local/extract: chosen, degraded"],
+            ),
+        ];
+        let expected =
+            ["cloud/x: no rule permits it", "local/a: no room: it needs 9 MB", "local/b: cannot load the model"];
+        assert_eq!(passed_over(&facts), expected);
+        assert!(passed_over(&facts[..0]).is_empty());
+    }
 }

@@ -117,6 +117,15 @@ impl Unloaded {
         }
     }
 
+    /// Reads all but the weights: the vocabulary, whether it fits the model, the template.
+    ///
+    /// # Errors
+    /// As [`Unloaded::load`].
+    pub fn examine(&self) -> Result<(), Error> {
+        let tokens = Tokens::load(&self.file)?;
+        template(&self.file, &tokens).map(drop)
+    }
+
     /// Loads it; its keys and values take part in this room.
     ///
     /// # Errors
@@ -124,6 +133,12 @@ impl Unloaded {
     pub fn load(self, room: &Arc<CacheRoom>) -> Result<Arc<dyn Generator>, Error> {
         Ok(Arc::new(Chat::load_in(self, room)?))
     }
+}
+
+fn template(file: &Gguf, tokens: &Tokens) -> Result<Template, Error> {
+    let source = file.value("tokenizer.chat_template").map(|_| file.text("tokenizer.chat_template")).transpose()?;
+    let template = Template::new(source, tokens.begin_text(), tokens.end_text());
+    template.map_err(|error| file.wrong(format!("tokenizer.chat_template: {error:#}")))
 }
 
 impl Chat {
@@ -145,9 +160,7 @@ impl Chat {
             (tokens.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), decoder)
         });
         let (tokens, decoder) = (Arc::new(tokens?), decoder?);
-        let source = file.value("tokenizer.chat_template").map(|_| file.text("tokenizer.chat_template")).transpose()?;
-        let template = Template::new(source, tokens.begin_text(), tokens.end_text());
-        let template = template.map_err(|error| file.wrong(format!("tokenizer.chat_template: {error:#}")))?;
+        let template = template(&file, &tokens)?;
         let name = file.path().file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let token_bytes = decoder.token_bytes().max(1);
         let kept_tokens = compute.kept_bytes.map_or(decoder.context(), |bytes| bytes / token_bytes);
