@@ -1,5 +1,7 @@
 //! `[inference]` of the node's configuration: what the models on this node may take of the machine.
 
+use std::{num::NonZero, time::Duration};
+
 use serde::Deserialize;
 
 pub use crate::size::Bytes;
@@ -14,4 +16,13 @@ pub struct Limits {
     pub keys_and_values: Option<Bytes>,
     /// Degrees Celsius above which models on this node rest.
     pub temperature_max: Option<f64>,
+    /// Seconds after which a model that nobody asked is unloaded.
+    pub unload_after_s: Option<NonZero<u64>>,
+}
+
+impl Limits {
+    /// How long a model stays loaded that nobody asks: ten minutes, where the configuration does not say.
+    pub(super) fn unload_after(&self) -> Duration {
+        Duration::from_secs(self.unload_after_s.map_or(600, NonZero::get))
+    }
 }

@@ -33,8 +33,6 @@ pub type OnText = Box<dyn FnMut(&str) -> ControlFlow<()> + Send>;
 /// Requests that wait for one model. A gateway's model answers in seconds, so more would only run into their deadlines; beyond it the
 /// last of a lower priority is turned away, or who comes.
 const QUEUE_LEN_MAX: usize = 64;
-/// Weights that nobody asked for this long are let go; loading them again takes about a second.
-const IDLE_MAX: Duration = Duration::from_secs(600);
 
 /// What a local target runs.
 #[derive(Debug, Clone)]
@@ -359,7 +357,8 @@ impl Desk {
             {
                 return Some(next);
             }
-            let (woken, slept) = self.bell.wait_timeout(state, IDLE_MAX).unwrap_or_else(PoisonError::into_inner);
+            let (woken, slept) =
+                self.bell.wait_timeout(state, self.residents.unload_after()).unwrap_or_else(PoisonError::into_inner);
             state = woken;
             if slept.timed_out() && state.queue.is_empty() && state.writing.is_empty() {
                 drop(state);

@@ -188,6 +188,11 @@ impl Residents {
         (self.room.used(), self.room.limit())
     }
 
+    /// How long a model stays loaded that nobody asks.
+    pub fn unload_after(&self) -> Duration {
+        self.limits.unload_after()
+    }
+
     /// Degrees Celsius of the machine, and whether models should rest.
     pub fn temperature(&self) -> (Option<f64>, bool) {
         let degrees = self.machine.temperature();

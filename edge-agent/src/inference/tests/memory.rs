@@ -1,5 +1,7 @@
 //! Memory that is planned before a model is loaded, with real models.
 
+use std::num::NonZero;
+
 use super::*;
 use crate::inference::limits::Bytes;
 
@@ -68,6 +70,23 @@ async fn the_longest_unused_model_makes_room_and_comes_back_when_it_is_asked() {
     assert_eq!(order, ["local/a", "local/a local/b", "local/a local/b", "local/a local/c", "local/b local/c"]);
     let (used, most) = inference.cache();
     assert!(used > 0 && used <= most && most <= 1 << 20, "{used} of {most}");
+}
+
+#[tokio::test]
+async fn a_model_that_nobody_asks_is_unloaded_with_what_it_kept_and_loaded_again() {
+    let limits = Limits { unload_after_s: NonZero::new(1), ..Limits::default() };
+    let targets = vec![tiny("local/a", "tiny-qwen3")];
+    let inference = Inference::within(targets, &Digests::default(), limits, Beside::default(), Machine::this());
+    for _ in 0..2 {
+        infer(&inference, &ask(json!("local/a"), "refuse"), &[]).await.expect("answered");
+        assert!(!loaded(&inference).is_empty() && inference.cache().0 > 0);
+        let gone = async {
+            while !loaded(&inference).is_empty() || inference.cache().0 > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), gone).await.expect("a second without a question is enough");
+    }
 }
 
 #[tokio::test]
