@@ -75,7 +75,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
             text("place"),
             text("at")
         );
-        println!("Shown was {}. The run goes on.", text("shown"));
+        println!("Shown was {}. The run has the answer, and goes on unless it is suspended.", text("shown"));
     }
     Ok(ExitCode::SUCCESS)
 }

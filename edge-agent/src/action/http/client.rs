@@ -188,14 +188,14 @@ fn unreachable(errand: &Errand<'_>, error: &reqwest::Error) -> Failure {
     errand.failure(kind::COMMUNICATION, &causes(error))
 }
 
-/// The host and the innermost cause; the layers between say nothing more.
+/// The host with its port and the innermost cause; the layers between say nothing more.
 pub(in super::super) fn causes(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(next) = cause.source() {
         cause = next;
     }
-    let host = error.url().and_then(Url::host_str).unwrap_or("the host");
-    format!("{host}: {cause}")
+    let host = error.url().and_then(|url| Some((url.host_str()?, url.port_or_known_default()?)));
+    host.map_or_else(|| format!("the host: {cause}"), |(host, port)| format!("{host}:{port}: {cause}"))
 }
 
 #[cfg(test)]

@@ -163,7 +163,7 @@ async fn a_status_becomes_the_error_that_it_means() {
             "has no \"Shout\"; expected one of SayHello, Count",
         ),
         (ask(&proto, port, "Upload", json!({})), kind::CONFIGURATION, 400, "takes a stream"),
-        (ask(&proto, 1, "SayHello", json!({})), kind::COMMUNICATION, 500, "127.0.0.1: "),
+        (ask(&proto, 1, "SayHello", json!({})), kind::COMMUNICATION, 500, "127.0.0.1:1: "),
     ] {
         let done = grpc(input).await;
         assert_eq!(

@@ -111,7 +111,7 @@ async fn what_goes_wrong_is_an_error_that_says_what() {
         (ask("fails"), kind::RUNTIME, "the tool failed: no pump"),
         (web(&url, "prompts/list", json!({})), kind::RUNTIME, "error -32601: no such method"),
         (ask("long"), kind::RUNTIME, "more than 4194304 bytes"),
-        (web("http://127.0.0.1:1", "tools/list", json!({})), kind::COMMUNICATION, "127.0.0.1: "),
+        (web("http://127.0.0.1:1", "tools/list", json!({})), kind::COMMUNICATION, "127.0.0.1:1: "),
         (json!({"method": "tools/list", "transport": {}}), kind::VALIDATION, "exactly one of http and stdio"),
     ] {
         let done = mcp(&nowhere(), input).await;

@@ -32,7 +32,9 @@ Exit code with --wait: 0 when the run completed, 1 when it did not.")]
     #[command(after_help = "\
 Examples:
   edge-agent runs retry 01J8... --as \"Mia Keller\"                       from the task that failed
-  edge-agent runs retry 01J8... --from /do/2/ask --as \"Mia Keller\"      from this one, as `edge-agent runs RUN` names it")]
+  edge-agent runs retry 01J8... --from /do/2/ask --as \"Mia Keller\"      from this one, as `edge-agent runs RUN` names it
+
+Without --from a run that completed is done again from its first task, with all its effects.")]
     Retry(Retry),
 }
 

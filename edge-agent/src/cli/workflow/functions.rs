@@ -87,7 +87,9 @@ fn page() -> String {
         \n\
         A node performs 64 calls at the same time. Those that may take longer than 100 seconds do not count among them: an `asyncapi`\n\
         subscription, an `mcp` call with a longer `timeout`, a process with a longer `timeout_s` under `[run]`, `train` with a longer\n\
-        `timeLimit`, and any call whose task has a longer `timeout`. Of these, 128 go on at the same time; a further one is parked and asked again every 15 seconds, and other runs go on.\n"
+        `timeLimit`, and any call whose task has a longer `timeout`. Of these, 128 go on at the same time; a further one is parked and asked again every 15 seconds, and other runs go on.\n\
+        \n\
+        A call whose task has no `timeout` ends after 30 seconds when nothing came of it; what is named above has the longer time that it names.\n"
         .to_owned();
     for function in functions().iter().filter(|function| function.is_performed) {
         let _ = write!(page, "\n## {}\n", function.name);

@@ -40,7 +40,7 @@ async fn a_broker_that_comes_back_without_the_session_is_subscribed_to_again() {
             eprintln!("skipped: no mosquitto here; tests/run installs it");
             return;
         };
-        begin(dir.path(), remote(port, protocol)).await.after_subscribing(port).await;
+        begin(dir.path(), remote(port, protocol)).await.after_subscribing(dir.path(), port).await;
         forget(dir.path());
         let running = begin(dir.path(), remote(port, protocol)).await;
         publish(port, vec![reading(1)]).await;
@@ -66,7 +66,7 @@ async fn a_message_too_large_to_take_holds_up_no_other_over_the_older_protocol()
         eprintln!("skipped: no mosquitto here; tests/run installs it");
         return;
     };
-    begin(dir.path(), remote(port, "3.1.1")).await.after_subscribing(port).await;
+    begin(dir.path(), remote(port, "3.1.1")).await.after_subscribing(dir.path(), port).await;
     forget(dir.path());
     let running = begin(dir.path(), remote(port, "3.1.1")).await;
     publish(port, vec!["x".repeat(17 << 20), reading(1)]).await;
