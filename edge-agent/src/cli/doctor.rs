@@ -149,20 +149,22 @@ fn examine(args: &Args, context: &Context) -> Report {
             };
         }
     };
+    let (agent, running) = agent(&config);
     let mut checks = vec![
         Check::ok("configuration", format!("{file}: node {}, jurisdiction {}", config.name, config.jurisdiction)),
         machine::clock(),
         machine::data_folder(&config),
         secrets::check(&config),
-        site(&config),
+        site(&config, running.as_ref()),
         guards(),
     ];
+    let running = running.is_some();
+    checks.extend(machine::processes(&config));
     if config.models.files().all(|(field, _)| field != "embedder") {
         checks.push(embedder(&config));
     }
     checks.extend(config.models.files().map(|(field, files)| encoder(field, files)));
     checks.extend(targets(&config));
-    let (agent, running) = agent(&config);
     checks.push(agent);
     // A running agent has what it has loaded, and tells its own figures.
     if !running {
@@ -205,27 +207,28 @@ fn examine(args: &Args, context: &Context) -> Report {
     Report { checks, feeds: accounts }
 }
 
-fn site(config: &Config) -> Check {
+/// The node's own site, beside what an agent that runs says of itself.
+fn site(config: &Config, running: Option<&Status>) -> Check {
     let Some(folder) = &config.site else {
         return Check::ok("site", "none of its own: the bundle comes from the control plane");
     };
     // What a start does: the rules, then the documents and cases.
-    match Site::load(folder).and_then(|site| Content::read(folder).map(|_| site)) {
-        Ok(site) => {
-            let found = format!(
-                "{}: {} feeds, {} workflows, digest {}",
-                folder.display(),
-                site.feeds.list().len(),
-                site.workflows.len(),
-                site.digest.short()
-            );
-            Check::ok("site", found)
-        }
+    let site = match Site::load(folder).and_then(|site| Content::read(folder).map(|_| site)) {
+        Ok(site) => site,
         Err(problems) => {
             let advice =
                 "mend what is named: an agent that runs goes on with what it has, one that is started will not start";
-            Check::broken("site", problems.to_string(), advice)
+            return Check::broken("site", problems.to_string(), advice);
         }
+    };
+    let (feeds, workflows, digest) = (site.feeds.list().len(), site.workflows.len(), site.digest.short());
+    let found = format!("{}: {feeds} feeds, {workflows} workflows, digest {digest}", folder.display());
+    match running.and_then(|status| status.site) {
+        Some(used) if used != site.digest => {
+            let found = format!("{found}; the agent runs with {}", used.short());
+            Check::warning("site", found, "what changed in the folder takes effect when the agent is started again")
+        }
+        _ => Check::ok("site", found),
     }
 }
 
@@ -257,26 +260,34 @@ fn encoder(field: &'static str, files: &Files) -> Check {
     }
 }
 
-fn agent(config: &Config) -> (Check, bool) {
+/// What an agent that runs says of itself.
+struct Status {
+    /// The digest of the node's own site as it was read; `None` when a bundle of the control plane is in force.
+    site: Option<Digest>,
+}
+
+fn agent(config: &Config) -> (Check, Option<Status>) {
     match Local::find(config).and_then(|local| local.get("/api/v1/status")) {
         Ok(status) => {
             let bundle = status["bundle"]["digest"].as_str().and_then(|digest| digest.parse::<Digest>().ok());
-            let bundle = bundle.map_or_else(|| "none".to_owned(), |digest| digest.short());
+            let told = bundle.map_or_else(|| "none".to_owned(), |digest| digest.short());
             let link = status["link"]["state"].as_str().unwrap_or("unknown");
             let complaints: Vec<_> =
                 status["complaints"].as_array().into_iter().flatten().filter_map(|c| c.as_str()).collect();
-            let found = format!("runs; bundle {bundle}, link {link}");
+            let found = format!("runs; bundle {told}, link {link}");
+            // The control plane counts its bundles from 1.
+            let status = Some(Status { site: bundle.filter(|_| status["bundle"]["version"] == 0) });
             if complaints.is_empty() {
-                (Check::ok("agent", found), true)
+                (Check::ok("agent", found), status)
             } else {
                 let advice = "work goes on with what is in reach; what is parked is done when the rest is back";
-                (Check::warning("agent", format!("{found}\n{}", complaints.join("\n")), advice), true)
+                (Check::warning("agent", format!("{found}\n{}", complaints.join("\n")), advice), status)
             }
         }
         Err(Failure::NotRunning { .. }) => {
-            (Check::warning("agent", "does not run", "start it with `edge-agent run`"), false)
+            (Check::warning("agent", "does not run", "start it with `edge-agent run`"), None)
         }
-        Err(failure) => (Check::broken("agent", failure.to_string(), "look at its log"), false),
+        Err(failure) => (Check::broken("agent", failure.to_string(), "look at its log"), None),
     }
 }
 

@@ -1,6 +1,9 @@
 //! Tables for people, JSON for programs.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::{
+    borrow::Cow,
+    io::{IsTerminal as _, Write as _},
+};
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
 use serde::Serialize;
@@ -57,7 +60,13 @@ pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
 /// Prints a text and a line's end. A reader that has gone, as `head` does, has seen what it wanted.
 pub(super) fn say(text: &str) {
     let mut out = std::io::stdout().lock();
-    let _gone = writeln!(out, "{text}").and_then(|()| out.flush());
+    let _gone = writeln!(out, "{}", shown(text)).and_then(|()| out.flush());
+}
+
+/// The text without what a terminal would obey: it may come from a device, a document or a model.
+fn shown(text: &str) -> Cow<'_, str> {
+    let is_order = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if text.contains(is_order) { text.replace(is_order, "\u{fffd}").into() } else { text.into() }
 }
 
 /// Ends the program without a word when nobody reads what it prints any more, and with a sentence when it cannot be
@@ -82,6 +91,12 @@ const UNREAD: i32 = 141;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_not_printed() {
+        assert_eq!(shown("a\tb\nc"), "a\tb\nc");
+        assert_eq!(shown("\u{1b}[2Jgone\r\u{9b}1m"), "\u{fffd}[2Jgone\u{fffd}\u{fffd}1m");
+    }
 
     #[test]
     fn a_row_without_a_terminal_is_one_line() {

@@ -40,16 +40,7 @@ impl<'r> Confined<'r> {
     /// The confines that `agent.toml` sets.
     pub(in super::super) fn new(errand: &Errand<'_>, run: &'r Run) -> Result<Self, Failure> {
         let unfit = |why: String| errand.failure(kind::CONFIGURATION, &format!("[run] in agent.toml: {why}"));
-        let user = match (&run.user, run.as_agent) {
-            (Some(name), false) => Some(look_up(name).map_err(unfit)?),
-            (None, true) => None,
-            _ => return Err(unfit("expected either `user`, or `as_agent = true`".to_owned())),
-        };
-        let is_root = user.map_or_else(super::is_root, |(user, group)| user == 0 || group == 0);
-        if is_root {
-            return Err(unfit("processes of workflows never run as root: expected another `user`".to_owned()));
-        }
-        Ok(Self { run, user })
+        Ok(Self { run, user: user_of(run).map_err(unfit)? })
     }
 
     pub(in super::super) const fn run(&self) -> &'r Run {
@@ -125,6 +116,44 @@ fn enter(limits: &[(Resource, u64)]) -> io::Result<()> {
             _ => Ok(()),
         }
     }
+}
+
+/// The user and group that processes run as; `None`: the agent's own.
+fn user_of(run: &Run) -> Result<Option<(u32, u32)>, String> {
+    let user = match (&run.user, run.as_agent) {
+        (Some(name), false) => Some(look_up(name)?),
+        (None, true) => None,
+        _ => return Err("expected either `user`, or `as_agent = true`".to_owned()),
+    };
+    let is_root = user.map_or_else(super::is_root, |(user, group)| user == 0 || group == 0);
+    if is_root {
+        return Err("processes of workflows never run as root: expected another `user`".to_owned());
+    }
+    Ok(user)
+}
+
+/// What keeps processes from running as `[run]` says, as far as it is seen without starting one.
+pub fn problems(run: &Run) -> Vec<String> {
+    let mut found = Vec::new();
+    match user_of(run) {
+        Err(why) => found.push(why),
+        Ok(Some(_)) if !super::is_root() => {
+            let user = run.user.as_deref().unwrap_or_default();
+            found.push(format!("user: only an agent that runs as root may start processes as {user}"));
+        }
+        Ok(_) => {}
+    }
+    if let Err(error) = try_folder(&run.work_dir) {
+        found.push(format!("work_dir: {} cannot be written: {error}", run.work_dir.display()));
+    }
+    found
+}
+
+/// Makes a folder there and takes it away again.
+fn try_folder(folder: &Path) -> io::Result<()> {
+    let path = folder.join(format!("skerry-{}", hex::encode(crate::clock::seed())));
+    std::fs::create_dir(&path)?;
+    std::fs::remove_dir(&path)
 }
 
 fn check(returned: i32) -> io::Result<()> {

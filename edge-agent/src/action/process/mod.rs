@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use shared::policy::{Action, TargetKind};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub use confine::problems;
 pub(super) use confine::{Confined, Folder};
 use running::{Ended, Limits};
 pub(super) use running::{Group, Launch};

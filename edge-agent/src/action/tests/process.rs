@@ -84,7 +84,16 @@ async fn nothing_runs_where_node_or_policy_do_not_allow_it() {
     let done = go(root, "shell", json!({"command": "true"})).await;
     assert!(done.detail().contains("never run as root"), "{}", done.detail());
     let nobody = Run { user: Some("no-such-user".to_owned()), as_agent: false, ..run() };
-    assert!(go(nobody, "shell", json!({"command": "true"})).await.detail().contains("no user \"no-such-user\""));
+    assert!(
+        go(nobody.clone(), "shell", json!({"command": "true"})).await.detail().contains("no user \"no-such-user\"")
+    );
+    // What the doctor says of it, without a process.
+    assert!(process_problems(&run()).is_empty(), "{:?}", process_problems(&run()));
+    let told = process_problems(&Run { work_dir: "/no/such/folder".into(), ..nobody });
+    assert!(
+        told[0].contains("no user \"no-such-user\"") && told[1].starts_with("work_dir: /no/such/folder"),
+        "{told:?}"
+    );
 }
 
 /// What a process can see and do: who it is, its groups, rights, files, folder, environment and limits.

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use shared::time::Timestamp;
 
 use super::Check;
-use crate::config::Config;
+use crate::{action, config::Config};
 
 /// Free space below which the doctor warns: a day of a busy feed's journal.
 const FREE_BYTES_MIN: u64 = 512 << 20;
@@ -24,6 +24,18 @@ pub(super) fn clock() -> Check {
         return Check::warning("clock", now.to_string(), SET_THE_CLOCK);
     }
     Check::ok("clock", now.to_string())
+}
+
+/// Whether processes of workflows can run as `[run]` says; nothing where it is not there.
+pub(super) fn processes(config: &Config) -> Option<Check> {
+    let run = config.calls().run?;
+    let found = action::process_problems(&run);
+    if found.is_empty() {
+        let who = run.user.as_deref().unwrap_or("the agent's own user");
+        return Some(Check::ok("processes", format!("of workflows run as {who}, {} MB each", run.memory_mb)));
+    }
+    let advice = "mend [run] in agent.toml: tasks that run processes fail meanwhile";
+    Some(Check::broken("processes", found.join("\n"), advice))
 }
 
 /// Whether the clock is behind what this node has recorded already.
