@@ -7,7 +7,7 @@ use edge_core::engine::effect::Failure;
 use models::catalog::Digests;
 use serde_json::Value;
 
-use super::{DIGESTS_FILE, INDEXES_FOLDER, claim, embedder, inference, judges, rollout};
+use super::{DIGESTS_FILE, Former, INDEXES_FOLDER, claim, embedders, inference, judges, rollout};
 use crate::{
     action::{self, Action},
     config::Config,
@@ -35,9 +35,10 @@ impl Alone {
         let lock = claim(&config.data_dir)?;
         let store = Store::open(&config.store_path())?;
         let digests = Digests::kept_in(config.data_dir.join(DIGESTS_FILE));
-        let embedder = embedder(config, &digests)?;
-        let inference = inference(config, &digests);
-        let memory = Memory::open_in(&config.data_dir.join(INDEXES_FOLDER), store.clone(), embedder);
+        let former = Former::default();
+        let embedders = embedders(config, &digests, &former)?;
+        let inference = inference(config, &digests, &former);
+        let memory = Memory::open_in(&config.data_dir.join(INDEXES_FOLDER), store.clone(), embedders);
         let memory = memory.judged_by(judges(config, &digests)?).within(config.memory.clone());
         let force = rollout::at_start(config, &store).await?;
         memory.set_content(force.content.clone());

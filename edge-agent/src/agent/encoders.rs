@@ -1,13 +1,17 @@
 //! The encoders that the configuration names: what embeds, ranks and classifies.
 
-use std::sync::Arc;
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
 
-use anyhow::{anyhow, bail};
+use anyhow::{Context as _, anyhow, bail};
 use models::{
     catalog::{Digests, Manifest},
     embed::Embedder,
-    encoder::{Classifier, Compute, CrossEncoder, load_embedder_with},
+    encoder::{Classifier, Compute, CrossEncoder, Precision, load_embedder_with},
 };
+use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{
@@ -15,8 +19,38 @@ use crate::{
         models::{Embedder as Named, Files},
     },
     inference::{Machine, admit},
-    memory::Judges,
+    memory::{Embedders, Judges},
 };
+
+/// What an embedder is loaded from, as the store keeps it for a later start.
+#[derive(Serialize, Deserialize)]
+struct Origin {
+    folder: PathBuf,
+    #[serde(default)]
+    precision: Precision,
+}
+
+/// The embedder before, as long as it is loaded beside the one that was chosen since.
+#[derive(Clone, Default)]
+pub(crate) struct Former(Arc<Mutex<Option<Held>>>);
+
+struct Held {
+    embedder: Weak<dyn Embedder>,
+    bytes: u64,
+}
+
+impl Former {
+    fn set(&self, embedder: &Arc<dyn Embedder>, bytes: u64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Held { embedder: Arc::downgrade(embedder), bytes });
+    }
+
+    /// What it takes.
+    pub(super) fn bytes(&self) -> u64 {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.as_ref().filter(|held| held.embedder.strong_count() > 0).map_or(0, |held| held.bytes)
+    }
+}
 
 /// Bytes of the encoders that the configuration names, by their files: they are loaded for good.
 pub(super) fn bytes(config: &Config) -> u64 {
@@ -27,12 +61,16 @@ pub(super) fn bytes(config: &Config) -> u64 {
 }
 
 fn size(files: &Files) -> u64 {
-    std::fs::metadata(files.folder.join("model.safetensors")).map_or(0, |file| file.len())
+    size_in(&files.folder)
+}
+
+fn size_in(folder: &Path) -> u64 {
+    std::fs::metadata(folder.join("model.safetensors")).map_or(0, |file| file.len())
 }
 
 /// Refuses an encoder that has no room, before it is loaded.
 fn fits(field: &str, bytes: u64, config: &Config) -> anyhow::Result<()> {
-    admit(field, bytes, config.inference, &Machine::this()).map_err(|refusal| {
+    admit(field, bytes, 0, config.inference, &Machine::this()).map_err(|refusal| {
         anyhow!("{refusal}; without `{field}` under [models] the built-in one takes next to nothing")
             .context(format!("there is no room for the {field}"))
     })
@@ -40,11 +78,40 @@ fn fits(field: &str, bytes: u64, config: &Config) -> anyhow::Result<()> {
 
 /// The embedder that the configuration names.
 pub(crate) fn embedder(config: &Config, digests: &Digests) -> anyhow::Result<Arc<dyn Embedder>> {
+    Ok(embedders(config, digests, &Former::default())?.chosen)
+}
+
+/// The embedder that the configuration names, and how one is loaded that it named before.
+pub(crate) fn embedders(config: &Config, digests: &Digests, former: &Former) -> anyhow::Result<Embedders> {
+    let (limits, beside, former) = (config.inference, bytes(config), former.clone());
+    let recall = move |origin: &str| {
+        let recall = || -> anyhow::Result<_> {
+            let Origin { folder, precision } = serde_json::from_str(origin).context("it was noted in another form")?;
+            let bytes = size_in(&folder);
+            admit("the embedder before", bytes, beside, limits, &Machine::this())
+                .map_err(|refusal| anyhow!("{refusal}"))?;
+            let embedder = load_embedder_with(&folder, Compute { precision, ..Compute::default() })?;
+            former.set(&embedder, bytes);
+            Ok(embedder)
+        };
+        recall().map_err(|error| format!("{error:#}"))
+    };
+    let (chosen, origin) = chosen(config, digests)?;
+    let origin = origin.map(|origin| serde_json::to_string(&origin)).transpose()?;
+    Ok(Embedders { chosen, origin, recall: Box::new(recall) })
+}
+
+fn chosen(config: &Config, digests: &Digests) -> anyhow::Result<(Arc<dyn Embedder>, Option<Origin>)> {
+    let load = |folder: &Path, compute: Compute| -> anyhow::Result<_> {
+        // A later start may be made from another folder.
+        let origin = Origin { folder: std::path::absolute(folder)?, precision: compute.precision };
+        Ok((load_embedder_with(folder, compute)?, Some(origin)))
+    };
     if let Some(Named::Files(files)) = &config.models.embedder {
         fits("embedder", size(files), config)?;
-        return Ok(load_embedder_with(&files.folder, right(files, digests)?)?);
+        return load(&files.folder, right(files, digests)?);
     }
-    let Some(name) = config.models.of_catalog() else { return Ok(models::embed::default_embedder()) };
+    let Some(name) = config.models.of_catalog() else { return Ok((models::embed::default_embedder(), None)) };
     let known = Manifest::built_in();
     let Some(model) = known.iter().find(|model| model.name == name) else {
         let names: Vec<_> = known.iter().map(|model| model.name.as_str()).collect();
@@ -58,8 +125,8 @@ pub(crate) fn embedder(config: &Config, digests: &Digests) -> anyhow::Result<Arc
         );
     }
     fits("embedder", model.size(), config)?;
-    let compute = Compute { precision: config.models.precision.unwrap_or_default(), ..Compute::default() };
-    Ok(load_embedder_with(&folder, compute)?)
+    let precision = config.models.precision.unwrap_or_default();
+    load(&folder, Compute { precision, ..Compute::default() })
 }
 
 /// The models that judge texts, those that the configuration names.

@@ -22,7 +22,7 @@ use std::{
 
 pub(crate) use alone::Alone;
 use anyhow::{Context as _, bail};
-pub(crate) use encoders::{embedder, judges, right};
+pub(crate) use encoders::{Former, embedder, embedders, judges, right};
 use models::catalog::Digests;
 use tokio::{
     net::TcpListener,
@@ -68,9 +68,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         let problems::Problem { target, found, advice } = problem;
         tracing::warn!(target_name = target, found, advice, "a target cannot answer");
     }
-    let embedder = embedder(&config, &digests)?;
-    let inference = inference(&config, &digests);
-    let memory = Memory::open_in(&config.data_dir.join(INDEXES_FOLDER), store.clone(), Arc::clone(&embedder));
+    let former = Former::default();
+    let embedders = embedders(&config, &digests, &former)?;
+    let (embedder, inference) = (Arc::clone(&embedders.chosen), inference(&config, &digests, &former));
+    let memory = Memory::open_in(&config.data_dir.join(INDEXES_FOLDER), store.clone(), embedders);
     let memory = memory.judged_by(judges(&config, &digests)?).within(config.memory.clone());
     let force = rollout::at_start(&config, &store).await?;
 
@@ -214,10 +215,11 @@ fn claim(folder: &Path) -> anyhow::Result<File> {
 }
 
 /// The targets of the configuration, within what the machine has beside the encoders and the indexes.
-pub(crate) fn inference(config: &Config, digests: &Digests) -> Inference {
+pub(crate) fn inference(config: &Config, digests: &Digests, former: &Former) -> Inference {
     let indexes = config.data_dir.join(INDEXES_FOLDER);
     let index = Arc::new(move || bytes_in(&indexes));
-    let beside = inference::Beside { models: encoders::bytes(config), index };
+    let (encoders, former) = (encoders::bytes(config), former.clone());
+    let beside = inference::Beside { models: Arc::new(move || encoders + former.bytes()), index };
     Inference::within(config.targets.clone(), digests, config.inference, beside, Machine::this())
 }
 

@@ -101,7 +101,7 @@ fn targets(config: &Config) -> Vec<Check> {
 
 /// Whether each model on this node would have room, were it loaded now.
 fn memory(config: &Config) -> Vec<Check> {
-    let inference = agent::inference(config, &Digests::default());
+    let inference = agent::inference(config, &Digests::default(), &agent::Former::default());
     let is_there = |name: &str| {
         let own = config.targets.iter().find(|target| target.name == name);
         own.is_some_and(|target| matches!(&target.source, Source::Gguf(model) if model.file.is_file()))

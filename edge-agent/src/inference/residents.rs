@@ -30,21 +30,21 @@ const QUEUES: u64 = 32 << 20;
 /// What else of this process takes memory.
 #[derive(Clone)]
 pub struct Beside {
-    /// Bytes of models that are always loaded, such as the embedder.
-    pub models: u64,
+    /// Bytes of models that are loaded beside those that can be unloaded, such as the embedder.
+    pub models: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// Bytes of the vector indexes: mapped, so the kernel would let them go, and every search would wait for the disk.
     pub index: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
 
 impl Default for Beside {
     fn default() -> Self {
-        Self { models: 0, index: Arc::new(|| 0) }
+        Self { models: Arc::new(|| 0), index: Arc::new(|| 0) }
     }
 }
 
 impl fmt::Debug for Beside {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Beside").field("models", &self.models).finish_non_exhaustive()
+        f.debug_struct("Beside").field("models", &(self.models)()).finish_non_exhaustive()
     }
 }
 
@@ -90,13 +90,15 @@ pub struct Held {
     pub kept: u64,
 }
 
-/// Whether a model that is loaded for good, of so many bytes, fits beside the rest.
+/// Whether a model that is loaded for good, of so many bytes, fits beside the rest, of which `beside` are models that are loaded already.
 ///
 /// # Errors
 /// Why not, with the numbers.
-pub fn admit(name: &str, bytes: u64, limits: Limits, machine: &Machine) -> Result<(), Refusal> {
+pub fn admit(name: &str, bytes: u64, beside: u64, limits: Limits, machine: &Machine) -> Result<(), Refusal> {
     let mut bounds: Vec<_> = machine.bounds().into_iter().map(|bound| Bound { rest: QUEUES, ..bound }).collect();
-    bounds.extend(limits.memory.map(|Bytes(total)| Bound { limit: Limit::Configured, total, free: total, rest: 0 }));
+    let free = |total: u64| total.saturating_sub(beside);
+    let configured = |Bytes(total)| Bound { limit: Limit::Configured, total, free: free(total), rest: 0 };
+    bounds.extend(limits.memory.map(configured));
     let (needs, cache) = (Needs { weights: bytes, work: 0, cache: 0 }, CacheUse { wanted: 0, used: 0, claimed: 0 });
     match plan(&Ask { name: name.to_owned(), needs, bounds, loaded: Vec::new(), cache }) {
         Plan::Load { .. } => Ok(()),
@@ -229,7 +231,7 @@ impl Residents {
         if let Some(Bytes(total)) = self.limits.memory {
             let loaded: u64 = self.lock().values().map(|resident| resident.bytes).sum();
             // It is for models alone: the rest of the node has no part in it.
-            let free = total.saturating_sub(loaded + self.beside.models + self.room.used());
+            let free = total.saturating_sub(loaded + (self.beside.models)() + self.room.used());
             bounds.push(Bound { limit: Limit::Configured, total, free, rest: 0 });
         }
         bounds

@@ -46,6 +46,11 @@ impl Age {
         Ok(keep_for.map(|span| now.saturating_add(micros(span))))
     }
 
+    /// Since some instant of this process.
+    pub fn passed(&self) -> Duration {
+        self.source.passed()
+    }
+
     /// Whether it is time to write it down.
     pub fn is_due(&self) -> bool {
         let written = *self.written.lock().expect("no thread panicked with the age");

@@ -1,7 +1,10 @@
 //! `forget`: takes away what workflows and people keep: a text or an episode by its id, all of a source, or all about a subject; a conversation, or what was
 //! said in conversations of a source or about a subject. What a bundle brings is the bundle's to take away.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
 
 use edge_core::engine::effect::{Call, Completion, Failure, Keep};
 use rusqlite::{Connection, params, params_from_iter};
@@ -16,11 +19,12 @@ use super::{
     Inner, Memory, broken,
     episode::{self, Kind},
     hold,
-    index::{Error, remove},
+    index::Error,
     millis,
     remember::{INDEX, kept_path, named},
     room,
     session::SESSIONS,
+    wipe::{self, Wiping},
     wrong,
 };
 
@@ -113,6 +117,7 @@ impl Inner {
     /// How many texts are gone.
     fn forget_kept(&self, which: Forget) -> Result<usize, Error> {
         let index = which.place().to_owned();
+        let is_of_many = which.source.is_some() || which.subject.is_some();
         let (count, chunks) = self.store.write_blocking("forget texts", move |tx| {
             let connection = tx.connection();
             let mut query = connection.prepare_cached(
@@ -126,13 +131,20 @@ impl Inner {
             let values = params![which.place(), which.id.as_deref().map(path), which.source, which.subject, form];
             let ids = query.query_map(values, |row| row.get(0))?;
             let ids: Vec<i64> = ids.collect::<rusqlite::Result<_>>()?;
+            let wiping = Wiping::begin(connection)?;
             let mut chunks = Vec::new();
             for id in &ids {
-                chunks.extend(remove(connection, *id)?);
+                chunks.extend(wiping.remove(*id)?);
+            }
+            if is_of_many && !ids.is_empty() {
+                wipe::note(connection)?;
             }
             Ok((ids.len(), chunks))
         })?;
-        self.place(&index, &chunks, &[], &[]);
+        self.hide(&index, &chunks);
+        if is_of_many && count > 0 {
+            self.purge(&index);
+        }
         Ok(count)
     }
 
@@ -147,11 +159,16 @@ impl Inner {
                     values.push(value);
                 }
             }
+            let _wiping = Wiping::begin(connection)?;
             let count = connection.prepare_cached(&sql)?.execute(params_from_iter(values))?;
             room::drop_silent(connection)?;
             Ok(count)
         };
         let write = move |tx: &mut crate::store::Transaction<'_>| Ok(forget(tx.connection())?);
-        Ok(self.store.write_blocking("forget what was said", write)?)
+        let count = self.store.write_blocking("forget what was said", write)?;
+        if count > 0 {
+            self.remains.in_log.store(true, Ordering::Relaxed);
+        }
+        Ok(count)
     }
 }

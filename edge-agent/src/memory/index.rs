@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use models::index::Index;
+use models::{embed::Embedder, index::Index};
 use rusqlite::{OptionalExtension as _, params};
 use shared::digest::Digest;
 
@@ -18,12 +18,14 @@ use super::{
     episode::Episode,
     limits::Bounds,
     reading, room,
+    roster::Kin,
     shelf::Served,
+    wipe::Wiping,
 };
 use crate::store;
 
 /// Texts that are embedded in one go: enough to fill a batch, short enough that a shutdown does not wait.
-const EMBED_BATCH_LEN: usize = 32;
+pub(super) const EMBED_BATCH_LEN: usize = 32;
 
 /// Why a document is not in the index.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +99,14 @@ impl Origin {
         }
     }
 
+    /// What its chunks have in common.
+    fn kin(&self, label: &str) -> Kin {
+        let kept = self.kept();
+        let outcome = kept.and_then(|kept| Some(kept.episode.as_ref()?.outcome.clone()));
+        let source = kept.and_then(|kept| kept.source.clone());
+        Kin { label: serde_json::from_str(label).ok(), form: self.form(), source, outcome }
+    }
+
     /// The pieces that a text is found by; a situation is one.
     fn chunks(&self, text: &str) -> Result<Vec<Chunk>, TooMany> {
         match self {
@@ -115,6 +125,11 @@ pub(super) struct Text<'t> {
     pub text: &'t str,
     pub digest: Digest,
     pub origin: Origin,
+}
+
+/// What is embedded of a chunk: the headings with the text, because a paragraph often does not say what it is about.
+pub(super) fn embedded(place: &str, text: &str) -> String {
+    format!("{place}\n{text}")
 }
 
 /// A chunk's vector as the store keeps it.
@@ -146,7 +161,7 @@ impl Inner {
             // One that another embedder made is embedded again below, as it is stored.
             match before.filter(|known| known.digest == document.digest.as_bytes()) {
                 Some(known) if known.label == label => {}
-                Some(known) => self.relabel(known.id, label)?,
+                Some(known) => self.relabel(document, known.id, label)?,
                 None => match self.index(document, label) {
                     Ok(()) => {}
                     Err(Error::Store(error)) => return Err(error.into()),
@@ -160,6 +175,7 @@ impl Inner {
         if !is_outdated() {
             self.whole.write().expect("no thread panicked with the indexes").extend(names);
         }
+        self.complete(is_outdated)?;
         self.renew(is_outdated)?;
         self.switch()?;
         Ok(failed)
@@ -178,17 +194,27 @@ impl Inner {
         Ok(read?)
     }
 
-    fn relabel(&self, id: i64, label: String) -> Result<(), Error> {
-        self.store.write_blocking("label a document", move |tx| {
+    fn relabel(&self, document: &Document, id: i64, label: String) -> Result<(), Error> {
+        let chunks = self.store.write_blocking("label a document", move |tx| {
             tx.connection().execute("UPDATE memory_document SET label = ?2 WHERE id = ?1", params![id, label])?;
-            Ok(())
+            let mut query = tx.connection().prepare_cached("SELECT id FROM memory_chunk WHERE document = ?1")?;
+            let chunks = query.query_map([id], |row| Ok(row.get::<_, i64>(0)?.cast_unsigned()))?;
+            Ok(chunks.collect::<rusqlite::Result<Vec<_>>>()?)
         })?;
+        let kin = Kin { label: Some(document.label.clone()), form: 0, source: None, outcome: None };
+        self.changing(|indexes| {
+            if let Some(served) = indexes.get_mut(&document.index) {
+                served.roster.change(&chunks, &kin);
+            }
+        });
         Ok(())
     }
 
     fn forget(&self, index: &str, document: i64) -> Result<(), Error> {
-        let ids = self.store.write_blocking("forget a document", move |tx| Ok(remove(tx.connection(), document)?))?;
-        self.place(index, &ids, &[], &[]);
+        let ids = self
+            .store
+            .write_blocking("forget a document", move |tx| Ok(Wiping::begin(tx.connection())?.remove(document)?))?;
+        self.hide(index, &ids);
         Ok(())
     }
 
@@ -208,15 +234,17 @@ impl Inner {
         let name = || format!("{}/{}", given.index, given.path);
         let chunks = given.origin.chunks(given.text);
         let chunks = chunks.map_err(|why| Error::Form { document: name(), why: why.to_string() })?;
-        // The headings are embedded with the text: a paragraph often does not say what it is about.
-        let texts: Vec<String> = chunks.iter().map(|chunk| format!("{}\n{}", chunk.place, chunk.text)).collect();
-        let vectors = self.vectors(&name(), &texts)?;
+        let texts: Vec<String> = chunks.iter().map(|chunk| embedded(&chunk.place, &chunk.text)).collect();
+        let vectors = self.vectors(&*self.embedder, &name(), &texts)?;
+        let former = self.vectors_before(given.index, &name(), &texts);
+        let kin = given.origin.kin(&label);
         let rows: Vec<(Chunk, Vec<u8>)> = chunks.into_iter().zip(vectors.iter().map(|v| to_blob(v))).collect();
         let (index, path, digest) = (given.index.to_owned(), given.path.to_owned(), given.digest);
         let (embedder, origin, bytes) = (self.embedder.digest(), given.origin.clone(), given.text.len());
         let age = Arc::clone(&self.age);
-        let (gone, ids) = self.store.write_blocking("store a document", move |tx| {
+        let (gone, ids, expires) = self.store.write_blocking("store a document", move |tx| {
             let connection = tx.connection();
+            let wiping = Wiping::begin(connection)?;
             let (kept, form) = (origin.kept(), origin.form());
             let episode = kept.and_then(|kept| kept.episode.as_ref());
             let bytes = (bytes + episode.map_or(0, Episode::bytes)) as u64;
@@ -224,9 +252,9 @@ impl Inner {
                 .prepare_cached("SELECT id FROM memory_document WHERE idx = ?1 AND path = ?2 AND remembered = ?3")?
                 .query_row(params![index, path, form], |row| row.get(0))
                 .optional()?;
-            let mut gone = before.map_or(Ok(Vec::new()), |before| remove(connection, before))?;
+            let mut gone = before.map_or(Ok(Vec::new()), |before| wiping.remove(before))?;
             if let Some(kept) = kept {
-                gone.extend(room::make(connection, (&index, form), bytes, kept.bounds, age.now(connection)?)?);
+                gone.extend(room::make(&wiping, (&index, form), bytes, kept.bounds, age.now(connection)?)?);
             }
             let expires = age.after(connection, kept.and_then(|kept| kept.keep_for))?;
             let bytes = kept.map_or(0, |_| bytes.cast_signed());
@@ -247,47 +275,110 @@ impl Inner {
             for (chunk, vector) in &rows {
                 ids.push(insert.query_row(params![id, chunk.place, chunk.text, vector], |row| row.get(0))?);
             }
-            Ok((gone, ids))
+            Ok((gone, ids, expires))
         })?;
-        self.place(given.index, &gone, &ids, &vectors);
+        self.hide(given.index, &gone);
+        self.place(given.index, &Placed { ids, vectors, former, kin, expires });
         Ok(())
     }
 
-    /// Makes the vectors of these chunks findable, and those of the others not.
-    pub(super) fn place(&self, index: &str, gone: &[i64], ids: &[i64], vectors: &[Vec<f32>]) {
-        let mut indexes = self.indexes.write().expect("no thread panicked with the indexes");
-        let empty = || Served::of(Index::new(self.embedder.dimensions(), self.embedder.digest()));
-        let served = indexes.entry(index.to_owned()).or_insert_with(empty);
-        for id in gone {
-            served.index.remove(id.cast_unsigned());
-            served.newest().remove(id.cast_unsigned());
-        }
-        for (id, vector) in ids.iter().zip(vectors) {
-            if let Err(error) = served.newest().insert(id.cast_unsigned(), vector) {
-                tracing::warn!(id, %error, "a vector cannot be used; the chunk is found by its words alone");
+    /// Makes chunks findable.
+    fn place(&self, index: &str, placed: &Placed) {
+        let Placed { ids, vectors, former, kin, expires } = placed;
+        self.changing(|indexes| {
+            let served = indexes.entry(index.to_owned()).or_insert_with(|| Served::of(self.fresh()));
+            for (at, (id, vector)) in ids.iter().zip(vectors).enumerate() {
+                let id = id.cast_unsigned();
+                if !served.roster.insert(id, kin, *expires) {
+                    continue;
+                }
+                insert(served.newest(), id, vector);
+                let before = former.as_ref().filter(|(embedder, _)| served.is_before(*embedder));
+                if let Some(vector) = before.and_then(|(_, vectors)| vectors.get(at)) {
+                    insert(&mut served.index, id, vector);
+                }
             }
+        });
+    }
+
+    /// Gives chunks that can be found already the vectors of the present embedder.
+    pub(super) fn replace(&self, index: &str, ids: &[i64], vectors: &[Vec<f32>]) {
+        self.changing(|indexes| {
+            let Some(served) = indexes.get_mut(index) else { return };
+            for (id, vector) in ids.iter().zip(vectors) {
+                // What was forgotten meanwhile does not come back.
+                if served.roster.has(id.cast_unsigned()) {
+                    insert(served.newest(), id.cast_unsigned(), vector);
+                }
+            }
+        });
+    }
+
+    /// Makes chunks not findable any more.
+    pub(super) fn hide(&self, index: &str, gone: &[i64]) {
+        if gone.is_empty() {
+            return;
         }
-        indexes.retain(|_, served| !served.is_empty());
+        self.changing(|indexes| {
+            // Those who store what is removed here may still be about to place it.
+            let served = indexes.entry(index.to_owned()).or_insert_with(|| Served::of(self.fresh()));
+            gone.iter().for_each(|id| served.remove(id.cast_unsigned()));
+        });
+    }
+
+    /// Takes out of an index what is kept no longer at this age, before anybody takes it out of the store.
+    pub(super) fn end(&self, index: &str, age: i64) {
+        if self.indexes().get(index).is_some_and(|served| served.roster.has_ended(age)) {
+            self.changing(|indexes| {
+                if let Some(served) = indexes.get_mut(index) {
+                    served.end(age);
+                }
+            });
+        }
     }
 
     /// One vector a text; `name` is whose.
-    pub(super) fn vectors(&self, name: &str, texts: &[String]) -> Result<Vec<Vec<f32>>, Error> {
+    pub(super) fn vectors(
+        &self,
+        embedder: &dyn Embedder,
+        name: &str,
+        texts: &[String],
+    ) -> Result<Vec<Vec<f32>>, Error> {
         let mut vectors = Vec::with_capacity(texts.len());
         for batch in texts.chunks(EMBED_BATCH_LEN) {
             let batch: Vec<&str> = batch.iter().map(String::as_str).collect();
-            let made = self.embedder.embed(&batch);
+            let made = embedder.embed(&batch);
             vectors.extend(made.map_err(|source| Error::Embed { document: name.to_owned(), source })?);
         }
         Ok(vectors)
     }
+
+    /// The vectors by which texts are found until the index of the present embedder is complete, where another one serves until then.
+    fn vectors_before(&self, index: &str, name: &str, texts: &[String]) -> Option<(Digest, Vec<Vec<f32>>)> {
+        let digest = self.indexes().get(index).filter(|served| served.next.is_some())?.index.embedder();
+        let vectors = self.vectors(&*self.embedder_of(digest)?, name, texts);
+        vectors
+            .map_err(
+                |error| tracing::warn!(%error, "a text is found by its words alone until the new index is complete"),
+            )
+            .ok()
+            .map(|vectors| (digest, vectors))
+    }
 }
 
-/// Removes a document with its chunks; returns the chunks' ids.
-pub(super) fn remove(connection: &rusqlite::Connection, document: i64) -> rusqlite::Result<Vec<i64>> {
-    let ids = connection
-        .prepare_cached("DELETE FROM memory_chunk WHERE document = ?1 RETURNING id")?
-        .query_map([document], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
-    connection.prepare_cached("DELETE FROM memory_document WHERE id = ?1")?.execute([document])?;
-    Ok(ids)
+/// Chunks that were stored.
+struct Placed {
+    ids: Vec<i64>,
+    vectors: Vec<Vec<f32>>,
+    /// Those of the embedder before, and which that is.
+    former: Option<(Digest, Vec<Vec<f32>>)>,
+    kin: Kin,
+    /// The age at which they are found no more.
+    expires: Option<i64>,
+}
+
+pub(super) fn insert(index: &mut Index, id: u64, vector: &[f32]) {
+    if let Err(error) = index.insert(id, vector) {
+        tracing::warn!(id, %error, "a vector cannot be used; the chunk is found by its words alone");
+    }
 }

@@ -15,12 +15,15 @@ pub(super) async fn keep_in_step(
     mut documents: watch::Receiver<Arc<Vec<Document>>>,
     status: Arc<watch::Sender<Status>>,
 ) {
+    // Dropped too when the process ends before.
+    let loaded = Opened(Arc::clone(&inner));
     let loading = Arc::clone(&inner);
     match tokio::task::spawn_blocking(move || loading.load()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::error!(%error, "the stored documents cannot be loaded"),
         Err(error) => tracing::error!(%error, "loading the stored documents panicked"),
     }
+    drop(loaded);
     loop {
         status.send_modify(|status| status.is_busy = documents.has_changed().unwrap_or(false));
         if !tend(&inner, &mut documents).await {
@@ -43,13 +46,28 @@ pub(super) async fn keep_in_step(
     }
 }
 
+/// Lets those in who wait for the indexes, whatever became of loading them.
+struct Opened(Arc<Inner>);
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.loaded.tell();
+    }
+}
+
 /// Waits for newer documents, and meanwhile does what idle time is for; false when the last handle is gone.
 async fn tend(inner: &Arc<Inner>, documents: &mut watch::Receiver<Arc<Vec<Document>>>) -> bool {
     loop {
         let mut has_work = true;
         while has_work && !documents.has_changed().unwrap_or(true) {
             let tending = Arc::clone(inner);
-            let tend = move || Ok(tending.expire()? || tending.tend()?);
+            let tend = move || {
+                let has_work = tending.expire()? || tending.tend()? || tending.merge_words()?;
+                if !has_work {
+                    tending.empty_log()?;
+                }
+                Ok(has_work)
+            };
             has_work = match tokio::task::spawn_blocking(tend).await {
                 Ok(Ok(has_work)) => has_work,
                 // Tried again at the next look; until then the indexes serve as they are.

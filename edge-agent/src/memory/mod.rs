@@ -7,6 +7,7 @@ mod classify;
 pub mod documents;
 mod episode;
 mod forget;
+mod former;
 mod index;
 mod judges;
 mod keeping;
@@ -17,14 +18,16 @@ mod remember;
 mod rerank;
 mod retrieve;
 mod room;
+mod roster;
 mod search;
 mod session;
 mod shelf;
+mod wipe;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    sync::{Arc, Mutex, RwLock},
+    sync::{Arc, Condvar, Mutex, RwLock, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
@@ -33,6 +36,8 @@ use classify::CaseSet;
 use documents::{Content, Document, Labelled};
 use edge_core::engine::effect::{Call, Completion, Failure, Keep, kind};
 pub use episode::path as episode_path;
+use former::Former;
+pub use former::{Embedders, Recall};
 pub use judges::Judges;
 pub use limits::Limits;
 use models::embed::Embedder;
@@ -46,6 +51,7 @@ use shared::{
 };
 use shelf::{Merging, Served, Shelf};
 use tokio::sync::watch;
+use wipe::Remains;
 
 use crate::{
     clock::{self, Source},
@@ -86,17 +92,40 @@ struct Inner {
     store: Store,
     /// Makes the vectors.
     embedder: Arc<dyn Embedder>,
-    /// May have made vectors before.
-    others: Vec<Arc<dyn Embedder>>,
+    /// Made vectors before.
+    former: Former,
     /// Where the indexes are kept; `None` in a memory that ends with its process.
     shelf: Option<Shelf>,
     indexes: RwLock<BTreeMap<String, Served>>,
+    loaded: Loaded,
+    /// Whether there are files of indexes that nobody needs any more.
+    has_strays: AtomicBool,
+    remains: Remains,
     /// Those that have had all documents of a bundle, however old these are now.
     whole: RwLock<BTreeSet<String>>,
     merging: Mutex<Option<Merging>>,
     cases: RwLock<BTreeMap<String, Arc<CaseSet>>>,
     age: Arc<Age>,
     wanted: watch::Receiver<Arc<Vec<Document>>>,
+}
+
+/// Whether the indexes are loaded, or never will be: who changes or searches them waits for it.
+#[derive(Default)]
+struct Loaded {
+    is: Mutex<bool>,
+    told: Condvar,
+}
+
+impl Loaded {
+    fn wait(&self) {
+        let is = self.is.lock().expect("no thread panicked with it");
+        drop(self.told.wait_while(is, |is| !*is).expect("no thread panicked with it"));
+    }
+
+    fn tell(&self) {
+        *self.is.lock().expect("no thread panicked with it") = true;
+        self.told.notify_all();
+    }
 }
 
 #[derive(Deserialize)]
@@ -110,25 +139,29 @@ impl Memory {
     /// Opens the memory in the store, for a process that ends soon. What is stored can be searched soon after; nothing here
     /// waits for it.
     #[must_use]
-    pub fn open(store: Store, embedder: Arc<dyn Embedder>) -> Self {
-        Self::begin(store, embedder, None, Box::new(clock::machine()))
+    pub fn open(store: Store, embedders: impl Into<Embedders>) -> Self {
+        Self::begin(store, embedders.into(), None, Box::new(clock::machine()))
     }
 
     /// As `open`, with the vector indexes in files in a folder of their own, so that the next start maps what this one made.
     #[must_use]
-    pub fn open_in(folder: &Path, store: Store, embedder: Arc<dyn Embedder>) -> Self {
-        Self::begin(store, embedder, Some(Shelf::new(folder)), Box::new(clock::machine()))
+    pub fn open_in(folder: &Path, store: Store, embedders: impl Into<Embedders>) -> Self {
+        Self::begin(store, embedders.into(), Some(Shelf::new(folder)), Box::new(clock::machine()))
     }
 
-    fn begin(store: Store, embedder: Arc<dyn Embedder>, shelf: Option<Shelf>, time: Box<dyn Source>) -> Self {
+    fn begin(store: Store, embedders: Embedders, shelf: Option<Shelf>, time: Box<dyn Source>) -> Self {
+        let Embedders { chosen: embedder, origin, recall } = embedders;
         let (wanted, documents) = watch::channel(Arc::default());
         let status = Arc::new(watch::Sender::new(Status { is_busy: true, failed: Vec::new() }));
         let inner = Inner {
             store,
             embedder,
-            others: vec![models::embed::default_embedder()],
+            former: Former { origin, recall, known: Mutex::default() },
             shelf,
             indexes: RwLock::default(),
+            loaded: Loaded::default(),
+            has_strays: AtomicBool::default(),
+            remains: Remains::default(),
             whole: RwLock::default(),
             merging: Mutex::default(),
             cases: RwLock::default(),
@@ -240,7 +273,7 @@ impl Inner {
     /// The indexes of the bundle, and those that the store still holds from the one before.
     fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.wanted.borrow().iter().map(|document| document.index.clone()).collect();
-        names.extend(self.indexes.read().expect("no thread panicked with the indexes").keys().cloned());
+        names.extend(self.indexes().keys().cloned());
         names.sort_unstable();
         names.dedup();
         names

@@ -21,9 +21,11 @@ use super::{
     Inner, Memory, broken,
     episode::{self, Episode, Kind},
     hold,
-    index::{Error, Kept, Origin, Text},
+    index::{Error, Kept, Origin, Text, embedded},
     limits::{Bounds, SPAN, WhenFull},
-    millis, session, text_within, wrong,
+    millis, session, text_within,
+    wipe::Wiping,
+    wrong,
 };
 use crate::store;
 
@@ -189,19 +191,21 @@ impl Inner {
                 })?;
                 rows.collect::<Result<Vec<_>, _>>()
             })?;
-            let texts: Vec<String> = chunks.iter().map(|(_, place, text)| format!("{place}\n{text}")).collect();
-            let vectors = self.vectors(&format!("{index}/{path}"), &texts)?;
+            let texts: Vec<String> = chunks.iter().map(|(_, place, text)| embedded(place, text)).collect();
+            let vectors = self.vectors(&*self.embedder, &format!("{index}/{path}"), &texts)?;
             let ids: Vec<i64> = chunks.iter().map(|(id, ..)| *id).collect();
-            self.replace(document, &index, ids, vectors)?;
+            self.embedded_again(document, &index, ids, vectors)?;
         }
         Ok(())
     }
 
-    fn replace(&self, document: i64, index: &str, ids: Vec<i64>, vectors: Vec<Vec<f32>>) -> Result<(), Error> {
+    fn embedded_again(&self, document: i64, index: &str, ids: Vec<i64>, vectors: Vec<Vec<f32>>) -> Result<(), Error> {
         let embedder = self.embedder.digest();
         let rows: Vec<(i64, Vec<u8>)> =
             ids.iter().copied().zip(vectors.iter().map(|vector| super::index::to_blob(vector))).collect();
         self.store.write_blocking("embed a text again", move |tx| {
+            // A row of another length moves.
+            let _wiping = Wiping::begin(tx.connection())?;
             for (id, vector) in &rows {
                 tx.connection().execute("UPDATE memory_chunk SET vector = ?2 WHERE id = ?1", params![id, vector])?;
             }
@@ -209,7 +213,7 @@ impl Inner {
             tx.connection().execute(sql, params![document, embedder.as_bytes().as_slice()])?;
             Ok(())
         })?;
-        self.place(index, &[], &ids, &vectors);
+        self.replace(index, &ids, &vectors);
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use shared::{
 use super::{
     EMBEDDER, Memory, TOP_K_MAX, broken,
     episode::{self, Kind},
-    hold, millis,
+    hold, millis, roster,
     search::{self, Found, Sought},
     session, text, wrong,
 };
@@ -161,8 +161,8 @@ fn sought(call: &Call, asked: Retrieve, index: String) -> Result<(Wanted, usize)
         return Err(wrong(call, "outcome", "given for what has none; expected it with `kind: episode`"));
     }
     let depth = if asked.rerank { k.max(RERANKED) } else { k };
-    let (clearance, source) = (asked.clearance, asked.source);
-    let sought = Sought { index, k: depth, clearance, source, episodes, outcomes };
+    let wanted = roster::Wanted { clearance: asked.clearance, source: asked.source, episodes, outcomes };
+    let sought = Sought { index, k: depth, wanted };
     Ok((Wanted { sought, text: text(call, "query", asked.query)?, rerank: asked.rerank }, k))
 }
 

@@ -4,8 +4,9 @@ use rusqlite::{Connection, params};
 
 use super::{
     Inner,
-    index::{Error, remove},
+    index::Error,
     limits::{Bounds, WhenFull},
+    wipe::Wiping,
 };
 use crate::store;
 
@@ -20,15 +21,16 @@ pub(super) const EPISODES: i64 = 2;
 
 /// Makes room for a text of so many bytes in an index, or says why there is none. The chunks that went.
 pub(super) fn make(
-    connection: &Connection,
+    wiping: &Wiping<'_>,
     (index, form): (&str, i64),
     bytes: u64,
     bounds: Bounds,
     age: i64,
 ) -> Result<Vec<i64>, store::Error> {
+    let connection = wiping.connection();
     let mut gone = Vec::new();
     for document in due(connection, Some(index), age)? {
-        gone.extend(remove(connection, document.id)?);
+        gone.extend(wiping.remove(document.id)?);
     }
     loop {
         let (kept, taken) = held(connection, index, form)?;
@@ -46,7 +48,7 @@ pub(super) fn make(
         let oldest: Option<i64> = connection.prepare_cached(sql)?.query_row(params![index, form], |row| row.get(0))?;
         match oldest {
             Some(oldest) if bounds.when_full == WhenFull::ForgetOldest && bytes <= bounds.bytes => {
-                gone.extend(remove(connection, oldest)?);
+                gone.extend(wiping.remove(oldest)?);
             }
             _ => {
                 let detail = format!(
@@ -117,7 +119,7 @@ impl Inner {
             Ok(sweep(tx.connection(), now)?)
         })?;
         for (index, chunks) in &swept.texts {
-            self.place(index, chunks, &[], &[]);
+            self.hide(index, chunks);
         }
         tracing::debug!(texts = swept.texts.len(), turns = swept.turns, "what was kept for a time is gone");
         Ok(!swept.texts.is_empty() || swept.turns > 0)
@@ -125,9 +127,10 @@ impl Inner {
 }
 
 fn sweep(connection: &Connection, now: i64) -> rusqlite::Result<Swept> {
+    let wiping = Wiping::begin(connection)?;
     let mut texts = Vec::new();
     for Due { id, index } in due(connection, None, now)? {
-        texts.push((index, remove(connection, id)?));
+        texts.push((index, wiping.remove(id)?));
     }
     let sql = "DELETE FROM memory_turn WHERE seq IN (SELECT seq FROM memory_turn WHERE expires <= ?1 LIMIT ?2)";
     let turns = connection.prepare_cached(sql)?.execute(params![now, SWEPT_MAX])?;

@@ -22,7 +22,9 @@ use super::{
     age::Age,
     broken, hold, millis,
     remember::{kept_for, named},
-    text, wrong,
+    text,
+    wipe::Wiping,
+    wrong,
 };
 use crate::store;
 
@@ -217,6 +219,7 @@ fn add(connection: &Connection, said: &Said, age: &Age) -> rusqlite::Result<()> 
     connection
         .prepare_cached("UPDATE memory_session SET spoken = ?2 WHERE name = ?1")?
         .execute(params![session, connection.last_insert_rowid()])?;
+    let _wiping = Wiping::begin(connection)?;
     // The newest turn stays, however long it is.
     connection
         .prepare_cached(

@@ -2,12 +2,13 @@
 //!
 //! The store has every vector, so a file is a copy that may be missing, old or damaged: at a start it is brought in step with
 //! the store, and what cannot be trusted is made again. When another embedder was chosen, the index of the one before goes on to
-//! serve, and the new one grows beside it until it is complete.
+//! serve (`former`), and the new one grows beside it until it is complete.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{RwLockReadGuard, atomic::Ordering},
+    time::Duration,
 };
 
 use models::{
@@ -20,6 +21,8 @@ use shared::digest::Digest;
 use super::{
     Inner,
     index::{Error, from_blob},
+    roster::{Kin, Roster},
+    wipe::Purge,
 };
 
 /// Vectors of a file that are compared with the store's, to notice a store that was put in place of another.
@@ -34,15 +37,17 @@ pub(super) struct Served {
     pub(super) index: Index,
     /// Grows with the vectors of the embedder that was chosen since, and takes over when it has all.
     pub(super) next: Option<Index>,
+    pub(super) roster: Roster,
+    pub(super) purge: Purge,
 }
 
 impl Served {
     pub(super) fn of(index: Index) -> Self {
-        Self { index, next: None }
+        Self { index, next: None, roster: Roster::default(), purge: Purge::default() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.index.is_empty() && self.next.as_ref().is_none_or(Index::is_empty)
+        self.roster.is_empty() && self.index.is_empty() && self.next.as_ref().is_none_or(Index::is_empty)
     }
 
     /// The index that new vectors belong to.
@@ -50,8 +55,40 @@ impl Served {
         self.next.as_mut().unwrap_or(&mut self.index)
     }
 
+    /// Whether this embedder's index serves until another one's is complete.
+    pub(super) fn is_before(&self, embedder: Digest) -> bool {
+        self.next.is_some() && self.index.embedder() == embedder
+    }
+
+    pub(super) fn remove(&mut self, id: u64) {
+        self.roster.remove(id);
+        self.forget(id);
+    }
+
+    /// Takes out what is over at this age.
+    pub(super) fn end(&mut self, age: i64) {
+        for id in self.roster.end(age) {
+            self.forget(id);
+        }
+    }
+
+    fn forget(&mut self, id: u64) {
+        for index in self.all() {
+            index.remove(id);
+        }
+    }
+
+    fn all(&mut self) -> impl Iterator<Item = &mut Index> {
+        std::iter::once(&mut self.index).chain(&mut self.next)
+    }
+
+    /// Whether a file still holds vectors that were removed.
+    fn holds_removed(&mut self) -> bool {
+        self.all().any(|index| index.gone() > 0)
+    }
+
     fn of_embedder(&mut self, embedder: Digest) -> Option<&mut Index> {
-        [Some(&mut self.index), self.next.as_mut()].into_iter().flatten().find(|index| index.embedder() == embedder)
+        self.all().find(|index| index.embedder() == embedder)
     }
 }
 
@@ -74,8 +111,13 @@ impl Merging {
     }
 }
 
-/// Ids of the chunks of one index, by the embedder that made the vectors that the store has.
-type Stored = BTreeMap<Digest, BTreeSet<i64>>;
+/// The chunks of one index: their ids by the embedder that made the vectors that the store has, and all of them with what a filter
+/// asks for.
+#[derive(Default)]
+struct Stored {
+    by_embedder: BTreeMap<Digest, BTreeSet<i64>>,
+    roster: Roster,
+}
 
 impl Shelf {
     /// The folder's files; it is made when the first is written.
@@ -114,19 +156,25 @@ impl Inner {
     /// Makes the indexes as the store has them, from their files as far as they go.
     pub(super) fn load(&self) -> Result<(), Error> {
         let newest = self.embedder.digest();
+        self.note().unwrap_or_else(|error| tracing::warn!(%error, "a later start will not find this embedder again"));
+        let was_purging = self.resume()?;
         let mut served = BTreeMap::new();
-        for (name, mut stored) in self.stored()? {
-            let new = stored.remove(&newest).unwrap_or_default();
-            // Of several that served before, the one with the most is the last that was complete.
-            let before = stored.into_iter().filter(|(embedder, _)| self.embedder_of(*embedder).is_some());
-            let Some((embedder, ids)) = before.max_by_key(|(_, ids)| ids.len()) else {
-                served.insert(name.clone(), Served::of(self.open(&name, &*self.embedder, &new, &BTreeSet::new())?));
-                continue;
-            };
-            let Some(old) = self.embedder_of(embedder) else { continue };
+        for (name, Stored { mut by_embedder, roster }) in self.stored()? {
+            let new = by_embedder.remove(&newest).unwrap_or_default();
             let next = self.open(&name, &*self.embedder, &new, &BTreeSet::new())?;
-            let index = self.open(&name, &**old, &ids, &new)?;
-            served.insert(name, Served { index, next: Some(next) });
+            // Of several that served before, the one with the most is the last that was complete.
+            let mut before: Vec<_> = by_embedder.into_iter().collect();
+            before.sort_by_key(|(_, ids)| std::cmp::Reverse(ids.len()));
+            let found = before.into_iter().find_map(|(digest, ids)| Some((self.embedder_of(digest)?, ids)));
+            let mut own = match found {
+                Some((old, ids)) => Served { next: Some(next), ..Served::of(self.open(&name, &*old, &ids, &new)?) },
+                None => Served::of(next),
+            };
+            own.roster = roster;
+            if was_purging && own.holds_removed() {
+                own.purge.ask(self.age.passed());
+            }
+            served.insert(name, own);
         }
         if let Some(shelf) = &self.shelf {
             shelf.clear(&served);
@@ -136,29 +184,50 @@ impl Inner {
         Ok(())
     }
 
-    /// The embedder with this digest, if the node has it.
-    pub(super) fn embedder_of(&self, digest: Digest) -> Option<&Arc<dyn Embedder>> {
-        std::iter::once(&self.embedder).chain(&self.others).find(|embedder| embedder.digest() == digest)
-    }
-
     fn stored(&self) -> Result<BTreeMap<String, Stored>, Error> {
         let read = self.store.read_blocking("list the vectors", |connection| {
-            let sql = "SELECT d.idx, d.embedder, c.id FROM memory_document d JOIN memory_chunk c ON c.document = d.id";
+            let sql = "SELECT d.idx, d.embedder, c.id, d.label, d.remembered, d.source, e.outcome, d.expires
+                       FROM memory_document d JOIN memory_chunk c ON c.document = d.id LEFT JOIN memory_episode e ON e.document = d.id";
             let mut query = connection.prepare(sql)?;
             let mut rows = query.query([])?;
             let mut stored: BTreeMap<String, Stored> = BTreeMap::new();
             while let Some(row) = rows.next()? {
-                let (name, embedder) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_blob()?);
-                let Ok(embedder) = <[u8; 32]>::try_from(embedder) else { continue };
+                let (name, embedder, id) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_blob()?, row.get(2)?);
                 if !stored.contains_key(name) {
-                    stored.insert(name.to_owned(), Stored::new());
+                    stored.insert(name.to_owned(), Stored::default());
                 }
                 let Some(of) = stored.get_mut(name) else { continue };
-                of.entry(Digest::from_bytes(embedder)).or_default().insert(row.get(2)?);
+                let label = serde_json::from_str(row.get_ref(3)?.as_str()?).ok();
+                let kin = Kin { label, form: row.get(4)?, source: row.get(5)?, outcome: row.get(6)? };
+                of.roster.insert(i64::cast_unsigned(id), &kin, row.get(7)?);
+                let Ok(embedder) = <[u8; 32]>::try_from(embedder) else { continue };
+                of.by_embedder.entry(Digest::from_bytes(embedder)).or_default().insert(id);
             }
             Ok(stored)
         });
         Ok(read?)
+    }
+
+    /// An index of the present embedder with nothing in it.
+    pub(super) fn fresh(&self) -> Index {
+        Index::new(self.embedder.dimensions(), self.embedder.digest())
+    }
+
+    pub(super) fn indexes(&self) -> RwLockReadGuard<'_, BTreeMap<String, Served>> {
+        self.indexes.read().expect("no thread panicked with the indexes")
+    }
+
+    /// Changes what is served, once it is loaded. Indexes with nothing in them any more go, with their files.
+    pub(super) fn changing<T>(&self, change: impl FnOnce(&mut BTreeMap<String, Served>) -> T) -> T {
+        self.loaded.wait();
+        let mut indexes = self.indexes.write().expect("no thread panicked with the indexes");
+        let changed = change(&mut indexes);
+        let before = indexes.len();
+        indexes.retain(|_, served| !served.is_empty());
+        if indexes.len() < before {
+            self.has_strays.store(true, Ordering::Relaxed);
+        }
+        changed
     }
 
     /// An index of what the store has with this embedder's vectors. `kept` are ids that its file may have too: the store has
@@ -241,9 +310,13 @@ impl Inner {
         shelf.make()?;
         let merged = merge.finish(&shelf.path(&name, embedder)).map_err(failed)?;
         let mut indexes = self.indexes.write().expect("no thread panicked with the indexes");
-        // Gone meanwhile: then nobody wants this one.
         let index = indexes.get_mut(&name).and_then(|served| served.of_embedder(embedder));
-        index.map_or(Ok(()), |index| index.adopt(merged).map_err(failed))
+        let Some(index) = index else {
+            // Gone meanwhile: then nobody wants this one.
+            self.has_strays.store(true, Ordering::Relaxed);
+            return Ok(());
+        };
+        index.adopt(merged).map_err(failed)
     }
 
     /// Lets the indexes whose new vectors are complete take over from those that served until then.
@@ -262,6 +335,9 @@ impl Inner {
         if let Some(shelf) = &self.shelf {
             shelf.clear(&indexes);
         }
+        if indexes.values().all(|served| served.next.is_none()) {
+            self.former.dismiss();
+        }
         Ok(())
     }
 
@@ -270,10 +346,15 @@ impl Inner {
         let mut under_way = self.merging.lock().expect("no thread panicked with the merge");
         let Some(mut merging) = under_way.take() else {
             let mut indexes = self.indexes.write().expect("no thread panicked with the indexes");
-            *under_way = self.shelf.as_ref().map(|_| begin(&mut indexes)).transpose()?.flatten();
-            let mut all =
-                indexes.values_mut().flat_map(|served| std::iter::once(&mut served.index).chain(&mut served.next));
-            return Ok(under_way.is_some() || all.any(|index| index.tend(TEND_LEN)));
+            if let Some(shelf) = &self.shelf {
+                if self.has_strays.swap(false, Ordering::Relaxed) {
+                    shelf.clear(&indexes);
+                }
+                *under_way = begin(&mut indexes, self.age.passed())?;
+            }
+            return Ok(
+                under_way.is_some() || indexes.values_mut().flat_map(Served::all).any(|index| index.tend(TEND_LEN))
+            );
         };
         let failed = |source| Error::Index { name: merging.name.clone(), source };
         if merging.merge.step(STEP_LEN).map_err(failed)? {
@@ -286,10 +367,15 @@ impl Inner {
 }
 
 /// Begins the merge of the first index that needs one.
-fn begin(indexes: &mut BTreeMap<String, Served>) -> Result<Option<Merging>, Error> {
+fn begin(indexes: &mut BTreeMap<String, Served>, now: Duration) -> Result<Option<Merging>, Error> {
     for (name, served) in indexes {
-        let mut due = std::iter::once(&mut served.index).chain(&mut served.next).filter(|index| index.is_due());
-        if let Some(index) = due.next() {
+        let purges = served.purge.is_due(now);
+        if purges {
+            // Those that nobody needs to merge for have gone, or were never in a file.
+            let stays = served.holds_removed();
+            served.purge.begin(now, stays);
+        }
+        if let Some(index) = served.all().find(|index| index.is_due() || (purges && index.gone() > 0)) {
             return Merging::of(name, index).map(Some);
         }
     }

@@ -11,6 +11,9 @@ use shared::{
 use super::*;
 
 mod episodes;
+mod filters;
+mod former;
+mod gone;
 mod judged;
 mod kept;
 mod lasting;

@@ -39,6 +39,9 @@ const WRITER_CACHE_KIB: i64 = 4_096;
 /// The same for each reader. The system has the pages too, and what is more would count against an idle agent's memory.
 const READER_CACHE_KIB: i64 = 1_024;
 
+/// How long whoever empties the log waits for readers, and the writer for it.
+const LOG_EMPTIED_WITHIN: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// What can go wrong between a room and its file.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -254,6 +257,25 @@ impl Store {
             idle.push(connection);
         }
         answer
+    }
+
+    /// Brings what stands in the log into the file and empties the log, so that nothing is left in it of what was overwritten since. Blocks;
+    /// false when a reader was in the way.
+    ///
+    /// # Errors
+    /// When SQLite fails, as on a full disk.
+    pub fn empty_log(&self) -> Result<bool, Error> {
+        let failed = |source| Error::Sqlite { operation: "empty the store's log", source };
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.readers.path, flags).map_err(failed)?;
+        // The writer waits while the log is emptied: so most of it is brought over before, beside its work.
+        connection.busy_timeout(LOG_EMPTIED_WITHIN).map_err(failed)?;
+        let pass = |how: &str| {
+            let sql = format!("PRAGMA wal_checkpoint({how})");
+            connection.query_row(&sql, [], |row| row.get::<_, bool>(0)).map_err(failed)
+        };
+        pass("PASSIVE")?;
+        Ok(!pass("TRUNCATE")?)
     }
 
     /// Why nothing can be written just now, such as a full disk; `None` when the last commit was kept.

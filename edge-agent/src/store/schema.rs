@@ -28,6 +28,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/18_keeping.sql"),
     include_str!("schema/19_spans.sql"),
     include_str!("schema/20_episodes.sql"),
+    include_str!("schema/21_embedders.sql"),
 ];
 
 pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), Error> {

@@ -7,13 +7,13 @@ use std::{
 };
 
 use memmap2::{Advice, Mmap, MmapMut};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::tensors::Rows;
 use crate::{Error, lanes::ROWS, pool::Pool};
 
 /// How exactly an encoder computes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// As it was trained.

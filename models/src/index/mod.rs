@@ -224,6 +224,12 @@ impl Index {
         self.flat.is_some() && self.young.is_empty() && self.gone.count() == 0
     }
 
+    /// How many vectors the file still holds that were removed or replaced.
+    #[must_use]
+    pub fn gone(&self) -> usize {
+        self.gone.count()
+    }
+
     /// Whether so much changed since the last merge that another pays.
     #[must_use]
     pub fn is_due(&self) -> bool {

@@ -264,8 +264,32 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
+/// An index of which a part is in the file, a part is young and a part of each was removed; made once.
+static MIXED: std::sync::LazyLock<Site> = std::sync::LazyLock::new(|| {
+    let mut site = Site::of(vectors(6_000, 21));
+    for (id, vector) in (6_000..).zip(vectors(500, 22)) {
+        site.insert(id, &vector);
+    }
+    (0..6_500).step_by(13).for_each(|id| site.remove(id));
+    site
+});
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn a_filter_that_few_pass_is_exact(
+        ids in proptest::collection::vec(0u64..9_000, 0..700), from in 0u64..6_000, len in 0u64..700, k in 1usize..30, seed in any::<u64>(),
+    ) {
+        for passing in [ids.into_iter().collect::<Ids>(), (from..from + len).collect()] {
+            let passes = |id: u64| passing.has(id);
+            for vector in vectors(3, seed) {
+                let expected = nearest(&MIXED.all, &vector, k, &passes);
+                prop_assert_eq!(&MIXED.index.search(&vector, k, Filter::Among(&passing)).unwrap(), &expected);
+                prop_assert_eq!(&MIXED.index.search(&vector, k, Filter::Where(&passes)).unwrap(), &expected);
+            }
+        }
+    }
 
     #[test]
     fn after_any_changes_the_index_holds_what_a_map_would(

@@ -116,7 +116,7 @@ fn chat(args: &Args, model: &Gguf, config: &Config, context: &Context) -> Result
         return Err(Failure::Input(message));
     }
     let planned_bytes = needs.weights + needs.work + needs.token * tokens as u64;
-    inference::admit(&args.model, planned_bytes, config.inference, &Machine::this())
+    inference::admit(&args.model, planned_bytes, 0, config.inference, &Machine::this())
         .map_err(|refusal| Failure::Failed(anyhow::anyhow!(refusal.to_string())))?;
     let before = resident();
     let trial = Trial { prompt: args.prompt, before: args.prompt.min(32), decode: args.answer };

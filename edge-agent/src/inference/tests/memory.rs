@@ -109,8 +109,11 @@ async fn figures_tell_what_a_model_did_and_has() {
 #[test]
 fn an_embedder_that_does_not_fit_is_refused_with_the_numbers() {
     let limits = Limits { memory: Some(Bytes(80 << 20)), ..Limits::default() };
-    assert_eq!(admit("all-minilm", 79 << 20, limits, &Machine::this()), Ok(()));
-    let refusal = admit("all-minilm", 91 << 20, limits, &Machine::this()).expect_err("too large").to_string();
+    assert_eq!(admit("all-minilm", 79 << 20, 0, limits, &Machine::this()), Ok(()));
+    let refusal =
+        admit("all-minilm", 79 << 20, 2 << 20, limits, &Machine::this()).expect_err("beside others").to_string();
+    assert!(refusal.contains("free are 78 of 80 MB of `memory` under [inference]"), "{refusal}");
+    let refusal = admit("all-minilm", 91 << 20, 0, limits, &Machine::this()).expect_err("too large").to_string();
     let expected = "all-minilm needs 91 MB (weights 91, work 0, keys and values 0); free are 80 of 80 MB of `memory` under [inference]";
     assert!(refusal.starts_with(expected), "{refusal}");
 }

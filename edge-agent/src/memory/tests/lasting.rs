@@ -8,14 +8,14 @@ use super::{kept::kept_as, *};
 
 /// Time that passes when a test says so, and a wall clock that says what it likes.
 #[derive(Clone, Default)]
-struct Hands(Arc<(AtomicI64, AtomicU64)>);
+pub(super) struct Hands(Arc<(AtomicI64, AtomicU64)>);
 
 impl Hands {
     fn set_wall(&self, years: i64) {
         self.0.0.store(years * 365 * 24 * 3_600_000, Ordering::Relaxed);
     }
 
-    fn pass(&self, hours: u64) {
+    pub(super) fn pass(&self, hours: u64) {
         self.0.1.fetch_add(hours * 3_600, Ordering::Relaxed);
     }
 }
@@ -34,16 +34,16 @@ impl Source for Hands {
     }
 }
 
-async fn site_by(hands: &Hands, dir: tempfile::TempDir, limits: &str) -> Site {
+pub(super) async fn site_by(hands: &Hands, dir: tempfile::TempDir, limits: &str) -> Site {
     let store = Store::open(&dir.path().join("node.db")).expect("a store");
     let (embedder, folder) = (models::embed::default_embedder(), dir.path().join("indexes"));
-    let memory = Memory::begin(store, embedder, Some(Shelf::new(&folder)), Box::new(hands.clone()));
+    let memory = Memory::begin(store, embedder.into(), Some(Shelf::new(&folder)), Box::new(hands.clone()));
     let site = Site { dir, memory: memory.within(toml::from_str(limits).expect("limits")) };
     site.refresh().await;
     site
 }
 
-async fn fresh(hands: &Hands, limits: &str) -> Site {
+pub(super) async fn fresh(hands: &Hands, limits: &str) -> Site {
     site_by(hands, tempfile::tempdir().expect("a folder"), limits).await
 }
 
@@ -53,12 +53,12 @@ async fn keep(site: &Site, id: &str, text: &str, more: Value) -> Result<Completi
     kept_as("run:/do/0/keep", site, "remember", input, DataClass::Public).await
 }
 
-async fn kept(site: &Site, id: &str, text: &str, more: Value) {
+pub(super) async fn kept(site: &Site, id: &str, text: &str, more: Value) {
     keep(site, id, text, more).await.unwrap_or_else(|failure| panic!("{id}: {:?}", failure.error));
 }
 
 /// The ids of what a search finds, in order.
-async fn found(site: &Site, query: &str) -> Vec<String> {
+pub(super) async fn found(site: &Site, query: &str) -> Vec<String> {
     let input = json!({"index": "notes", "query": query, "topK": 100});
     let Ok(done) = kept_as("run:/do/0/look", site, "retrieve", input, DataClass::Public).await else {
         return Vec::new();

@@ -10,21 +10,21 @@ use shared::digest::Digest;
 use super::*;
 
 /// Long enough for a loaded machine; a wait ends as soon as what it waits for is there.
-const SOON: Duration = Duration::from_secs(60);
+pub(super) const SOON: Duration = Duration::from_secs(60);
 
 /// A manual with more sections than an index takes without a merge.
-fn manual(machine: &str) -> String {
+pub(super) fn manual(machine: &str) -> String {
     let section =
         |number: usize| format!("## Step {number}\n\n{machine} {number}: turn the valve {} times.\n\n", number % 7);
     format!("# {machine}\n\n{}{PRESS}", (0..1_100).map(section).collect::<String>())
 }
 
-fn files(site: &Site) -> Vec<PathBuf> {
+pub(super) fn files(site: &Site) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(site.dir.path().join("indexes")).into_iter().flatten();
     entries.map(|entry| entry.expect("an entry").path()).collect()
 }
 
-async fn until(what: &str, holds: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, holds: impl Fn() -> bool) {
     let wait = async {
         while !holds() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -111,19 +111,27 @@ async fn an_index_that_is_damaged_or_of_another_store_is_made_again() {
 }
 
 /// The built-in embedder with its values in another order: near texts are near, but nothing can be compared with the other's.
-struct Turned {
+pub(super) struct Turned {
     inner: Arc<dyn Embedder>,
-    /// Whether it may embed several texts at once, as indexing does.
+    name: String,
+    by: usize,
+    /// A text with this in it is embedded when the test says so.
+    waits_for: &'static str,
     is_open: Mutex<bool>,
     opened: Condvar,
 }
 
 impl Turned {
-    fn closed() -> Arc<Self> {
-        Arc::new(Self { inner: models::embed::default_embedder(), is_open: Mutex::new(false), opened: Condvar::new() })
+    pub(super) fn by(by: usize, waits_for: &'static str) -> Arc<Self> {
+        let (inner, name) = (models::embed::default_embedder(), format!("turned by {by}"));
+        Arc::new(Self { inner, name, by, waits_for, is_open: Mutex::new(false), opened: Condvar::new() })
     }
 
-    fn open(&self) {
+    fn closed() -> Arc<Self> {
+        Self::by(7, "")
+    }
+
+    pub(super) fn open(&self) {
         *self.is_open.lock().expect("no thread panicked") = true;
         self.opened.notify_all();
     }
@@ -131,11 +139,11 @@ impl Turned {
 
 impl Embedder for Turned {
     fn name(&self) -> &str {
-        "turned"
+        &self.name
     }
 
     fn digest(&self) -> Digest {
-        Digest::of(b"turned")
+        Digest::of(self.name.as_bytes())
     }
 
     fn dimensions(&self) -> usize {
@@ -143,10 +151,12 @@ impl Embedder for Turned {
     }
 
     fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, models::Error> {
-        let is_open = self.is_open.lock().expect("no thread panicked");
-        drop(self.opened.wait_timeout_while(is_open, SOON, |is_open| !*is_open).expect("no thread panicked"));
+        if texts.iter().any(|text| text.contains(self.waits_for)) {
+            let is_open = self.is_open.lock().expect("no thread panicked");
+            drop(self.opened.wait_timeout_while(is_open, SOON, |is_open| !*is_open).expect("no thread panicked"));
+        }
         let mut vectors = self.inner.embed(texts)?;
-        vectors.iter_mut().for_each(|vector| vector.rotate_left(7));
+        vectors.iter_mut().for_each(|vector| vector.rotate_left(self.by));
         Ok(vectors)
     }
 }
@@ -157,7 +167,7 @@ async fn until_the_index_of_a_new_embedder_is_complete_the_one_before_serves() {
         let indexes = site.memory.inner.indexes.read().expect("no thread panicked");
         indexes.get("manuals").map(|served| served.index.embedder())
     };
-    let (old, new) = (models::embed::default_embedder().digest(), Digest::of(b"turned"));
+    let (old, new) = (models::embed::default_embedder().digest(), Digest::of(b"turned by 7"));
     let site = site(&[
         ("documents/manuals/press.md", PRESS),
         ("documents/manuals/pump.md", PUMP),

@@ -59,7 +59,7 @@ impl Desk {
         let store = Store::open(&folder.join("run.db")).context("cannot open a temporary store")?;
         let digests = Digests::default();
         let inference = match config {
-            Some(config) => agent::inference(config, &digests),
+            Some(config) => agent::inference(config, &digests, &agent::Former::default()),
             None => Inference::new(Vec::new(), &digests),
         };
         let embedder = match config {
