@@ -9,7 +9,13 @@ use anyhow::Context as _;
 use reader::Form;
 
 use super::Failure;
-use crate::memory::reading::{MARK, MEMORY_BYTES_MAX, SECONDS_MAX};
+use crate::{
+    inference::Machine,
+    memory::reading::{MARK, MEMORY_BYTES_MAX, SECONDS_MAX},
+};
+
+/// What the program has of addresses before it reads anything: its code, its data, the allocator's reserve.
+const PROGRAM_BYTES: u64 = 160 << 20;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -17,7 +23,10 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    limit(libc::RLIMIT_AS, MEMORY_BYTES_MAX).context("cannot limit the memory")?;
+    let free = Machine::this().bounds().iter().map(|bound| bound.free).min();
+    limit(libc::RLIMIT_AS, addresses(free)).context("cannot limit the memory")?;
+    // Should the machine come to its end all the same, this process goes and not the agent. Where the kernel does not take it, the limit stays.
+    let _is_taken = std::fs::write("/proc/self/oom_score_adj", "1000");
     limit(libc::RLIMIT_CPU, SECONDS_MAX).context("cannot limit the time")?;
     limit(libc::RLIMIT_CORE, 0).context("cannot limit what a crash leaves")?;
     let mut content = Vec::new();
@@ -33,6 +42,11 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Bytes of addresses that the process may have: of the memory that the machine and the groups of the agent have free, half at most.
+fn addresses(free: Option<u64>) -> u64 {
+    free.map_or(MEMORY_BYTES_MAX, |free| MEMORY_BYTES_MAX.min(PROGRAM_BYTES + free / 2))
+}
+
 #[cfg(target_env = "musl")]
 type Resource = libc::c_int;
 #[cfg(not(target_env = "musl"))]
@@ -45,5 +59,17 @@ fn limit(resource: Resource, most: u64) -> std::io::Result<()> {
     match unsafe { libc::setrlimit(resource, &limit) } {
         0 => Ok(()),
         _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_machine_gives_a_reader_half_of_what_it_has_free() {
+        assert_eq!(addresses(None), 768 << 20);
+        assert_eq!(addresses(Some(8 << 30)), 768 << 20);
+        assert_eq!(addresses(Some(200 << 20)), 260 << 20);
     }
 }

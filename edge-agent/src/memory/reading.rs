@@ -8,7 +8,7 @@ use std::{
 
 use reader::Form;
 
-/// What the process may take: its addresses, and the time of its processor.
+/// What the process may take: its addresses (less where the machine has little free), and the time of its processor.
 pub const MEMORY_BYTES_MAX: u64 = 768 << 20;
 pub const SECONDS_MAX: u64 = 30;
 /// What stands before what the process has to say, behind whatever a library printed.
