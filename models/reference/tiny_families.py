@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Makes tiny chat models with random weights of further families as GGUF files, and what llama.cpp computes with the same file: logits
-and a greedy continuation. For the tests of src/generate/.
+and a greedy continuation. For the tests of src/generate/. by_transformers.py adds what transformers computes with them.
 
     LLAMA_CPP_LIB_PATH=.../build/bin python tiny_families.py OUT_DIR
 
@@ -15,23 +15,10 @@ import sys
 import gguf
 import llama_cpp as llama
 import numpy as np
+from vocabulary import vocabulary
 
 STEPS, PROMPT = 24, 40
 COMMON = dict(hidden=32, inner=48, heads=2, groups=1, head=16)
-
-
-def vocabulary(writer: gguf.GGUFWriter, source: str) -> int:
-    fields = gguf.GGUFReader(source).fields
-    texts = lambda key: [bytes(fields[key].parts[at]).decode() for at in fields[key].data]
-    tokens = texts("tokenizer.ggml.tokens")
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list(tokens)
-    writer.add_token_types([int(fields["tokenizer.ggml.token_type"].parts[at][0]) for at in fields["tokenizer.ggml.token_type"].data])
-    writer.add_token_merges(texts("tokenizer.ggml.merges"))
-    writer.add_eos_token_id(int(fields["tokenizer.ggml.eos_token_id"].parts[-1][0]))
-    writer.add_chat_template(texts("tokenizer.chat_template")[0])
-    return len(tokens)
 
 
 def write(path: str, source: str, architecture: str, layers: int) -> None:

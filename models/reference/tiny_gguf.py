@@ -165,24 +165,7 @@ def permuted(value: np.ndarray, heads: int) -> np.ndarray:
     return value.reshape(heads, 2, value.shape[0] // heads // 2, *value.shape[1:]).swapaxes(1, 2).reshape(value.shape)
 
 
-def write(path, architecture, model, weights, kind, tokenizer, template, pre, eos, bos, factors=None):
-    config = model.config
-    writer = gguf.GGUFWriter(path, architecture)
-    writer.add_name(os.path.basename(path).removesuffix(".gguf"))
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    if architecture == "llama":
-        writer.add_rope_dimension_count(head)
-    else:
-        writer.add_key_length(head)
-        writer.add_value_length(head)
+def add_vocabulary(writer: gguf.GGUFWriter, tokenizer: Tokenizer, template: str, pre: str | None, eos: str, bos: str | None) -> None:
     vocab = tokenizer.get_vocab(with_added_tokens=True)
     tokens = sorted(vocab, key=vocab.get)
     special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
@@ -205,6 +188,27 @@ def write(path, architecture, model, weights, kind, tokenizer, template, pre, eo
         writer.add_bos_token_id(vocab[bos])
     writer.add_eos_token_id(vocab[eos])
     writer.add_chat_template(template)
+
+
+def write(path, architecture, model, weights, kind, tokenizer, template, pre, eos, bos, factors=None):
+    config = model.config
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_name(os.path.basename(path).removesuffix(".gguf"))
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    if architecture == "llama":
+        writer.add_rope_dimension_count(head)
+    else:
+        writer.add_key_length(head)
+        writer.add_value_length(head)
+    add_vocabulary(writer, tokenizer, template, pre, eos, bos)
     if factors is not None:
         writer.add_tensor("rope_freqs.weight", factors.astype(np.float32))
     for name, value in weights.items():

@@ -1,6 +1,6 @@
 //! What differs between the families of models, and where their files say it.
 
-use super::{Cache, steps::Bend};
+use super::{Cache, cache::PIECE, steps::Bend};
 use crate::{
     Error,
     gguf::{Gguf, Value},
@@ -9,6 +9,8 @@ use crate::{
 
 /// Keys and values of 8,192 tokens take some 0.9 GB in a 0.6-billion model; a longer context is no gateway's.
 const CONTEXT_MAX: usize = 8192;
+/// Tokens that a short convolution mixes, at most; LFM2's mix three.
+const TAPS_MAX: usize = 16;
 
 /// The form of a model.
 pub(super) struct Family {
@@ -24,9 +26,18 @@ pub(super) struct Family {
     pub(super) turns_neighbours: bool,
     /// Whether query, key and value are one matrix, and gate and up another.
     pub(super) is_fused: bool,
+    /// The norm before the output.
+    pub(super) output_norm: &'static str,
     /// Whether an embedding is multiplied with the root of its length.
     pub(super) grows_embedding: bool,
     pub(super) bend: Bend,
+}
+
+/// How a layer mixes tokens.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Mix {
+    Attention(View),
+    Convolution,
 }
 
 /// How far a layer sees and how its heads turn.
@@ -49,7 +60,10 @@ pub(super) struct Turns {
 /// The sizes of a model.
 #[derive(Debug, Clone)]
 pub(super) struct Sizes {
-    pub(super) layers: usize,
+    /// For each layer, whether it attends; the others convolve.
+    pub(super) attends: Vec<bool>,
+    /// Tokens before its own that a convolution mixes a token with.
+    pub(super) tail: usize,
     pub(super) hidden: usize,
     pub(super) heads: usize,
     /// Heads of keys and values.
@@ -61,13 +75,16 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    /// Bytes that the keys and values of a token take: a row of each in each group of heads, and what the rows are scaled by.
+    /// Bytes that a token takes in a session: its keys and values, a row of each in each group of heads, with what the rows are scaled by;
+    /// and its share of the states of the convolutions, of which each piece has one.
     pub(super) fn token_bytes(&self, cache: Cache) -> usize {
         let row = match cache {
             Cache::Half => 2 * self.head,
             Cache::Eight => self.head,
         };
-        2 * self.layers * self.groups * (row + size_of::<f32>())
+        let attend = self.attends.iter().filter(|attends| **attends).count();
+        let state = self.tail * self.hidden * size_of::<f32>() / PIECE;
+        2 * attend * self.groups * (row + size_of::<f32>()) + (self.attends.len() - attend) * state
     }
 }
 
@@ -80,6 +97,7 @@ pub(super) fn of(file: &Gguf) -> Result<Family, Error> {
         has_norm_after: false,
         turns_neighbours: false,
         is_fused: false,
+        output_norm: "output_norm.weight",
         grows_embedding: false,
         bend: Bend::Silu,
     };
@@ -105,10 +123,12 @@ pub(super) fn of(file: &Gguf) -> Result<Family, Error> {
             bend: Bend::Gelu,
             ..plain
         },
-        // Phi-3, Phi-3.5 and Phi-4 mini.
+        // Phi-3, Phi-3.5 and Phi-4-mini, of which a part of each head turns.
         "phi3" => Family { name: "phi3", is_fused: true, ..plain },
+        // LFM2, the dense models; of their layers most convolve.
+        "lfm2" => Family { name: "lfm2", has_head_norm: true, output_norm: "token_embd_norm.weight", ..plain },
         other => {
-            let known = "\"llama\", \"qwen2\", \"qwen3\", \"gemma3\" or \"phi3\"";
+            let known = "\"llama\", \"qwen2\", \"qwen3\", \"gemma3\", \"phi3\" or \"lfm2\"";
             return Err(file.wrong(format!("general.architecture is {other:?}: expected {known}")));
         }
     })
@@ -120,9 +140,10 @@ impl Family {
         let layers = file.whole(&format!("{name}.block_count"), 1, 512)?;
         let hidden = file.whole(&format!("{name}.embedding_length"), 2, 1 << 16)?;
         let heads = file.whole(&format!("{name}.attention.head_count"), 1, 1024)?;
-        let groups = match file.value(&format!("{name}.attention.head_count_kv")) {
-            None => heads,
-            Some(_) => file.whole(&format!("{name}.attention.head_count_kv"), 1, heads)?,
+        let (attends, groups) = self.groups(file, layers, heads)?;
+        let tail = match attends.contains(&false) {
+            true => file.whole(&format!("{name}.shortconv.l_cache"), 2, TAPS_MAX)? - 1,
+            false => 0,
         };
         let head = match file.value(&format!("{name}.attention.key_length")) {
             None => hidden / heads,
@@ -147,7 +168,27 @@ impl Family {
                 "{name}.embedding_length {hidden} and feed_forward_length {inner}: expected multiples of 16"
             )));
         }
-        Ok(Sizes { layers, hidden, heads, groups, head, inner, epsilon, context })
+        Ok(Sizes { attends, tail, hidden, heads, groups, head, inner, epsilon, context })
+    }
+
+    /// For each layer whether it attends, and with how many heads of keys and values; a layer that has none convolves.
+    fn groups(&self, file: &Gguf, layers: usize, heads: usize) -> Result<(Vec<bool>, usize), Error> {
+        let key = format!("{}.attention.head_count_kv", self.name);
+        match file.value(&key) {
+            None => Ok((vec![true; layers], heads)),
+            Some(Value::Wholes(each)) if self.name == "lfm2" => {
+                let groups = each.iter().copied().max().and_then(|most| usize::try_from(most).ok()).unwrap_or(0);
+                let fits = |count: &i64| *count == 0 || usize::try_from(*count) == Ok(groups);
+                if each.len() != layers || !(1..=heads).contains(&groups) || !each.iter().all(fits) {
+                    return Err(file.wrong(format!(
+                        "{key}: expected a number for each of {layers} layers: 0 where it convolves, and one from 1 to {heads} for all \
+                         others"
+                    )));
+                }
+                Ok((each.iter().map(|count| *count != 0).collect(), groups))
+            }
+            Some(_) => Ok((vec![true; layers], file.whole(&key, 1, heads)?)),
+        }
     }
 
     /// The order in which the rows of queries and keys are packed, so that halves turn together.
@@ -155,8 +196,8 @@ impl Family {
         if self.turns_neighbours { Order::Halves(head) } else { Order::Stored }
     }
 
-    /// What each layer sees. Of Gemma 3's layers five in six see a window alone and turn by a base of their own.
-    pub(super) fn views(&self, file: &Gguf, sizes: &Sizes) -> Result<Vec<View>, Error> {
+    /// How each layer mixes. Of Gemma 3's layers five in six see a window alone and turn by a base of their own.
+    pub(super) fn mixes(&self, file: &Gguf, sizes: &Sizes) -> Result<Vec<Mix>, Error> {
         let key = format!("{}.attention.sliding_window", self.name);
         let window = match file.value(&key) {
             None | Some(Value::Whole(0)) => sizes.context,
@@ -168,7 +209,9 @@ impl Family {
             false if self.name == "gemma3" => View { window: sizes.context, turn: 0 },
             false => View { window, turn: 0 },
         };
-        Ok((0..sizes.layers).map(view).collect())
+        let mix =
+            |(layer, attends): (usize, &bool)| if *attends { Mix::Attention(view(layer)) } else { Mix::Convolution };
+        Ok(sizes.attends.iter().enumerate().map(mix).collect())
     }
 
     /// The turns that the views name.

@@ -5,7 +5,8 @@ use std::sync::Mutex;
 use super::{
     Bend, CHUNK_LEN, Cache, Decoder, Engine, Layer, Queue, Table,
     batch::SESSIONS_MAX,
-    family::{self, Family, Sizes, Turns, View},
+    family::{self, Family, Mix, Sizes, Turns, View},
+    layers::{Attention, Mixing},
 };
 use crate::{
     Error,
@@ -36,7 +37,8 @@ pub(crate) fn lay_out(file: &Gguf, vocabulary: usize) -> Result<Layout, Error> {
     let family = family::of(file)?;
     let sizes = family.sizes(file)?;
     let turns = family.turns(file, sizes.head)?;
-    let views = family.views(file, &sizes)?;
+    let mixes = family.mixes(file, &sizes)?;
+    check_vocabulary(file, vocabulary, sizes.hidden)?;
     let mut plan = Plan::default();
     let mut matrix = |name: &str, rows: usize, columns: usize, order: Order| {
         Ok::<_, Error>(plan.add(file.rows(name, rows, columns)?, order))
@@ -48,9 +50,9 @@ pub(crate) fn lay_out(file: &Gguf, vocabulary: usize) -> Result<Layout, Error> {
         let both = matrix("token_embd.weight", vocabulary, sizes.hidden, Order::Stored)?;
         (Table::Packed(both.clone()), both)
     };
-    let norm = sixteens(file, "output_norm.weight", sizes.hidden)?;
-    let layer = |(at, view): (usize, View)| layer(file, &family, &sizes, at, view, &mut matrix);
-    let layers = views.into_iter().enumerate().map(layer).collect::<Result<_, _>>()?;
+    let norm = sixteens(file, family.output_norm, sizes.hidden)?;
+    let layer = |(at, mix): (usize, Mix)| layer(file, &family, &sizes, at, mix, &mut matrix);
+    let layers = mixes.into_iter().enumerate().map(layer).collect::<Result<_, _>>()?;
     // Packed, a weight takes at most 3.3 times what it takes in the file, and each is in the file once.
     let most = file.len().saturating_mul(4).saturating_add(1 << 20);
     if plan.len() as u64 > most {
@@ -85,8 +87,8 @@ impl Layout {
     /// computed together, before and after they are handed out.
     pub(crate) fn work_bytes(&self) -> usize {
         let Sizes { hidden, heads, groups, head, inner, .. } = self.sizes;
-        let attention = (heads + 2 * groups) * head;
-        let numbers = 3 * hidden + attention + 2 * inner;
+        let mixed = ((heads + 2 * groups) * head).max(if self.sizes.tail > 0 { 3 * hidden } else { 0 });
+        let numbers = 3 * hidden + mixed + 2 * inner;
         let logits = 2 * SESSIONS_MAX * self.output.rows;
         size_of::<f32>() * (CHUNK_LEN * (numbers + numbers / 4) + logits)
     }
@@ -121,38 +123,49 @@ impl Layout {
     }
 }
 
+/// That the table of embeddings has a row for each token.
+fn check_vocabulary(file: &Gguf, vocabulary: usize, hidden: usize) -> Result<(), Error> {
+    match file.shape("token_embd.weight") {
+        Some([rows, columns]) if *rows != vocabulary && *columns == hidden => Err(file.wrong(format!(
+            "the tokenizer does not fit the model: tokenizer.ggml.tokens has {vocabulary} tokens, token_embd.weight has {rows} rows"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 fn layer(
     file: &Gguf,
     family: &Family,
     sizes: &Sizes,
     at: usize,
-    view: View,
+    mix: Mix,
     matrix: &mut Find<'_>,
 ) -> Result<Layer, Error> {
     let Sizes { hidden, heads, groups, head, inner, .. } = *sizes;
     let name = |part: &str| format!("blk.{at}.{part}.weight");
-    let norm = |part: &str, len: usize| sixteens(file, &name(part), len);
-    let norm_if = |has: bool, part: &str, len: usize| if has { norm(part, len).map(Some) } else { Ok(None) };
-    let attention_norm = norm("attn_norm", hidden)?;
+    let norm = |part: &str| sixteens(file, &name(part), hidden);
+    let norm_after = |part: &str| if family.has_norm_after { norm(part).map(Some) } else { Ok(None) };
+    let before = norm("attn_norm")?;
     let order = family.order(head);
-    let attention = match family.is_fused {
-        true => vec![matrix(&name("attn_qkv"), (heads + 2 * groups) * head, hidden, Order::Stored)?],
-        false => vec![
-            matrix(&name("attn_q"), heads * head, hidden, order)?,
-            matrix(&name("attn_k"), groups * head, hidden, order)?,
-            matrix(&name("attn_v"), groups * head, hidden, Order::Stored)?,
-        ],
-    };
-    let bias = match family.has_bias {
-        false => None,
-        true => {
-            let mut all = sixteens(file, &format!("blk.{at}.attn_q.bias"), heads * head)?;
-            all.extend(sixteens(file, &format!("blk.{at}.attn_k.bias"), groups * head)?);
-            all.extend(sixteens(file, &format!("blk.{at}.attn_v.bias"), groups * head)?);
-            Some(all)
+    let (input, output, mixing) = match mix {
+        Mix::Convolution => (
+            vec![matrix(&name("shortconv.in_proj"), 3 * hidden, hidden, Order::Stored)?],
+            matrix(&name("shortconv.out_proj"), hidden, hidden, Order::Stored)?,
+            Mixing::Convolution(taps(file, &name("shortconv.conv"), hidden, sizes.tail + 1)?),
+        ),
+        Mix::Attention(view) => {
+            let input = match family.is_fused {
+                true => vec![matrix(&name("attn_qkv"), (heads + 2 * groups) * head, hidden, Order::Stored)?],
+                false => vec![
+                    matrix(&name("attn_q"), heads * head, hidden, order)?,
+                    matrix(&name("attn_k"), groups * head, hidden, order)?,
+                    matrix(&name("attn_v"), groups * head, hidden, Order::Stored)?,
+                ],
+            };
+            let output = matrix(&name("attn_output"), hidden, heads * head, Order::Stored)?;
+            (input, output, Mixing::Attention(attention(file, family, sizes, at, view)?))
         }
     };
-    let output = matrix(&name("attn_output"), hidden, heads * head, Order::Stored)?;
     let (gate, up) = match family.is_fused {
         true => {
             let both = matrix(&name("ffn_up"), 2 * inner, hidden, Order::Stored)?;
@@ -164,20 +177,43 @@ fn layer(
         ),
     };
     Ok(Layer {
-        view,
-        attention_norm,
-        attention,
-        bias,
-        query_norm: norm_if(family.has_head_norm, "attn_q_norm", head)?,
-        key_norm: norm_if(family.has_head_norm, "attn_k_norm", head)?,
+        norm: before,
+        mixing,
+        input,
         output,
-        after_attention: norm_if(family.has_norm_after, "post_attention_norm", hidden)?,
-        feed_norm: norm("ffn_norm", hidden)?,
+        after_mixing: norm_after("post_attention_norm")?,
+        feed_norm: norm("ffn_norm")?,
         gate,
         up,
         down: matrix(&name("ffn_down"), hidden, inner, Order::Stored)?,
-        after_feed: norm_if(family.has_norm_after, "post_ffw_norm", hidden)?,
+        after_feed: norm_after("post_ffw_norm")?,
     })
+}
+
+/// What an attention has beside its matrices.
+fn attention(file: &Gguf, family: &Family, sizes: &Sizes, at: usize, view: View) -> Result<Attention, Error> {
+    let Sizes { heads, groups, head, .. } = *sizes;
+    let bias = match family.has_bias {
+        false => None,
+        true => {
+            let mut all = sixteens(file, &format!("blk.{at}.attn_q.bias"), heads * head)?;
+            all.extend(sixteens(file, &format!("blk.{at}.attn_k.bias"), groups * head)?);
+            all.extend(sixteens(file, &format!("blk.{at}.attn_v.bias"), groups * head)?);
+            Some(all)
+        }
+    };
+    let norm = |part: &str| match family.has_head_norm {
+        true => sixteens(file, &format!("blk.{at}.{part}.weight"), head).map(Some),
+        false => Ok(None),
+    };
+    Ok(Attention { view, bias, query_norm: norm("attn_q_norm")?, key_norm: norm("attn_k_norm")? })
+}
+
+/// What a convolution multiplies the columns of each of so many tokens with, as [`Mixing::Convolution`] has it.
+fn taps(file: &Gguf, name: &str, columns: usize, tokens: usize) -> Result<Vec<[f32; ROWS]>, Error> {
+    let numbers = file.numbers(name, &[columns, tokens])?;
+    let tap = |at: usize| std::array::from_fn(|lane| numbers[(at / tokens * ROWS + lane) * tokens + at % tokens]);
+    Ok((0..columns / ROWS * tokens).map(tap).collect())
 }
 
 /// A vector whose length is a multiple of 16.

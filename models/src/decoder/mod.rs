@@ -1,5 +1,5 @@
-//! The decoder that the families of chat models share: grouped-query attention with turning positions, gated feed-forward, norms by
-//! the root mean square. Weights stay quantised; of the embedding table only the rows of the prompt are unpacked.
+//! The decoder that the families of chat models share: grouped-query attention with turning positions or short convolutions, gated
+//! feed-forward, norms by the root mean square. Weights stay quantised; of the embedding table only the rows of the prompt are unpacked.
 //!
 //! The weights are never changed, so one `Decoder` serves many answers, each with its own [`Session`]; they take turns, token by
 //! token, because each uses all threads.
@@ -7,23 +7,27 @@
 mod attention;
 mod batch;
 mod cache;
+mod convolution;
 mod family;
+mod layers;
 mod load;
 mod output;
+mod session;
 mod steps;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Mutex;
 
-use attention::{Attend, Remember, Run, Turn};
+use attention::Run;
 use batch::Queue;
 pub(crate) use batch::Writer;
 pub use cache::Cache;
-use cache::{Head, PIECE};
-use family::{Sizes, Turns, View};
+use family::{Sizes, Turns};
+use layers::Layer;
 pub(crate) use load::{Layout, lay_out};
-use steps::{Before, Bend, Gate, Keep, Round, add};
+pub(crate) use session::Session;
+use steps::{Before, Bend, Keep, Round};
 
 use crate::{
     Error,
@@ -66,31 +70,6 @@ enum Table {
     Stored(Rows),
 }
 
-struct Layer {
-    view: View,
-    attention_norm: Vec<[f32; ROWS]>,
-    /// Queries, keys and values, in this order.
-    attention: Vec<Matrix>,
-    bias: Option<Vec<[f32; ROWS]>>,
-    query_norm: Option<Vec<[f32; ROWS]>>,
-    key_norm: Option<Vec<[f32; ROWS]>>,
-    output: Matrix,
-    after_attention: Option<Vec<[f32; ROWS]>>,
-    feed_norm: Vec<[f32; ROWS]>,
-    gate: Matrix,
-    up: Matrix,
-    down: Matrix,
-    after_feed: Option<Vec<[f32; ROWS]>>,
-}
-
-/// The keys and values of the tokens so far.
-#[derive(Default)]
-pub(crate) struct Session {
-    /// Of each layer, of each of its heads.
-    layers: Vec<Vec<Head>>,
-    len: usize,
-}
-
 /// The threads, and the memory for what is between the layers.
 struct Engine {
     pool: Pool,
@@ -120,39 +99,6 @@ impl Engine {
     }
 }
 
-impl Session {
-    /// How many tokens it holds.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Forgets the tokens after the first so many; their memory is used for what comes.
-    pub(crate) fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
-    }
-
-    /// A session of its own that holds the first so many tokens.
-    pub(crate) fn copy(&self, len: usize) -> Self {
-        let len = self.len.min(len);
-        let copy = |heads: &Vec<Head>| heads.iter().map(|head| head.copy(len.div_ceil(PIECE))).collect();
-        Self { layers: self.layers.iter().map(copy).collect(), len }
-    }
-
-    /// Gives back the memory of forgotten tokens.
-    pub(crate) fn shrink(&mut self) {
-        let pieces = self.len.div_ceil(PIECE);
-        self.layers.iter_mut().flatten().for_each(|head| head.truncate(pieces));
-    }
-
-    /// Bytes that it takes.
-    pub(crate) fn bytes(&self) -> usize {
-        self.layers.iter().flatten().map(Head::bytes).sum()
-    }
-
-    /// Tokens whose memory is taken at once when the first of them comes.
-    pub(crate) const STEP: usize = PIECE;
-}
-
 impl Decoder {
     /// How many tokens a session can hold.
     pub(crate) fn context(&self) -> usize {
@@ -169,17 +115,27 @@ impl Decoder {
         self.sizes.context = tokens;
     }
 
+    /// Leaves what candle knows of a family alone: one that turns by a base and nothing else, and whose gate bends as most do.
+    #[cfg(test)]
+    pub(crate) fn simplify(&mut self, base: f64) {
+        let Turns { frequencies, size } = &mut self.turns[0];
+        let turning = 2.0 * frequencies.len() as f64;
+        for (pair, frequency) in frequencies.iter_mut().enumerate() {
+            *frequency = base.powf(-2.0 * pair as f64 / turning) as f32;
+        }
+        (*size, self.bend) = (1.0, Bend::Silu);
+    }
+
     /// What computes it.
     pub(crate) fn processor(&self) -> Processor {
         self.processor
     }
 
     pub(crate) fn session(&self) -> Session {
-        let heads = || (0..self.sizes.groups).map(|_| Head::new(self.cache)).collect();
-        Session { layers: self.layers.iter().map(|_| heads()).collect(), len: 0 }
+        Session::new(self.layers.iter().map(|layer| layer.past(&self.sizes, self.cache)).collect())
     }
 
-    /// Bytes that the keys and values of a token take.
+    /// Bytes that a token takes in a session: its keys and values, and its share of what convolutions go on from.
     pub(crate) fn token_bytes(&self) -> usize {
         self.sizes.token_bytes(self.cache)
     }
@@ -198,8 +154,8 @@ impl Decoder {
         tokens: &[u32],
         wanted: Option<&[u32]>,
     ) -> Result<Vec<f32>, Error> {
-        if session.len + tokens.len() > self.sizes.context || tokens.is_empty() {
-            let (held, new, most) = (session.len, tokens.len(), self.sizes.context);
+        if session.len() + tokens.len() > self.sizes.context || tokens.is_empty() {
+            let (held, new, most) = (session.len(), tokens.len(), self.sizes.context);
             return Err(Error::request(format!(
                 "{held} and {new} tokens: expected at least 1 new and at most {most} together"
             )));
@@ -219,19 +175,18 @@ impl Decoder {
         let mut runs: Vec<Run> = Vec::with_capacity(asked.len());
         for batch::Asked { session, tokens, .. } in asked.iter() {
             let first = runs.last().map_or(0, |run| run.first + run.count);
-            runs.push(Run { first, count: tokens.len(), start: session.len });
+            runs.push(Run { first, count: tokens.len(), start: session.len() });
         }
         let tokens: Vec<u32> = asked.iter().flat_map(|asked| &asked.tokens).copied().collect();
         self.embed(engine, &tokens)?;
         self.turns(engine, &runs);
         for (at, layer) in self.layers.iter().enumerate() {
-            let mut heads: Vec<&mut [Head]> =
-                asked.iter_mut().map(|asked| asked.session.layers[at].as_mut_slice()).collect();
-            self.attend(engine, layer, &mut heads, &runs);
+            let pasts = asked.iter_mut().map(|asked| asked.session.layer_mut(at)).collect();
+            self.mix(engine, layer, pasts, &runs);
             self.feed(engine, layer);
         }
         for batch::Asked { session, tokens, .. } in asked.iter_mut() {
-            session.len += tokens.len();
+            session.add(tokens.len());
         }
         let groups = self.wanted_groups(asked.iter().map(|asked| asked.wanted.as_deref()));
         Ok(self.logits(engine, &runs, groups.as_deref()))
@@ -265,92 +220,6 @@ impl Decoder {
                 to.extend(angles.map(|angle| angle.sin() as f32 * size));
             }
         }
-    }
-
-    /// `heads` are those of the layer, of each run.
-    fn attend(&self, engine: &mut Engine, layer: &Layer, heads: &mut [&mut [Head]], runs: &[Run]) {
-        let Sizes { hidden, heads: queries, groups, head, epsilon, .. } = self.sizes;
-        let tokens = engine.hidden.tokens();
-        let Engine { pool, hidden: state, normed, rounded, attention, delta, angles, .. } = engine;
-        self.prepare(pool, state, norm(&layer.attention_norm, epsilon), normed, rounded, &layer.attention);
-        attention.reset((queries + 2 * groups) * head, tokens);
-        let input = Input { sheet: normed, rounded };
-        self.multiply(pool, &layer.attention, input, attention);
-        if let Some(bias) = &layer.bias {
-            for (columns, bias) in attention.all_mut().chunks_exact_mut(tokens).zip(bias) {
-                columns.iter_mut().for_each(|column| add(std::slice::from_mut(column), std::slice::from_ref(bias)));
-            }
-        }
-
-        let piece = head / ROWS * tokens;
-        let (query, rest) = attention.all_mut().split_at_mut(queries * piece);
-        let (key, value) = rest.split_at(groups * piece);
-        let View { window, turn } = layer.view;
-        let (angles, turning) = (angles[turn].as_slice(), 2 * self.turns[turn].frequencies.len());
-        let mut all: Vec<(usize, Run, &mut Head)> = Vec::with_capacity(heads.len() * groups);
-        for (heads, run) in heads.iter_mut().zip(runs) {
-            all.extend(heads.iter_mut().enumerate().map(|(at, head)| (at, *run, head)));
-        }
-        pool.pieces(&mut all, 1, |_, heads| {
-            let turn = Turn { norm: layer.key_norm.as_deref().map(|weights| (weights, epsilon)), angles, turning };
-            for (at, run, head) in heads {
-                let (keys, values) = (&key[*at * piece..][..piece], &value[*at * piece..][..piece]);
-                self.processor.compute(Remember { head, turn, run: *run, tokens, keys, values });
-            }
-        });
-        let each = queries / groups;
-        let scale = (head as f32).sqrt().recip();
-        pool.pieces(query, piece, |at, columns| {
-            let turn = Turn { norm: layer.query_norm.as_deref().map(|weights| (weights, epsilon)), angles, turning };
-            for (heads, run) in heads.iter().zip(runs) {
-                let (head, columns, run) = (&heads[at / each], &mut *columns, *run);
-                self.processor.compute(Attend { head, turn, scale, window, run, columns, tokens });
-            }
-        });
-
-        // The mixed values stand where the queries stood, before what is no longer needed.
-        attention.truncate(queries * head);
-        let matrix = std::slice::from_ref(&layer.output);
-        self.prepare(pool, attention, Before::Nothing, normed, rounded, matrix);
-        delta.reset(hidden, tokens);
-        self.multiply(pool, matrix, Input { sheet: attention, rounded }, delta);
-        self.join(state, delta, layer.after_attention.as_deref());
-    }
-
-    fn feed(&self, engine: &mut Engine, layer: &Layer) {
-        let Sizes { hidden, inner: width, epsilon, .. } = self.sizes;
-        let tokens = engine.hidden.tokens();
-        let Engine { pool, hidden: state, normed, rounded, inner, delta, .. } = engine;
-        let matrices = [layer.gate.clone(), layer.up.clone()];
-        self.prepare(pool, state, norm(&layer.feed_norm, epsilon), normed, rounded, &matrices);
-        inner.reset(width, tokens);
-        let input = Input { sheet: normed, rounded };
-        let bytes = matrices.iter().map(|matrix| matrix.groups() * matrix.group_bytes()).sum();
-        let each = self.groups_each(pool, width / ROWS, bytes);
-        pool.pieces(inner.all_mut(), each * tokens, |piece, out| {
-            let mut up = vec![[0.0; ROWS]; tokens];
-            for (at, gate) in out.chunks_exact_mut(tokens).enumerate() {
-                let group = piece * each + at;
-                self.product(&layer.gate, group, input, gate);
-                self.product(&layer.up, group, input, &mut up);
-                self.processor.compute(Gate { bend: self.bend, gate, up: &up });
-            }
-        });
-        let matrix = std::slice::from_ref(&layer.down);
-        self.prepare(pool, inner, Before::Nothing, normed, rounded, matrix);
-        delta.reset(hidden, tokens);
-        self.multiply(pool, matrix, Input { sheet: inner, rounded }, delta);
-        self.join(state, delta, layer.after_feed.as_deref());
-    }
-
-    /// Adds what a part of a layer gave to what goes on.
-    fn join(&self, state: &mut Sheet, delta: &mut Sheet, after: Option<&[[f32; ROWS]]>) {
-        if let Some(weights) = after {
-            let mut normed = Sheet::default();
-            self.processor.compute(Keep { sheet: delta, before: norm(weights, self.sizes.epsilon), to: &mut normed });
-            std::mem::swap(delta, &mut normed);
-        }
-        add(state.all_mut(), delta.all());
     }
 
     /// Makes a sheet ready for some matrices: rounded, or normed floats, or both.

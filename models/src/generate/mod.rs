@@ -80,6 +80,7 @@ pub struct Request {
 
 /// How tokens are drawn from the model's probabilities. What is not given changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Sampling {
     /// 0, or nothing, takes the likeliest token always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,6 +112,8 @@ impl Sampling {
         }
     }
 
+    /// Whether each number lies where it means something.
+    ///
     /// # Errors
     /// Names the field and what was expected.
     pub fn check(&self) -> Result<(), String> {
@@ -146,7 +149,19 @@ impl Default for Request {
     }
 }
 
+/// Alternatives that an answer tells for each token, at most: as many as OpenAI's interface has.
+const TOP_MAX: usize = 20;
+
 impl Request {
+    /// Whether the numbers in it lie where they mean something.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.sampling.check().map_err(Error::request)?;
+        match self.logprobs {
+            Some(top) if top > TOP_MAX => Err(Error::request(format!("logprobs: {top}: expected 0 to {TOP_MAX}"))),
+            _ => Ok(()),
+        }
+    }
+
     /// One question by the user.
     #[must_use]
     pub fn ask(prompt: impl Into<String>) -> Self {

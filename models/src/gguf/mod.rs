@@ -145,6 +145,11 @@ impl Gguf {
         self.tensors.contains_key(name)
     }
 
+    /// The shape of a tensor, rows first.
+    pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|tensor| tensor.shape.as_slice())
+    }
+
     /// Finds a matrix that must have so many rows of so many columns.
     pub(crate) fn rows(&self, name: &str, count: usize, columns: usize) -> Result<Rows, Error> {
         self.find(name, &[count, columns])
@@ -152,9 +157,16 @@ impl Gguf {
 
     /// Reads a vector that must have this length.
     pub(crate) fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, Error> {
-        let rows = self.find(name, &[len])?;
-        let mut numbers = vec![0.0; len];
-        rows.unpack(0, &mut numbers)?;
+        self.numbers(name, &[len])
+    }
+
+    /// Reads all numbers of a tensor that must have this shape.
+    pub(crate) fn numbers(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
+        let rows = self.find(name, shape)?;
+        let mut packed = vec![0; rows.count * rows.row_bytes()];
+        rows.read(0, &mut packed)?;
+        let mut numbers = vec![0.0; rows.count * rows.columns];
+        rows.kind.unpack(&packed, &mut numbers);
         Ok(numbers)
     }
 

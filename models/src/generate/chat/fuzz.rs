@@ -118,7 +118,7 @@ fn peak() -> u64 {
 
 #[test]
 fn a_file_that_lies_gives_an_error_that_names_it_in_bounded_memory() {
-    for name in ["tiny-llama2", "tiny-qwen3-q8", "tiny-gemma3", "tiny-phi3"] {
+    for name in ["tiny-llama2", "tiny-qwen3-q8", "tiny-gemma3", "tiny-phi3", "tiny-lfm2"] {
         let whole = std::fs::read(path(name)).unwrap();
         // The tensors' bytes may be anything; what stands before them is told.
         let header = whole.len() * 2 / 3;

@@ -83,7 +83,7 @@ pub struct Unloaded {
     compute: Compute,
 }
 
-/// Looks at a chat model of the Llama, Qwen2, Qwen3, Gemma 3 or Phi-3 family.
+/// Looks at a chat model of the Llama, Qwen2, Qwen3, Gemma 3, Phi-3 or LFM2 family.
 ///
 /// # Errors
 /// When the file is cut off, contradicts itself, or is of another family.
@@ -342,6 +342,7 @@ impl Generator for Chat {
     }
 
     fn generate(&self, request: &Request, on_text: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<Answer, Error> {
+        request.check()?;
         if let Some(schema) = &request.schema {
             return self.generate_json(request, schema, on_text);
         }

@@ -101,12 +101,12 @@ impl State {
         self.kept.drain(..gone);
     }
 
-    /// The kept session of a model that has most in common with a prompt: which, and how many tokens of it, without the prompt's last, whose
-    /// logits are wanted. `None` when none has enough.
+    /// The kept session of a model that has most in common with a prompt: which, and how many tokens of it that it can go on from, without
+    /// the prompt's last, whose logits are wanted. `None` when none has enough.
     fn find(&self, model: u64, prompt: &[u32]) -> Option<(usize, usize)> {
         let common = |kept: &Kept| {
             let common = kept.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
-            common.min(prompt.len().saturating_sub(1))
+            kept.session.known(common.min(prompt.len().saturating_sub(1)))
         };
         let own = self.kept.iter().enumerate().filter(|(_, kept)| kept.model == model);
         let (at, common) = own.map(|(at, kept)| (at, common(kept))).max_by_key(|(_, common)| *common)?;

@@ -1,38 +1,28 @@
-//! Chat models held to transformers, and further families to llama.cpp, on tiny models with random weights: `reference/tiny_gguf.py` and
-//! `tiny_families.py` make them.
+//! Chat models on tiny ones with random weights, which `reference/tiny_gguf.py`, `tiny_more.py` and `tiny_families.py` make.
 
 use std::path::PathBuf;
 
 use super::*;
 use crate::generate::Sampling;
 
+mod by_candle;
+mod convolving;
 mod files;
+mod parity;
 
-pub(super) const NAMES: [&str; 5] = ["tiny-llama2", "tiny-llama3", "tiny-qwen2", "tiny-qwen3", "tiny-qwen3-q8"];
+pub(super) const NAMES: [&str; 8] = [
+    "tiny-llama2",
+    "tiny-llama3",
+    "tiny-qwen2",
+    "tiny-qwen3",
+    "tiny-qwen3-q8",
+    "tiny-phi4",
+    "tiny-lfm2",
+    "tiny-lfm2-q8",
+];
 
 /// Those of which only the decoder is new.
 pub(super) const FAMILIES: [&str; 2] = ["tiny-gemma3", "tiny-phi3"];
-
-#[derive(serde::Deserialize)]
-struct Reference {
-    #[serde(default)]
-    texts: Vec<Text>,
-    #[serde(default)]
-    messages: Vec<Message>,
-    #[serde(default)]
-    rendered: String,
-    #[serde(default)]
-    rendered_ids: Vec<u32>,
-    prompt_ids: Vec<u32>,
-    logits: Vec<f32>,
-    greedy: Vec<u32>,
-}
-
-#[derive(serde::Deserialize)]
-struct Text {
-    text: String,
-    ids: Vec<u32>,
-}
 
 pub(super) fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("reference/tiny").join(format!("{name}.gguf"))
@@ -41,83 +31,6 @@ pub(super) fn path(name: &str) -> PathBuf {
 /// Draws tokens that are not the likeliest.
 pub(super) fn warm() -> Sampling {
     Sampling { temperature: Some(1.3), ..Sampling::default() }
-}
-
-fn reference(name: &str) -> Reference {
-    serde_json::from_slice(&std::fs::read(path(name).with_extension("json")).unwrap()).unwrap()
-}
-
-#[test]
-fn tokens_are_those_of_transformers() {
-    for name in NAMES {
-        let chat = Chat::load(&path(name)).unwrap();
-        for Text { text, ids } in reference(name).texts {
-            let mut tokens = Vec::new();
-            chat.tokens.encode_plain(&text, &mut tokens).unwrap();
-            assert_eq!(tokens, ids, "{name} {text:?}");
-            let bytes: Vec<u8> = tokens.iter().flat_map(|token| chat.tokens.bytes(*token)).copied().collect();
-            let back = String::from_utf8(bytes).unwrap();
-            assert_eq!(back.strip_prefix(' ').filter(|_| chat.tokens.adds_space()).unwrap_or(&back), text, "{name}");
-        }
-    }
-}
-
-#[test]
-fn chats_are_rendered_and_split_as_by_transformers() {
-    for name in NAMES {
-        let chat = Chat::load(&path(name)).unwrap();
-        let reference = reference(name);
-        assert_eq!(chat.render(&reference.messages, &[]).unwrap(), reference.rendered, "{name}");
-        assert_eq!(chat.tokens.encode(&reference.rendered).unwrap(), reference.rendered_ids, "{name}");
-    }
-}
-
-#[test]
-fn logits_are_those_of_the_reference() {
-    for name in NAMES.into_iter().chain(FAMILIES) {
-        let chat = Chat::load(&path(name)).unwrap();
-        let reference = reference(name);
-        // Keys and values are kept in half precision; with 8-bit weights the activations are rounded to 8 bits too. The logits lie
-        // between -6 and 6.
-        let tolerance = if name.ends_with("q8") { 0.3 } else { 0.01 };
-        let mut whole = chat.decoder.session();
-        let logits = chat.decoder.forward(&mut whole, &reference.prompt_ids).unwrap();
-        let difference =
-            |logits: &[f32]| logits.iter().zip(&reference.logits).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        println!("{name}: largest difference of a logit {}", difference(&logits));
-        assert_eq!(logits.len(), reference.logits.len());
-        assert!(difference(&logits) < tolerance, "{name}: {}", difference(&logits));
-
-        // Piece by piece, as after a cached beginning.
-        let mut pieces = chat.decoder.session();
-        let mut last = Vec::new();
-        for piece in reference.prompt_ids.chunks(5) {
-            last = chat.decoder.forward(&mut pieces, piece).unwrap();
-        }
-        assert_eq!(last, logits, "{name}: the same bits, however the tokens are divided");
-    }
-}
-
-#[test]
-fn greedy_tokens_are_those_of_the_reference() {
-    for name in NAMES.into_iter().chain(FAMILIES) {
-        let chat = Chat::load(&path(name)).unwrap();
-        let reference = reference(name);
-        let mut session = chat.decoder.session();
-        let mut logits = chat.decoder.forward(&mut session, &reference.prompt_ids).unwrap();
-        let mut sampler = Sampler::new(&Request::default(), chat.decoder.processor());
-        let mut tokens = Vec::new();
-        for _ in &reference.greedy {
-            let token = sampler.choose(&logits, Allowed::All).unwrap();
-            tokens.push(token);
-            logits = chat.decoder.forward(&mut session, &[token]).unwrap();
-        }
-        // With 8-bit activations near ties may fall otherwise and change all that follows.
-        let same = tokens.iter().zip(&reference.greedy).take_while(|(a, b)| a == b).count();
-        println!("{name}: {same} of {} greedy tokens the same", tokens.len());
-        let expected = if name.ends_with("q8") { 4 } else { tokens.len() };
-        assert!(same >= expected, "{name}: {tokens:?} {:?}", reference.greedy);
-    }
 }
 
 pub(super) fn answer(chat: &Chat, request: &Request) -> Answer {
@@ -244,6 +157,25 @@ fn a_conversation_that_begins_alike_leaves_another_whole() {
 }
 
 #[test]
+fn a_number_that_means_nothing_is_refused_by_its_field() {
+    let chat = Chat::load(&path("tiny-qwen3")).unwrap();
+    let check = |change: &dyn Fn(&mut Request), expected: &str| {
+        let mut request = Request { max_tokens: 1, ..Request::ask("a") };
+        change(&mut request);
+        let error = chat.generate(&request, &mut |_| ControlFlow::Continue(())).unwrap_err();
+        assert_eq!(error.to_string(), expected);
+    };
+    check(&|request| request.sampling.temperature = Some(2.5), "temperature: 2.5: expected 0 to 2");
+    check(&|request| request.sampling.temperature = Some(f32::NAN), "temperature: NaN: expected 0 to 2");
+    check(&|request| request.sampling.top_p = Some(-0.1), "top_p: -0.1: expected 0 to 1");
+    check(&|request| request.sampling.min_p = Some(f32::INFINITY), "min_p: inf: expected 0 to 1");
+    check(&|request| request.sampling.repetition_penalty = Some(0.0), "repetition_penalty: 0: expected 0.5 to 2");
+    check(&|request| request.logprobs = Some(21), "logprobs: 21: expected 0 to 20");
+    let unknown = serde_json::from_str::<Sampling>(r#"{"top_p": 0.5, "topk": 3}"#).unwrap_err().to_string();
+    assert!(unknown.starts_with("unknown field `topk`, expected one of `temperature`, `top_k`"), "{unknown}");
+}
+
+#[test]
 fn a_text_is_continued_without_the_form_of_a_chat() {
     let chat = Chat::load(&path("tiny-llama2")).unwrap();
     let request = Request { continues: true, max_tokens: 5, ..Request::ask("The pump") };
@@ -357,7 +289,7 @@ fn calls_of_tools_fit_what_the_tools_take_whatever_the_weights_say() {
     let llama = "{{ messages[0].content[:20] }}{% if tools %}{{ tools | length }} \"parameters\"{% endif %}";
     let qwen = "{{ messages[0].content[:20] }}{% if tools %}{{ tools | length }} <tool_call>{% endif %}";
     for (name, template) in
-        [("tiny-llama2", llama), ("tiny-qwen3", qwen), ("tiny-qwen3", "{{ messages[0].content[:20] }}")]
+        [("tiny-llama2", llama), ("tiny-qwen3", qwen), ("tiny-lfm2", "{{ messages[0].content[:20] }}")]
     {
         let mut chat = Chat::load(&path(name)).unwrap();
         chat.template = Template::new(Some(template), "", "").unwrap();

@@ -25,6 +25,9 @@ const CONTROL: i64 = 3;
 const ADDED: i64 = 4;
 const BYTE: i64 = 6;
 
+/// What splits a text as Llama 3's vocabulary does, LFM2's among them.
+const LLAMA3: [&str; 4] = ["llama-bpe", "llama3", "llama-v3", "lfm2"];
+
 /// Control tokens that end an answer in some family, besides the file's own end-of-sequence token.
 const ENDS: &[&str] =
     &["<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "</s>", "<|end|>", "<|eom_id|>", "<end_of_turn>"];
@@ -111,7 +114,7 @@ impl Tokens {
         let begin = token("tokenizer.ggml.bos_token_id")?;
         let adds_begin = match file.value("tokenizer.ggml.add_bos_token") {
             Some(Value::Truth(truth)) => *truth,
-            _ => model == "llama",
+            _ => model == "llama" || LLAMA3.contains(&splits(file)),
         };
         Ok(Self { coding, bytes, controls, tags, ends, begin, adds_begin })
     }
@@ -250,10 +253,11 @@ fn bpe(file: &Gguf, texts: &[String]) -> Result<Coding, Error> {
         merges.push((left.to_owned(), right.to_owned()));
     }
     let vocabulary: tokenizers::models::bpe::Vocab = texts.iter().cloned().zip(0..).collect();
-    let model = BPE::builder().vocab_and_merges(vocabulary, merges).build();
+    let pre = splits(file);
+    // There what a text is split into is one token where it is in the vocabulary, whatever merges lead to it.
+    let model = BPE::builder().vocab_and_merges(vocabulary, merges).ignore_merges(LLAMA3.contains(&pre)).build();
     let model = model.map_err(|error| file.wrong(format!("tokenizer.ggml.merges: {error}")))?;
     let mut tokenizer = Tokenizer::new(ModelWrapper::BPE(model));
-    let pre = file.text("tokenizer.ggml.pre").unwrap_or("default");
     let pattern =
         pattern(pre).ok_or_else(|| file.wrong(format!("tokenizer.ggml.pre is {pre:?}, which is not supported")))?;
     let split = Split::new(SplitPattern::Regex(pattern.to_owned()), SplitDelimiterBehavior::Isolated, false);
@@ -263,15 +267,26 @@ fn bpe(file: &Gguf, texts: &[String]) -> Result<Coding, Error> {
     Ok(Coding::Bpe(Box::new(tokenizer)))
 }
 
+/// By which name a file says how its texts are split.
+fn splits(file: &Gguf) -> &str {
+    file.text("tokenizer.ggml.pre").unwrap_or("default")
+}
+
 /// How a text is split before merging, as llama.cpp's `llama-vocab.cpp` names it.
 fn pattern(pre: &str) -> Option<&'static str> {
     Some(match pre {
         "qwen2" | "deepseek-r1-qwen" => {
             r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
         }
-        "llama-bpe" | "llama3" | "llama-v3" => {
+        _ if LLAMA3.contains(&pre) => {
             r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
         }
+        // A word may begin with capitals, and goes on in small letters; what is shortened stays with it. Phi-4-mini's is this one.
+        "gpt-4o" => concat!(
+            r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|",
+            r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|",
+            r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        ),
         // Digits stand alone in SmolLM's.
         "smollm" => r"\p{N}|'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
         "default" | "gpt-2" => r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",

@@ -7,9 +7,6 @@ use crate::{
     generate::{Request, TokenLogprob},
 };
 
-/// Alternatives that an answer tells for each token, at most: as many as OpenAI's interface has.
-const TOP_MAX: usize = 20;
-
 /// A prompt that was read.
 pub(super) struct Begun {
     pub(super) prompt: Vec<u32>,
@@ -41,7 +38,7 @@ impl<'a> Writing<'a> {
     /// After a prompt.
     pub(super) fn new(chat: &'a Chat, request: &Request, sampler: Sampler, begun: Begun) -> Self {
         let Begun { prompt, reused: tokens_reused, session, claim, logits } = begun;
-        let (tokens_in, top) = (prompt.len(), request.logprobs.map(|top| top.min(TOP_MAX)));
+        let (tokens_in, top) = (prompt.len(), request.logprobs);
         let _writer = chat.decoder.writer();
         let logprobs = Vec::new();
         Self { chat, sampler, session, claim, _writer, held: prompt, logits, tokens_in, tokens_reused, top, logprobs }
