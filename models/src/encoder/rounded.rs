@@ -67,6 +67,7 @@ impl Rounded {
         match L::WIDTH {
             16 => self.tiles::<L, 2, 1, 6>(lanes, panel, rows, ends, out),
             8 => self.tiles::<L, 1, 2, 3>(lanes, panel, rows, ends, out),
+            _ if L::IN_TWOS => self.tiles::<L, 1, 4, 4>(lanes, panel, rows, ends, out),
             _ => self.tiles::<L, 1, 4, 3>(lanes, panel, rows, ends, out),
         }
     }
@@ -131,36 +132,17 @@ fn tile<L: Lanes, const HALVES: usize, const PARTS: usize, const SIZE: usize>(
 ) -> usize {
     let [Some(low), Some(high)] = out.map(|out| out.first_chunk_mut::<SIZE>()) else { return SIZE };
     let mut sums = [[[lanes.splat(0.0); PARTS]; HALVES]; SIZE];
-    let is_short = SIZE < BUSY && from.tokens < BUSY;
-    for (block, steps) in panel.chunks(ROWS).enumerate() {
+    let ahead = if SIZE < BUSY && from.tokens < BUSY { Some(AHEAD) } else { None };
+    for (block, steps) in panel.as_chunks::<ROWS>().0.iter().enumerate() {
         let place = block * from.tokens + from.within;
         let (Some(tokens), Some(scales)) = (from.words.get(place..), from.scales.get(place..)) else { break };
         let Some((tokens, scales)) = tokens.first_chunk::<SIZE>().zip(scales.first_chunk::<SIZE>()) else { break };
-        let mut dots = [[[lanes.whole(0); PARTS]; HALVES]; SIZE];
-        for at in 0..SIZE {
-            dots[at] = [[lanes.whole(-L::BIAS * scales[at].sum); PARTS]; HALVES];
-        }
-        for (lane, step) in steps.iter().enumerate().take(ROWS) {
-            if is_short {
-                lanes.ask(step, AHEAD);
-                lanes.ask(step, AHEAD + WORDS);
-            }
-            let mut weights = [[lanes.bytes(&step[half], 0); PARTS]; HALVES];
-            for at in 0..HALVES {
-                for part in 0..PARTS {
-                    weights[at][part] = lanes.wide(lanes.bytes(&step[half + at], part));
-                }
-            }
-            for at in 0..SIZE {
-                let words = [tokens[at][lane]];
-                for half in 0..HALVES {
-                    for part in 0..PARTS {
-                        dots[at][half][part] =
-                            lanes.dot_wide::<1>(dots[at][half][part], &[weights[half][part]], &words);
-                    }
-                }
-            }
-        }
+        let run = Run { steps, half, tokens, scales, ahead };
+        let dots = if L::IN_TWOS && SIZE.is_multiple_of(2) {
+            run.dots_in_twos::<L, HALVES, PARTS>(lanes)
+        } else {
+            run.dots::<L, HALVES, PARTS>(lanes)
+        };
         for at in 0..SIZE {
             let step = lanes.splat(scales[at].step);
             for half in 0..HALVES {
@@ -186,6 +168,97 @@ fn tile<L: Lanes, const HALVES: usize, const PARTS: usize, const SIZE: usize>(
         bend(to.ends.then, high);
     }
     SIZE
+}
+
+/// 64 columns of a panel, and of some tokens.
+struct Run<'a, const SIZE: usize> {
+    steps: &'a [Bytes; ROWS],
+    half: usize,
+    tokens: &'a [[i32; ROWS]; SIZE],
+    scales: &'a [Scale; SIZE],
+    /// Bytes after each step for which the memory is asked, if it is.
+    ahead: Option<usize>,
+}
+
+#[expect(clippy::needless_range_loop, reason = "an index that is known keeps the sums in registers")]
+impl<const SIZE: usize> Run<'_, SIZE> {
+    #[inline(always)]
+    fn dots<L: Lanes, const HALVES: usize, const PARTS: usize>(&self, lanes: L) -> [[[L::Whole; PARTS]; HALVES]; SIZE] {
+        let mut dots = [[[lanes.whole(0); PARTS]; HALVES]; SIZE];
+        for at in 0..SIZE {
+            dots[at] = [[lanes.whole(-L::BIAS * self.scales[at].sum); PARTS]; HALVES];
+        }
+        for (lane, step) in self.steps.iter().enumerate() {
+            let weights = self.weights::<L, HALVES, PARTS>(lanes, step);
+            for at in 0..SIZE {
+                let words = [self.tokens[at][lane]];
+                for half in 0..HALVES {
+                    for part in 0..PARTS {
+                        dots[at][half][part] =
+                            lanes.dot_wide::<1>(dots[at][half][part], &[weights[half][part]], &words);
+                    }
+                }
+            }
+        }
+        dots
+    }
+
+    /// The same of an even number of tokens, two steps at once.
+    #[inline(always)]
+    fn dots_in_twos<L: Lanes, const HALVES: usize, const PARTS: usize>(
+        &self,
+        lanes: L,
+    ) -> [[[L::Whole; PARTS]; HALVES]; SIZE] {
+        let mut dots = [[[lanes.whole(0); PARTS]; HALVES]; SIZE];
+        for at in (0..SIZE).step_by(2) {
+            let start = lanes.two([-L::BIAS * self.scales[at].sum, -L::BIAS * self.scales[at + 1].sum]);
+            dots[at] = [[start[0]; PARTS]; HALVES];
+            dots[at + 1] = [[start[1]; PARTS]; HALVES];
+        }
+        for (pair, steps) in self.steps.as_chunks::<2>().0.iter().enumerate() {
+            let first = self.weights::<L, HALVES, PARTS>(lanes, &steps[0]);
+            let last = self.weights::<L, HALVES, PARTS>(lanes, &steps[1]);
+            for at in (0..SIZE).step_by(2) {
+                let words = [&self.tokens[at].as_chunks().0[pair], &self.tokens[at + 1].as_chunks().0[pair]];
+                for half in 0..HALVES {
+                    for part in 0..PARTS {
+                        let sums = [dots[at][half][part], dots[at + 1][half][part]];
+                        let weights = [first[half][part], last[half][part]];
+                        [dots[at][half][part], dots[at + 1][half][part]] = lanes.dot_two::<2, 8>(sums, &weights, words);
+                    }
+                }
+            }
+        }
+        for at in (0..SIZE).step_by(2) {
+            for half in 0..HALVES {
+                for part in 0..PARTS {
+                    [dots[at][half][part], dots[at + 1][half][part]] =
+                        lanes.apart([dots[at][half][part], dots[at + 1][half][part]]);
+                }
+            }
+        }
+        dots
+    }
+
+    /// Four columns of the panel.
+    #[inline(always)]
+    fn weights<L: Lanes, const HALVES: usize, const PARTS: usize>(
+        &self,
+        lanes: L,
+        step: &Bytes,
+    ) -> [[L::Bytes; PARTS]; HALVES] {
+        if let Some(ahead) = self.ahead {
+            lanes.ask(step, ahead);
+            lanes.ask(step, ahead + WORDS);
+        }
+        let mut weights = [[lanes.bytes(&step[self.half], 0); PARTS]; HALVES];
+        for at in 0..HALVES {
+            for part in 0..PARTS {
+                weights[at][part] = lanes.wide(lanes.bytes(&step[self.half + at], part));
+            }
+        }
+        weights
+    }
 }
 
 /// What a register of rows makes of its sums.

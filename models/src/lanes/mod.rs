@@ -8,6 +8,8 @@ mod exp;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod plain;
+#[cfg(test)]
+mod tests;
 #[cfg(target_arch = "x86_64")]
 mod wide256;
 #[cfg(target_arch = "x86_64")]
@@ -24,6 +26,8 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     const WIDTH: usize;
     /// What `wide` adds to each signed byte; the sum of the activations times it is to be taken off.
     const BIAS: i32;
+    /// Whether products with two tokens at once (`two`, `dot_two`, `apart`) cost less than with each alone.
+    const IN_TWOS: bool = false;
     /// A number for each row.
     type Float: Copy;
     /// A whole number for each row.
@@ -57,6 +61,35 @@ pub(crate) trait Lanes: Copy + Send + Sync {
         weights: &[Self::Bytes; LEN],
         activations: &[i32; LEN],
     ) -> Self::Whole;
+
+    /// The start of `dot_two`: a number for the sums of each of two tokens.
+    #[inline(always)]
+    fn two(self, starts: [i32; 2]) -> [Self::Whole; 2] {
+        [self.whole(starts[0]), self.whole(starts[1])]
+    }
+
+    /// As `dot`, or with 8 `BITS` as `dot_wide`, for two tokens at once and an even number of words. What stands where in the sums is
+    /// the processor's affair until they are brought `apart`.
+    #[inline(always)]
+    fn dot_two<const LEN: usize, const BITS: u32>(
+        self,
+        sums: [Self::Whole; 2],
+        weights: &[Self::Bytes; LEN],
+        activations: [&[i32; LEN]; 2],
+    ) -> [Self::Whole; 2] {
+        let [first, second] = activations;
+        if BITS == 8 {
+            [self.dot_wide(sums[0], weights, first), self.dot_wide(sums[1], weights, second)]
+        } else {
+            [self.dot::<LEN, BITS>(sums[0], weights, first), self.dot::<LEN, BITS>(sums[1], weights, second)]
+        }
+    }
+
+    /// The sums of `dot_two`, one token's and then the other's.
+    #[inline(always)]
+    fn apart(self, sums: [Self::Whole; 2]) -> [Self::Whole; 2] {
+        sums
+    }
 
     fn whole(self, number: i32) -> Self::Whole;
     fn to_float(self, whole: Self::Whole) -> Self::Float;
@@ -127,7 +160,11 @@ pub(crate) enum Processor {
     #[cfg(target_arch = "x86_64")]
     Wide256(wide256::Wide256),
     #[cfg(target_arch = "aarch64")]
-    Neon(neon::Neon),
+    I8mm(neon::Neon<neon::I8mm>),
+    #[cfg(target_arch = "aarch64")]
+    Dotprod(neon::Neon<neon::Dotprod>),
+    #[cfg(target_arch = "aarch64")]
+    Neon(neon::Neon<neon::Words>),
     Plain,
 }
 
@@ -146,7 +183,11 @@ impl Processor {
             all.extend(wide256::Wide256::detect().map(Self::Wide256));
         }
         #[cfg(target_arch = "aarch64")]
-        all.extend(neon::Neon::detect().map(Self::Neon));
+        {
+            all.extend(neon::Neon::detect().map(Self::I8mm));
+            all.extend(neon::Neon::detect().map(Self::Dotprod));
+            all.extend(neon::Neon::detect().map(Self::Neon));
+        }
         all.push(Self::Plain);
         all
     }
@@ -159,7 +200,11 @@ impl Processor {
             #[cfg(target_arch = "x86_64")]
             Self::Wide256(_) => "AVX2",
             #[cfg(target_arch = "aarch64")]
-            Self::Neon(_) => "NEON dotprod",
+            Self::I8mm(_) => "NEON i8mm",
+            #[cfg(target_arch = "aarch64")]
+            Self::Dotprod(_) => "NEON dotprod",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => "NEON",
             Self::Plain => "plain",
         }
     }
@@ -172,7 +217,7 @@ impl Processor {
             #[cfg(target_arch = "x86_64")]
             Self::Wide256(_) => 4,
             #[cfg(target_arch = "aarch64")]
-            Self::Neon(_) => 8,
+            Self::I8mm(_) | Self::Dotprod(_) | Self::Neon(_) => 8,
             Self::Plain => 4,
         }
     }
@@ -184,6 +229,10 @@ impl Processor {
             Self::Wide512(lanes) => lanes.compute(computation),
             #[cfg(target_arch = "x86_64")]
             Self::Wide256(lanes) => lanes.compute(computation),
+            #[cfg(target_arch = "aarch64")]
+            Self::I8mm(lanes) => lanes.compute(computation),
+            #[cfg(target_arch = "aarch64")]
+            Self::Dotprod(lanes) => lanes.compute(computation),
             #[cfg(target_arch = "aarch64")]
             Self::Neon(lanes) => lanes.compute(computation),
             Self::Plain => computation.on(plain::Plain),

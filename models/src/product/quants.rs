@@ -123,10 +123,66 @@ fn sixes<L: Lanes>(lanes: L, runs: &[[u8; 64]], part: usize) -> [[L::Bytes; 4]; 
     ]
 }
 
-/// Adds what a block gives to a token's sum.
+/// The weights of `LEN` words of a block.
+struct Part<L: Lanes, const LEN: usize> {
+    bytes: [L::Bytes; LEN],
+    /// What each byte is more than what it stands for.
+    offset: i32,
+    scale: L::Float,
+    /// What is taken off each weight, where the block has that.
+    minimum: Option<L::Float>,
+}
+
+impl<L: Lanes, const LEN: usize> Part<L, LEN> {
+    /// Adds the products with the words from `FROM` on to the sums of a tile of tokens. With 8 `BITS` bytes are such as `wide` gives.
+    #[inline(always)]
+    fn add<const FROM: usize, const BITS: u32, const SIZE: usize>(
+        &self,
+        lanes: L,
+        sums: &mut [L::Float; SIZE],
+        tokens: &[Block; SIZE],
+    ) {
+        if L::IN_TWOS && SIZE.is_multiple_of(2) {
+            for (sums, tokens) in sums.as_chunks_mut::<2>().0.iter_mut().zip(tokens.as_chunks::<2>().0) {
+                let [first, second] = tokens;
+                let start = lanes.two([self.start::<FROM>(first), self.start::<FROM>(second)]);
+                let words = [words::<FROM, LEN>(first), words::<FROM, LEN>(second)];
+                let [one, other] = lanes.apart(lanes.dot_two::<LEN, BITS>(start, &self.bytes, words));
+                self.end(lanes, &mut sums[0], one, first);
+                self.end(lanes, &mut sums[1], other, second);
+            }
+        } else {
+            for (sum, block) in sums.iter_mut().zip(tokens) {
+                let (start, words) = (lanes.whole(self.start::<FROM>(block)), words::<FROM, LEN>(block));
+                let dot = match BITS {
+                    8 => lanes.dot_wide(start, &self.bytes, words),
+                    _ => lanes.dot::<LEN, BITS>(start, &self.bytes, words),
+                };
+                self.end(lanes, sum, dot, block);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn start<const FROM: usize>(&self, block: &Block) -> i32 {
+        let sum = if LEN == block.words.len() { block.sums[0] + block.sums[1] } else { block.sums[FROM / LEN] };
+        -self.offset * sum
+    }
+
+    /// Adds what a block gives to a token's sum.
+    #[inline(always)]
+    fn end(&self, lanes: L, sum: &mut L::Float, dot: L::Whole, block: &Block) {
+        *sum = lanes.fused(lanes.to_float(dot), lanes.multiply(self.scale, lanes.splat(block.scale)), *sum);
+        if let Some(minimum) = self.minimum {
+            *sum = lanes.fused(minimum, lanes.splat(block.shift), *sum);
+        }
+    }
+}
+
+/// Some words of a block's eight.
 #[inline(always)]
-fn add<L: Lanes>(lanes: L, sum: &mut L::Float, dot: L::Whole, weight_scale: L::Float, scale: f32) {
-    *sum = lanes.fused(lanes.to_float(dot), lanes.multiply(weight_scale, lanes.splat(scale)), *sum);
+fn words<const FROM: usize, const LEN: usize>(block: &Block) -> &[i32; LEN] {
+    &block.words.as_chunks().0[FROM / LEN]
 }
 
 pub(super) struct Four;
@@ -148,12 +204,8 @@ impl Quants for Four {
             ask::<L, SIZE>(lanes, scale);
             let scale = lanes.halves(scale, part);
             ask::<L, SIZE>(lanes, body);
-            let weights = nibbles(lanes, body.as_chunks().0, part);
-            for (sum, block) in sums.iter_mut().zip(tokens) {
-                let start = lanes.whole(-8 * (block.sums[0] + block.sums[1]));
-                let dot = lanes.dot::<8, 4>(start, &weights, &block.words);
-                add(lanes, sum, dot, scale, block.scale);
-            }
+            let bytes = nibbles(lanes, body.as_chunks().0, part);
+            Part { bytes, offset: 8, scale, minimum: None }.add::<0, 4, SIZE>(lanes, &mut sums, tokens);
         }
         sums
     }
@@ -178,12 +230,8 @@ impl Quants for Five {
             ask::<L, SIZE>(lanes, scale);
             let scale = lanes.halves(scale, part);
             ask::<L, SIZE>(lanes, body);
-            let weights = fives(lanes, body.as_chunks().0, part);
-            for (sum, block) in sums.iter_mut().zip(tokens) {
-                let start = lanes.whole(-16 * (block.sums[0] + block.sums[1]));
-                let dot = lanes.dot::<8, 5>(start, &weights, &block.words);
-                add(lanes, sum, dot, scale, block.scale);
-            }
+            let bytes = fives(lanes, body.as_chunks().0, part);
+            Part { bytes, offset: 16, scale, minimum: None }.add::<0, 5, SIZE>(lanes, &mut sums, tokens);
         }
         sums
     }
@@ -209,15 +257,11 @@ impl Quants for Eight {
             let scale = lanes.halves(scale, part);
             let runs = body.as_chunks::<64>().0;
             ask::<L, SIZE>(lanes, body);
-            let mut weights = [lanes.bytes(&runs[0], part); 8];
+            let mut bytes = [lanes.bytes(&runs[0], part); 8];
             for at in 0..8 {
-                weights[at] = lanes.wide(lanes.bytes(&runs[at], part));
+                bytes[at] = lanes.wide(lanes.bytes(&runs[at], part));
             }
-            for (sum, block) in sums.iter_mut().zip(tokens) {
-                let start = lanes.whole(-L::BIAS * (block.sums[0] + block.sums[1]));
-                let dot = lanes.dot_wide(start, &weights, &block.words);
-                add(lanes, sum, dot, scale, block.scale);
-            }
+            Part { bytes, offset: L::BIAS, scale, minimum: None }.add::<0, 8, SIZE>(lanes, &mut sums, tokens);
         }
         sums
     }
@@ -254,12 +298,8 @@ impl Quants for FourK {
             for (at, (body, tokens)) in body.as_chunks::<256>().0.iter().zip(tile).enumerate() {
                 let [scale, minimum] = scales_with_minimum(lanes, scales, part, at);
                 ask::<L, SIZE>(lanes, body);
-                let weights = nibbles(lanes, body.as_chunks().0, part);
-                for (sum, block) in sums.iter_mut().zip(tokens) {
-                    let dot = lanes.dot::<8, 4>(lanes.whole(0), &weights, &block.words);
-                    add(lanes, sum, dot, scale, block.scale);
-                    *sum = lanes.fused(minimum, lanes.splat(block.shift), *sum);
-                }
+                let (bytes, minimum) = (nibbles(lanes, body.as_chunks().0, part), Some(minimum));
+                Part { bytes, offset: 0, scale, minimum }.add::<0, 4, SIZE>(lanes, &mut sums, tokens);
             }
         }
         sums
@@ -286,12 +326,8 @@ impl Quants for FiveK {
             for (at, (body, tokens)) in body.as_chunks::<320>().0.iter().zip(tile).enumerate() {
                 let [scale, minimum] = scales_with_minimum(lanes, scales, part, at);
                 ask::<L, SIZE>(lanes, body);
-                let weights = fives(lanes, body.as_chunks().0, part);
-                for (sum, block) in sums.iter_mut().zip(tokens) {
-                    let dot = lanes.dot::<8, 5>(lanes.whole(0), &weights, &block.words);
-                    add(lanes, sum, dot, scale, block.scale);
-                    *sum = lanes.fused(minimum, lanes.splat(block.shift), *sum);
-                }
+                let (bytes, minimum) = (fives(lanes, body.as_chunks().0, part), Some(minimum));
+                Part { bytes, offset: 0, scale, minimum }.add::<0, 5, SIZE>(lanes, &mut sums, tokens);
             }
         }
         sums
@@ -319,19 +355,13 @@ impl Quants for SixK {
             let small = scales.as_chunks::<ROWS>().0;
             for (at, (body, tokens)) in body.as_chunks::<384>().0.iter().zip(tile).enumerate() {
                 ask::<L, SIZE>(lanes, body);
-                let halves = sixes(lanes, body.as_chunks().0, part);
-                let scales = [
-                    lanes.multiply(scale, lanes.signed(&small[2 + 2 * at], part)),
-                    lanes.multiply(scale, lanes.signed(&small[3 + 2 * at], part)),
-                ];
-                for (sum, block) in sums.iter_mut().zip(tokens) {
-                    let words = block.words.as_chunks::<4>().0;
-                    for half in 0..2 {
-                        let start = lanes.whole(-32 * block.sums[half]);
-                        let dot = lanes.dot::<4, 6>(start, &halves[half], &words[half]);
-                        add(lanes, sum, dot, scales[half], block.scale);
-                    }
-                }
+                let [first, last] = sixes(lanes, body.as_chunks().0, part);
+                let one = lanes.multiply(scale, lanes.signed(&small[2 + 2 * at], part));
+                let other = lanes.multiply(scale, lanes.signed(&small[3 + 2 * at], part));
+                let first = Part { bytes: first, offset: 32, scale: one, minimum: None };
+                first.add::<0, 6, SIZE>(lanes, &mut sums, tokens);
+                let last = Part { bytes: last, offset: 32, scale: other, minimum: None };
+                last.add::<4, 6, SIZE>(lanes, &mut sums, tokens);
             }
         }
         sums

@@ -228,3 +228,43 @@ fn halves_bring_neighbours_apart() {
     let expected: Vec<f32> = head(0).chain(head(16)).map(|row| row as f32).collect();
     assert_eq!(order, expected);
 }
+
+/// Where each bit stands is what all processors multiply by, and what a faster way to pack must keep. A change of form is to be seen here.
+#[test]
+fn packed_bytes_are_where_they_were() {
+    let mut found = Vec::new();
+    for (kind, order) in KINDS.map(|kind| (kind, Order::Stored)).into_iter().chain([(Kind::Q8_0, Order::Halves(16))]) {
+        // Whole groups, and some rows of another where an order does not want heads.
+        let (count, columns) = (if order == Order::Stored { 40 } else { 48 }, kind.block_len().max(32) * 2);
+        let len = kind.row_bytes(columns).unwrap() * count;
+        let mut bytes: Vec<u8> = (0..len).map(|at| (at * 31 + at / 7 + at / 1000) as u8).collect();
+        for block in bytes.chunks_exact_mut(kind.block_bytes()).filter(|_| kind.block_len() > 1) {
+            for at in halves(kind) {
+                block[*at..*at + 2].copy_from_slice(&half::f16::from_f32(0.5).to_le_bytes());
+            }
+        }
+        let (weights, matrix) = packed(Rows::of(&bytes, kind, count, columns), order);
+        let bytes = (0..matrix.groups()).flat_map(|group| weights.group(&matrix, group));
+        // FNV-1a of 64 bits.
+        let hash =
+            bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        found.push(format!("{kind:?} {order:?} {hash:016x}"));
+    }
+    assert_eq!(found.join("\n"), PACKED);
+}
+
+const PACKED: &str = "\
+F32 Stored 5a67da3c96ba61f0\n\
+F16 Stored 1a732bd8c744a05b\n\
+Bf16 Stored 6ae627471b264023\n\
+Q4_0 Stored 62e9a6aafce42e5b\n\
+Q4_1 Stored 0389de0ce3747b14\n\
+Q5_0 Stored b3f802290ad44d57\n\
+Q5_1 Stored b2c6c22464890317\n\
+Q8_0 Stored 9ba0e5628a9793cd\n\
+Q2K Stored 8a09cf42bae8af4c\n\
+Q3K Stored 72e7f1d08afe4cb3\n\
+Q4K Stored a7dfaed8014cde4f\n\
+Q5K Stored f899dd1c402306a0\n\
+Q6K Stored 52edf7ac89fcd865\n\
+Q8_0 Halves(16) e5b3a5ea575d63d8";

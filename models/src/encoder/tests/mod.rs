@@ -3,6 +3,7 @@
 
 mod files;
 mod products;
+mod steps;
 
 use std::{num::NonZero, path::PathBuf};
 

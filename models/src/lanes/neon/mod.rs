@@ -1,47 +1,28 @@
-//! Lanes of 128 bits: 64-bit ARM with the dot product of bytes, in what is newer than a Cortex-A72 (Raspberry Pi 5, RK3588, Graviton 2).
+//! Lanes of 128 bits: 64-bit ARM. All of it has the same registers; how it multiplies bytes differs (`dots`).
+
+mod dots;
 
 use std::arch::{aarch64::*, asm};
 
+pub(crate) use dots::{Dotprod, Dots, I8mm, Words};
+
 use super::{Compute, Lanes, ROWS};
 
-/// Exists only where [`Neon::detect`] found the features that every `SAFETY` below rests on.
+/// Exists only where [`Dots::detect`] found the features that every `SAFETY` below rests on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Neon(());
+pub(crate) struct Neon<D>(D);
 
 const WIDTH: usize = 4;
 
-impl Neon {
+impl<D: Dots> Neon<D> {
     pub(super) fn detect() -> Option<Self> {
-        let has = std::arch::is_aarch64_feature_detected!("neon") && std::arch::is_aarch64_feature_detected!("dotprod");
-        has.then_some(Self(()))
+        D::detect().map(Self)
     }
 
     #[inline]
     pub(super) fn compute<C: Compute>(self, computation: C) -> C::Output {
-        #[target_feature(enable = "neon,dotprod")]
-        fn with_features<C: Compute>(lanes: Neon, computation: C) -> C::Output {
-            computation.on(lanes)
-        }
-        // SAFETY: `self` exists, so the features were detected.
-        unsafe { with_features(self, computation) }
-    }
-
-    /// `SDOT`: adds four products of signed bytes in each lane. The intrinsic is not stable yet.
-    #[inline(always)]
-    fn sdot(self, mut sums: int32x4_t, weights: uint8x16_t, activations: i32) -> int32x4_t {
-        // SAFETY: the features were detected; the instruction reads and writes registers alone.
-        unsafe {
-            let activations = vdupq_n_s32(activations);
-            asm!(
-                ".arch_extension dotprod",
-                "sdot {sums:v}.4s, {weights:v}.16b, {activations:v}.16b",
-                sums = inout(vreg) sums,
-                weights = in(vreg) weights,
-                activations = in(vreg) activations,
-                options(pure, nomem, nostack, preserves_flags),
-            );
-        }
-        sums
+        // What the compiler may use by itself all 64-bit ARM has; the rest is written out where it is used.
+        computation.on(self)
     }
 
     #[inline(always)]
@@ -60,9 +41,10 @@ impl Neon {
     }
 }
 
-impl Lanes for Neon {
+impl<D: Dots> Lanes for Neon<D> {
     const WIDTH: usize = WIDTH;
     const BIAS: i32 = 0;
+    const IN_TWOS: bool = D::IN_TWOS;
     type Float = float32x4_t;
     type Whole = int32x4_t;
     type Bytes = uint8x16_t;
@@ -129,14 +111,11 @@ impl Lanes for Neon {
     #[inline(always)]
     fn dot<const LEN: usize, const BITS: u32>(
         self,
-        mut start: int32x4_t,
+        start: int32x4_t,
         weights: &[uint8x16_t; LEN],
         activations: &[i32; LEN],
     ) -> int32x4_t {
-        for at in 0..LEN {
-            start = self.sdot(start, weights[at], activations[at]);
-        }
-        start
+        self.0.dot::<LEN, BITS>(start, weights, activations)
     }
 
     #[inline(always)]
@@ -151,7 +130,27 @@ impl Lanes for Neon {
         weights: &[uint8x16_t; LEN],
         activations: &[i32; LEN],
     ) -> int32x4_t {
-        self.dot::<LEN, 8>(start, weights, activations)
+        self.0.dot::<LEN, 8>(start, weights, activations)
+    }
+
+    #[inline(always)]
+    fn two(self, starts: [i32; 2]) -> [int32x4_t; 2] {
+        self.0.two(starts)
+    }
+
+    #[inline(always)]
+    fn dot_two<const LEN: usize, const BITS: u32>(
+        self,
+        sums: [int32x4_t; 2],
+        weights: &[uint8x16_t; LEN],
+        activations: [&[i32; LEN]; 2],
+    ) -> [int32x4_t; 2] {
+        self.0.dot_two::<LEN, BITS>(sums, weights, activations)
+    }
+
+    #[inline(always)]
+    fn apart(self, sums: [int32x4_t; 2]) -> [int32x4_t; 2] {
+        self.0.apart(sums)
     }
 
     #[inline(always)]
@@ -257,8 +256,7 @@ impl Lanes for Neon {
 
     #[inline(always)]
     fn near(self, stored: &[[u8; 64]], asked: &[[u8; 64]], _offset: i32) -> i32 {
-        // SAFETY: the features were detected; each quarter of an array has the 16 bytes that are read; the instruction reads and
-        // writes registers alone.
+        // SAFETY: the features were detected; each quarter of an array has the 16 bytes that are read.
         unsafe {
             let sign = vdupq_n_u8(128);
             let mut sums = [vdupq_n_s32(0); 4];
@@ -266,14 +264,7 @@ impl Lanes for Neon {
                 for (quarter, sum) in sums.iter_mut().enumerate() {
                     let stored = veorq_u8(vld1q_u8(stored[quarter * 16..].as_ptr()), sign);
                     let asked = veorq_u8(vld1q_u8(asked[quarter * 16..].as_ptr()), sign);
-                    asm!(
-                        ".arch_extension dotprod",
-                        "sdot {sum:v}.4s, {stored:v}.16b, {asked:v}.16b",
-                        sum = inout(vreg) *sum,
-                        stored = in(vreg) stored,
-                        asked = in(vreg) asked,
-                        options(pure, nomem, nostack, preserves_flags),
-                    );
+                    *sum = self.0.near(*sum, vreinterpretq_s8_u8(stored), vreinterpretq_s8_u8(asked));
                 }
             }
             vaddvq_s32(vaddq_s32(vaddq_s32(sums[0], sums[1]), vaddq_s32(sums[2], sums[3])))
