@@ -7,13 +7,12 @@ use shared::digest::Digest;
 use super::{
     Compute, Encoder, Precision,
     config::{sentences, sizes},
-    load::load,
+    load,
     tensors::Tensors,
     texts::Texts,
 };
 use crate::{
     Error,
-    catalog::digest_of_file,
     embed::{Embedder, normalise},
     lanes::Processor,
 };
@@ -45,14 +44,13 @@ pub fn load_embedder_with(folder: &Path, compute: Compute) -> Result<Arc<dyn Emb
 pub(super) fn open(folder: &Path, compute: Compute, processor: Processor) -> Result<Sentences, Error> {
     let sizes = sizes(folder)?;
     let (pooling, tokens_max) = sentences(folder)?;
-    let texts = Texts::load(folder, &sizes, tokens_max)?;
-    let path = folder.join("model.safetensors");
-    let encoder = load(&Tensors::open(&path)?, sizes, pooling, compute, processor)?;
-    let weights = digest_of_file(&path)?;
+    let tensors = Tensors::open(&folder.join("model.safetensors"))?;
+    let load::Folder { texts, encoder, digest } =
+        load::folder(folder, &tensors, sizes, tokens_max, pooling, compute, processor)?;
     let (name, digest) = match compute.precision {
-        Precision::Float32 => (super::heads::name(folder), weights),
+        Precision::Float32 => (super::heads::name(folder), digest),
         // Vectors of rounded weights are those of another model.
-        Precision::Int8 => (super::heads::name(folder) + "-int8", Digest::of(format!("{weights} int8").as_bytes())),
+        Precision::Int8 => (super::heads::name(folder) + "-int8", Digest::of(format!("{digest} int8").as_bytes())),
     };
     Ok(Sentences { name, digest, texts, encoder })
 }

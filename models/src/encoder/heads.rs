@@ -13,7 +13,7 @@ use super::{
     tensors::Tensors,
     texts::{Texts, Tokens},
 };
-use crate::{Error, catalog::digest_of_file, embed::similarity, lanes::Processor};
+use crate::{Error, embed::similarity, lanes::Processor};
 
 /// An encoder that judges.
 struct Judge {
@@ -139,13 +139,12 @@ impl Classifier {
 impl Judge {
     fn load(folder: &Path, compute: Compute, processor: Processor) -> Result<Self, Error> {
         let sizes = sizes(folder)?;
-        let texts = Texts::load(folder, &sizes, sizes.positions)?;
-        let path = folder.join("model.safetensors");
-        let tensors = Tensors::open(&path)?;
+        let tensors = Tensors::open(&folder.join("model.safetensors"))?;
         let head = load::head(folder, &tensors, &sizes)?;
-        let labels = sizes.labels.clone();
-        let encoder = load::load(&tensors, sizes, Pooling::First, compute, processor)?;
-        Ok(Self { name: name(folder), digest: digest_of_file(&path)?, texts, encoder, head, labels })
+        let (labels, tokens_max) = (sizes.labels.clone(), sizes.positions);
+        let load::Folder { texts, encoder, digest } =
+            load::folder(folder, &tensors, sizes, tokens_max, Pooling::First, compute, processor)?;
+        Ok(Self { name: name(folder), digest, texts, encoder, head, labels })
     }
 
     /// The model's numbers for each text.

@@ -1,21 +1,61 @@
 //! Loads an encoder: which tensors it has, and where they go.
 
-use std::{path::Path, sync::Mutex};
+use std::{
+    panic::resume_unwind,
+    path::Path,
+    sync::Mutex,
+    thread::{ScopedJoinHandle, scope},
+};
+
+use shared::digest::Digest;
 
 use super::{
     Compute, Encoder, Engine, Layer, Norm,
     config::{Pooling, Sizes},
     panels::{Matrix, Part, Plan},
     tensors::Tensors,
+    texts::Texts,
 };
 use crate::{
     Error,
+    catalog::digest_of_file,
     lanes::{Processor, ROWS},
     pool::Pool,
 };
 
+/// What a folder holds beside its configuration.
+pub(super) struct Folder {
+    pub(super) texts: Texts,
+    pub(super) encoder: Encoder,
+    /// Of the weights.
+    pub(super) digest: Digest,
+}
+
+/// Loads a folder's tokenizer and weights, whose digest takes as long as each of both: all three at the same time.
+pub(super) fn folder(
+    folder: &Path,
+    tensors: &Tensors,
+    sizes: Sizes,
+    tokens_max: usize,
+    pooling: Pooling,
+    compute: Compute,
+    processor: Processor,
+) -> Result<Folder, Error> {
+    let of_texts = sizes.clone();
+    scope(|scope| {
+        let texts = scope.spawn(|| Texts::load(folder, &of_texts, tokens_max));
+        let digest = scope.spawn(|| digest_of_file(tensors.path()));
+        let encoder = load(tensors, sizes, pooling, compute, processor);
+        Ok(Folder { texts: ended(texts)?, encoder: encoder?, digest: ended(digest)? })
+    })
+}
+
+fn ended<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+}
+
 /// Loads the encoder of a file of weights.
-pub(super) fn load(
+fn load(
     tensors: &Tensors,
     sizes: Sizes,
     pooling: Pooling,

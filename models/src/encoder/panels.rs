@@ -10,7 +10,11 @@ use memmap2::{Advice, Mmap, MmapMut};
 use serde::{Deserialize, Serialize};
 
 use super::tensors::Rows;
-use crate::{Error, lanes::ROWS, pool::Pool};
+use crate::{
+    Error,
+    lanes::{ROWS, largest},
+    pool::Pool,
+};
 
 /// How exactly an encoder computes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,21 +122,41 @@ impl Plan {
             .map_err(|error| Error::request(format!("{} MB for the weights are not there: {error}", self.len >> 20)))?;
         // Fewer and larger pages; where the kernel has none, it goes on with small ones.
         drop(memory.advise(Advice::HugePage));
-        for (at, panel_bytes, parts) in &self.matrices {
-            let failed = Mutex::new(None);
-            pool.pieces(&mut memory[at.clone()], *panel_bytes, |panel, to| {
-                if let Err(error) = pack(self.precision, parts, panel * PANEL, to) {
+        let failed = Mutex::new(None);
+        pool.pieces(&mut self.pieces(&mut memory), 1, |_, pieces| {
+            for piece in pieces {
+                if let Err(error) = pack(self.precision, piece.parts, piece.first, piece.to) {
                     *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                 }
-            });
-            if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-                return Err(error);
             }
+        });
+        if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
         }
         let memory = memory.make_read_only();
         let memory = memory.map_err(|error| Error::request(format!("the weights cannot be kept: {error}")))?;
         Ok(Weights { memory })
     }
+
+    /// The memory of all matrices in panels, in the order in which they lie in it.
+    fn pieces<'a>(&'a self, mut memory: &'a mut [u8]) -> Vec<Piece<'a>> {
+        let mut pieces = Vec::new();
+        for (at, panel_bytes, parts) in &self.matrices {
+            let (panels, after) = memory.split_at_mut(at.len());
+            memory = after;
+            let panels = panels.chunks_exact_mut(*panel_bytes).enumerate();
+            pieces.extend(panels.map(|(panel, to)| Piece { parts, first: panel * PANEL, to }));
+        }
+        pieces
+    }
+}
+
+/// A panel to be filled.
+struct Piece<'a> {
+    parts: &'a [Part],
+    /// Its first row.
+    first: usize,
+    to: &'a mut [u8],
 }
 
 /// Packs the panel whose first row is this one.
@@ -145,35 +169,53 @@ fn pack(precision: Precision, parts: &[Part], mut first: usize, to: &mut [u8]) -
     let Some(Part { rows, factor, .. }) = part else { return Ok(()) };
     let mut numbers = vec![0.0; PANEL * rows.columns];
     rows.read(first, &mut numbers)?;
-    numbers.iter_mut().for_each(|number| *number *= factor);
     match precision {
         Precision::Float32 => {
-            for (column, to) in to.as_chunks_mut::<{ 4 * PANEL }>().0.iter_mut().enumerate() {
-                for (row, to) in to.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-                    *to = numbers[row * rows.columns + column].to_le_bytes();
+            for (column, to) in to.as_chunks_mut::<4>().0.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
+                for (to, row) in to.iter_mut().zip(numbers.chunks_exact(rows.columns)) {
+                    *to = (row[column] * factor).to_le_bytes();
                 }
             }
         }
         Precision::Int8 => {
             let (bytes, scales) = to.split_at_mut(to.len() - size_of::<Floats>());
-            for (row, (numbers, scale)) in
-                numbers.chunks_exact(rows.columns).zip(scales.as_chunks_mut::<4>().0).enumerate()
-            {
-                let largest = numbers.iter().fold(0.0f32, |most, number| most.max(number.abs()));
-                // What is as good as nothing, or has no end, becomes zeros and not nonsense.
-                let is_some = (1e-30..1e30).contains(&largest);
-                let (inverse, step) = if is_some { (127.0 / largest, largest / 127.0) } else { (0.0, 0.0) };
+            let steps = bytes.as_chunks_mut::<STEP>().0.as_chunks_mut::<PANEL>().0;
+            let numbers = numbers.chunks_exact_mut(rows.columns);
+            for ((row, numbers), scale) in numbers.enumerate().zip(scales.as_chunks_mut::<4>().0) {
+                numbers.iter_mut().for_each(|number| *number *= factor);
+                let (inverse, step) = steps_of(numbers);
                 *scale = step.to_le_bytes();
-                for (step, numbers) in numbers.chunks(STEP).enumerate() {
-                    let place = step * size_of::<Bytes>() + row * STEP;
-                    for (to, number) in bytes[place..].iter_mut().zip(numbers) {
-                        *to = ((number * inverse).round_ties_even() as i8).cast_unsigned();
-                    }
+                for (step, numbers) in steps.iter_mut().zip(numbers.as_chunks::<STEP>().0) {
+                    step[row] = numbers.map(|number| rounded(number * inverse));
                 }
             }
         }
     }
     Ok(())
+}
+
+/// What the numbers of a row are multiplied with to be rounded, and what a step of the rounded ones is then.
+fn steps_of(numbers: &[f32]) -> (f32, f32) {
+    let mut most = [0.0f32; ROWS];
+    // The columns of a matrix are a multiple of these.
+    for numbers in numbers.as_chunks::<ROWS>().0 {
+        for lane in 0..ROWS {
+            let size = numbers[lane].abs();
+            // Comparing so, a number that is none is not the larger.
+            most[lane] = if size > most[lane] { size } else { most[lane] };
+        }
+    }
+    let largest = largest(most);
+    // What is as good as nothing, or has no end, becomes zeros and not nonsense.
+    if (1e-30..1e30).contains(&largest) { (127.0 / largest, largest / 127.0) } else { (0.0, 0.0) }
+}
+
+/// The nearest whole number from -127 to 127, ties to even: adding 1.5 * 2^23 leaves it in the lowest bits. A number that is none
+/// becomes a zero.
+fn rounded(number: f32) -> u8 {
+    const MAGIC: f32 = 12_582_912.0;
+    let number = if number.abs() <= 127.5 { number } else { 0.0 };
+    (number + MAGIC).to_bits() as u8
 }
 
 /// The memory of all matrices.

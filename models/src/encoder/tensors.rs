@@ -19,6 +19,9 @@ use crate::Error;
 /// What a header may have; one of an encoder has some 20 KB.
 const HEADER_BYTES_MAX: u64 = 16 << 20;
 
+/// What is read at once: it stays in a core's first cache until it is unpacked, and costs a row of a table no memory of its own.
+const READ_BYTES: usize = 4 << 10;
+
 /// An open file whose header has been read.
 pub(super) struct Tensors {
     path: PathBuf,
@@ -89,6 +92,10 @@ impl Tensors {
         Ok(Self { path: path.to_owned(), file: Arc::new(file), start, len: file_len - start, tensors })
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(super) fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
@@ -144,22 +151,13 @@ impl Rows {
     /// Reads as many rows as there is room for, from this one on.
     pub(super) fn read(&self, first: usize, to: &mut [f32]) -> Result<(), Error> {
         let bytes = self.kind.bytes();
-        let mut stored = vec![0; to.len() * bytes];
-        let at = self.start + (first * self.columns * bytes) as u64;
-        self.file.read_exact_at(&mut stored, at).map_err(|source| Error::io("read", &self.path, source))?;
-        match self.kind {
-            Kind::F32 => {
-                let stored = stored.as_chunks().0;
-                to.iter_mut().zip(stored).for_each(|(to, from)| *to = f32::from_le_bytes(*from));
-            }
-            Kind::F16 => {
-                let stored = stored.as_chunks().0;
-                to.iter_mut().zip(stored).for_each(|(to, from)| *to = f16::from_le_bytes(*from).to_f32());
-            }
-            Kind::Bf16 => {
-                let stored = stored.as_chunks().0;
-                to.iter_mut().zip(stored).for_each(|(to, from)| *to = bf16::from_le_bytes(*from).to_f32());
-            }
+        let mut at = self.start + (first * self.columns * bytes) as u64;
+        let mut stored = [0; READ_BYTES];
+        for to in to.chunks_mut(READ_BYTES / bytes) {
+            let stored = &mut stored[..to.len() * bytes];
+            self.file.read_exact_at(stored, at).map_err(|source| Error::io("read", &self.path, source))?;
+            at += stored.len() as u64;
+            self.kind.unpack(stored, to);
         }
         Ok(())
     }
@@ -179,6 +177,24 @@ impl Rows {
 }
 
 impl Kind {
+    /// The numbers that some bytes are; as many as there is room for.
+    fn unpack(self, stored: &[u8], to: &mut [f32]) {
+        match self {
+            Self::F32 => {
+                let stored = stored.as_chunks().0;
+                to.iter_mut().zip(stored).for_each(|(to, from)| *to = f32::from_le_bytes(*from));
+            }
+            Self::F16 => {
+                let stored = stored.as_chunks().0;
+                to.iter_mut().zip(stored).for_each(|(to, from)| *to = f16::from_le_bytes(*from).to_f32());
+            }
+            Self::Bf16 => {
+                let stored = stored.as_chunks().0;
+                to.iter_mut().zip(stored).for_each(|(to, from)| *to = bf16::from_le_bytes(*from).to_f32());
+            }
+        }
+    }
+
     const fn bytes(self) -> usize {
         match self {
             Self::F32 => 4,

@@ -78,20 +78,60 @@ impl Plan {
             .map_err(|error| Error::request(format!("{} MB for the weights are not there: {error}", self.len >> 20)))?;
         // Fewer and larger pages; where the kernel has none, it goes on with small ones.
         drop(memory.advise(Advice::HugePage));
-        for (matrix, rows, order) in &self.matrices {
-            let failed = Mutex::new(None);
-            pool.pieces(&mut memory[matrix.at.clone()], matrix.group_bytes(), |group, to| {
-                if let Err(error) = pack::group(matrix.form, rows, *order, group, to) {
+        let failed = Mutex::new(None);
+        pool.pieces(&mut self.pieces(&mut memory), 1, |_, pieces| {
+            for piece in pieces {
+                if let Err(error) = piece.fill() {
                     *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                 }
-            });
-            if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-                return Err(error);
             }
+        });
+        if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
         }
         let memory = memory.make_read_only();
         let memory = memory.map_err(|error| Error::request(format!("the weights cannot be kept: {error}")))?;
         Ok(Weights { memory })
+    }
+
+    /// The memory of all matrices in pieces, in the order in which they lie in it.
+    fn pieces<'a>(&'a self, mut memory: &'a mut [u8]) -> Vec<Piece<'a>> {
+        let mut pieces = Vec::new();
+        for (matrix, rows, order) in &self.matrices {
+            let (mut rest, after) = memory.split_at_mut(matrix.at.len());
+            memory = after;
+            let (bytes, mut first) = (matrix.group_bytes(), 0);
+            let groups = (PIECE_BYTES / bytes).max(1);
+            while !rest.is_empty() {
+                let (to, others) = rest.split_at_mut(rest.len().min(groups * bytes));
+                pieces.push(Piece { matrix, rows, order: *order, first, to });
+                (rest, first) = (others, first + groups);
+            }
+        }
+        pieces
+    }
+}
+
+/// A thread fills so much at once: enough that taking the next piece costs nothing, few enough that all are done at about the same time.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// Some groups of a matrix, to be filled.
+struct Piece<'a> {
+    matrix: &'a Matrix,
+    rows: &'a Rows,
+    order: Order,
+    /// The first of them.
+    first: usize,
+    to: &'a mut [u8],
+}
+
+impl Piece<'_> {
+    fn fill(&mut self) -> Result<(), Error> {
+        let mut room = pack::Room::default();
+        for (at, to) in self.to.chunks_exact_mut(self.matrix.group_bytes()).enumerate() {
+            pack::group(self.matrix.form, self.rows, self.order, self.first + at, &mut room, to)?;
+        }
+        Ok(())
     }
 }
 

@@ -9,51 +9,94 @@ use crate::{
     product::form::Form,
 };
 
+/// Four bytes of each of sixteen rows.
+type Run = [[u8; 4]; ROWS];
+
+/// Memory for the rows of a group, used again for the next one.
+#[derive(Default)]
+pub(super) struct Room {
+    stored: Vec<u8>,
+}
+
 /// Reads the rows of a group and packs them into its bytes, which are zero before.
-pub(super) fn group(form: Form, rows: &Rows, order: Order, group: usize, to: &mut [u8]) -> Result<(), Error> {
-    let (body_bytes, scale_bytes) = form.bytes();
-    let blocks = rows.columns / form.columns();
-    let (body, scales) = to.split_at_mut(blocks * body_bytes);
-    let stored = read(rows, order, group)?;
-    let stored = if is_rounded_again(rows.kind) { round_again(rows, &stored) } else { stored };
-    let row_bytes = stored.len() / ROWS.min(rows.count - group * ROWS);
-    let block_bytes = row_bytes / blocks;
-    // Block by block, so that what is written at a time stays near.
-    for at in 0..blocks {
-        let body = &mut body[at * body_bytes..][..body_bytes];
-        let scales = &mut scales[at * scale_bytes..][..scale_bytes];
-        for (lane, row) in stored.chunks_exact(row_bytes).enumerate() {
-            let from = &row[at * block_bytes..][..block_bytes];
-            match form {
-                Form::Half => put(body, lane, from),
-                Form::Full if rows.kind == Kind::F32 => put(body, lane, from),
-                Form::Full => put(body, lane, &[0, 0, from[0], from[1]]),
-                Form::Four => four(from, lane, body, scales),
-                Form::Five => whole_five(from, lane, body, scales),
-                Form::Eight => eight(from, lane, body, scales),
-                Form::FourK => four_k(from, lane, body, scales),
-                Form::FiveK => five_k(from, lane, body, scales),
-                Form::SixK => six_k(from, lane, body, scales),
-            }
-        }
+pub(super) fn group(
+    form: Form,
+    rows: &Rows,
+    order: Order,
+    group: usize,
+    room: &mut Room,
+    to: &mut [u8],
+) -> Result<(), Error> {
+    read(rows, order, group, &mut room.stored)?;
+    let again = is_rounded_again(rows.kind).then(|| round_again(rows, &room.stored));
+    let stored = again.as_deref().unwrap_or(&room.stored);
+    let stored = Stored { row_bytes: stored.len() / ROWS.min(rows.count - group * ROWS), bytes: stored };
+    let (body_bytes, _) = form.bytes();
+    let (body, scales) = to.split_at_mut(rows.columns / form.columns() * body_bytes);
+    match form {
+        Form::Half => stored.columns(body, |from: [u8; 2]| from),
+        Form::Full if rows.kind == Kind::F32 => stored.columns(body, |from: [u8; 4]| from),
+        Form::Full => stored.columns(body, |[low, high]: [u8; 2]| [0, 0, low, high]),
+        Form::Four => stored.blocks(body, scales, four),
+        Form::Five => stored.blocks(body, scales, five),
+        Form::Eight => stored.blocks(body, scales, eight),
+        Form::FourK => stored.blocks(body, scales, four_k),
+        Form::FiveK => stored.blocks(body, scales, five_k),
+        Form::SixK => stored.blocks(body, scales, six_k),
     }
     Ok(())
 }
 
 /// The rows of a group as the file has them, in the order in which they are packed.
-fn read(rows: &Rows, order: Order, group: usize) -> Result<Vec<u8>, Error> {
+fn read(rows: &Rows, order: Order, group: usize, stored: &mut Vec<u8>) -> Result<(), Error> {
     let (first, bytes) = (group * ROWS, rows.row_bytes());
-    let count = ROWS.min(rows.count - first);
-    let mut stored = vec![0; count * bytes];
+    stored.resize(ROWS.min(rows.count - first) * bytes, 0);
     match order {
-        Order::Stored => rows.read(first, &mut stored)?,
+        Order::Stored => rows.read(first, stored)?,
         Order::Halves(head) => {
             for (lane, to) in stored.chunks_exact_mut(bytes).enumerate() {
                 rows.read(neighbour(head, first + lane), to)?;
             }
         }
     }
-    Ok(stored)
+    Ok(())
+}
+
+/// At most sixteen rows.
+struct Stored<'a> {
+    bytes: &'a [u8],
+    row_bytes: usize,
+}
+
+impl Stored<'_> {
+    /// Packs blocks of so many bytes into so many runs and bytes of scales. Lengths are known to the compiler, which so makes of each copy
+    /// one instruction; and it goes block by block, so that what is written at a time stays near.
+    #[inline(always)]
+    fn blocks<const BLOCK: usize, const RUNS: usize, const SCALES: usize>(
+        &self,
+        body: &mut [u8],
+        scales: &mut [u8],
+        pack: impl Fn(&[u8; BLOCK], usize, &mut [Run; RUNS], &mut [u8; SCALES]),
+    ) {
+        let runs: &mut [Run] = body.as_chunks_mut::<4>().0.as_chunks_mut().0;
+        let places = runs.as_chunks_mut().0.iter_mut().zip(scales.as_chunks_mut().0);
+        for (at, (runs, scales)) in places.enumerate() {
+            for (lane, row) in (0..ROWS).zip(self.bytes.chunks_exact(self.row_bytes)) {
+                pack(&row.as_chunks().0[at], lane, runs, scales);
+            }
+        }
+    }
+
+    /// Packs numbers of so many bytes, each after `widen`.
+    #[inline(always)]
+    fn columns<const FROM: usize, const TO: usize>(&self, body: &mut [u8], widen: impl Fn([u8; FROM]) -> [u8; TO]) {
+        let columns = body.as_chunks_mut::<TO>().0.as_chunks_mut::<ROWS>().0;
+        for (at, to) in columns.iter_mut().enumerate() {
+            for (to, row) in to.iter_mut().zip(self.bytes.chunks_exact(self.row_bytes)) {
+                *to = widen(row.as_chunks().0[at]);
+            }
+        }
+    }
 }
 
 /// The row of the tensor that becomes the `row`-th when halves of a head are to turn together and neighbours do in the file.
@@ -87,100 +130,123 @@ fn round(numbers: &[f32; 32]) -> [u8; 34] {
     block
 }
 
-/// Writes a lane's bytes of a run in which each lane has as many.
-fn put(run: &mut [u8], lane: usize, bytes: &[u8]) {
-    run[lane * bytes.len()..][..bytes.len()].copy_from_slice(bytes);
+/// A lane's half-precision scale.
+fn put_half(scales: &mut [u8], lane: usize, bytes: [u8; 2]) {
+    scales.as_chunks_mut().0[lane] = bytes;
 }
 
 /// Four bytes as a word, so that all are shifted and masked at once.
-fn word(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+fn word(bytes: [u8; 4]) -> u32 {
+    u32::from_le_bytes(bytes)
 }
 
 /// Writes 32 nibbles, those of 32 bytes from a bit on.
-fn put_nibbles(body: &mut [u8], lane: usize, bytes: &[u8], shift: usize) {
+fn put_nibbles(runs: &mut [Run; 4], lane: usize, bytes: &[[u8; 4]; 8], shift: usize) {
     const LOW: u32 = 0x0f0f_0f0f;
-    for (step, run) in body.chunks_exact_mut(64).take(4).enumerate() {
-        let (low, high) = (word(bytes, 4 * step) >> shift, word(bytes, 16 + 4 * step) >> shift);
-        put(run, lane, &(low & LOW | (high & LOW) << 4).to_le_bytes());
+    for (step, run) in runs.iter_mut().enumerate() {
+        let (low, high) = (word(bytes[step]) >> shift, word(bytes[4 + step]) >> shift);
+        run[lane] = (low & LOW | (high & LOW) << 4).to_le_bytes();
     }
 }
 
 /// Writes 32 fifth bits, that bit of 32 bytes.
-fn put_fifths(run: &mut [u8], lane: usize, bytes: &[u8], bit: usize) {
-    let word = (0..8).map(|step| (word(bytes, 4 * step) >> bit & 0x0101_0101) << step).fold(0, |a, b| a | b);
-    put(run, lane, &word.to_le_bytes());
+fn put_fifths(run: &mut Run, lane: usize, bytes: &[[u8; 4]; 8], bit: usize) {
+    let mut bits = 0;
+    for (step, bytes) in bytes.iter().enumerate() {
+        bits |= (word(*bytes) >> bit & 0x0101_0101) << step;
+    }
+    run[lane] = bits.to_le_bytes();
 }
 
 /// Writes 32 pairs of fifth and sixth bits, those of 32 bytes from a bit on.
-fn put_sixths(runs: &mut [u8], lane: usize, bytes: &[u8], bit: usize) {
-    for (half, run) in runs.chunks_exact_mut(64).enumerate() {
-        let pairs = |step: usize| (word(bytes, 16 * half + 4 * step) >> bit & 0x0303_0303) << (2 * step);
-        put(run, lane, &(0..4).map(pairs).fold(0, |a, b| a | b).to_le_bytes());
+fn put_sixths(runs: &mut [Run; 2], lane: usize, bytes: &[[u8; 4]; 8], bit: usize) {
+    for (run, bytes) in runs.iter_mut().zip(bytes.as_chunks::<4>().0) {
+        let mut pairs = 0;
+        for (step, bytes) in bytes.iter().enumerate() {
+            pairs |= (word(*bytes) >> bit & 0x0303_0303) << (2 * step);
+        }
+        run[lane] = pairs.to_le_bytes();
     }
-}
-
-fn four(from: &[u8], lane: usize, body: &mut [u8], scales: &mut [u8]) {
-    put(scales, lane, &from[..2]);
-    put_runs(body, lane, &from[2..]);
 }
 
 /// Writes four bytes to each run, which is how the nibbles and the bytes of blocks of 32 lie in the file.
-fn put_runs(body: &mut [u8], lane: usize, bytes: &[u8]) {
-    for (run, bytes) in body.chunks_exact_mut(64).zip(bytes.chunks_exact(4)) {
-        put(run, lane, bytes);
+fn put_runs<const RUNS: usize>(runs: &mut [Run; RUNS], lane: usize, bytes: &[[u8; 4]; RUNS]) {
+    for (run, bytes) in runs.iter_mut().zip(bytes) {
+        run[lane] = *bytes;
     }
 }
 
-fn whole_five(from: &[u8], lane: usize, body: &mut [u8], scales: &mut [u8]) {
-    put(scales, lane, &from[..2]);
-    put_runs(body, lane, &from[6..]);
-    // Bit `n` is of column `n`; four columns are a step.
-    let bits = word(from, 2);
-    let at = |byte: usize| (0..8).map(|step| ((bits >> (4 * step + byte) & 1) as u8) << step).sum::<u8>();
-    put(&mut body[256..], lane, &[at(0), at(1), at(2), at(3)]);
+fn four(from: &[u8; 18], lane: usize, runs: &mut [Run; 4], scales: &mut [u8; 32]) {
+    let [low, high, bytes @ ..] = from;
+    put_half(scales, lane, [*low, *high]);
+    put_runs(runs, lane, words(bytes));
 }
 
-fn eight(from: &[u8], lane: usize, body: &mut [u8], scales: &mut [u8]) {
-    put(scales, lane, &from[..2]);
-    put_runs(body, lane, &from[2..]);
+fn five(from: &[u8; 22], lane: usize, runs: &mut [Run; 5], scales: &mut [u8; 32]) {
+    let [low, high, a, b, c, d, bytes @ ..] = from;
+    put_half(scales, lane, [*low, *high]);
+    let [nibbles @ .., fifths] = runs;
+    put_runs(nibbles, lane, words(bytes));
+    // Bit `n` is of column `n`; four columns are a step.
+    let bits = word([*a, *b, *c, *d]);
+    let at = |byte: usize| (0..8).map(|step| ((bits >> (4 * step + byte) & 1) as u8) << step).sum::<u8>();
+    fifths[lane] = [at(0), at(1), at(2), at(3)];
+}
+
+fn eight(from: &[u8; 34], lane: usize, runs: &mut [Run; 8], scales: &mut [u8; 32]) {
+    let [low, high, bytes @ ..] = from;
+    put_half(scales, lane, [*low, *high]);
+    put_runs(runs, lane, words(bytes));
+}
+
+/// Bytes in fours, of which there are as many as are asked for.
+fn words<const BYTES: usize, const WORDS: usize>(bytes: &[u8; BYTES]) -> &[[u8; 4]; WORDS] {
+    const { assert!(BYTES == 4 * WORDS, "all bytes") };
+    &bytes.as_chunks().0.as_chunks().0[0]
 }
 
 /// The scales of Q4_K and Q5_K, which begin alike.
-fn put_scales(from: &[u8], lane: usize, scales: &mut [u8]) {
-    put(scales, lane, &from[..2]);
-    put(&mut scales[32..], lane, &from[2..4]);
+fn put_scales(from: &[u8; 16], lane: usize, scales: &mut [u8; 320]) {
+    let [a, b, c, d, small @ ..] = from;
+    put_half(&mut scales[..32], lane, [*a, *b]);
+    put_half(&mut scales[32..64], lane, [*c, *d]);
     for at in 0..8 {
-        let (scale, minimum) = six_bit_scales(&from[4..], at);
+        let (scale, minimum) = six_bit_scales(small, at);
         scales[64 + ROWS * at + lane] = scale;
         scales[64 + ROWS * (8 + at) + lane] = minimum;
     }
 }
 
-fn four_k(from: &[u8], lane: usize, body: &mut [u8], scales: &mut [u8]) {
-    put_scales(from, lane, scales);
-    for (at, body) in body.chunks_exact_mut(256).enumerate() {
-        put_nibbles(body, lane, &from[16 + at / 2 * 32..][..32], at % 2 * 4);
+fn four_k(from: &[u8; 144], lane: usize, runs: &mut [Run; 32], scales: &mut [u8; 320]) {
+    put_scales(&from.as_chunks().0[0], lane, scales);
+    let nibbles = from[16..].as_chunks().0.as_chunks().0;
+    for (at, runs) in runs.as_chunks_mut().0.iter_mut().enumerate() {
+        put_nibbles(runs, lane, &nibbles[at / 2], at % 2 * 4);
     }
 }
 
-fn five_k(from: &[u8], lane: usize, body: &mut [u8], scales: &mut [u8]) {
-    put_scales(from, lane, scales);
-    for (at, body) in body.chunks_exact_mut(320).enumerate() {
-        put_nibbles(body, lane, &from[48 + at / 2 * 32..][..32], at % 2 * 4);
-        put_fifths(&mut body[256..], lane, &from[16..48], at);
+fn five_k(from: &[u8; 176], lane: usize, runs: &mut [Run; 40], scales: &mut [u8; 320]) {
+    put_scales(&from.as_chunks().0[0], lane, scales);
+    let words = from[16..].as_chunks().0.as_chunks().0;
+    for (at, runs) in runs.as_chunks_mut::<5>().0.iter_mut().enumerate() {
+        let [nibbles @ .., fifths] = runs;
+        put_nibbles(nibbles, lane, &words[1 + at / 2], at % 2 * 4);
+        put_fifths(fifths, lane, &words[0], at);
     }
 }
 
-fn six_k(from: &[u8], lane: usize, body: &mut [u8], scales: &mut [u8]) {
-    put(scales, lane, &from[208..]);
+fn six_k(from: &[u8; 210], lane: usize, runs: &mut [Run; 48], scales: &mut [u8; 288]) {
+    put_half(scales, lane, [from[208], from[209]]);
     for (at, scale) in from[192..208].iter().enumerate() {
         scales[32 + ROWS * at + lane] = *scale;
     }
-    for (at, body) in body.chunks_exact_mut(384).enumerate() {
+    let words = from[..192].as_chunks().0.as_chunks().0;
+    for (at, runs) in runs.as_chunks_mut::<6>().0.iter_mut().enumerate() {
         let (half, quarter) = (at / 4, at % 4);
-        put_nibbles(body, lane, &from[64 * half + quarter % 2 * 32..][..32], quarter / 2 * 4);
-        put_sixths(&mut body[256..], lane, &from[128 + 32 * half..][..32], 2 * quarter);
+        let [nibbles @ .., _, _] = &mut *runs;
+        put_nibbles(nibbles, lane, &words[2 * half + quarter % 2], quarter / 2 * 4);
+        let [_, _, _, _, pairs @ ..] = runs;
+        put_sixths(pairs, lane, &words[4 + half], 2 * quarter);
     }
 }
 
