@@ -49,6 +49,9 @@ const BATCH_TOKENS: usize = 512;
 /// Pieces of a product for each thread, at most: when another program takes a core for a while, the other threads take over its pieces.
 const PIECES: usize = 8;
 
+/// Tokens that a thread embeds or norms before it takes the next ones.
+const NORM_TOKENS: usize = 16;
+
 /// How an encoder is to be computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Compute {
@@ -170,23 +173,40 @@ impl Encoder {
 
     /// The sum of what a token, its place and its kind are, normed.
     fn embed(&self, engine: &mut Engine, texts: &[&Tokens]) -> Result<(), Error> {
-        let Sizes { hidden, first_position, .. } = self.sizes;
-        let (mut row, groups) = (vec![0.0; hidden], hidden / ROWS);
-        engine.hidden.reset(hidden, texts.iter().map(|text| text.ids.len()).sum());
-        let mut token = 0;
-        for text in texts {
-            for (place, (id, kind)) in text.ids.iter().zip(&text.types).enumerate() {
-                self.words.read(*id as usize, &mut row)?;
-                let position = &self.positions[(first_position + place) * groups..][..groups];
-                let kind = &self.types[*kind as usize * groups..][..groups];
-                let parts = row.as_chunks::<ROWS>().0.iter().zip(position).zip(kind);
-                for (to, ((word, position), kind)) in engine.hidden.token_mut(token).zip(parts) {
-                    *to = std::array::from_fn(|lane| word[lane] + kind[lane] + position[lane]);
+        let Engine { pool, hidden: sheet, .. } = engine;
+        let tokens: Vec<_> = texts.iter().flat_map(|text| text.ids.iter().zip(&text.types).zip(0..)).collect();
+        sheet.reset(self.sizes.hidden, tokens.len());
+        let failed = Mutex::new(None);
+        pool.pieces(&mut sheet.tiles_mut(NORM_TOKENS), 1, |at, tiles| {
+            for groups in tiles {
+                for (token, ((id, kind), place)) in tokens[at * NORM_TOKENS..].iter().take(NORM_TOKENS).enumerate() {
+                    if let Err(error) = self.look_up(groups, token, **id as usize, **kind as usize, *place) {
+                        *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    }
                 }
-                token += 1;
+                self.norm_tile(groups, &self.norm);
             }
+        });
+        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+
+    /// Puts a token's sum where it stands in a tile.
+    fn look_up(
+        &self,
+        groups: &mut [&mut [[f32; ROWS]]],
+        token: usize,
+        id: usize,
+        kind: usize,
+        place: usize,
+    ) -> Result<(), Error> {
+        let (mut row, count) = (vec![0.0; self.sizes.hidden], groups.len());
+        self.words.read(id, &mut row)?;
+        let position = &self.positions[(self.sizes.first_position + place) * count..][..count];
+        let kind = &self.types[kind * count..][..count];
+        let parts = row.as_chunks::<ROWS>().0.iter().zip(position).zip(kind);
+        for (group, ((word, position), kind)) in groups.iter_mut().zip(parts) {
+            group[token] = std::array::from_fn(|lane| word[lane] + kind[lane] + position[lane]);
         }
-        self.normed(&mut engine.hidden, &self.norm);
         Ok(())
     }
 
@@ -210,15 +230,23 @@ impl Encoder {
     fn feed(&self, engine: &mut Engine, layer: &Layer) {
         let Engine { pool, hidden: state, attention, inner, rounded } = engine;
         self.multiply(pool, &layer.output, attention, rounded, Then::Add, state);
-        self.normed(state, &layer.attention_norm);
+        self.normed(pool, state, &layer.attention_norm);
         inner.reset(self.sizes.inner, state.tokens());
         self.multiply(pool, &layer.up, state, rounded, Then::Gelu, inner);
         self.multiply(pool, &layer.down, inner, rounded, Then::Add, state);
-        self.normed(state, &layer.norm);
+        self.normed(pool, state, &layer.norm);
     }
 
-    fn normed(&self, sheet: &mut Sheet, Norm { weights, bias }: &Norm) {
-        self.processor.compute(steps::Norm { sheet, weights, bias, epsilon: self.sizes.epsilon });
+    fn normed(&self, pool: &mut Pool, sheet: &mut Sheet, norm: &Norm) {
+        pool.pieces(&mut sheet.tiles_mut(NORM_TOKENS), 1, |_, tiles| {
+            for groups in tiles {
+                self.norm_tile(groups, norm);
+            }
+        });
+    }
+
+    fn norm_tile(&self, groups: &mut [&mut [[f32; ROWS]]], Norm { weights, bias }: &Norm) {
+        self.processor.compute(steps::Norm { groups, weights, bias, epsilon: self.sizes.epsilon });
     }
 
     fn multiply(

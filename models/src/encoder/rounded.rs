@@ -2,7 +2,7 @@
 //! columns are of whole numbers, which is exact; across them they are taken in one order, on every processor and for any number of tokens.
 
 use super::{
-    panels::{Bytes, Floats, WORDS},
+    panels::{Bytes, Floats, STEP, WORDS},
     product::{AHEAD, BUSY, Ends, Out, Then, bend},
 };
 use crate::{
@@ -295,34 +295,46 @@ impl Compute for Round<'_, '_> {
         let tokens = scales.len() / length;
         let runs = words.chunks_exact_mut(tokens).zip(scales.chunks_exact_mut(tokens));
         for (run, (words, scales)) in runs.enumerate() {
-            let count = 4.min(groups - 4 * run);
-            for token in 0..tokens {
-                let mut sizes = [0.0; ROWS];
-                for part in 0..ROWS / L::WIDTH {
-                    let mut most = lanes.splat(0.0);
-                    for group in 0..count {
-                        let numbers = lanes.load(&sheet.group(4 * run + group)[*first + token], part);
-                        // Comparing so, a number that is none is not the larger.
-                        most = lanes.larger(lanes.larger(most, numbers), lanes.multiply(numbers, lanes.splat(-1.0)));
-                    }
-                    lanes.store(most, &mut sizes, part);
-                }
-                let largest = largest(sizes);
-                // What is as good as nothing, or has no end, rounds to zeros and not to nonsense.
-                let is_some = (1e-30..1e30).contains(&largest);
-                let (inverse, step) = if is_some { (127.0 / largest, largest / 127.0) } else { (0.0, 0.0) };
-                let (mut whole, mut sums) = ([[0i32; ROWS]; 4], [0i32; ROWS]);
-                for (group, whole) in whole.iter_mut().enumerate().take(count) {
-                    *whole = rounded(&sheet.group(4 * run + group)[*first + token], inverse);
-                    for lane in 0..ROWS {
-                        sums[lane] += whole[lane];
-                    }
-                }
-                words[token] = packed(&whole);
-                scales[token] = Scale { step, sum: sums.iter().sum() };
+            // Columns are a multiple of 32.
+            let is_whole = groups - 4 * run >= 4;
+            for (token, (words, scale)) in words.iter_mut().zip(scales).enumerate() {
+                let columns = |group: usize| &sheet.group(4 * run + group)[*first + token];
+                *scale = match is_whole {
+                    true => round(lanes, [columns(0), columns(1), columns(2), columns(3)], words),
+                    false => round(lanes, [columns(0), columns(1)], words),
+                };
             }
         }
     }
+}
+
+/// Rounds up to 64 columns of a token; words that none are for are left zero.
+#[inline(always)]
+fn round<L: Lanes, const GROUPS: usize>(lanes: L, columns: [&[f32; ROWS]; GROUPS], words: &mut [i32; ROWS]) -> Scale {
+    let mut sizes = [0.0; ROWS];
+    for part in 0..ROWS / L::WIDTH {
+        let mut most = lanes.splat(0.0);
+        for columns in columns {
+            let numbers = lanes.load(columns, part);
+            // Comparing so, a number that is none is not the larger.
+            most = lanes.larger(lanes.larger(most, numbers), lanes.multiply(numbers, lanes.splat(-1.0)));
+        }
+        lanes.store(most, &mut sizes, part);
+    }
+    let largest = largest(sizes);
+    // What is as good as nothing, or has no end, rounds to zeros and not to nonsense.
+    let is_some = (1e-30..1e30).contains(&largest);
+    let (inverse, step) = if is_some { (127.0 / largest, largest / 127.0) } else { (0.0, 0.0) };
+    let mut sums = [0i32; ROWS];
+    *words = [0; ROWS];
+    for (words, columns) in words.as_chunks_mut::<STEP>().0.iter_mut().zip(columns) {
+        let whole = rounded(columns, inverse);
+        for lane in 0..ROWS {
+            sums[lane] += whole[lane];
+        }
+        *words = packed(&whole);
+    }
+    Scale { step, sum: sums.iter().sum() }
 }
 
 /// Rounds to the nearest whole number, ties to even: adding 1.5 * 2^23 leaves it in the lowest bits.
@@ -341,13 +353,13 @@ fn rounded(numbers: &[f32; ROWS], inverse: f32) -> [i32; ROWS] {
 
 /// Four columns in each word.
 #[inline(always)]
-fn packed(whole: &[[i32; ROWS]; 4]) -> [i32; ROWS] {
-    let mut bytes = [0u8; WORDS];
-    for (bytes, whole) in bytes.iter_mut().zip(whole.as_flattened()) {
-        *bytes = *whole as u8;
+fn packed(whole: &[i32; ROWS]) -> [i32; STEP] {
+    let mut bytes = [0u8; ROWS];
+    for lane in 0..ROWS {
+        bytes[lane] = whole[lane] as u8;
     }
-    let mut words = [0; ROWS];
-    for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<4>().0) {
+    let mut words = [0; STEP];
+    for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<STEP>().0) {
         *word = i32::from_le_bytes(*bytes);
     }
     words

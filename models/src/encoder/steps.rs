@@ -2,27 +2,25 @@
 //! them in the same order.
 
 use super::product::Out;
-use crate::{
-    lanes::{Compute, Lanes, ROWS, exp, largest},
-    product::Sheet,
-};
+use crate::lanes::{Compute, Lanes, ROWS, exp, largest};
 
-/// Layer norm of all tokens where they stand: mean 0 and variance 1, then a weight and a bias for each column.
-pub(super) struct Norm<'a> {
-    pub(super) sheet: &'a mut Sheet,
+/// Layer norm of some tokens where they stand: mean 0 and variance 1, then a weight and a bias for each column.
+pub(super) struct Norm<'a, 'b> {
+    /// Sixteen columns of the tokens each.
+    pub(super) groups: &'a mut [&'b mut [[f32; ROWS]]],
     pub(super) weights: &'a [[f32; ROWS]],
     pub(super) bias: &'a [[f32; ROWS]],
     pub(super) epsilon: f32,
 }
 
-impl Compute for Norm<'_> {
+impl Compute for Norm<'_, '_> {
     type Output = ();
 
     #[inline(always)]
     fn on<L: Lanes>(mut self, lanes: L) {
-        let mut first = 0;
-        while first < self.sheet.tokens() {
-            first += match self.sheet.tokens() - first {
+        let (mut first, tokens) = (0, self.groups.first().map_or(0, |group| group.len()));
+        while first < tokens {
+            first += match tokens - first {
                 8.. => self.tile::<L, 8>(lanes, first),
                 4.. => self.tile::<L, 4>(lanes, first),
                 _ => self.tile::<L, 1>(lanes, first),
@@ -31,16 +29,15 @@ impl Compute for Norm<'_> {
     }
 }
 
-impl Norm<'_> {
+impl Norm<'_, '_> {
     /// Tokens that stand side by side, in the order in which they lie in memory.
     #[inline(always)]
     fn tile<L: Lanes, const SIZE: usize>(&mut self, lanes: L, first: usize) -> usize {
-        let (tokens, share) = (self.sheet.tokens(), (self.sheet.columns() as f32).recip());
-        let all = self.sheet.all_mut();
+        let share = ((self.groups.len() * ROWS) as f32).recip();
         let mut parts = [[0.0; ROWS]; SIZE];
         for part in 0..ROWS / L::WIDTH {
             let mut sums = [lanes.splat(0.0); SIZE];
-            for group in all.chunks_exact(tokens) {
+            for group in self.groups.iter() {
                 for (sum, numbers) in sums.iter_mut().zip(&group[first..][..SIZE]) {
                     *sum = lanes.add(*sum, lanes.load(numbers, part));
                 }
@@ -55,7 +52,7 @@ impl Norm<'_> {
         }
         for part in 0..ROWS / L::WIDTH {
             let mut squares = [lanes.splat(0.0); SIZE];
-            for group in all.chunks_exact(tokens) {
+            for group in self.groups.iter() {
                 for ((squares, numbers), mean) in squares.iter_mut().zip(&group[first..][..SIZE]).zip(means) {
                     let off = lanes.add(lanes.load(numbers, part), lanes.splat(-mean));
                     *squares = lanes.fused(off, off, *squares);
@@ -70,7 +67,7 @@ impl Norm<'_> {
             *factor = (total(squares) * share + self.epsilon).sqrt().recip();
         }
         for part in 0..ROWS / L::WIDTH {
-            for ((group, weights), bias) in all.chunks_exact_mut(tokens).zip(self.weights).zip(self.bias) {
+            for ((group, weights), bias) in self.groups.iter_mut().zip(self.weights).zip(self.bias) {
                 let (weights, bias) = (lanes.load(weights, part), lanes.load(bias, part));
                 for ((numbers, mean), factor) in group[first..][..SIZE].iter_mut().zip(means).zip(factors) {
                     let off = lanes.add(lanes.load(numbers, part), lanes.splat(-mean));

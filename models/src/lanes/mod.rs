@@ -142,14 +142,22 @@ pub(crate) trait Compute {
 
 /// The largest of sixteen numbers, found in four steps that a processor does side by side.
 #[inline(always)]
-pub(crate) fn largest(mut numbers: [f32; ROWS]) -> f32 {
-    for width in [8, 4, 2, 1] {
-        for lane in 0..width {
-            let other = numbers[lane + width];
-            numbers[lane] = if other > numbers[lane] { other } else { numbers[lane] };
-        }
+pub(crate) fn largest(numbers: [f32; ROWS]) -> f32 {
+    let [a, b, c, d] = larger_half::<8, 4>(&larger_half::<ROWS, 8>(&numbers));
+    let (a, b) = (if c > a { c } else { a }, if d > b { d } else { b });
+    if b > a { b } else { a }
+}
+
+/// Of each number of the first half and its like in the second the larger. Halves are arrays of their own: so the compiler sees that no
+/// step waits for a part of the one before.
+#[inline(always)]
+fn larger_half<const LEN: usize, const HALF: usize>(numbers: &[f32; LEN]) -> [f32; HALF] {
+    let mut larger = [0.0; HALF];
+    for lane in 0..HALF {
+        let (number, other) = (numbers[lane], numbers[lane + HALF]);
+        larger[lane] = if other > number { other } else { number };
     }
-    numbers[0]
+    larger
 }
 
 /// The lanes that were chosen for this processor.

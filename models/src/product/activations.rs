@@ -56,6 +56,18 @@ impl Sheet {
         self.numbers[at..].iter_mut().step_by(self.tokens)
     }
 
+    /// The tokens in tiles of at most so many: of each tile its part of each sixteen columns.
+    pub(crate) fn tiles_mut(&mut self, size: usize) -> Vec<Vec<&mut [[f32; ROWS]]>> {
+        let groups = self.columns() / ROWS;
+        let mut tiles: Vec<_> = (0..self.tokens.div_ceil(size)).map(|_| Vec::with_capacity(groups)).collect();
+        for group in self.numbers.chunks_exact_mut(self.tokens.max(1)) {
+            for (tile, part) in tiles.iter_mut().zip(group.chunks_mut(size)) {
+                tile.push(part);
+            }
+        }
+        tiles
+    }
+
     /// A sheet of one token alone.
     #[cfg(test)]
     pub(crate) fn from_columns(tokens: &[Vec<f32>]) -> Self {

@@ -123,7 +123,9 @@ proptest! {
         let normed = |processor: Processor, tokens: &[Vec<f32>]| {
             let mut sheet = Sheet::from_columns(tokens);
             let (weights, bias) = (weights.as_chunks().0, bias.as_chunks().0);
-            processor.compute(Norm { sheet: &mut sheet, weights, bias, epsilon: 1e-12 });
+            for mut groups in sheet.tiles_mut(13) {
+                processor.compute(Norm { groups: &mut groups, weights, bias, epsilon: 1e-12 });
+            }
             columns_of(&sheet)
         };
         let plain = normed(Processor::Plain, &tokens);
