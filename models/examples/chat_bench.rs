@@ -3,6 +3,8 @@
 //!     chat_bench MODEL.gguf [--threads N] [--prompt N] [--before N] [--decode N]
 //!     chat_bench --read [--threads N]          how fast memory is read; one thread, unless more are named
 //!     chat_bench MODEL.gguf --schema FILE [--threads N] [--decode N] [--turns N]    answers to a schema beside free ones
+//!
+//! With `--avx2` all of it computes without AVX-512, as on a machine that lacks it.
 
 use std::{num::NonZero, path::PathBuf, process::ExitCode};
 
@@ -24,6 +26,10 @@ fn main() -> ExitCode {
                 eprintln!("--schema: expected a file with a JSON schema");
                 return ExitCode::FAILURE;
             }
+            continue;
+        }
+        if name == "--avx2" {
+            models::forgo_avx512();
             continue;
         }
         let number = arguments.next().and_then(|number| number.parse::<usize>().ok());

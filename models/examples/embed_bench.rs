@@ -1,6 +1,6 @@
 //! Measures a sentence embedder and prints one line of JSON: for tests/bench/embed, whose `peer.py` measures onnxruntime alike.
 //!
-//!     embed_bench MODEL_DIR TEXTS.json [--threads N] [--int8] [--vectors]
+//!     embed_bench MODEL_DIR TEXTS.json [--threads N] [--int8] [--avx2] [--vectors]
 //!     embed_bench --peak          what a core computes and reads at most
 
 use std::{
@@ -35,13 +35,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (mut compute, mut is_vectors) = (Compute::default(), false);
     while let Some(name) = arguments.next() {
         match name.as_str() {
+            "--avx2" => models::forgo_avx512(),
             "--int8" => compute.precision = Precision::Int8,
             "--vectors" => is_vectors = true,
             "--threads" => {
                 let number = arguments.next().and_then(|number| number.parse::<NonZero<usize>>().ok());
                 compute.threads = Some(number.ok_or("--threads: expected a number")?);
             }
-            other => return Err(format!("{other}: expected --threads, --int8 or --vectors").into()),
+            other => return Err(format!("{other}: expected --threads, --int8, --avx2 or --vectors").into()),
         }
     }
     let before = status_mb("VmRSS:")?;

@@ -26,3 +26,5 @@ pub mod series;
 mod text;
 
 pub use error::Error;
+#[doc(hidden)]
+pub use lanes::forgo_avx512;

@@ -15,6 +15,8 @@ mod wide256;
 #[cfg(target_arch = "x86_64")]
 mod wide512;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 pub(crate) use exp::exp;
 
 /// Rows that are packed together, whatever the width of the registers.
@@ -160,6 +162,14 @@ fn larger_half<const LEN: usize, const HALF: usize>(numbers: &[f32; LEN]) -> [f3
     larger
 }
 
+/// Whether AVX-512 is left unused, see [`forgo_avx512`].
+static FORGOES_AVX512: AtomicBool = AtomicBool::new(false);
+
+/// Has what is loaded from now on compute without AVX-512: for figures of machines that lack it, measured on one that does not.
+pub fn forgo_avx512() {
+    FORGOES_AVX512.store(true, Ordering::Relaxed);
+}
+
 /// The lanes that were chosen for this processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Processor {
@@ -179,7 +189,16 @@ pub(crate) enum Processor {
 impl Processor {
     /// The best that this processor has.
     pub(crate) fn detect() -> Self {
-        Self::all().into_iter().next().unwrap_or(Self::Plain)
+        let forgoes = FORGOES_AVX512.load(Ordering::Relaxed);
+        Self::all().into_iter().find(|found| !(forgoes && found.is_avx512())).unwrap_or(Self::Plain)
+    }
+
+    const fn is_avx512(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if let Self::Wide512(_) = self {
+            return true;
+        }
+        false
     }
 
     /// All that this processor has, the best first.

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Measures chat models: ours and llama.cpp's, by turns on the same files. Called by `run`, which builds both.
 
-    compare.py LLAMA_BENCH CHAT_BENCH ROUNDS [--json] [--threads N] [--rows FILE] MODEL.gguf...
+    compare.py LLAMA_BENCH CHAT_BENCH ROUNDS [--json] [--threads N] [--rows FILE] [--avx2] MODEL.gguf...
+
+With `--avx2` ours computes without AVX-512; that llama.cpp does is how it was built.
 
 With `--rows` each row is kept in the file when it is measured, and one that is there is not measured again. `planned` is what a node
 sets aside for ours before it is loaded: weights, work, keys and values. `roofline` is what the weights' bytes allow at the speed at
@@ -44,11 +46,12 @@ def theirs(program: str, model: str, threads: int) -> dict[str, float]:
     return {"prompt": prompt, "decode": decode, "load_s": load, "peak_mb": max(prompt_peak, decode_peak), "share": share}
 
 
-def ours(program: str, model: str, threads: int) -> dict[str, float]:
+def ours(program: str, model: str, threads: int, more: list[str]) -> dict[str, float]:
     arguments = ["--threads", str(threads), "--prompt", str(PROMPT), "--before", str(BEFORE), "--decode", str(DECODE)]
-    output, wall, cpu, peak = run([program, model, *arguments])
+    output, wall, cpu, peak = run([program, model, *arguments, *more])
     figures = json.loads(output)
-    _, load, _, _ = run([program, model, "--threads", str(threads), "--prompt", "1", "--decode", "0"])
+    # One token, as llama.cpp's.
+    _, load, _, _ = run([program, model, "--threads", str(threads), "--prompt", "0", "--before", "0", "--decode", "0", *more])
     return {
         "prompt": figures["prompt_tokens_s"],
         "decode": figures["decode_tokens_s"],
@@ -67,6 +70,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--threads", type=int, action="append")
     parser.add_argument("--rows")
+    parser.add_argument("--avx2", action="store_true")
     parser.add_argument("models", nargs="+")
     asked = parser.parse_args()
     rows = []
@@ -94,11 +98,12 @@ def name(model: str) -> str:
 
 
 def measure(asked: argparse.Namespace, model: str, threads: int) -> dict:
+    more = ["--avx2"] if asked.avx2 else []
     # One that nothing is measured of: the file is in the system's cache then for both.
-    ours(asked.chat, model, threads)
+    ours(asked.chat, model, threads, more)
     pairs, read = [], 0.0
     for _ in range(asked.rounds):
-        pairs.append((theirs(asked.llama, model, threads), ours(asked.chat, model, threads)))
+        pairs.append((theirs(asked.llama, model, threads), ours(asked.chat, model, threads, more)))
         # The best of all rounds: what else runs takes from it too.
         found = json.loads(run([asked.chat, "--read", "--threads", str(threads)])[0])
         read = max(read, found["read_gb_s"])
