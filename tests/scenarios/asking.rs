@@ -10,6 +10,36 @@ fn documents(found: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn files_that_were_added_are_followed_by_the_agent() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let manuals = folder.path().join("manuals");
+    std::fs::create_dir_all(&manuals).expect("made");
+    let write = |name: &str, text: &str| std::fs::write(manuals.join(name), text).expect("written");
+    write("oil.md", "# Oil\n\nThe press takes ISO VG 46.\n");
+    write("belt.md", "# Belt\n\nThe fan has a belt B17.\n");
+    let more = "[memory]\nfollow_every = \"PT1S\"\n";
+    let setup = Setup { site: None, more, ..Setup::new("following", folder.path()) };
+    let mut agent = Agent::new(folder.path(), &setup);
+    let path = manuals.display().to_string();
+    let added = agent.json(&["docs", "add", &path, "--source", "manuals"]).await;
+    assert_eq!((added["kept"].as_array().map(Vec::len), &added["followed"]), (Some(2), &true.into()), "{added}");
+    agent.start().await;
+    let finds = async |expected: &[&str]| {
+        let wait = async { while documents(&agent.json(&["docs", "list"]).await) != expected {} };
+        tokio::time::timeout(std::time::Duration::from_secs(60), wait).await.unwrap_or_else(|_| panic!("{expected:?}"));
+    };
+    write("seal.md", "# Seals\n\nSeal kit SK-40 fits the main cylinder.\n");
+    finds(&["remembered:belt.md", "remembered:oil.md", "remembered:seal.md"]).await;
+    std::fs::remove_file(manuals.join("belt.md")).expect("removed");
+    finds(&["remembered:oil.md", "remembered:seal.md"]).await;
+    let told = agent.json(&["ledger", "list", "--fact", "tool-called", "--limit", "50"]).await;
+    assert!(told.as_array().is_some_and(|entries| entries.len() >= 4), "each is in the ledger: {told}");
+    agent.cli(&["docs", "remove", "--source", "manuals"]).await.ok();
+    finds(&[]).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn documents_are_added_asked_and_taken_away_with_an_agent_and_without() {
     let folder = tempfile::tempdir().expect("a folder");
     let manuals = folder.path().join("manuals");

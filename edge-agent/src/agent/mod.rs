@@ -5,6 +5,7 @@
 mod alone;
 mod bridge;
 mod encoders;
+mod follow;
 mod footprint;
 mod live;
 mod rollout;
@@ -103,6 +104,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if let Some(Lifecycle { topic, tasks }) = config.lifecycle.clone() {
         runner.tell_lifecycle(workflow::Telling { topic, tasks });
     }
+    let following = memory.clone();
     let rooms = rollout::Rooms {
         config: config.clone(),
         store: store.clone(),
@@ -147,6 +149,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     });
     let token = api::Token::load_or_create(&config.data_dir.join(TOKEN_FILE)).context("no local token")?;
     let key = bridge::key(&config)?;
+    let follower = follow::Follower {
+        memory: following,
+        rooms: Arc::clone(&performer),
+        store: store.clone(),
+        every: config.memory.follow_every(),
+    };
+    tasks.spawn(follower.run(stop.clone()));
     let asking = bridge::ask(&view, Arc::clone(&performer));
     let more = bridge::openai(&view, embedder, performer, key.clone());
     let changes = bridge::changes(&view, &tasks, &stop, report);

@@ -9,8 +9,6 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use edge_core::site::{DEPTH_MAX, Kind};
-use reader::Form;
 use serde::Serialize;
 use serde_json::json;
 use shared::{digest::Digest, label::Label, look::words};
@@ -20,7 +18,7 @@ use super::{
     person::{Demands, Person},
 };
 use crate::{
-    memory::{episode_path, kept_path, reading},
+    memory::{episode_path, files, kept_path},
     store::documents::{self, Listed},
 };
 
@@ -51,8 +49,10 @@ Examples:
   edge-agent docs add manuals/ --index manuals
   edge-agent docs add interview.pdf --label confidential --personal --subject \"Mia Keller\"
 
-A folder that is added again is brought in step: what changed is embedded again, what is gone from it is removed. Names that begin with a
-dot are left out. Policy's `remember` is asked for each document, and each is in the ledger.")]
+The agent follows what was added, where it may read it: while it runs, what is new, changed or gone is taken over every five minutes
+(`follow_every` under [memory]). A folder or mount that is away, or empty, takes nothing away; adding it again does. `docs remove` ends it.
+A folder that is added again is brought in step at once. Names that begin with a dot are left out. Policy's `remember` is asked for each
+document, and each is in the ledger.")]
 pub(super) struct Add {
     /// A file, or a folder with all in it.
     #[arg(value_name = "PATH")]
@@ -66,6 +66,9 @@ pub(super) struct Add {
     /// Whom or what it is about; it can be removed by that.
     #[arg(long, value_name = "TEXT")]
     subject: Option<String>,
+    /// Take the files as they are now, and do not follow them.
+    #[arg(long)]
+    once: bool,
     #[command(flatten)]
     demands: Demands,
 }
@@ -130,6 +133,8 @@ struct Added {
     kept: Vec<String>,
     unchanged: Vec<String>,
     removed: Vec<String>,
+    /// Whether the node keeps in step with them from now on.
+    followed: bool,
     /// Files that cannot be read, with why.
     failed: BTreeMap<String, String>,
 }
@@ -149,6 +154,9 @@ fn add(asked: &Add, context: &Context) -> Result<ExitCode, Failure> {
             Err(other) => return Err(other),
         }
     }
+    if !asked.once {
+        follow(asked, &whole, &person, &mut added)?;
+    }
     // What was in the folder when it was added before, and is no longer.
     let now: BTreeSet<_> = files.keys().collect();
     for (id, _) in known.iter().filter(|(id, own)| own.source.as_ref() == Some(&added.source) && !now.contains(id)) {
@@ -157,6 +165,21 @@ fn add(asked: &Add, context: &Context) -> Result<ExitCode, Failure> {
     }
     tell(&added, context)?;
     Ok(if added.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Has the node follow what was added.
+fn follow(asked: &Add, whole: &Path, person: &Person, added: &mut Added) -> Result<(), Failure> {
+    let Some(path) = whole.to_str() else {
+        eprintln!("edge-agent: the path is no UTF-8, so its files are not followed");
+        return Ok(());
+    };
+    let mut input = json!({ "index": asked.index, "source": added.source, "path": path });
+    if let Some(subject) = &asked.subject {
+        input["subject"] = subject.as_str().into();
+    }
+    person.ask("follow", input, asked.demands.label())?;
+    added.followed = true;
+    Ok(())
 }
 
 /// Keeps one file's text; false when it is kept already as it is.
@@ -173,15 +196,8 @@ fn keep(
             format!("{} has a document of this name from {other}: remove that, or give another --index", asked.index);
         return Err(Failure::Input(message));
     }
-    let input = |why: String| Failure::Input(why);
-    let file = format!("documents/{}/{id}", asked.index);
-    let unreadable = |error: std::io::Error| input(format!("cannot be read: {error}"));
-    let len = path.metadata().map_err(unreadable)?.len();
-    Kind::of(&file).and_then(|kind| kind.admit(&file, len)).map_err(|problem| input(problem.message))?;
-    let text = reading::text(id, std::fs::read(path).map_err(unreadable)?).map_err(input)?;
-    if text.trim().is_empty() {
-        return Err(input("holds no text".to_owned()));
-    }
+    let text =
+        files::content(&asked.index, id, path).and_then(|content| files::text(id, content)).map_err(Failure::Input)?;
     let label = asked.demands.label();
     let is_same = |known: &Listed| {
         known.digest == Some(Digest::of(text.as_bytes()))
@@ -212,53 +228,13 @@ fn id_of(document: &str) -> &str {
     kept.iter().find_map(|prefix| document.strip_prefix(prefix.as_str())).unwrap_or(document)
 }
 
-/// The files of a path by the ids that they are kept under: a file's name, or its place within the folder.
+/// The documents of a path, as whoever gave it has to be told of mistakes.
 fn files(path: &Path) -> Result<BTreeMap<String, PathBuf>, Failure> {
-    let mut found = BTreeMap::new();
-    if path.is_dir() {
-        walk(path, path, 0, &mut found)?;
-        if found.is_empty() {
-            let message = format!("{} holds no document: expected .md, .txt, .html, .pdf or .csv", path.display());
-            return Err(Failure::Input(message));
-        }
-        return Ok(found);
-    }
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    if !path.is_file() {
-        return Err(Failure::NotFound(format!("there is no file or folder {}", path.display())));
-    }
-    if Form::of(&name).is_none() {
-        let message = format!("{} is no document: expected .md, .txt, .html, .pdf or .csv", path.display());
-        return Err(Failure::Input(message));
-    }
-    found.insert(name, path.to_owned());
-    Ok(found)
-}
-
-fn walk(root: &Path, folder: &Path, depth: usize, found: &mut BTreeMap<String, PathBuf>) -> Result<(), Failure> {
-    if depth > DEPTH_MAX {
-        return Err(Failure::Input(format!("{} is more than {DEPTH_MAX} folders deep", folder.display())));
-    }
-    let unreadable = || format!("cannot read the folder {}", folder.display());
-    for entry in std::fs::read_dir(folder).with_context(unreadable)? {
-        let path = entry.with_context(unreadable)?.path();
-        if path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.')) {
-            continue;
-        }
-        if path.is_dir() {
-            // A link could lead round in a circle.
-            if !path.is_symlink() {
-                walk(root, &path, depth + 1, found)?;
-            }
-            continue;
-        }
-        let parts = path.strip_prefix(root).unwrap_or(&path).components();
-        let id = parts.map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/");
-        if Form::of(&id).is_some() {
-            found.insert(id, path);
-        }
-    }
-    Ok(())
+    files::documents(path).map_err(|error| match error {
+        files::Error::Missing(_) => Failure::NotFound(error.to_string()),
+        files::Error::Unreadable { .. } => Failure::Failed(error.into()),
+        _ => Failure::Input(error.to_string()),
+    })
 }
 
 fn tell(added: &Added, context: &Context) -> Result<(), Failure> {
@@ -276,7 +252,8 @@ fn tell(added: &Added, context: &Context) -> Result<(), Failure> {
         counted(added.failed.len(), "not read"),
     ];
     let parts: Vec<_> = parts.into_iter().flatten().collect();
-    output::say(&format!("{}: {} (source {})", added.index, parts.join(", "), added.source));
+    let followed = if added.followed { "; followed from now on" } else { "" };
+    output::say(&format!("{}: {} (source {}){followed}", added.index, parts.join(", "), added.source));
     Ok(())
 }
 
@@ -321,7 +298,8 @@ fn remove(asked: &Remove, context: &Context) -> Result<ExitCode, Failure> {
     };
     let doomed: Vec<&Listed> = listed.iter().filter(fits).filter(|_| asked.session.is_none()).collect();
     let said = said(asked, context)?;
-    if doomed.is_empty() && said == 0 {
+    let followed = followed(asked, context)?;
+    if doomed.is_empty() && said == 0 && followed.is_empty() {
         let of_bundle = asked.document.as_ref().is_some_and(|name| listed.iter().any(|own| own.document == *name));
         let message = match (of_bundle, &asked.session) {
             (true, _) => "the bundle brings this document: take it out of the bundle",
@@ -331,7 +309,7 @@ fn remove(asked: &Remove, context: &Context) -> Result<ExitCode, Failure> {
         return Err(Failure::NotFound(message.to_owned()));
     }
     let person = Person::of(context)?;
-    let forgotten = forget(asked, &doomed, said > 0, &person)?;
+    let forgotten = forget(asked, &doomed, &followed, said > 0, &person)?;
     if context.json {
         let names: Vec<_> = doomed.iter().map(|own| json!({ "index": own.index, "document": own.document })).collect();
         output::json(&json!({ "forgotten": forgotten, "documents": names, "turns": said }))?;
@@ -356,8 +334,26 @@ fn said(asked: &Remove, context: &Context) -> Result<u64, Failure> {
     Ok(documents::turns(&context.store()?, which).context("cannot count what was said")?)
 }
 
+/// The indexes in which files are followed that go too.
+fn followed(asked: &Remove, context: &Context) -> Result<BTreeSet<String>, Failure> {
+    if asked.document.is_some() || asked.session.is_some() {
+        return Ok(BTreeSet::new());
+    }
+    let all = documents::followed(&context.store()?, asked.index.as_deref()).context("cannot list what is followed")?;
+    let is = |wanted: &Option<String>, own: Option<&String>| wanted.as_ref().is_none_or(|wanted| Some(wanted) == own);
+    let fits =
+        |own: &documents::Followed| is(&asked.source, Some(&own.source)) && is(&asked.subject, own.subject.as_ref());
+    Ok(all.into_iter().filter(fits).map(|own| own.index).collect())
+}
+
 /// Asks for the removal, index by index; how much is gone.
-fn forget(asked: &Remove, doomed: &[&Listed], of_sessions: bool, person: &Person) -> Result<u64, Failure> {
+fn forget(
+    asked: &Remove,
+    doomed: &[&Listed],
+    followed: &BTreeSet<String>,
+    of_sessions: bool,
+    person: &Person,
+) -> Result<u64, Failure> {
     let forget = |mut input: serde_json::Value, more: &[(&str, Option<&str>)]| -> Result<u64, Failure> {
         for (name, value) in more {
             if let Some(value) = value {
@@ -368,7 +364,8 @@ fn forget(asked: &Remove, doomed: &[&Listed], of_sessions: bool, person: &Person
     };
     let (source, subject) = (("source", asked.source.as_deref()), ("subject", asked.subject.as_deref()));
     let kind = |document: &Listed| if document.outcome.is_some() { "episode" } else { "text" };
-    let places: BTreeSet<_> = doomed.iter().map(|document| (document.index.as_str(), kind(document))).collect();
+    let mut places: BTreeSet<_> = doomed.iter().map(|document| (document.index.as_str(), kind(document))).collect();
+    places.extend(followed.iter().map(|index| (index.as_str(), "text")));
     let mut forgotten = 0;
     for (index, kind) in places {
         let id = ("id", asked.document.as_deref().map(id_of));
@@ -410,6 +407,11 @@ fn list(index: Option<&str>, context: &Context) -> Result<ExitCode, Failure> {
     let nothing =
         "There is no document: the bundle's lie in its documents/INDEX/, and `edge-agent docs add` brings others.";
     output::table(&["index", "document", "label", "from", "about", "passages", "kept for"], rows, nothing);
+    for documents::Followed { index, path, .. } in
+        documents::followed(&context.store()?, index).context("cannot list what is followed")?
+    {
+        output::say(&format!("{index} follows {path}"));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -418,18 +420,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_gives_its_documents_by_their_places_and_leaves_the_rest() {
-        let folder = tempfile::tempdir().expect("a folder");
-        for path in ["a.md", "sub/b.txt", ".git/c.md", "d.exe", "sub/.hidden.md"] {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
-            std::fs::write(path, "text").expect("written");
-        }
-        let found = files(folder.path()).expect("documents");
-        assert_eq!(found.keys().collect::<Vec<_>>(), ["a.md", "sub/b.txt"]);
-        assert_eq!(files(&folder.path().join("a.md")).expect("one").keys().collect::<Vec<_>>(), ["a.md"]);
-        assert!(files(&folder.path().join("d.exe")).expect_err("none").to_string().contains("is no document"));
-        assert!(files(&folder.path().join("none")).expect_err("none").to_string().contains("there is no file"));
+    fn a_document_is_named_by_its_id() {
         assert_eq!((id_of("remembered:sub/b.txt"), id_of("episode:01J")), ("sub/b.txt", "01J"));
         assert_eq!(id_of("sub/b.txt"), "sub/b.txt");
     }

@@ -18,7 +18,7 @@ use shared::{
 use super::{
     Inner, Memory, broken,
     episode::{self, Kind},
-    hold,
+    follow, hold,
     index::Error,
     millis,
     remember::{INDEX, kept_path, named},
@@ -138,6 +138,10 @@ impl Inner {
             }
             if is_of_many && !ids.is_empty() {
                 wipe::note(connection)?;
+            }
+            if which.kind != Some(Kind::Episode) {
+                let fits = (which.id.as_deref(), which.source.as_deref(), which.subject.as_deref());
+                follow::forget(connection, which.place(), fits)?;
             }
             Ok((ids.len(), chunks))
         })?;

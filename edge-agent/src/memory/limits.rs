@@ -14,6 +14,9 @@ const BYTES: Bytes = Bytes(64 << 20);
 /// More than a node with small models finds its way in.
 const ENTRIES_MAX: u32 = 1_000_000;
 
+/// Between two looks at the files that were added, where nothing else is said: soon enough for people, and next to nothing for a disk.
+const FOLLOW_EVERY: Duration = Duration::from_secs(300);
+
 /// What is kept, in every index that does not say otherwise.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,6 +25,8 @@ pub struct Limits {
     entries: Option<u32>,
     bytes: Option<Bytes>,
     when_full: Option<WhenFull>,
+    /// Between two looks at the files that were added.
+    follow_every: Option<Span>,
     /// By the names of indexes; conversations are kept in `sessions`.
     #[serde(default)]
     indexes: BTreeMap<String, OfIndex>,
@@ -85,6 +90,12 @@ impl Limits {
         }
     }
 
+    /// Time between two looks at the files that were added.
+    #[must_use]
+    pub fn follow_every(&self) -> Duration {
+        self.follow_every.map_or(FOLLOW_EVERY, |Span(span)| span)
+    }
+
     /// What is wrong although every field by itself may be so: the field, and what was expected.
     #[must_use]
     pub fn mistakes(&self) -> Vec<(String, String)> {
@@ -119,6 +130,8 @@ mod tests {
             Bounds { keep_for: Some(hour * 24 * 90), entries: ENTRIES, bytes: 1 << 20, when_full: WhenFull::Refuse };
         assert_eq!(limits.of("other"), others);
         assert_eq!(Limits::default().of("any").keep_for, None, "nothing goes unless somebody says so");
+        let minute = read("follow_every = 'PT1M'").expect("valid").follow_every();
+        assert_eq!((minute, Limits::default().follow_every()), (Duration::from_secs(60), FOLLOW_EVERY));
     }
 
     #[test]

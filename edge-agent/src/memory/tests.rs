@@ -12,6 +12,7 @@ use super::*;
 
 mod episodes;
 mod filters;
+mod follow;
 mod former;
 mod gone;
 mod judged;

@@ -57,6 +57,28 @@ pub fn list(connection: &Connection, index: Option<&str>) -> rusqlite::Result<Ve
     query.query_map(params![index], row)?.collect()
 }
 
+/// A file or folder of this machine that is followed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Followed {
+    pub index: String,
+    pub path: String,
+    pub source: String,
+    pub subject: Option<String>,
+}
+
+/// What is followed, of one index or of all.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn followed(connection: &Connection, index: Option<&str>) -> rusqlite::Result<Vec<Followed>> {
+    let sql = "SELECT idx, path, source, subject FROM memory_followed WHERE ?1 IS NULL OR idx = ?1 ORDER BY idx, path";
+    let row = |row: &rusqlite::Row<'_>| {
+        Ok(Followed { index: row.get(0)?, path: row.get(1)?, source: row.get(2)?, subject: row.get(3)? })
+    };
+    connection.prepare(sql)?.query_map([index], row)?.collect()
+}
+
 /// How many turns of conversations are of these: a conversation, a source, a subject, as far as each is given.
 ///
 /// # Errors

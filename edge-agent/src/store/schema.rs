@@ -29,6 +29,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/19_spans.sql"),
     include_str!("schema/20_episodes.sql"),
     include_str!("schema/21_embedders.sql"),
+    include_str!("schema/22_followed.sql"),
 ];
 
 pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), Error> {

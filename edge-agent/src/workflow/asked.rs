@@ -22,7 +22,8 @@ const TOP_K: usize = 4;
 /// What a person wants: a function with its arguments, and what they demand.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wanted {
-    /// `ask` for an answer from the documents, `search` for passages of all indexes, or `remember` and `forget` as workflows have them.
+    /// `ask` for an answer from the documents, `search` for passages of all indexes, `remember` and `forget` as workflows have them,
+    /// or `follow` for files that are kept in step with.
     pub function: String,
     pub input: Value,
     pub label: Label,
@@ -87,10 +88,11 @@ impl Desk<'_> {
                 let (passages, label) = self.search(search, label).await?;
                 Ok(json!({ "passages": passages, "label": label }))
             }
-            "remember" | "forget" => Ok(self.call(&function, input, label).await?.output),
+            "remember" | "forget" | "follow" => Ok(self.call(&function, input, label).await?.output),
             other => {
-                let message =
-                    format!("{other:?} is nothing that a person asks for: expected ask, search, remember or forget");
+                let message = format!(
+                    "{other:?} is nothing that a person asks for: expected ask, search, remember, forget or follow"
+                );
                 Err(Failure::new(kind::VALIDATION, message))
             }
         }

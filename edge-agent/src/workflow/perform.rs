@@ -251,6 +251,10 @@ impl Rooms {
                 let permit = trail.permit(Action::Remember, self.memory.forgotten_in(call)?)?;
                 self.memory.forget(call, permit, keep).await?
             }
+            "follow" => {
+                let permit = trail.permit(Action::Remember, self.memory.followed_in(call)?)?;
+                self.memory.follow(call, permit, keep).await?
+            }
             "upsert" => {
                 let permit = trail.permit(Action::Upsert, self.memory.collection(call)?)?;
                 self.memory.upsert(call, permit, keep).await?

@@ -34,6 +34,7 @@ pub(super) async fn kept_as(
     let (action, target) = match function {
         "remember" => (Action::Remember, memory.kept_in(&call)?),
         "forget" => (Action::Remember, memory.forgotten_in(&call)?),
+        "follow" => (Action::Remember, memory.followed_in(&call)?),
         "retrieve" => (Action::Retrieve, memory.target(&call)?),
         "query" => (Action::Query, memory.collection(&call)?),
         _ => (Action::Upsert, memory.collection(&call)?),
@@ -44,6 +45,7 @@ pub(super) async fn kept_as(
     match function {
         "remember" => memory.remember(&call, permit, Keep::Digest).await,
         "forget" => memory.forget(&call, permit, Keep::Text).await,
+        "follow" => memory.follow(&call, permit, Keep::Text).await,
         "retrieve" => memory.retrieve(&call, permit, Keep::Digest).await,
         "query" => memory.query(&call, permit, Keep::Text).await,
         _ => memory.upsert(&call, permit, Keep::Text).await,

@@ -1,0 +1,133 @@
+//! Keeps what was added from files in step with them, in the background: policy and ledger are asked and told as when a person adds and removes
+//! documents.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    memory::{Due, Followed, Memory},
+    store::Store,
+    workflow::{Rooms, Wanted, perform_wanted},
+};
+
+/// A file that could not be kept is tried again after so many looks, or when it changes.
+const LOOKS_BETWEEN_TRIES: u32 = 12;
+/// After each file the others have as much time as it took, up to this.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// What following needs.
+pub(super) struct Follower {
+    pub memory: Memory,
+    pub rooms: Arc<Rooms>,
+    pub store: Store,
+    /// Time between two looks.
+    pub every: Duration,
+}
+
+/// What could not be done, and how many looks ago it was told.
+type Told = BTreeMap<(i64, String), (String, u32)>;
+
+impl Follower {
+    /// Looks again and again until `stop`.
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let mut told = Told::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(self.every) => {}
+            }
+            for (_, looks) in told.values_mut() {
+                *looks += 1;
+            }
+            told.retain(|_, (_, looks)| *looks < LOOKS_BETWEEN_TRIES);
+            let memory = self.memory.clone();
+            match blocking(move || memory.followed().map_err(|error| error.to_string())).await {
+                Ok(all) => {
+                    for followed in all {
+                        tokio::select! {
+                            () = stop.cancelled() => return,
+                            () = self.look(&followed, &mut told) => {}
+                        }
+                    }
+                }
+                Err(error) => tracing::warn!(error, "the files that were added cannot be looked at"),
+            }
+        }
+    }
+
+    async fn look(&self, followed: &Followed, told: &mut Told) {
+        let (memory, own) = (self.memory.clone(), followed.clone());
+        let due = match blocking(move || memory.look(&own)).await {
+            Ok(due) => due,
+            Err(why) => return tell(told, followed, "", why),
+        };
+        told.remove(&(followed.id, String::new()));
+        for due in due {
+            let (Due::Read { id, .. } | Due::Gone { id }) = &due;
+            let (id, began) = (id.clone(), Instant::now());
+            if told.contains_key(&(followed.id, id.clone())) {
+                continue;
+            }
+            match self.perform(followed, due).await {
+                Ok(()) => {}
+                Err(why) => tell(told, followed, &id, why),
+            }
+            tokio::time::sleep(began.elapsed().min(PAUSE_MAX)).await;
+        }
+    }
+
+    async fn perform(&self, followed: &Followed, due: Due) -> Result<(), String> {
+        let (memory, own) = (self.memory.clone(), followed.clone());
+        match due {
+            Due::Read { id, file } => {
+                let (at, path) = (id.clone(), file);
+                let Some(read) = blocking(move || memory.read(&own, &at, &path)).await? else { return Ok(()) };
+                // Somebody may have taken it away since the look began.
+                let (memory, own) = (self.memory.clone(), followed.clone());
+                let all = blocking(move || memory.followed().map_err(|error| error.to_string())).await?;
+                if !all.contains(&own) {
+                    return Ok(());
+                }
+                let Followed { index, source, subject, .. } = followed;
+                let mut input = json!({ "index": index, "id": id, "text": read.text, "source": source });
+                if let Some(subject) = subject {
+                    input["subject"] = subject.as_str().into();
+                }
+                self.ask("remember", input, followed).await?;
+                let memory = self.memory.clone();
+                blocking(move || memory.note(&own, &id, &read).map_err(|error| error.to_string())).await
+            }
+            Due::Gone { id } => {
+                let input = json!({ "index": followed.index, "id": id, "source": followed.source });
+                self.ask("forget", input, followed).await?;
+                blocking(move || memory.unnote(&own, &id).map_err(|error| error.to_string())).await
+            }
+        }
+    }
+
+    async fn ask(&self, function: &str, input: serde_json::Value, followed: &Followed) -> Result<(), String> {
+        let wanted = Wanted { function: function.to_owned(), input, label: followed.label.clone() };
+        let done = perform_wanted(&self.rooms, &self.store, wanted).await;
+        done.map(drop).map_err(|failure| failure.error.detail.unwrap_or(failure.error.kind))
+    }
+}
+
+/// Tells it once, and again when it is tried again.
+fn tell(told: &mut Told, followed: &Followed, id: &str, why: String) {
+    let (known, looks) = told.entry((followed.id, id.to_owned())).or_default();
+    if *known != why {
+        let path = followed.path.join(id);
+        tracing::warn!(path = %path.display(), index = followed.index, why, "a file that was added is not in step");
+        (*known, *looks) = (why, 0);
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(format!("it broke down: {error}")))
+}

@@ -1,0 +1,374 @@
+//! Files that were added from this machine are followed: at each look those that are new, changed or gone are told, by their time and size
+//! first and by what is in them then. Whoever looks has them kept and forgotten, as a person would; nothing here reads or keeps by itself.
+//!
+//! A folder or mount that is away takes nothing away with it: a file is gone only when the place where it was is there, on the same
+//! device, with something else in it, at two looks.
+
+use std::{
+    collections::BTreeMap,
+    fs::Metadata,
+    io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use edge_core::engine::effect::{Call, Completion, Failure, Keep};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use serde::Deserialize;
+use serde_json::json;
+use shared::{
+    digest::Digest,
+    label::Label,
+    ledger::entry::Fact,
+    policy::{Permit, Target, TargetKind},
+};
+
+use super::{Memory, broken, files, hold, millis, remember::named, room, wrong};
+use crate::{memory::kept_path, store};
+
+/// Paths that are followed; each look goes through the files of all.
+const FOLLOWED_MAX: i64 = 256;
+
+/// A file or folder that is followed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Followed {
+    pub id: i64,
+    pub index: String,
+    pub source: String,
+    pub path: PathBuf,
+    pub subject: Option<String>,
+    pub label: Label,
+}
+
+/// What is to be done about a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Due {
+    /// It is new, or not as it was.
+    Read { id: String, file: PathBuf },
+    /// It is gone.
+    Gone { id: String },
+}
+
+/// A file that was read, to be noted when its text is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read {
+    pub text: String,
+    mark: Mark,
+    digest: Digest,
+}
+
+/// What tells a changed file without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    /// Nanoseconds since 1970.
+    changed: i64,
+    bytes: i64,
+    device: i64,
+}
+
+impl Mark {
+    fn of(file: &Metadata) -> Self {
+        let changed = file.mtime().saturating_mul(1_000_000_000).saturating_add(file.mtime_nsec());
+        Self { changed, bytes: file.size().cast_signed(), device: file.dev().cast_signed() }
+    }
+
+    /// The device may have another number after a restart of the machine.
+    fn is_as(self, other: Self) -> bool {
+        (self.changed, self.bytes) == (other.changed, other.bytes)
+    }
+}
+
+/// What is known of a file.
+struct Seen {
+    mark: Mark,
+    digest: Option<Digest>,
+    /// It was not there at the last look.
+    is_missed: bool,
+    /// Somebody had its text forgotten: it stays so until it is added again.
+    is_dropped: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Follow {
+    index: String,
+    source: String,
+    path: PathBuf,
+    subject: Option<String>,
+}
+
+impl Memory {
+    /// What policy must be asked about before `follow`: whoever may keep texts may have files followed, and is asked again for each.
+    ///
+    /// # Errors
+    /// A validation error when the call's arguments are wrong.
+    pub fn followed_in(&self, call: &Call) -> Result<Target, Failure> {
+        let Follow { index, .. } = call.arguments()?;
+        named(call, "index", Some(&index))?;
+        Ok(Target::new(TargetKind::Index, index))
+    }
+
+    /// Has a file or folder of this machine followed from now on, with the call's label.
+    ///
+    /// # Errors
+    /// `validation` for wrong arguments, `runtime` when the store fails.
+    pub async fn follow(&self, call: &Call, permit: Permit, keep: Keep) -> Result<Completion, Failure> {
+        let Follow { index, source, path, subject } = call.arguments()?;
+        hold(call, &permit, &index)?;
+        for (field, name) in [("source", Some(&source)), ("subject", subject.as_ref())] {
+            named(call, field, name.map(String::as_str))?;
+        }
+        let Some(path) = path.to_str().filter(|_| path.is_absolute()).map(str::to_owned) else {
+            return Err(wrong(call, "path", &format!("{}; expected the whole path, from /", path.display())));
+        };
+        let began = Instant::now();
+        let told = format!("{index}: {path}");
+        let label = json!(call.label).to_string();
+        let write =
+            move |tx: &mut store::Transaction<'_>| add(tx.connection(), &Row { index, source, path, subject, label });
+        match self.inner.store.write("follow files", write).await {
+            Ok(()) => {}
+            Err(store::Error::Data { detail, .. }) => return Err(wrong(call, "path", &detail)),
+            Err(error) => return Err(broken(call, error)),
+        }
+        let output = json!({});
+        let fact = Fact::ToolCalled {
+            function: call.function.clone(),
+            input: keep.content(&told),
+            output: keep.content(&output.to_string()),
+            duration_ms: millis(began.elapsed()),
+        };
+        Ok(Completion { output, label: call.label.clone(), facts: vec![fact] })
+    }
+
+    /// What is followed.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn followed(&self) -> Result<Vec<Followed>, store::Error> {
+        self.inner.store.read_blocking("list what is followed", list)
+    }
+
+    /// What is to be done about the files of a path. Reads no file. Blocks.
+    ///
+    /// # Errors
+    /// Why the path cannot be looked at now, for people.
+    pub fn look(&self, followed: &Followed) -> Result<Vec<Due>, String> {
+        let id = followed.id;
+        let seen =
+            self.inner.store.read_blocking("read which files are known", move |connection| known(connection, id));
+        let seen = seen.map_err(|error| error.to_string())?;
+        let here = here(followed, &seen)?;
+        let mut due = Vec::new();
+        let mut missed: Vec<(String, bool)> = Vec::new();
+        for (id, file) in &here {
+            match seen.get(id) {
+                Some(seen) if seen.is_dropped => continue,
+                Some(seen) => {
+                    if seen.is_missed {
+                        missed.push((id.clone(), false));
+                    }
+                    // One that is gone by now is looked at next time.
+                    if file.metadata().is_ok_and(|now| !Mark::of(&now).is_as(seen.mark)) {
+                        due.push(Due::Read { id: id.clone(), file: file.clone() });
+                    }
+                }
+                None => due.push(Due::Read { id: id.clone(), file: file.clone() }),
+            }
+        }
+        for (id, seen) in seen.iter().filter(|(id, _)| !here.contains_key(*id)) {
+            match is_gone(&followed.path, id, seen.mark.device) {
+                true if seen.is_missed => due.push(Due::Gone { id: id.clone() }),
+                is_missed if is_missed != seen.is_missed => missed.push((id.clone(), is_missed)),
+                _ => {}
+            }
+        }
+        self.note_missed(id, missed).map_err(|error| error.to_string())?;
+        Ok(due)
+    }
+
+    fn note_missed(&self, followed: i64, missed: Vec<(String, bool)>) -> Result<(), store::Error> {
+        if missed.is_empty() {
+            return Ok(());
+        }
+        self.inner.store.write_blocking("note which files are not there", move |tx| {
+            let sql = "UPDATE memory_file SET missed = ?3 WHERE followed = ?1 AND id = ?2";
+            let mut update = tx.connection().prepare_cached(sql)?;
+            for (id, is_missed) in missed {
+                update.execute(params![followed, id, is_missed])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Reads a file; `None` when its text is kept already as it is. Blocks.
+    ///
+    /// # Errors
+    /// Why it cannot be kept, for people.
+    pub fn read(&self, followed: &Followed, id: &str, file: &Path) -> Result<Option<Read>, String> {
+        let mark = || file.metadata().map(|now| Mark::of(&now)).map_err(|error| format!("cannot be read: {error}"));
+        let before = mark()?;
+        let content = files::content(&followed.index, id, file)?;
+        let digest = Digest::of(&content);
+        let (index, path) = (followed.index.clone(), kept_path(id));
+        let known = self.inner.store.read_blocking("read what is kept of a file", |connection| {
+            Ok((known(connection, followed.id)?, kept(connection, &index, &path)?))
+        });
+        let (mut seen, kept) = known.map_err(|error| error.to_string())?;
+        if let Some((_, Some(other))) = kept.as_ref().filter(|(_, source)| source.as_ref() != Some(&followed.source)) {
+            return Err(format!("{index} has a document of this name from {other}"));
+        }
+        let is_same = seen.remove(id).is_some_and(|seen| seen.digest == Some(digest));
+        let text = if is_same { String::new() } else { files::text(id, content)? };
+        if before != mark()? {
+            return Err("it is being written to".to_owned());
+        }
+        let read = Read { text, mark: before, digest };
+        let is_kept = kept.is_some_and(|(digest, _)| digest == Digest::of(read.text.as_bytes()));
+        if is_same || is_kept {
+            self.note(followed, id, &read).map_err(|error| error.to_string())?;
+            return Ok(None);
+        }
+        Ok(Some(read))
+    }
+
+    /// Notes that a file's text is kept as it was read. Blocks.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn note(&self, followed: &Followed, id: &str, read: &Read) -> Result<(), store::Error> {
+        let (followed, id, digest, Mark { changed, bytes, device }) =
+            (followed.id, id.to_owned(), read.digest, read.mark);
+        self.inner.store.write_blocking("note a file", move |tx| {
+            // Nobody follows it any more: then nothing is noted.
+            let sql = "INSERT INTO memory_file (followed, id, changed, bytes, device, digest)
+                       SELECT id, ?2, ?3, ?4, ?5, ?6 FROM memory_followed WHERE id = ?1
+                       ON CONFLICT (followed, id) DO UPDATE SET changed = excluded.changed, bytes = excluded.bytes,
+                       device = excluded.device, digest = excluded.digest, missed = 0";
+            let digest = digest.as_bytes().as_slice();
+            tx.connection().prepare_cached(sql)?.execute(params![followed, id, changed, bytes, device, digest])?;
+            Ok(())
+        })
+    }
+
+    /// Forgets a file that is gone. Blocks.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn unnote(&self, followed: &Followed, id: &str) -> Result<(), store::Error> {
+        let (followed, id) = (followed.id, id.to_owned());
+        self.inner.store.write_blocking("forget a file", move |tx| {
+            let sql = "DELETE FROM memory_file WHERE followed = ?1 AND id = ?2";
+            Ok(tx.connection().prepare_cached(sql)?.execute(params![followed, id]).map(drop)?)
+        })
+    }
+}
+
+/// A path as it is written down.
+struct Row {
+    index: String,
+    source: String,
+    path: String,
+    subject: Option<String>,
+    /// JSON.
+    label: String,
+}
+
+fn add(connection: &Connection, row: &Row) -> Result<(), store::Error> {
+    let Row { index, source, path, subject, label } = row;
+    let sql = "INSERT INTO memory_followed (idx, source, path, subject, label) VALUES (?1, ?2, ?3, ?4, ?5)
+               ON CONFLICT (idx, path) DO UPDATE SET source = excluded.source, subject = excluded.subject, label = excluded.label
+               RETURNING id";
+    let id: i64 =
+        connection.prepare_cached(sql)?.query_row(params![index, source, path, subject, label], |row| row.get(0))?;
+    connection.prepare_cached("UPDATE memory_file SET dropped = 0 WHERE followed = ?1")?.execute([id])?;
+    let count: i64 = connection.query_row("SELECT count(*) FROM memory_followed", [], |row| row.get(0))?;
+    if count > FOLLOWED_MAX {
+        let detail = format!("{FOLLOWED_MAX} paths are followed already: add a folder that holds several, or --once");
+        return Err(store::Error::Data { operation: "follow files", detail });
+    }
+    Ok(())
+}
+
+fn list(connection: &Connection) -> rusqlite::Result<Vec<Followed>> {
+    let sql = "SELECT id, idx, source, path, subject, label FROM memory_followed ORDER BY id";
+    let row = |row: &rusqlite::Row<'_>| {
+        let (path, label): (String, String) = (row.get(3)?, row.get(5)?);
+        let unreadable =
+            |error| rusqlite::Error::FromSqlConversionFailure(5, rusqlite::types::Type::Text, Box::new(error));
+        let label = serde_json::from_str(&label).map_err(unreadable)?;
+        let (index, source, subject) = (row.get(1)?, row.get(2)?, row.get(4)?);
+        Ok(Followed { id: row.get(0)?, index, source, path: path.into(), subject, label })
+    };
+    connection.prepare_cached(sql)?.query_map([], row)?.collect()
+}
+
+fn known(connection: &Connection, followed: i64) -> rusqlite::Result<BTreeMap<String, Seen>> {
+    let sql = "SELECT id, changed, bytes, device, digest, missed, dropped FROM memory_file WHERE followed = ?1";
+    let row = |row: &rusqlite::Row<'_>| {
+        let mark = Mark { changed: row.get(1)?, bytes: row.get(2)?, device: row.get(3)? };
+        let digest = <[u8; 32]>::try_from(row.get_ref(4)?.as_blob()?).ok().map(Digest::from_bytes);
+        Ok((row.get(0)?, Seen { mark, digest, is_missed: row.get(5)?, is_dropped: row.get(6)? }))
+    };
+    connection.prepare_cached(sql)?.query_map([followed], row)?.collect()
+}
+
+/// The digest of a kept text, and where it came from.
+fn kept(connection: &Connection, index: &str, path: &str) -> rusqlite::Result<Option<(Digest, Option<String>)>> {
+    let sql = "SELECT digest, source FROM memory_document WHERE idx = ?1 AND path = ?2 AND remembered = ?3";
+    let row = |row: &rusqlite::Row<'_>| {
+        let digest: [u8; 32] = row.get(0)?;
+        Ok((Digest::from_bytes(digest), row.get(1)?))
+    };
+    connection.prepare_cached(sql)?.query_row(params![index, path, room::TEXTS], row).optional()
+}
+
+/// The documents that are there now.
+fn here(followed: &Followed, seen: &BTreeMap<String, Seen>) -> Result<BTreeMap<String, PathBuf>, String> {
+    match files::documents(&followed.path) {
+        Ok(here) => Ok(here),
+        // A file that was added by itself may be gone.
+        Err(files::Error::Missing(path)) if seen.len() == 1 && seen.contains_key(&files::name(&path)) => {
+            Ok(BTreeMap::new())
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Whether a file that is not there any more is gone, and its folder not just away.
+fn is_gone(root: &Path, id: &str, device: i64) -> bool {
+    let is_folder = root.is_dir();
+    let file = if is_folder { root.join(id) } else { root.to_owned() };
+    let mut folders = file.ancestors().skip(1);
+    // A folder may have gone with its files; of a file that was added by itself, the folder is not ours to judge by.
+    let there = if is_folder { folders.find(|folder| folder.is_dir()) } else { folders.next() };
+    let holds = |folder: &Path| -> io::Result<bool> {
+        let is_same = folder.metadata()?.dev().cast_signed() == device;
+        Ok(is_same && std::fs::read_dir(folder)?.next().is_some())
+    };
+    there.is_some_and(|folder| holds(folder).unwrap_or(false))
+}
+
+/// With texts that somebody has forgotten, the files go that they came from: those of a source or subject are followed no more, and one by
+/// its id stays away until it is added again.
+pub(super) fn forget(
+    connection: &Connection,
+    index: &str,
+    (id, source, subject): (Option<&str>, Option<&str>, Option<&str>),
+) -> rusqlite::Result<()> {
+    let fits = "idx = ?1 AND (?2 IS NULL OR source = ?2) AND (?3 IS NULL OR subject = ?3)";
+    match id {
+        Some(id) => {
+            let sql = format!(
+                "UPDATE memory_file SET dropped = 1 WHERE id = ?4 AND followed IN (SELECT id FROM memory_followed WHERE {fits})"
+            );
+            connection.prepare_cached(&sql)?.execute(params![index, source, subject, id])?;
+        }
+        None => {
+            let sql = format!("DELETE FROM memory_followed WHERE {fits}");
+            connection.prepare_cached(&sql)?.execute(params![index, source, subject])?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! Files that were added are followed: what a look finds due, and what it does not.
+
+use std::path::PathBuf;
+
+use super::{kept::kept_as, *};
+
+/// A folder that is followed, with what the agent would do at each look.
+struct Plant {
+    site: Site,
+    root: PathBuf,
+    followed: Followed,
+}
+
+async fn perform(site: &Site, function: &str, input: Value) -> Value {
+    kept_as("run:/do/0/follow", site, function, input, DataClass::Public).await.expect("done").output
+}
+
+impl Plant {
+    async fn of(files: &[(&str, &str)], path: &str) -> Self {
+        let site = site(&[]).await;
+        let root = site.dir.path().join("plant");
+        write(&root, files);
+        let path = root.join(path);
+        let input = json!({"index": "notes", "source": "plant", "path": path});
+        perform(&site, "follow", input).await;
+        let followed = site.memory.followed().expect("a list").remove(0);
+        Self { site, root, followed }
+    }
+
+    /// One look, done with: what was kept and what was forgotten.
+    async fn look(&self) -> Result<(Vec<String>, Vec<String>), String> {
+        let (mut kept, mut gone) = (Vec::new(), Vec::new());
+        let (memory, followed) = (&self.site.memory, &self.followed);
+        for due in tokio::task::block_in_place(|| memory.look(followed))? {
+            match due {
+                Due::Read { id, file } => {
+                    let Some(read) = tokio::task::block_in_place(|| memory.read(followed, &id, &file))? else {
+                        continue;
+                    };
+                    let input = json!({"index": "notes", "id": id, "text": read.text, "source": "plant"});
+                    perform(&self.site, "remember", input).await;
+                    tokio::task::block_in_place(|| memory.note(followed, &id, &read)).expect("noted");
+                    kept.push(id);
+                }
+                Due::Gone { id } => {
+                    perform(&self.site, "forget", json!({"index": "notes", "id": id, "source": "plant"})).await;
+                    tokio::task::block_in_place(|| memory.unnote(followed, &id)).expect("noted");
+                    gone.push(id);
+                }
+            }
+        }
+        Ok((kept, gone))
+    }
+
+    async fn finds(&self, kept: &[&str], gone: &[&str]) {
+        let found = self.look().await.expect("a look");
+        let expected = (kept.iter().map(ToString::to_string).collect(), gone.iter().map(ToString::to_string).collect());
+        assert_eq!(found, expected);
+    }
+
+    /// Writes with a time of its own, so that the clock's grain does not matter.
+    fn write(&self, file: &str, text: &str, seconds: u64) {
+        write(&self.root, &[(file, text)]);
+        let opened = std::fs::File::options().append(true).open(self.root.join(file)).expect("a file");
+        let at = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds);
+        opened.set_modified(at).expect("dated");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_new_changed_or_gone_is_due_and_nothing_else_is_read() {
+    let plant = Plant::of(&[("a.md", "The pump leaks."), ("sub/b.txt", "The belt slips."), ("c.docx", "x")], "").await;
+    plant.finds(&["a.md", "sub/b.txt"], &[]).await;
+    plant.finds(&[], &[]).await;
+    plant.write("a.md", "The pump is dry.", 1);
+    plant.write("d.csv", "part,price\nseal,3\n", 1);
+    plant.finds(&["a.md", "d.csv"], &[]).await;
+    // Touched, not changed: read, and found to be what it was.
+    plant.write("a.md", "The pump is dry.", 2);
+    plant.finds(&[], &[]).await;
+    assert_eq!(tokio::task::block_in_place(|| plant.site.memory.look(&plant.followed)), Ok(Vec::new()));
+    std::fs::remove_file(plant.root.join("a.md")).expect("removed");
+    // A program that saves a file may take it away for a moment.
+    plant.finds(&[], &[]).await;
+    plant.finds(&[], &["a.md"]).await;
+    plant.write("a.md", "The pump is back.", 3);
+    plant.finds(&["a.md"], &[]).await;
+    // A whole folder beside others.
+    std::fs::remove_dir_all(plant.root.join("sub")).expect("removed");
+    plant.finds(&[], &[]).await;
+    plant.finds(&[], &["sub/b.txt"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_away_takes_nothing_away() {
+    let plant = Plant::of(&[("a.md", "The pump leaks."), ("disk/b.txt", "The belt slips.")], "").await;
+    plant.finds(&["a.md", "disk/b.txt"], &[]).await;
+    // A mount inside the folder: its place is there, and empty.
+    let away = plant.site.dir.path().join("away");
+    std::fs::rename(plant.root.join("disk"), &away).expect("away");
+    std::fs::create_dir(plant.root.join("disk")).expect("a mount point");
+    for _ in 0..3 {
+        plant.finds(&[], &[]).await;
+    }
+    std::fs::remove_dir(plant.root.join("disk")).expect("removed");
+    std::fs::rename(&away, plant.root.join("disk")).expect("back");
+    plant.finds(&[], &[]).await;
+    // The whole folder, and then its empty place.
+    std::fs::rename(&plant.root, &away).expect("away");
+    assert!(plant.look().await.expect_err("away").contains("there is no file or folder"));
+    std::fs::create_dir(&plant.root).expect("a mount point");
+    for _ in 0..3 {
+        assert!(plant.look().await.expect_err("away").contains("holds no document"));
+    }
+    std::fs::remove_dir(&plant.root).expect("removed");
+    std::fs::rename(&away, &plant.root).expect("back");
+    plant.finds(&[], &[]).await;
+    let documents = plant.site.documents();
+    assert_eq!(documents.len(), 2, "{documents:?}");
+    // On another device.
+    let sql = "UPDATE memory_file SET device = device + 1 WHERE id = 'a.md'";
+    let store = &plant.site.memory.inner.store;
+    store.write("set", move |tx| Ok(tx.connection().execute(sql, []).map(drop)?)).await.expect("set");
+    std::fs::remove_file(plant.root.join("a.md")).expect("removed");
+    for _ in 0..3 {
+        plant.finds(&[], &[]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_by_itself_is_followed_too_and_what_is_forgotten_stays_so() {
+    let plant = Plant::of(&[("a.md", "The pump leaks."), ("b.md", "The belt slips.")], "a.md").await;
+    plant.finds(&["a.md"], &[]).await;
+    plant.write("b.md", "The belt is new.", 1);
+    plant.finds(&[], &[]).await;
+    let forget = async |which: Value| perform(&plant.site, "forget", which).await["forgotten"].clone();
+    assert_eq!(forget(json!({"index": "notes", "id": "a.md"})).await, 1);
+    plant.write("a.md", "The pump leaks again.", 2);
+    plant.finds(&[], &[]).await;
+    let again = json!({"index": "notes", "source": "plant", "path": plant.followed.path});
+    perform(&plant.site, "follow", again).await;
+    plant.finds(&["a.md"], &[]).await;
+    std::fs::remove_file(plant.root.join("a.md")).expect("removed");
+    plant.finds(&[], &[]).await;
+    plant.finds(&[], &["a.md"]).await;
+    plant.write("a.md", "The pump.", 3);
+    plant.finds(&["a.md"], &[]).await;
+    assert_eq!(forget(json!({"index": "notes", "source": "plant"})).await, 1);
+    assert_eq!(plant.site.memory.followed().expect("a list"), [], "followed no more");
+}
