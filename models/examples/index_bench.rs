@@ -1,8 +1,9 @@
 //! Measures the index on one thread; `tests/bench/index/run` calls it beside its peers. Prints JSON lines, times in CPU seconds.
 //!
 //!     index_bench build DATA FILE            makes an index of DATA/base.f32
-//!     index_bench search DATA FILE BREADTH.. opens it and searches for DATA/query.f32, without a filter and with one that passes 10%
-//!     index_bench scan DATA FILE             the same with the filter alone, all that pass compared
+//!     index_bench search DATA FILE BREADTH.. opens it and searches for DATA/query.f32, without a filter and with such that 10%, 1% and
+//!                                            0.1% pass
+//!     index_bench scan DATA FILE             the same with the filters alone, all that pass compared
 //!
 //! DATA is what `tests/bench/index/data.py` makes.
 
@@ -18,6 +19,8 @@ const K: usize = 10;
 const MEASURED_S: f64 = 0.3;
 /// Wider than the index: a walk would cost more than comparing all that pass.
 const SCAN: usize = 1_000_000;
+/// Filters that one of so many passes.
+const FILTERS: [u64; 3] = [10, 100, 1000];
 const EMBEDDER: Digest = Digest::from_bytes([0; 32]);
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -49,19 +52,23 @@ fn build(data: &Path, file: &Path) -> Result<(), Box<dyn Error>> {
 
 fn search(data: &Path, file: &Path, breadths: &[usize]) -> Result<(), Box<dyn Error>> {
     let queries = floats(&data.join("query.f32"))?;
-    let (nearest, nearest_passing) = (ids(&data.join("gt.i32"))?, ids(&data.join("gt_f10.i32"))?);
-    let passing: Ids = (0..1_000_000).filter(|id| id % 10 == 3).collect();
+    let nearest = ids(&data.join("gt.i32"))?;
+    let passing = |one_of: u64| (0..100_000).filter(|id| id % one_of == 3).collect::<Ids>();
+    let filters = FILTERS.map(|one_of| (one_of, passing(one_of)));
     let before = resident_kb()?;
     let start = Instant::now();
     let mut index = Index::open(file, DIMENSIONS, EMBEDDER)?;
     let (load_ms, loaded) = (start.elapsed().as_secs_f64() * 1e3, resident_kb()?);
     let scans = breadths == [SCAN];
-    let modes = [("search", &nearest, Filter::All), ("filter 10%", &nearest_passing, Filter::Among(&passing))];
-    for (mode, truth, filter) in modes.into_iter().skip(usize::from(scans)) {
+    let mut modes = if scans { Vec::new() } else { vec![("search".to_owned(), nearest, Filter::All)] };
+    for (one_of, passing) in &filters {
+        let mode = format!("{} {one_of}", if scans { "scan" } else { "filter" });
+        modes.push((mode, ids(&data.join(format!("gt_f{one_of}.i32")))?, Filter::Among(passing)));
+    }
+    for (mode, truth, filter) in modes {
         for breadth in breadths {
             index = index.with_breadth(*breadth);
-            let (recall, queries_s) = measure(&index, &queries, truth, filter)?;
-            let mode = if scans { "scan 10%" } else { mode };
+            let (recall, queries_s) = measure(&index, &queries, &truth, filter)?;
             say(&json!({"mode": mode, "ef": breadth, "recall": recall, "qps": queries_s}));
         }
     }

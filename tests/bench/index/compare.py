@@ -14,6 +14,8 @@ import sys
 
 BREADTHS = ["10", "12", "16", "20", "24", "32", "48", "64"]
 NAMES = ["ours", "faiss", "hnswlib", "usearch"]
+# One of so many passes, and how that is told.
+FILTERS = {10: "10 %", 100: "1 %", 1000: "0.1 %"}
 RAW = 384 * 4
 
 
@@ -48,7 +50,7 @@ def main() -> None:
     for name in NAMES:
         kept = f"{folder}/{name}.build.json"
         # Building takes a minute each. Ours may have changed, theirs have not.
-        if name == "ours" or not os.path.exists(kept):
+        if name == "ours" or not (os.path.exists(kept) and os.path.exists(f"{folder}/{name}.index")):
             with open(kept, "w") as file:
                 json.dump(lines([*command(name), "build", data, f"{folder}/{name}.index"]), file)
         with open(kept) as file:
@@ -59,25 +61,42 @@ def main() -> None:
             of = lambda mode: [line for line in found if line["mode"] == mode]
             for recall in (0.95, 0.99):
                 note(name, f"at {recall}", at_recall(of("search"), recall))
-            if of("filter 10%"):
-                note(name, "filter", at_recall(of("filter 10%"), 0.95))
+            for mode in {line["mode"] for line in found if line["mode"].startswith("filter")}:
+                note(name, mode, at_recall(of(mode), 0.95))
+                note(name, f"{mode} recall", max(line["recall"] for line in of(mode)))
             for key in ("load_ms", "bytes_loaded", "bytes_searched"):
                 note(name, key, of("load")[0][key])
-        for line in lines([bench, "scan", data, f"{folder}/ours.index"]):
-            if line["mode"] == "scan 10%":
-                note("ours", "scan", line["qps"])
+        for name in ("ours", "faiss"):
+            for line in lines([*command(name), "scan", data, f"{folder}/{name}.index"]):
+                if line["mode"].startswith("scan"):
+                    note(name, line["mode"], line["qps"])
+                    assert line["recall"] > 0.999, "a scan is exact, but for equal scores"
     rows = {name: {key: statistics.median(values) for key, values in of.items()} for name, of in figures.items()}
     if "--json" in rest:
         print(json.dumps(rows))
         return
-    print("queries a second at recall@10; with a filter that 10% pass at 0.95; bytes resident by those of the raw vectors\n")
-    print("| | 0.95 | 0.99 | filter | exact scan of the 10% | build CPU s | loaded | searched | load ms |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("queries a second at recall@10; bytes resident by those of the raw vectors\n")
+    print("| | 0.95 | 0.99 | build CPU s | loaded | searched | load ms |")
+    print("|---|---|---|---|---|---|---|")
     for name, row in rows.items():
         told = lambda key: f"{row[key]:,.0f}" if row.get(key) else ""
         part = lambda key: f"{row[key] / RAW:.2f}"
-        cells = [name, told("at 0.95"), told("at 0.99"), told("filter"), told("scan"), f"{row['build_s']:.1f}"]
+        cells = [name, told("at 0.95"), told("at 0.99"), f"{row['build_s']:.1f}"]
         cells += [part("bytes_loaded"), part("bytes_searched"), f"{row['load_ms']:.1f}"]
+        print("| " + " | ".join(cells) + " |")
+    filters(rows["ours"], rows["faiss"])
+
+
+def filters(ours: dict, faiss: dict) -> None:
+    """Searches with a filter, beside faiss with the filter in both of its forms."""
+    print("\nqueries a second with a filter, at recall 0.95 where that is reached; in brackets the best recall\n")
+    print("| pass | ours | ours, all compared | faiss HNSW, batch | bitmap | faiss, all compared, batch | bitmap |")
+    print("|---|---|---|---|---|---|---|")
+    for one_of, told in FILTERS.items():
+        reached = lambda row, mode: f"{row[mode]:,.0f} ({row[f'{mode} recall']:.3f})" if row.get(mode) else f"- ({row[f'{mode} recall']:.3f})"
+        cells = [told, reached(ours, f"filter {one_of}"), f"{ours[f'scan {one_of}']:,.0f}"]
+        cells += [reached(faiss, f"filter {one_of} {form}") for form in ("batch", "bitmap")]
+        cells += [f"{faiss[f'scan {one_of} {form}']:,.0f}" for form in ("batch", "bitmap")]
         print("| " + " | ".join(cells) + " |")
 
 

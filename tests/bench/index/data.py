@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Makes vectors that lie as embedded texts do: topics of unequal size within subjects, each subject varying in few directions.
 
-    data.py FOLDER     writes base.f32, query.f32, gt.i32 (the true ten nearest) and gt_f10.i32 (among those whose number ends in 3)
+    data.py FOLDER     writes base.f32, query.f32, gt.i32 (the true ten nearest) and gt_f10.i32, gt_f100.i32, gt_f1000.i32
+                       (among those whose number is 3 more than a multiple of that)
 """
 
 import sys
@@ -41,8 +42,9 @@ def main() -> None:
     query.tofile(f"{folder}/query.f32")
     scores = query @ base.T
     np.argsort(-scores, axis=1)[:, :10].astype(np.int32).tofile(f"{folder}/gt.i32")
-    some = np.arange(3, COUNT, 10)
-    some[np.argsort(-scores[:, some], axis=1)[:, :10]].astype(np.int32).tofile(f"{folder}/gt_f10.i32")
+    for one_of in (10, 100, 1000):
+        some = np.arange(3, COUNT, one_of)
+        some[np.argsort(-scores[:, some], axis=1)[:, :10]].astype(np.int32).tofile(f"{folder}/gt_f{one_of}.i32")
 
 
 if __name__ == "__main__":

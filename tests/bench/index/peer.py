@@ -3,6 +3,7 @@
 
     peer.py NAME build DATA FILE
     peer.py NAME search DATA FILE EF..
+    peer.py faiss scan DATA FILE        the vectors that pass a filter compared one by one, without an index
 """
 
 import json
@@ -15,6 +16,8 @@ import numpy as np
 
 DIMENSIONS, LINKS, BREADTH, K = 384, 16, 200, 10
 MEASURED_S = 0.3
+# One of so many passes.
+FILTERS = (10, 100, 1000)
 
 
 class Faiss:
@@ -23,7 +26,7 @@ class Faiss:
 
         faiss.omp_set_num_threads(1)
         self.faiss = faiss
-        self.passing = faiss.IDSelectorBatch(np.arange(3, 1_000_000, 10))
+        self.index = None
 
     def build(self, base, file):
         self.index = self.faiss.IndexHNSWFlat(DIMENSIONS, LINKS, self.faiss.METRIC_INNER_PRODUCT)
@@ -39,9 +42,25 @@ class Faiss:
         self.index.hnsw.efSearch = ef
         return self.index.search(queries, K)[1]
 
-    def search_passing(self, queries, ef):
-        parameters = self.faiss.SearchParametersHNSW(sel=self.passing, efSearch=ef)
+    def selectors(self, one_of, count):
+        """The filter in each form that fits: one that is looked up, and a bit for each vector."""
+        ids = np.arange(3, count, one_of)
+        bits = np.zeros(count, dtype=bool)
+        bits[ids] = True
+        self.bits = np.packbits(bits, bitorder="little")
+        bitmap = self.faiss.IDSelectorBitmap(count, self.faiss.swig_ptr(self.bits))
+        return {"batch": self.faiss.IDSelectorBatch(ids), "bitmap": bitmap}
+
+    def search_passing(self, queries, ef, selector):
+        parameters = self.faiss.SearchParametersHNSW(sel=selector, efSearch=ef)
         return self.index.search(queries, K, params=parameters)[1]
+
+    def compare(self, base):
+        self.index = self.faiss.IndexFlatIP(DIMENSIONS)
+        self.index.add(base)
+
+    def compare_passing(self, queries, selector):
+        return self.index.search(queries, K, params=self.faiss.SearchParameters(sel=selector))[1]
 
 
 class Hnswlib:
@@ -118,14 +137,29 @@ def main() -> None:
             say(mode="build", build_s=time.process_time() - start)
         return
     queries = read("query.f32", np.float32, DIMENSIONS)
+    if verb == "scan":
+        base = read("base.f32", np.float32, DIMENSIONS)
+        peer.compare(base)
+        for one_of in FILTERS:
+            for form, selector in peer.selectors(one_of, len(base)).items():
+                search = lambda queries, _: peer.compare_passing(queries, selector)
+                recall, qps = measure(search, queries, read(f"gt_f{one_of}.i32", np.int32, K), 0)
+                say(mode=f"scan {one_of} {form}", ef=0, recall=recall, qps=qps)
+        return
     before, start = resident(), time.monotonic()
     peer.load(file)
     load_ms, count = (time.monotonic() - start) * 1e3, 100_000
     loaded = (resident() - before) / count
-    for mode, search, truth in (("search", peer.search, "gt.i32"), ("filter 10%", peer.search_passing, "gt_f10.i32")):
-        for ef in map(int, breadths if search else []):
-            recall, qps = measure(search, queries, read(truth, np.int32, K), ef)
-            say(mode=mode, ef=ef, recall=recall, qps=qps)
+    for ef in map(int, breadths):
+        recall, qps = measure(peer.search, queries, read("gt.i32", np.int32, K), ef)
+        say(mode="search", ef=ef, recall=recall, qps=qps)
+    for one_of in FILTERS if peer.search_passing else []:
+        truth = read(f"gt_f{one_of}.i32", np.int32, K)
+        for form, selector in peer.selectors(one_of, count).items():
+            search = lambda queries, ef: peer.search_passing(queries, ef, selector)
+            for ef in map(int, breadths):
+                recall, qps = measure(search, queries, truth, ef)
+                say(mode=f"filter {one_of} {form}", ef=ef, recall=recall, qps=qps)
     say(mode="load", load_ms=load_ms, bytes_loaded=loaded, bytes_searched=(resident() - before) / count)
 
 
