@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Measures onnxruntime as a sentence embedder and prints one line of JSON, as the example `embed_bench` does for ours.
+"""Measures a peer as a sentence embedder and prints one line of JSON, as the example `embed_bench` does for ours.
 
-    peer.py GRAPH.onnx TOKENIZER_DIR TEXTS.json --threads N [--vectors]
+    peer.py GRAPH.onnx MODEL_DIR TEXTS.json --threads N [--vectors]     onnxruntime
+    peer.py torch MODEL_DIR TEXTS.json --threads N [--vectors]          sentence-transformers, as it is: torch, in float32
 
-From text to vector of length 1: tokens by the library that both use, batches of like length. Of the batch sizes below the one that is
+From text to vector of length 1: tokens by the library that all use, batches of like length. Of the batch sizes below the one that is
 fastest for the mixed texts is taken.
 """
 
@@ -15,8 +16,6 @@ import sys
 import time
 
 import numpy as np
-import onnxruntime
-from tokenizers import Tokenizer
 
 TOKENS_MAX = 256
 BATCHES = (1, 4, 8, 16, 32)
@@ -29,8 +28,12 @@ def memory_mb() -> float:
         return next(int(line.split()[1]) for line in file if line.startswith("VmRSS")) / 1024
 
 
-class Embedder:
+# Each peer has an environment of its own, so neither is imported before it is asked for.
+class Onnx:
     def __init__(self, graph: str, folder: str, threads: int):
+        import onnxruntime
+        from tokenizers import Tokenizer
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -56,7 +59,21 @@ class Embedder:
         return vectors
 
 
-def measure(embedder: Embedder, texts: list[str], batch: int, seconds: float = SECONDS) -> dict[str, float]:
+class Torch:
+    def __init__(self, folder: str, threads: int):
+        import torch
+        from sentence_transformers import SentenceTransformer
+
+        torch.set_num_threads(threads)
+        self.model = SentenceTransformer(folder, device="cpu", local_files_only=True)
+        self.model.max_seq_length = TOKENS_MAX
+
+    def embed(self, texts: list[str], batch: int) -> np.ndarray:
+        # It puts texts of like length together itself.
+        return self.model.encode(texts, batch_size=batch, show_progress_bar=False, normalize_embeddings=True)
+
+
+def measure(embedder: Onnx | Torch, texts: list[str], batch: int, seconds: float = SECONDS) -> dict[str, float]:
     embedder.embed(texts, batch)
     walls, cpu, end = [], time.process_time(), time.perf_counter() + seconds
     while time.perf_counter() < end or len(walls) < 5:
@@ -68,12 +85,12 @@ def measure(embedder: Embedder, texts: list[str], batch: int, seconds: float = S
 
 
 def main() -> None:
-    graph, folder, texts, _, threads = sys.argv[1:6]
+    what, folder, texts, _, threads = sys.argv[1:6]
     with open(texts) as file:
         cases: dict[str, list[str]] = json.load(file)
     before = memory_mb()
     start = time.perf_counter()
-    embedder = Embedder(graph, folder, int(threads))
+    embedder = Torch(folder, int(threads)) if what == "torch" else Onnx(what, folder, int(threads))
     embedder.embed(cases["short"], 1)
     load = time.perf_counter() - start
     if "--vectors" in sys.argv:
