@@ -177,8 +177,11 @@ fn follow(asked: &Add, whole: &Path, person: &Person, added: &mut Added) -> Resu
     if let Some(subject) = &asked.subject {
         input["subject"] = subject.as_str().into();
     }
-    person.ask("follow", input, asked.demands.label())?;
-    added.followed = true;
+    let answer = person.ask("follow", input, asked.demands.label())?;
+    match answer["unreadable"].as_str() {
+        Some(why) => eprintln!("edge-agent: the agent cannot read what was added, so it is not followed: {why}"),
+        None => added.followed = true,
+    }
     Ok(())
 }
 

@@ -109,7 +109,8 @@ impl Memory {
         Ok(Target::new(TargetKind::Index, index))
     }
 
-    /// Has a file or folder of this machine followed from now on, with the call's label.
+    /// Has a file or folder of this machine followed from now on, with the call's label. What this process cannot read is not followed, and why is
+    /// `unreadable` in the output: who adds it may be another user.
     ///
     /// # Errors
     /// `validation` for wrong arguments, `runtime` when the store fails.
@@ -125,14 +126,18 @@ impl Memory {
         let began = Instant::now();
         let told = format!("{index}: {path}");
         let label = json!(call.label).to_string();
-        let write =
-            move |tx: &mut store::Transaction<'_>| add(tx.connection(), &Row { index, source, path, subject, label });
+        let looked_at = PathBuf::from(&path);
+        let look = move || files::documents(&looked_at).err().map(|error| error.to_string());
+        let unreadable = tokio::task::spawn_blocking(look).await;
+        let unreadable = unreadable.map_err(|_| broken(call, "the look panicked, see the log"))?;
+        let row = unreadable.is_none().then_some(Row { index, source, path, subject, label });
+        let write = move |tx: &mut store::Transaction<'_>| row.map_or(Ok(()), |row| add(tx.connection(), &row));
         match self.inner.store.write("follow files", write).await {
             Ok(()) => {}
             Err(store::Error::Data { detail, .. }) => return Err(wrong(call, "path", &detail)),
             Err(error) => return Err(broken(call, error)),
         }
-        let output = json!({});
+        let output = json!({ "unreadable": unreadable });
         let fact = Fact::ToolCalled {
             function: call.function.clone(),
             input: keep.content(&told),

@@ -247,6 +247,27 @@ fn a_vector_comes_back_as_it_was_given() {
     assert_eq!((site.index.vector(30).unwrap(), site.index.len()), (None, 29));
 }
 
+#[test]
+fn an_id_is_found_however_unevenly_ids_were_given() {
+    let spread: [fn(u64) -> u64; 4] = [
+        |at| 7 + at,
+        |at| at * at * at,
+        |at| if at < 250 { at } else { u64::MAX - 1_000 + at },
+        |at| (at % 5) * 1_000_003 + at,
+    ];
+    for (which, id_of) in spread.into_iter().enumerate() {
+        let mut site = Site::new(DIMENSIONS);
+        for (at, vector) in (0..).zip(vectors(300, 9)) {
+            site.insert(id_of(at), &vector);
+        }
+        site.merge();
+        for id in site.all.keys().flat_map(|id| [id.saturating_sub(1), *id, id.saturating_add(1)]).chain([0, u64::MAX])
+        {
+            assert_eq!(site.index.vector(id).unwrap().as_ref(), site.all.get(&id), "{id} of spread {which}");
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Change {
     Insert(u64, usize),

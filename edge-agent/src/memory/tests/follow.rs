@@ -21,8 +21,13 @@ impl Plant {
         let root = site.dir.path().join("plant");
         write(&root, files);
         let path = root.join(path);
-        let input = json!({"index": "notes", "source": "plant", "path": path});
-        perform(&site, "follow", input).await;
+        let input = |path: PathBuf| json!({"index": "notes", "source": "plant", "path": path});
+        assert_eq!(perform(&site, "follow", input(path)).await, json!({"unreadable": null}));
+        let nowhere = perform(&site, "follow", input(root.join("none"))).await;
+        assert!(
+            nowhere["unreadable"].as_str().is_some_and(|why| why.contains("there is no file or folder")),
+            "{nowhere}"
+        );
         let followed = site.memory.followed().expect("a list").remove(0);
         Self { site, root, followed }
     }

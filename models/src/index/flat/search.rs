@@ -19,6 +19,8 @@ const SCAN_MAX: usize = 1_000;
 const COMPARED_EACH: f32 = 12.0;
 /// What a scan spends on a vector, by what a walk does: it goes along the memory, a walk here and there.
 const SCAN_SHARE: f32 = 0.75;
+/// Looking up one id takes about as long as going by so many of them.
+const LOOKED_UP_PART: usize = 24;
 /// How many ids are asked for the share that a filter lets pass.
 const SAMPLE: usize = 128;
 /// Rounding to bytes moves a score by this many of its standard deviations at most, nearly always.
@@ -154,7 +156,7 @@ impl Flat {
         let allowed = Allowed { ids: self.ids(), asked };
         match asked.filter {
             // So few are looked up one by one; going through all ids takes longer.
-            Filter::Among(ids) if passing * 64 < self.len() => {
+            Filter::Among(ids) if passing * LOOKED_UP_PART < self.len() => {
                 slots.extend(ids.iter().filter_map(|id| self.slot(id)).filter(|slot| allowed.passes(*slot)));
             }
             _ => {
