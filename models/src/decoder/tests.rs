@@ -37,10 +37,14 @@ struct Reference {
 }
 
 fn decoder(name: &str, cache: Cache, processor: Processor) -> Decoder {
+    on_threads(name, 2, cache, processor)
+}
+
+fn on_threads(name: &str, threads: usize, cache: Cache, processor: Processor) -> Decoder {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/tiny").join(format!("{name}.gguf"));
     let file = Gguf::open(&path).unwrap();
     let vocabulary = file.texts("tokenizer.ggml.tokens").unwrap().len();
-    lay_out(&file, vocabulary).unwrap().load(2, cache, processor).unwrap()
+    lay_out(&file, vocabulary).unwrap().load(threads, cache, processor).unwrap()
 }
 
 fn reference(name: &str) -> Reference {
@@ -79,6 +83,20 @@ fn every_processor_gives_the_same_bits() {
             println!("{name} {cache:?}: largest difference of a logit {found}");
             assert!(found < most, "{name} {cache:?}: {found}");
         }
+    }
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    for name in NAMES.into_iter().chain(QUANTS) {
+        let Reference { prompt_ids, .. } = reference(name);
+        let [first, others @ ..] = [1, 2, 3, 7].map(|threads| {
+            let decoder = on_threads(name, threads, Cache::Half, Processor::detect());
+            let mut session = decoder.session();
+            let prompt = decoder.forward(&mut session, &prompt_ids).unwrap();
+            [prompt, decoder.forward(&mut session, &prompt_ids[..1]).unwrap()]
+        });
+        assert!(others.iter().all(|other| *other == first), "{name}");
     }
 }
 

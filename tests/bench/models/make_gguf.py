@@ -15,6 +15,8 @@ import numpy as np
 SHAPES = {
     "smollm2-135m": dict(a="llama", d=576, layers=30, heads=9, kv=3, hd=64, ff=1536, v=49152, base=1e5, eps=1e-5),
     "qwen3-0.6b": dict(a="qwen3", d=1024, layers=28, heads=16, kv=8, hd=128, ff=3072, v=151936, base=1e6, eps=1e-6),
+    # Six of its layers attend, the others convolve.
+    "lfm2-350m": dict(a="lfm2", d=1024, layers=16, heads=16, kv=8, hd=64, ff=4608, v=65536, base=1e6, eps=1e-5, attend=(2, 5, 8, 10, 12, 14)),
     "qwen2.5-1.5b": dict(a="qwen2", d=1536, layers=28, heads=12, kv=2, hd=128, ff=8960, v=151936, base=1e6, eps=1e-6),
 }
 Q = gguf.GGMLQuantizationType
@@ -56,8 +58,8 @@ def kind_of(name: str, layer: int, shape: dict, columns: int, recipe: str) -> Q:
 
 def vocabulary(writer: gguf.GGUFWriter, shape: dict, folder: str) -> None:
     """A real vocabulary, as llama.cpp's source carries some without weights: what a text or a schema costs depends on it. GPT-2's, cut
-    to SmolLM's size, stands for SmolLM's."""
-    pre = "qwen2" if shape["a"].startswith("qwen") else "gpt-2"
+    to SmolLM's size, stands for SmolLM's, Qwen2's for LFM2's."""
+    pre = "gpt-2" if shape["a"] == "llama" else "qwen2"
     fields = gguf.GGUFReader(f"{folder}/ggml-vocab-{pre}.gguf").fields
     read = lambda name: fields[f"tokenizer.ggml.{name}"].contents()
     ends, size = ["<|bos|>", "<|eos|>"], shape["v"] - 2
@@ -81,13 +83,16 @@ def main(name: str, recipe: str, folder: str, out: str) -> None:
     writer.add_block_count(shape["layers"])
     writer.add_feed_forward_length(shape["ff"])
     writer.add_head_count(shape["heads"])
-    writer.add_head_count_kv(shape["kv"])
+    attends = [at in shape.get("attend", range(shape["layers"])) for at in range(shape["layers"])]
+    writer.add_head_count_kv([shape["kv"] * here for here in attends] if shape["a"] == "lfm2" else shape["kv"])
     writer.add_rope_freq_base(shape["base"])
     writer.add_layer_norm_rms_eps(shape["eps"])
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0 if recipe == "q8_0" else gguf.LlamaFileType.MOSTLY_Q4_K_M)
     writer.add_vocab_size(shape["v"])
     if shape["a"] == "llama":
         writer.add_rope_dimension_count(shape["hd"])
+    elif shape["a"] == "lfm2":
+        writer.add_shortconv_l_cache(3)
     else:
         writer.add_key_length(shape["hd"])
         writer.add_value_length(shape["hd"])
@@ -102,18 +107,23 @@ def main(name: str, recipe: str, folder: str, out: str) -> None:
     ones = lambda full, length: writer.add_tensor(full, np.ones(length, np.float32))
     d, hd, ff = shape["d"], shape["hd"], shape["ff"]
     matrix("token_embd", shape["v"], d)
-    ones("output_norm.weight", d)
+    ones("token_embd_norm.weight" if shape["a"] == "lfm2" else "output_norm.weight", d)
     for at in range(shape["layers"]):
         block = f"blk.{at}."
         ones(f"{block}attn_norm.weight", d)
         ones(f"{block}ffn_norm.weight", d)
-        for part, heads in (("q", shape["heads"]), ("k", shape["kv"]), ("v", shape["kv"])):
-            matrix(f"{block}attn_{part}", heads * hd, d, at)
-            if shape["a"] == "qwen2":
-                writer.add_tensor(f"{block}attn_{part}.bias", np.zeros(heads * hd, np.float32))
-            if shape["a"] == "qwen3" and part != "v":
-                ones(f"{block}attn_{part}_norm.weight", hd)
-        matrix(f"{block}attn_output", d, shape["heads"] * hd, at)
+        if attends[at]:
+            for part, heads in (("q", shape["heads"]), ("k", shape["kv"]), ("v", shape["kv"])):
+                matrix(f"{block}attn_{part}", heads * hd, d, at)
+                if shape["a"] == "qwen2":
+                    writer.add_tensor(f"{block}attn_{part}.bias", np.zeros(heads * hd, np.float32))
+                if shape["a"] in ("qwen3", "lfm2") and part != "v":
+                    ones(f"{block}attn_{part}_norm.weight", hd)
+            matrix(f"{block}attn_output", d, shape["heads"] * hd, at)
+        else:
+            matrix(f"{block}shortconv.in_proj", 3 * d, d, at)
+            matrix(f"{block}shortconv.out_proj", d, d, at)
+            writer.add_tensor(f"{block}shortconv.conv.weight", rng.normal(0, 0.5, (d, 3)).astype(np.float32))
         matrix(f"{block}ffn_gate", ff, d, at)
         matrix(f"{block}ffn_up", ff, d, at)
         matrix(f"{block}ffn_down", d, ff, at)
