@@ -259,6 +259,7 @@ pub(super) fn openai(
         chat: view.inference.as_chat(),
         embedder,
         embed_target: memory::EMBEDDER.to_owned(),
+        embeds: Arc::default(),
         gate,
         key,
     })

@@ -35,9 +35,10 @@ use shared::{
     policy::{Action, Permit},
 };
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
+pub use embeddings::Line;
 use envelope::{Envelope, Form};
 use gate::{Admitted, Said};
 pub use gate::{Decide, Gate, WORKFLOW};
@@ -58,6 +59,8 @@ pub struct Handles {
     pub embedder: Arc<dyn Embedder>,
     /// The embedder as policy and the ledger name it.
     pub embed_target: String,
+    /// Who waits for the embedder.
+    pub embeds: Arc<Line>,
     pub gate: Gate,
     /// The bearer token that callers must show; `None` for a listener that only the node itself reaches.
     pub key: Option<String>,
@@ -65,8 +68,6 @@ pub struct Handles {
 
 /// As much text as a request of a workflow may have.
 const BODY_BYTES_MAX: usize = 4 << 20;
-/// Pieces between the model's thread and the network; a reader that is slower than the model holds the model back.
-const PIECES_MAX: usize = 64;
 
 /// The routes under `/v1`.
 pub fn router(handles: Handles) -> Router {
@@ -164,7 +165,7 @@ async fn list(State(handles): State<Handles>) -> axum::Json<Value> {
 
 async fn chat(State(handles): State<Handles>, headers: HeaderMap, body: Bytes) -> Result<Response, Refusal> {
     let asked: ChatRequest = parse(&body)?;
-    let (stream, with_usage, priority) = (asked.stream, asked.wants_usage(), asked.priority());
+    let (stream, with_usage, priority) = (asked.stream, asked.wants_usage(), asked.priority()?);
     let envelope = Envelope::new(Form::Chat, known(&handles, &asked.model)?, with_usage);
     let asked = Asked { request: asked.into_request()?, priority };
     serve(handles, &headers, envelope, asked, stream).await
@@ -239,20 +240,20 @@ enum Piece {
 
 /// Streams the answer. An error before the first piece is an HTTP error; a later one is an event, as OpenAI does it.
 async fn streamed(handles: Handles, admitted: Admitted, envelope: Envelope, asked: Asked) -> Result<Response, Refusal> {
-    let (sender, receiver) = mpsc::channel(PIECES_MAX);
+    // Without a bound of its own: an answer has one, and a reader who does not read must hold up no model.
+    let (sender, receiver) = mpsc::unbounded_channel();
     let texts = sender.clone();
     let on_text: OnText = Box::new(move |text: &str| {
-        // Called on the model's own thread, so it may block. The reader has gone when nobody receives.
-        match texts.blocking_send(Piece::Text(text.to_owned())) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        }
+        // An empty piece only asks whether anybody still receives.
+        let is_read =
+            if text.is_empty() { !texts.is_closed() } else { texts.send(Piece::Text(text.to_owned())).is_ok() };
+        if is_read { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
     tokio::spawn(async move {
-        let end = Piece::End(ask(&handles, &admitted, asked, on_text).await);
-        drop(sender.send(end).await);
+        // Nobody may be there any more; the ledger was told.
+        drop(sender.send(Piece::End(ask(&handles, &admitted, asked, on_text).await)));
     });
-    let mut pieces = ReceiverStream::new(receiver);
+    let mut pieces = UnboundedReceiverStream::new(receiver);
     let first = match pieces.next().await {
         Some(Piece::End(Err(refusal))) => return Err(refusal),
         first => first,

@@ -67,7 +67,7 @@ impl Memory {
         })?;
         // Policy was asked about the run's label; the answer is of the cases too, which may demand more.
         let keep = if label == call.label { keep } else { Keep::Digest };
-        let fact = self.called(self.inner.embedder.name(), keep, &text, &outcome.label, began.elapsed());
+        let fact = self.called(self.inner.embedder.name(), keep, &text, keep.content(&outcome.label), began.elapsed());
         let output = serde_json::to_value(outcome).expect("a classification is plain data");
         Ok(Completion { output, label, facts: vec![fact] })
     }
@@ -106,7 +106,7 @@ impl Memory {
         let shares = shares.map_err(|_| broken(call, "the classifier panicked, see the log"))?;
         let labels = shares.map_err(|error| broken(call, error))?.into_iter().next().unwrap_or_default();
         let Some(best) = labels.first() else { return Err(broken(call, "the classifier has no label")) };
-        let fact = self.called(&name, keep, &text, &best.label, began.elapsed());
+        let fact = self.called(&name, keep, &text, keep.content(&best.label), began.elapsed());
         let none: [Value; 0] = [];
         let output = json!({ "label": best.label, "score": best.score, "labels": labels, "neighbours": none });
         Ok(Completion { output, label: call.label.clone(), facts: vec![fact] })

@@ -238,19 +238,20 @@ impl Memory {
         let vectors = vectors.map_err(|_| broken(call, "the embedder panicked, see the log"))?;
         let vectors = vectors.map_err(|error| broken(call, error))?;
         let output = json!({"vectors": vectors, "model": self.inner.embedder.name()});
-        let fact =
-            self.called(self.inner.embedder.name(), keep, &prompt, &output["vectors"].to_string(), began.elapsed());
+        // Vectors are nothing that a person reads: of them the digest alone is kept.
+        let answer = Keep::Digest.content(&output["vectors"].to_string());
+        let fact = self.called(self.inner.embedder.name(), keep, &prompt, answer, began.elapsed());
         Ok(Completion { output, label: call.label.clone(), facts: vec![fact] })
     }
 }
 
 impl Memory {
-    fn called(&self, model: &str, keep: Keep, prompt: &str, answer: &str, took: Duration) -> Fact {
+    fn called(&self, model: &str, keep: Keep, prompt: &str, answer: entry::Content, took: Duration) -> Fact {
         Fact::ModelCalled {
             target: EMBEDDER.to_owned(),
             model: model.to_owned(),
             prompt: keep.content(prompt),
-            answer: keep.content(answer),
+            answer,
             ended: entry::CallEnd::Answered,
             tokens_in: 0,
             tokens_out: 0,

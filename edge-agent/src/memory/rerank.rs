@@ -60,7 +60,7 @@ impl Memory {
             .collect();
         let output = json!({ "passages": best });
         let model = self.judges.ranks_by(&self.inner.embedder);
-        let fact = self.called(model, keep, &query, &output.to_string(), began.elapsed());
+        let fact = self.called(model, keep, &query, keep.content(&output.to_string()), began.elapsed());
         Ok(Completion { output, label: call.label.clone(), facts: vec![fact] })
     }
 }

@@ -43,7 +43,7 @@ pub fn list(connection: &Connection, index: Option<&str>) -> rusqlite::Result<Ve
         Ok(Listed {
             index: row.get(0)?,
             document: row.get(1)?,
-            label: serde_json::from_str(&label).unwrap_or_default(),
+            label: serde_json::from_str(&label).map_err(|error| unreadable(2, error))?,
             kept: row.get(3)?,
             source: row.get(4)?,
             subject: row.get(5)?,
@@ -77,6 +77,11 @@ pub fn followed(connection: &Connection, index: Option<&str>) -> rusqlite::Resul
         Ok(Followed { index: row.get(0)?, path: row.get(1)?, source: row.get(2)?, subject: row.get(3)? })
     };
     connection.prepare(sql)?.query_map([index], row)?.collect()
+}
+
+/// A column that holds what nobody wrote there: not to be taken for something milder.
+fn unreadable(column: usize, error: serde_json::Error) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
 }
 
 /// How many turns of conversations are of these: a conversation, a source, a subject, as far as each is given.

@@ -145,13 +145,14 @@ impl Desk<'_> {
             found.truncate(RANKED_MAX);
             // A score is a rank in its own index: across indexes only a look at the texts tells.
             let input = json!({ "query": query, "passages": found, "topK": k });
-            let done = self.call("rerank", input, looked_at).await?;
+            let done = self.call("rerank", input, looked_at.clone()).await?;
             found = done.output["passages"].as_array().cloned().unwrap_or_default();
         }
         // Of what was found and not taken nothing goes on.
         for passage in &found {
             let own: Result<Label, _> = serde_json::from_value(passage["label"].clone());
-            label = label.join(&own.unwrap_or_default());
+            // What cannot be read is as strict as all that was looked at.
+            label = label.join(own.as_ref().unwrap_or(&looked_at));
         }
         Ok((found, label))
     }

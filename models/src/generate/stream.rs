@@ -30,7 +30,11 @@ impl<'a> Stream<'a> {
             return ControlFlow::Break(Finish::Stop);
         }
         let hold = self.stop.iter().map(|stop| overlap(held, stop)).max().unwrap_or(0);
-        self.send(self.text.len() - hold)
+        match self.text.len() - hold {
+            end if end > self.sent => self.send(end),
+            // Nothing to send, and a receiver that may have gone.
+            _ => self.ask(),
+        }
     }
 
     /// Whether the receiver wants to go on.

@@ -10,7 +10,7 @@ use super::{
     envelope::{Envelope, Form},
     fields::{self, Rest},
     known, parse,
-    request::{OneOrMany, StreamOptions, priority},
+    request::{OneOrMany, StreamOptions, priority, stops},
     serve,
 };
 
@@ -60,7 +60,7 @@ pub(super) async fn complete(
     let asked: CompletionRequest = parse(&body)?;
     let with_usage = asked.stream_options.as_ref().is_some_and(StreamOptions::wants_usage);
     let envelope = Envelope::new(Form::Text, known(&handles, &asked.model)?, with_usage);
-    let (stream, priority) = (asked.stream, priority(asked.service_tier.as_deref()));
+    let (stream, priority) = (asked.stream, priority(asked.service_tier.as_deref())?);
     let asked = Asked { request: asked.into_request()?, priority };
     serve(handles, &headers, envelope, asked, stream).await
 }
@@ -102,7 +102,7 @@ impl CompletionRequest {
             max_tokens: self.max_tokens.unwrap_or(MAX_TOKENS),
             sampling,
             seed: self.seed.map_or(defaults.seed, i64::cast_unsigned),
-            stop: self.stop.map_or_else(Vec::new, OneOrMany::into_list),
+            stop: stops(self.stop)?,
             ..defaults
         })
     }

@@ -1,6 +1,12 @@
 //! Embeddings: texts in, vectors out, as OpenAI's clients ask for them.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
 
 use axum::{
     body::Bytes,
@@ -8,10 +14,13 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use edge_core::engine::effect::Keep;
 use models::embed::Embedder;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::{ledger::entry::CallEnd, policy::Action};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Handles, Refusal,
@@ -22,6 +31,8 @@ use super::{
 const EMBED_TEXTS_MAX: usize = 2_048;
 /// Texts that are embedded in one go, so that one large request does not hold a thread for minutes without a look.
 const EMBED_BATCH_LEN: usize = 32;
+/// Requests that wait for the embedder, as many as for a chat model.
+const WAITING_MAX: usize = 64;
 
 #[derive(Deserialize)]
 struct EmbeddingRequest {
@@ -86,32 +97,79 @@ pub(super) async fn embeddings(
     })))
 }
 
-/// Embeds, if policy permits it. On a task of its own: the ledger is told also when the caller has gone meanwhile.
+/// Who waits for the embedder, which embeds for one at a time.
+pub struct Line {
+    place: Semaphore,
+    waiting: AtomicUsize,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self { place: Semaphore::new(1), waiting: AtomicUsize::new(0) }
+    }
+}
+
+impl Line {
+    /// Waits for the embedder.
+    ///
+    /// # Errors
+    /// When too many wait already.
+    async fn enter(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        /// However the wait ends.
+        struct Waits<'l>(&'l AtomicUsize);
+        impl Drop for Waits<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waits = Waits(&self.waiting);
+        if before >= WAITING_MAX {
+            let message = format!("{WAITING_MAX} requests wait for the embedder already: ask again later");
+            let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, Some("overloaded"));
+            return Err(Refusal { status, kind: "server_error", code, message });
+        }
+        Ok(self.place.acquire().await.expect("it is never closed"))
+    }
+}
+
+/// Embeds, if policy permits it, when it is this request's turn. On a task of its own: the ledger is told also when the caller has gone
+/// meanwhile; then it ends after the batch that it is at.
 async fn embed(handles: Handles, texts: Vec<String>, headers: &HeaderMap) -> Result<Vec<Vec<f32>>, Refusal> {
     let admitted = handles.gate.admit(Action::Embed, &handles.embed_target, headers).await?;
+    let gone = CancellationToken::new();
+    let _when_dropped = gone.clone().drop_guard();
     let task = async move {
+        let _turn = handles.embeds.enter().await?;
         let (began, prompt) = (Instant::now(), texts.join("\n"));
         let embedder = Arc::clone(&handles.embedder);
-        let outcome = tokio::task::spawn_blocking(move || in_batches(embedder.as_ref(), &texts)).await;
+        let is_gone = gone.clone();
+        let outcome = tokio::task::spawn_blocking(move || in_batches(embedder.as_ref(), &texts, &is_gone)).await;
         let outcome = match outcome {
-            Ok(outcome) => outcome.map_err(|error| error.to_string()),
+            Ok(outcome) => outcome,
             Err(error) => Err(error.to_string()),
         };
         let (said, ended) = match &outcome {
             Ok(vectors) => (json!(vectors).to_string(), CallEnd::Answered),
+            Err(_) if gone.is_cancelled() => (String::new(), CallEnd::Cancelled),
             Err(_) => (String::new(), CallEnd::Failed),
         };
-        let fact = admitted.called(&prompt, admitted.content(&said), ended, (0, 0), began.elapsed());
+        // Vectors are nothing that a person reads: of them the digest alone is kept.
+        let fact = admitted.called(&prompt, Keep::Digest.content(&said), ended, (0, 0), began.elapsed());
         handles.gate.tell(fact).await?;
         outcome.map_err(failed)
     };
     tokio::spawn(task).await.map_err(|error| failed(error.to_string()))?
 }
 
-fn in_batches(embedder: &dyn Embedder, texts: &[String]) -> Result<Vec<Vec<f32>>, models::Error> {
+fn in_batches(embedder: &dyn Embedder, texts: &[String], gone: &CancellationToken) -> Result<Vec<Vec<f32>>, String> {
     let mut vectors = Vec::with_capacity(texts.len());
     for batch in texts.chunks(EMBED_BATCH_LEN) {
-        vectors.extend(embedder.embed(&batch.iter().map(String::as_str).collect::<Vec<_>>())?);
+        if gone.is_cancelled() {
+            return Err("nobody waits for the vectors any more".to_owned());
+        }
+        let batch: Vec<_> = batch.iter().map(String::as_str).collect();
+        vectors.extend(embedder.embed(&batch).map_err(|error| error.to_string())?);
     }
     Ok(vectors)
 }

@@ -13,6 +13,9 @@ use super::{
 const MAX_TOKENS: usize = 1_024;
 /// Alternatives of a token, at most, as OpenAI's interface has it.
 const TOP_LOGPROBS_MAX: usize = 20;
+/// More than OpenAI's four.
+const STOPS_MAX: usize = 16;
+const STOP_BYTES_MAX: usize = 256;
 
 /// A chat request.
 #[derive(Deserialize)]
@@ -133,12 +136,32 @@ struct NamedSchema {
 }
 
 /// Before whom a request is answered: of OpenAI's service tiers two say something of it.
-pub(super) fn priority(tier: Option<&str>) -> Priority {
+///
+/// # Errors
+/// When it is none of them.
+pub(super) fn priority(tier: Option<&str>) -> Result<Priority, Refusal> {
     match tier {
-        Some("priority") => Priority::Urgent,
-        Some("flex") => Priority::Batch,
-        _ => Priority::Normal,
+        Some("priority") => Ok(Priority::Urgent),
+        Some("flex") => Ok(Priority::Batch),
+        None | Some("auto" | "default" | "scale") => Ok(Priority::Normal),
+        Some(other) => {
+            let expected = "expected auto, default, flex or priority";
+            Err(Refusal::invalid(format!("service_tier: {other:?}; {expected}")))
+        }
     }
+}
+
+/// Texts that end an answer.
+///
+/// # Errors
+/// When there are more, or longer ones, than are looked for after each token.
+pub(super) fn stops(given: Option<OneOrMany>) -> Result<Vec<String>, Refusal> {
+    let stops = given.map_or_else(Vec::new, OneOrMany::into_list);
+    if stops.len() > STOPS_MAX || stops.iter().any(|stop| stop.len() > STOP_BYTES_MAX) {
+        let expected = format!("stop: expected at most {STOPS_MAX} texts of at most {STOP_BYTES_MAX} bytes");
+        return Err(Refusal::invalid(expected));
+    }
+    Ok(stops)
 }
 
 impl StreamOptions {
@@ -155,7 +178,10 @@ impl ChatRequest {
     }
 
     /// Before whom it is answered.
-    pub fn priority(&self) -> Priority {
+    ///
+    /// # Errors
+    /// When its service tier is none.
+    pub fn priority(&self) -> Result<Priority, Refusal> {
         priority(self.service_tier.as_deref())
     }
 
@@ -199,13 +225,17 @@ impl ChatRequest {
                 Some(schema)
             }
         };
+        let stop = stops(self.stop)?;
+        if schema.is_some() && !stop.is_empty() {
+            return Err(Refusal::invalid("stop: not beside a response_format, whose value ends where it is whole"));
+        }
         let defaults = Request::default();
         Ok(Request {
             messages,
             max_tokens: self.max_completion_tokens.or(self.max_tokens).unwrap_or(MAX_TOKENS),
             sampling,
             seed: self.seed.map_or(defaults.seed, i64::cast_unsigned),
-            stop: self.stop.map_or_else(Vec::new, OneOrMany::into_list),
+            stop,
             schema,
             tools,
             tool_choice,
@@ -287,7 +317,7 @@ impl GivenCall {
 }
 
 impl OneOrMany {
-    pub fn into_list(self) -> Vec<String> {
+    fn into_list(self) -> Vec<String> {
         match self {
             Self::One(text) => vec![text],
             Self::Many(texts) => texts,

@@ -6,6 +6,8 @@ use shared::{
     policy::PolicySet,
 };
 
+use models::generate::Finish;
+
 use super::*;
 use crate::store::Store;
 
@@ -27,6 +29,15 @@ async fn serve_with(key: Option<&str>, rules: PolicySet, label: Option<Label>, s
         let (extract, name) = (Arc::clone(&extract), permit.target().name.clone());
         Box::pin(async move {
             let ask = move || -> Result<Answer, effect::Error> {
+                if name == "local/long" {
+                    let piece = "a long answer ".repeat(100);
+                    let said = (0..20_000).all(|_| on_text(&piece).is_continue());
+                    let finish = if said { Finish::Length } else { Finish::Cancelled };
+                    let text = String::new();
+                    let (tokens_in, tokens_reused, tokens_out) = (1, 0, 20_000);
+                    let (calls, logprobs) = (Vec::new(), Vec::new());
+                    return Ok(Answer { text, calls, tokens_in, tokens_reused, tokens_out, finish, logprobs });
+                }
                 if name == "local/broken" {
                     let _ = on_text("half an ");
                     return Err(effect::Error::new(effect::kind::RUNTIME, "the model broke"));
@@ -38,10 +49,11 @@ async fn serve_with(key: Option<&str>, rules: PolicySet, label: Option<Label>, s
         })
     });
     let handles = Handles {
-        models: vec!["local/extract".to_owned(), "local/broken".to_owned()],
+        models: ["local/extract", "local/broken", "local/long"].map(str::to_owned).into(),
         chat,
         embedder: models::embed::default_embedder(),
         embed_target: "local/embed".to_owned(),
+        embeds: Arc::default(),
         gate: Gate {
             store,
             decide: Arc::new(move |action, target, workflow, label| {
@@ -218,6 +230,25 @@ async fn mistakes_are_told_in_openais_form() {
             "presence_penalty: 1;",
         ),
         ("completions", json!({"model": "local/extract", "prompt": "a", "stopp": "b"}), 400, "stopp: no field"),
+        ("completions", json!({"model": "local/extract", "prompt": "a", "stop": vec!["b"; 17]}), 400, "stop: expected"),
+        (
+            "chat/completions",
+            json!({"model": "local/extract", "messages": user, "stop": "b", "response_format": {"type": "json_object"}}),
+            400,
+            "stop: not beside a response_format",
+        ),
+        (
+            "chat/completions",
+            json!({"model": "local/extract", "messages": user, "service_tier": "best"}),
+            400,
+            "service_tier: \"best\"; expected",
+        ),
+        (
+            "chat/completions",
+            json!({"model": "local/extract", "messages": user, "logprobs": true}),
+            400,
+            "logprobs: the extractive generator",
+        ),
         ("embeddings", json!({"model": embedder, "input": []}), 400, "input: 0 texts"),
         ("embeddings", json!({"model": embedder, "input": [[1, 2]]}), 400, "a text or a list of texts"),
         ("embeddings", json!({"model": embedder, "input": "a", "task": "query"}), 400, "task: no field"),
@@ -300,6 +331,29 @@ async fn every_call_is_decided_by_policy_and_told_to_the_ledger_however_it_ends(
     assert_eq!(entries[0]["label"], json!({"class": "restricted", "origins": ["CH"], "personal": true}));
     assert_eq!(entries[0]["action"], "infer");
     assert!(entries.iter().all(|entry| !entry.to_string().contains("pump-7")), "{entries:?}");
+}
+
+#[tokio::test]
+async fn a_reader_who_does_not_read_holds_up_no_model() {
+    use tokio::io::AsyncWriteExt as _;
+
+    let store = folder_store();
+    let url = serve_with(None, PolicySet::default_rules(), None, store.clone()).await;
+    let body =
+        json!({"model": "local/long", "messages": [{"role": "user", "content": "a"}], "stream": true}).to_string();
+    let address = url.trim_start_matches("http://").trim_end_matches("/v1").to_owned();
+    let mut silent = tokio::net::TcpStream::connect(&address).await.expect("it listens");
+    let head =
+        format!("POST /v1/chat/completions HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\n\r\n", body.len());
+    silent.write_all((head + &body).as_bytes()).await.expect("sent");
+    let ended = async {
+        let expected = ("model-called", "local/long", "answered".to_owned());
+        while !told(&ledger(&store).await).contains(&expected) {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), ended).await.expect("28 MB that nobody takes");
+    drop(silent);
 }
 
 #[tokio::test]

@@ -172,12 +172,18 @@ fn calls_schema(tools: &[&Tool], form: Form) -> Result<Value, Error> {
     Ok(json!({ "anyOf": options }))
 }
 
+/// Keywords whose value has schemas under names that anybody chose.
+const NAMING: [&str; 5] = ["properties", "patternProperties", "dependentSchemas", "$defs", "definitions"];
+
 /// A schema that stands within another: its references lead to where it stands.
 fn moved(schema: &Value, to: &str) -> Value {
     match schema {
         Value::Object(map) => {
             let part = |(key, value): (&String, &Value)| {
                 let value = match value {
+                    Value::Object(named) if NAMING.contains(&key.as_str()) => {
+                        named.iter().map(|(name, schema)| (name.clone(), moved(schema, to))).collect()
+                    }
                     Value::String(reference) if key == "$ref" => match reference.strip_prefix('#') {
                         Some(pointer) => json!(format!("{to}{pointer}")),
                         None => value.clone(),
@@ -205,4 +211,22 @@ fn read_call(text: &str) -> Result<ToolCall, Error> {
     let read = serde_json::from_str::<Written>(text);
     let read = read.map_err(|error| Error::request(format!("tools: the model's call cannot be read: {error}")))?;
     Ok(ToolCall { name: read.name, arguments: read.arguments })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_lead_to_where_a_schema_stands_whatever_its_parameters_are_called() {
+        let parameters = json!({
+            "$defs": {"enum": {"type": "integer"}},
+            "properties": {"default": {"$ref": "#/$defs/enum"}, "part": {"const": {"$ref": "#/kept"}}, "self": {"$ref": "#"}},
+        });
+        let expected = json!({
+            "$defs": {"enum": {"type": "integer"}},
+            "properties": {"default": {"$ref": "#/a/$defs/enum"}, "part": {"const": {"$ref": "#/kept"}}, "self": {"$ref": "#/a"}},
+        });
+        assert_eq!(moved(&parameters, "#/a"), expected);
+    }
 }

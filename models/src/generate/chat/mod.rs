@@ -365,7 +365,7 @@ impl Generator for Chat {
                 break;
             }
             let mut text = characters.push(self.tokens.bytes(token));
-            if writing.tokens_out() == 0 && self.tokens.adds_space() {
+            if writing.tokens_out() == 0 && self.tokens.adds_space() && !request.continues {
                 text = text.trim_start_matches(' ').to_owned();
             }
             writing.push_chosen(token);

@@ -154,6 +154,9 @@ impl Generator for Extract {
         if !request.tools.is_empty() && request.tool_choice != ToolChoice::None {
             return Err(Error::request("tools: the extractive generator calls none: expected a chat model"));
         }
+        if request.logprobs.is_some() {
+            return Err(Error::request("logprobs: the extractive generator has none: expected a chat model"));
+        }
         let messages = request.messages.iter().map(|message| message.content.as_str()).collect::<Vec<_>>().join("\n");
         let task = Task::of(request)?;
         let tokens_in =
