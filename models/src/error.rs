@@ -26,6 +26,9 @@ pub enum Error {
         /// Names the field and what was expected.
         message: String,
     },
+    /// The computation came to no end, through no fault of the request: what computed beside it broke down, or a file could not be read.
+    #[error("{message}")]
+    Broken { message: String },
 }
 
 impl Error {
@@ -35,6 +38,10 @@ impl Error {
 
     pub(crate) fn file(path: &Path, message: impl Into<String>) -> Self {
         Self::File { path: path.to_owned(), message: message.into() }
+    }
+
+    pub(crate) fn broken(message: impl Into<String>) -> Self {
+        Self::Broken { message: message.into() }
     }
 
     pub(crate) fn request(message: impl Into<String>) -> Self {

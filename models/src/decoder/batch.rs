@@ -81,21 +81,21 @@ impl Decoder {
             let mut batch = self.queue.next(&answer);
             if batch.is_empty() {
                 // Who took it broke down over it.
-                return Err(Error::request("the computation broke off"));
+                return Err(Error::broken("the computation broke off"));
             }
             let logits = self.compute(&mut engine, &mut batch);
             let mut logits = logits.map(Vec::into_iter);
             for Asked { session, answer, .. } in batch {
                 let logits = match &mut logits {
                     Ok(logits) => Ok(logits.next().unwrap_or_default()),
-                    Err(error) => Err(Error::request(error.to_string())),
+                    Err(error) => Err(Error::broken(error.to_string())),
                 };
                 *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Answered { session, logits });
             }
             found = done();
         }
         drop(engine);
-        let Answered { session: back, logits } = found.ok_or_else(|| Error::request("nothing was computed"))?;
+        let Answered { session: back, logits } = found.ok_or_else(|| Error::broken("nothing was computed"))?;
         *session = back;
         logits
     }

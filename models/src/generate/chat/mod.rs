@@ -3,6 +3,7 @@
 mod calls;
 mod grammar;
 mod guide;
+mod marks;
 mod measure;
 mod merge;
 mod number;
@@ -39,6 +40,8 @@ use crate::{
 struct Chat {
     name: String,
     tokens: Arc<Tokens>,
+    /// The most bytes of a text that one token stands for.
+    longest: usize,
     template: Template,
     decoder: Decoder,
     place: Place,
@@ -165,7 +168,8 @@ impl Chat {
         let token_bytes = decoder.token_bytes().max(1);
         let kept_tokens = compute.kept_bytes.map_or(decoder.context(), |bytes| bytes / token_bytes);
         let place = Place::new(room, token_bytes, kept_tokens);
-        Ok(Self { name, tokens, template, decoder, place, grammars: Grammars::default() })
+        let longest = tokens.longest();
+        Ok(Self { name, tokens, longest, template, decoder, place, grammars: Grammars::default() })
     }
 
     /// The prompt's tokens.
@@ -174,6 +178,14 @@ impl Chat {
             Some(last) if request.continues => self.tokens.without_controls(&last.content),
             _ => self.chat_text(request)?,
         };
+        // What no tokens can be few enough for is not split at all, which takes time.
+        let most = self.decoder.context().saturating_mul(self.longest);
+        if text.len() > most {
+            let (found, context) = (text.len(), self.decoder.context());
+            return Err(Error::request(format!(
+                "prompt has {found} bytes: expected at most {most}, which is what the context of {context} tokens can hold"
+            )));
+        }
         let tokens = self.tokens.encode(&text)?;
         if tokens.is_empty() {
             return Err(Error::request("the text to be continued is empty: expected at least one character"));

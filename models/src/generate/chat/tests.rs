@@ -69,6 +69,9 @@ fn an_answer_keeps_to_its_limits_and_repeats_with_its_seed() {
     assert_eq!((broken.finish, broken.tokens_out), (Finish::Cancelled, 1));
     let error = chat.generate(&Request::ask("word ".repeat(400)), &mut |_| ControlFlow::Continue(())).unwrap_err();
     assert!(error.to_string().contains("expected fewer than the context of 256"), "{error}");
+    // That it is far too long is seen before it is split.
+    let error = chat.generate(&Request::ask("word ".repeat(1 << 20)), &mut |_| ControlFlow::Continue(())).unwrap_err();
+    assert!(error.to_string().contains("bytes: expected at most"), "{error}");
 }
 
 #[test]

@@ -12,7 +12,10 @@ use tokenizers::{
     },
 };
 
-use super::merge;
+use super::{
+    marks::{Marks, Part},
+    merge,
+};
 use crate::{
     Error,
     gguf::{Gguf, Value},
@@ -40,9 +43,9 @@ pub(super) struct Tokens {
     coding: Coding,
     bytes: Spelling,
     /// Control tokens by their text, longest first.
-    controls: Vec<(String, u32)>,
+    controls: Marks,
     /// Tokens that stand for tags such as `<tool_call>` in any text, longest first.
-    tags: Vec<(String, u32)>,
+    tags: Marks,
     ends: HashSet<u32>,
     begin: Option<u32>,
     adds_begin: bool,
@@ -101,14 +104,14 @@ impl Tokens {
             let found = with_id.filter(|(text, id)| types[*id as usize] == kind && is_one(text));
             let mut found: Vec<(String, u32)> = found.map(|(text, id)| (text.clone(), id)).collect();
             found.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then(a.1.cmp(&b.1)));
-            found
+            Marks::new(found).map_err(|error| file.wrong(format!("tokenizer.ggml.tokens: {error}")))
         };
-        let controls = of_kind(CONTROL, &|text| !text.is_empty());
+        let controls = of_kind(CONTROL, &|text| !text.is_empty())?;
         // SentencePiece's own merging finds what was added to it.
         let is_tag = |text: &str| model == "gpt2" && text.len() > 2 && text.starts_with('<') && text.ends_with('>');
-        let tags = of_kind(ADDED, &is_tag);
+        let tags = of_kind(ADDED, &is_tag)?;
         let mut ends: HashSet<u32> =
-            controls.iter().filter(|(text, _)| ENDS.contains(&text.as_str())).map(|(_, id)| *id).collect();
+            controls.iter().filter(|(text, _)| ENDS.contains(text)).map(|(_, id)| id).collect();
         ends.extend(token("tokenizer.ggml.eos_token_id")?);
         ends.extend(token("tokenizer.ggml.eot_token_id")?);
         let begin = token("tokenizer.ggml.bos_token_id")?;
@@ -148,15 +151,13 @@ impl Tokens {
 
     /// The text with every control token's text broken up, so that what a message says is never taken for the frame around it.
     pub(super) fn without_controls(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for (control, _) in &self.controls {
-            if text.contains(control.as_str()) {
-                let first = control.chars().next().map_or(0, char::len_utf8);
-                // A zero-width space: the text reads the same.
-                text = text.replace(control.as_str(), &format!("{}\u{200b}{}", &control[..first], &control[first..]));
-            }
-        }
-        text
+        self.controls.broken_up(text)
+    }
+
+    /// The most bytes of a text that one token stands for.
+    pub(super) fn longest(&self) -> usize {
+        let controls = self.controls.iter().map(|(text, _)| text.len());
+        self.bytes.iter().map(|bytes| bytes.len()).chain(controls).max().unwrap_or(0).max(1)
     }
 
     /// The tokens of a prompt in which control tokens stand as their text.
@@ -165,7 +166,7 @@ impl Tokens {
         if let Some(begin) = self.begin.filter(|_| self.adds_begin && !text.starts_with(self.begin_text())) {
             tokens.push(begin);
         }
-        for part in parts(text, &self.controls) {
+        for part in self.controls.parts(text) {
             match part {
                 Part::Token(id) => tokens.push(id),
                 Part::Text(text) => self.encode_plain(text, &mut tokens)?,
@@ -192,7 +193,7 @@ impl Tokens {
         }
         match &self.coding {
             Coding::Bpe(tokenizer) => {
-                for part in parts(text, &self.tags) {
+                for part in self.tags.parts(text) {
                     match part {
                         Part::Token(id) => tokens.push(id),
                         Part::Text(text) => {
@@ -219,28 +220,6 @@ impl Tokens {
     pub(super) fn adds_space(&self) -> bool {
         matches!(&self.coding, Coding::SentencePiece(pieces) if pieces.adds_space)
     }
-}
-
-/// A text without special tokens, or one of those.
-enum Part<'a> {
-    Text(&'a str),
-    Token(u32),
-}
-
-/// Splits a text at tokens that stand in it as they are: the leftmost first; of several at one place the longest, which stands first.
-fn parts<'a>(text: &'a str, special: &[(String, u32)]) -> Vec<Part<'a>> {
-    let (mut parts, mut rest) = (Vec::new(), text);
-    while !rest.is_empty() {
-        let found = special.iter().filter_map(|(token, id)| Some((rest.find(token.as_str())?, token.len(), *id)));
-        let (at, len, id) = match found.min_by_key(|(at, ..)| *at) {
-            Some((at, len, id)) => (at, len, Some(id)),
-            None => (rest.len(), 0, None),
-        };
-        parts.extend((at > 0).then_some(Part::Text(&rest[..at])));
-        parts.extend(id.map(Part::Token));
-        rest = &rest[at + len..];
-    }
-    parts
 }
 
 fn bpe(file: &Gguf, texts: &[String]) -> Result<Coding, Error> {
