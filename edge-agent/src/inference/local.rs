@@ -290,6 +290,11 @@ impl Desk {
         let before = state.wait(&turn, self.weights.parallel());
         if let Some(expected) = takes.map(|takes| before + takes).filter(|expected| *expected > within) {
             state.watch.turned_away += 1;
+            drop(state);
+            // One that no time would be enough for is told why, and not that it may come again.
+            if let Some(generator) = self.residents.get(&self.name) {
+                generator.check(&job.request).map_err(Error::Generate)?;
+            }
             return Err(Error::Late { expected, before, left: within });
         }
         match state.queue.enter(turn, job) {

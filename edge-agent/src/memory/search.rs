@@ -66,7 +66,7 @@ impl Inner {
         let words = match_expression(query);
         let found = self.store.read_blocking("search the documents", |connection| {
             let by_word = if words.is_empty() { Vec::new() } else { by_word(connection, &passing, &words, depth)? };
-            let ranked = fuse(&[by_meaning, by_word]);
+            let ranked = fuse(&[by_word, by_meaning]);
             // A chunk may be forgotten, or a label become stricter, between the two looks.
             let rows = ranked.into_iter().map(|(id, score)| load(connection, id, score, (wanted, age)));
             rows.filter_map(Result::transpose).take(*k).collect()
@@ -130,18 +130,22 @@ fn by_word(connection: &Connection, passing: &Ids, words: &str, depth: usize) ->
     Ok(Vec::new())
 }
 
-/// Reciprocal rank fusion, scaled so that first in every ranking is 1. Ties by id.
+/// Reciprocal rank fusion, scaled so that first in every ranking is 1. Of equal ones that of an earlier ranking comes first: who has the very
+/// word that is asked for stands before who is nearest among nothing near.
 fn fuse(rankings: &[Vec<i64>]) -> Vec<(i64, f32)> {
+    let mut order = Vec::new();
     let mut scores: BTreeMap<i64, f32> = BTreeMap::new();
     for ranking in rankings {
+        order.extend(ranking.iter().filter(|id| !scores.contains_key(id)));
         for (rank, id) in ranking.iter().enumerate() {
             #[expect(clippy::cast_precision_loss, reason = "a rank is at most a few hundred")]
             let share = (RRF_K + 1.0) / (RRF_K + 1.0 + rank as f32) / rankings.len() as f32;
             *scores.entry(*id).or_default() += share;
         }
     }
-    let mut fused: Vec<(i64, f32)> = scores.into_iter().collect();
-    fused.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    let mut fused: Vec<(i64, f32)> = order.into_iter().map(|id| (id, scores[&id])).collect();
+    // Stable: the order is that of the rankings.
+    fused.sort_by(|a, b| b.1.total_cmp(&a.1));
     fused
 }
 
@@ -191,6 +195,7 @@ mod tests {
         let fused = fuse(&[vec![1, 2, 3], vec![4, 2, 5]]);
         assert_eq!(fused[0].0, 2);
         assert_eq!(fuse(&[vec![7], vec![7]]), [(7, 1.0)]);
+        assert_eq!(fuse(&[vec![9], vec![4]]), [(9, 0.5), (4, 0.5)], "who has the word stands first");
     }
 
     #[test]

@@ -197,6 +197,7 @@ fn passed_over(facts: &[Fact]) -> Vec<String> {
         let mut reasons = reasons.as_slice();
         // After a choice that failed, what went wrong with it stands first, without its name.
         if let (Some(name), Some((fault, others))) = (tried.replace(choice), reasons.split_first()) {
+            let fault = fault.strip_prefix(&format!("{name}: ")).unwrap_or(fault);
             told.push(format!("{name}: {fault}"));
             reasons = others;
         }
@@ -228,7 +229,7 @@ mod tests {
         };
         let facts = [
             chosen("local/a", &["cloud/x: no rule permits it", "local/a: chosen, answers in about 9 ms"]),
-            chosen("local/b", &["no room: it needs 9 MB", "cloud/x: no rule permits it", "local/b: chosen"]),
+            chosen("local/b", &["local/a: no room: it needs 9 MB", "cloud/x: no rule permits it", "local/b: chosen"]),
             chosen(
                 "local/extract",
                 &["cannot load the model", "local/a: failed just now", "local/extract: chosen, degraded"],

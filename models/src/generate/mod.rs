@@ -218,6 +218,14 @@ pub trait Generator: Send + Sync {
         0
     }
 
+    /// Whether the request can be answered at all, without computing anything.
+    ///
+    /// # Errors
+    /// When its prompt is too long.
+    fn check(&self, _request: &Request) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Writes the answer, giving each new piece of text to `on_text` as it comes; the pieces joined are the answer's text.
     /// `Break` ends the answer early with [`Finish::Cancelled`]. An empty piece says nothing and only asks whether to go on, while a
     /// long prompt is read.

@@ -132,6 +132,10 @@ async fn a_deadline_that_the_measured_speed_cannot_meet_is_told_before_the_model
     );
     let late = late.await.expect_err("too late");
     assert!(matches!(late, Error::Late { .. }) && late.is_unasked(), "{late}");
+    let endless = generate::Request::ask("Stop the pump when it leaks? ".repeat(400));
+    let endless = worker.ask(endless, Box::new(|_| ControlFlow::Continue(())), expected / 4, Priority::Normal).await;
+    let endless = endless.expect_err("no time is enough for it").to_string();
+    assert!(endless.contains("prompt has"), "it is not told to come again: {endless}");
     let mut hurried = question();
     hurried.deadline = Some(crate::clock::now().plus(expected / 4));
     let failure = infer(&inference, &hurried, &[]).await.expect_err("no target in time");

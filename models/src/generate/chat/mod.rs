@@ -349,6 +349,10 @@ impl Generator for Chat {
         &self.name
     }
 
+    fn check(&self, request: &Request) -> Result<(), Error> {
+        self.prompt(request).map(drop)
+    }
+
     fn kept_bytes(&self) -> u64 {
         self.place.kept_bytes()
     }

@@ -13,7 +13,10 @@ use crate::{
     index::{codes::Code, exact::Best, filter::Filter},
 };
 
-/// Fewer vectors than this are all compared, with a filter or without.
+/// Of an index of at most so many vectors all are compared, which is exact and takes a millisecond: a graph over many like vectors and a
+/// few others may not lead to those few.
+const ALL_MAX: usize = 20_000;
+/// Of a larger one, those that pass a filter when they are no more than this.
 const SCAN_MAX: usize = 1_000;
 /// Vectors that a walk compares for each that it keeps, roughly: for choosing between a walk and a scan.
 const COMPARED_EACH: f32 = 12.0;
@@ -101,7 +104,7 @@ impl Flat {
         code.take(asked.vector);
         let passing = self.passing(asked);
         let breadth = asked.breadth.max(best.room());
-        let walked = passing > SCAN_MAX && {
+        let walked = self.len() > ALL_MAX && passing > SCAN_MAX && {
             let share = passing as f32 / self.len() as f32;
             let walk_costs = COMPARED_EACH * breadth as f32 / share;
             // What passes may lie far away: a walk that does not come near it is given up for the scan.
