@@ -58,6 +58,20 @@ async fn documents_are_added_asked_and_taken_away_with_an_agent_and_without() {
     let interview = interview.display().to_string();
     let more = ["--label", "confidential", "--personal", "--subject", "Mia Keller"];
     agent.cli(&[&["docs", "add", &interview], more.as_slice()].concat()).await.ok();
+    // Added again in other words it is as strict and as personal as it was; another file of the same source takes nothing away.
+    std::fs::write(&interview, "# Interview\n\nMia Keller heard the pump knock on Monday, twice.\n").expect("written");
+    let again = agent.json(&["docs", "add", &interview]).await;
+    assert_eq!((&again["kept"], &again["removed"]), (&serde_json::json!(["interview.md"]), &serde_json::json!([])));
+    let notes = ["one.md", "two.md"].map(|name| folder.path().join(name));
+    for note in &notes {
+        std::fs::write(note, "Grease the bearing.\n").expect("written");
+        agent.cli(&["docs", "add", &note.display().to_string(), "--source", "notes", "--index", "notes"]).await.ok();
+    }
+    assert_eq!(
+        documents(&agent.json(&["docs", "list", "--index", "notes"]).await),
+        ["remembered:one.md", "remembered:two.md"]
+    );
+    agent.cli(&["docs", "remove", "--source", "notes"]).await.ok();
 
     let question = "What to do when the pump leaks?";
     let told = agent.cli(&["ask", question]).await.ok();

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    memory::{Due, Followed, Memory},
+    memory::{Due, Followed, Mark, Memory, files::BEING_WRITTEN},
     store::Store,
     workflow::{Rooms, Wanted, perform_wanted},
 };
@@ -30,8 +30,17 @@ pub(super) struct Follower {
     pub every: Duration,
 }
 
-/// What could not be done, and how many looks ago it was told.
-type Told = BTreeMap<(i64, String), (String, u32)>;
+/// What could not be done, by what is followed and the file.
+type Told = BTreeMap<(i64, String), Trouble>;
+
+/// Why something could not be done, and how many looks ago that was told.
+#[derive(Default)]
+struct Trouble {
+    why: String,
+    looks: u32,
+    /// What the file was like.
+    mark: Option<Mark>,
+}
 
 impl Follower {
     /// Looks again and again until `stop`.
@@ -42,10 +51,8 @@ impl Follower {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(self.every) => {}
             }
-            for (_, looks) in told.values_mut() {
-                *looks += 1;
-            }
-            told.retain(|_, (_, looks)| *looks < LOOKS_BETWEEN_TRIES);
+            told.values_mut().for_each(|trouble| trouble.looks += 1);
+            told.retain(|_, trouble| trouble.looks < LOOKS_BETWEEN_TRIES);
             let memory = self.memory.clone();
             match blocking(move || memory.followed().map_err(|error| error.to_string())).await {
                 Ok(all) => {
@@ -65,18 +72,21 @@ impl Follower {
         let (memory, own) = (self.memory.clone(), followed.clone());
         let due = match blocking(move || memory.look(&own)).await {
             Ok(due) => due,
-            Err(why) => return tell(told, followed, "", why),
+            Err(why) => return tell(told, followed, "", None, why),
         };
         told.remove(&(followed.id, String::new()));
         for due in due {
             let (Due::Read { id, .. } | Due::Gone { id }) = &due;
+            let mark = if let Due::Read { mark, .. } = &due { *mark } else { None };
             let (id, began) = (id.clone(), Instant::now());
-            if told.contains_key(&(followed.id, id.clone())) {
+            if told.get(&(followed.id, id.clone())).is_some_and(|trouble| trouble.mark == mark) {
                 continue;
             }
             match self.perform(followed, due).await {
-                Ok(()) => {}
-                Err(why) => tell(told, followed, &id, why),
+                Ok(()) => drop(told.remove(&(followed.id, id))),
+                // The next look finds it whole.
+                Err(why) if why == BEING_WRITTEN => {}
+                Err(why) => tell(told, followed, &id, mark, why),
             }
             tokio::time::sleep(began.elapsed().min(PAUSE_MAX)).await;
         }
@@ -85,7 +95,7 @@ impl Follower {
     async fn perform(&self, followed: &Followed, due: Due) -> Result<(), String> {
         let (memory, own) = (self.memory.clone(), followed.clone());
         match due {
-            Due::Read { id, file } => {
+            Due::Read { id, file, .. } => {
                 let (at, path) = (id.clone(), file);
                 let Some(read) = blocking(move || memory.read(&own, &at, &path)).await? else { return Ok(()) };
                 // Somebody may have taken it away since the look began.
@@ -119,12 +129,13 @@ impl Follower {
 }
 
 /// Tells it once, and again when it is tried again.
-fn tell(told: &mut Told, followed: &Followed, id: &str, why: String) {
-    let (known, looks) = told.entry((followed.id, id.to_owned())).or_default();
-    if *known != why {
+fn tell(told: &mut Told, followed: &Followed, id: &str, mark: Option<Mark>, why: String) {
+    let trouble = told.entry((followed.id, id.to_owned())).or_default();
+    trouble.mark = mark;
+    if trouble.why != why {
         let path = followed.path.join(id);
         tracing::warn!(path = %path.display(), index = followed.index, why, "a file that was added is not in step");
-        (*known, *looks) = (why, 0);
+        (trouble.why, trouble.looks) = (why, 0);
     }
 }
 

@@ -51,8 +51,8 @@ Examples:
 
 The agent follows what was added, where it may read it: while it runs, what is new, changed or gone is taken over every five minutes
 (`follow_every` under [memory]). A folder or mount that is away, or empty, takes nothing away; adding it again does. `docs remove` ends it.
-A folder that is added again is brought in step at once. Names that begin with a dot are left out. Policy's `remember` is asked for each
-document, and each is in the ledger.")]
+A folder that is added again is brought in step at once; label and subject stay as they were unless they are given. Names that begin with a
+dot, links and what is no file are left out. Policy's `remember` is asked for each document, and each is in the ledger.")]
 pub(super) struct Add {
     /// A file, or a folder with all in it.
     #[arg(value_name = "PATH")]
@@ -140,14 +140,18 @@ struct Added {
 }
 
 fn add(asked: &Add, context: &Context) -> Result<ExitCode, Failure> {
-    let files = files(&asked.path)?;
+    let before = Before::of(asked, context)?;
+    let files::Documents { files, closed } = match files(&asked.path) {
+        // All that was in it may be gone.
+        Err(Failure::Input(_)) if before.is_folder && !before.files.is_empty() => files::Documents::default(),
+        found => found?,
+    };
     let whole = asked.path.canonicalize().with_context(|| format!("cannot find {}", asked.path.display()))?;
-    let source = asked.source.clone().unwrap_or_else(|| whole.display().to_string());
     let person = Person::of(context)?;
-    let known = known(context, &asked.index)?;
-    let mut added = Added { index: asked.index.clone(), source, ..Added::default() };
+    let mut added = Added { index: asked.index.clone(), source: before.source.clone(), ..Added::default() };
+    added.failed = closed;
     for (id, path) in &files {
-        match keep(asked, &added.source, &person, known.get(id), id, path) {
+        match keep(asked, &before, &person, id, path) {
             Ok(true) => added.kept.push(id.clone()),
             Ok(false) => added.unchanged.push(id.clone()),
             Err(Failure::Input(why)) => drop(added.failed.insert(id.clone(), why)),
@@ -155,29 +159,64 @@ fn add(asked: &Add, context: &Context) -> Result<ExitCode, Failure> {
         }
     }
     if !asked.once {
-        follow(asked, &whole, &person, &mut added)?;
+        follow(asked, &whole, &before, &person, &mut added)?;
     }
-    // What was in the folder when it was added before, and is no longer.
-    let now: BTreeSet<_> = files.keys().collect();
-    for (id, _) in known.iter().filter(|(id, own)| own.source.as_ref() == Some(&added.source) && !now.contains(id)) {
+    // What was in the folder when it was added before, and is no longer. What lies in a folder that cannot be read now may be there.
+    let is_closed = |id: &str| added.failed.keys().any(|folder| id.starts_with(&format!("{folder}/")));
+    let gone: Vec<_> = before.files.iter().filter(|id| !files.contains_key(*id) && !is_closed(id)).cloned().collect();
+    for id in gone {
         person.ask("forget", json!({ "index": asked.index, "id": id }), None)?;
-        added.removed.push(id.clone());
+        added.removed.push(id);
     }
     tell(&added, context)?;
     Ok(if added.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Has the node follow what was added.
-fn follow(asked: &Add, whole: &Path, person: &Person, added: &mut Added) -> Result<(), Failure> {
+/// What was added before from the same place.
+struct Before {
+    is_folder: bool,
+    source: String,
+    /// What the index has, by id.
+    known: BTreeMap<String, Listed>,
+    /// The ids of what came from this very folder.
+    files: BTreeSet<String>,
+    /// How the path is followed.
+    followed: Option<documents::Followed>,
+}
+
+impl Before {
+    fn of(asked: &Add, context: &Context) -> Result<Self, Failure> {
+        let known = known(context, &asked.index)?;
+        let is_folder = asked.path.is_dir();
+        let whole = asked.path.canonicalize().unwrap_or_else(|_| asked.path.clone()).display().to_string();
+        let store = context.store()?;
+        let followed = documents::followed(&store, Some(&asked.index)).context("cannot list what is followed")?;
+        let followed = followed.into_iter().find(|followed| followed.path == whole);
+        let mut files = documents::files_of(&store, &asked.index, &whole).context("cannot list what is followed")?;
+        if asked.source.is_none() {
+            // Nothing else has this path for its source.
+            files.extend(known.iter().filter(|(_, own)| own.source.as_ref() == Some(&whole)).map(|(id, _)| id.clone()));
+        }
+        // A file that was added by itself says nothing of others.
+        files.retain(|id| is_folder && known.contains_key(id));
+        let source = asked.source.clone().unwrap_or(whole);
+        Ok(Self { is_folder, source, known, files, followed })
+    }
+}
+
+/// Has the node follow what was added. What is not said stays as it was.
+fn follow(asked: &Add, whole: &Path, before: &Before, person: &Person, added: &mut Added) -> Result<(), Failure> {
     let Some(path) = whole.to_str() else {
         eprintln!("edge-agent: the path is no UTF-8, so its files are not followed");
         return Ok(());
     };
     let mut input = json!({ "index": asked.index, "source": added.source, "path": path });
-    if let Some(subject) = &asked.subject {
+    let followed = before.followed.as_ref();
+    if let Some(subject) = asked.subject.as_ref().or(followed.and_then(|followed| followed.subject.as_ref())) {
         input["subject"] = subject.as_str().into();
     }
-    let answer = person.ask("follow", input, asked.demands.label())?;
+    let label = asked.demands.label().or(followed.map(|followed| followed.label.clone()));
+    let answer = person.ask("follow", input, label)?;
     match answer["unreadable"].as_str() {
         Some(why) => eprintln!("edge-agent: the agent cannot read what was added, so it is not followed: {why}"),
         None => added.followed = true,
@@ -185,15 +224,10 @@ fn follow(asked: &Add, whole: &Path, person: &Person, added: &mut Added) -> Resu
     Ok(())
 }
 
-/// Keeps one file's text; false when it is kept already as it is.
-fn keep(
-    asked: &Add,
-    source: &str,
-    person: &Person,
-    known: Option<&Listed>,
-    id: &str,
-    path: &Path,
-) -> Result<bool, Failure> {
+/// Keeps one file's text; false when it is kept already as it is. Without a label or subject it has those that it had, or those of what is
+/// followed: nothing becomes looser unless it is said.
+fn keep(asked: &Add, before: &Before, person: &Person, id: &str, path: &Path) -> Result<bool, Failure> {
+    let (source, known, followed) = (&before.source, before.known.get(id), before.followed.as_ref());
     if let Some(other) = known.and_then(|known| known.source.as_ref()).filter(|other| *other != source) {
         let message =
             format!("{} has a document of this name from {other}: remove that, or give another --index", asked.index);
@@ -201,17 +235,20 @@ fn keep(
     }
     let text =
         files::content(&asked.index, id, path).and_then(|content| files::text(id, content)).map_err(Failure::Input)?;
-    let label = asked.demands.label();
+    let standing = known.map(|known| &known.label).or(followed.map(|followed| &followed.label)).cloned();
+    let label = asked.demands.label().or(standing);
+    let standing = known.and_then(|known| known.subject.as_ref()).or(followed.and_then(|one| one.subject.as_ref()));
+    let subject = asked.subject.as_ref().or(standing);
     let is_same = |known: &Listed| {
         known.digest == Some(Digest::of(text.as_bytes()))
-            && known.subject == asked.subject
+            && known.subject.as_ref() == subject
             && label.as_ref().is_none_or(|label| *label == known.label)
     };
     if known.is_some_and(is_same) {
         return Ok(false);
     }
     let mut input = json!({ "index": asked.index, "id": id, "text": text, "source": source });
-    if let Some(subject) = &asked.subject {
+    if let Some(subject) = subject {
         input["subject"] = subject.as_str().into();
     }
     person.ask("remember", input, label)?;
@@ -232,7 +269,7 @@ fn id_of(document: &str) -> &str {
 }
 
 /// The documents of a path, as whoever gave it has to be told of mistakes.
-fn files(path: &Path) -> Result<BTreeMap<String, PathBuf>, Failure> {
+fn files(path: &Path) -> Result<files::Documents, Failure> {
     files::documents(path).map_err(|error| match error {
         files::Error::Missing(_) => Failure::NotFound(error.to_string()),
         files::Error::Unreadable { .. } => Failure::Failed(error.into()),

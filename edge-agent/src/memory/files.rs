@@ -2,6 +2,9 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
+    io::Read as _,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -9,6 +12,9 @@ use edge_core::site::{DEPTH_MAX, Kind};
 use reader::Form;
 
 use super::reading;
+
+/// Why a file is not kept that will be as it should be in a moment.
+pub const BEING_WRITTEN: &str = "it is being written to";
 
 /// Why there are none.
 #[derive(Debug, thiserror::Error)]
@@ -25,16 +31,26 @@ pub enum Error {
     Unreadable { folder: PathBuf, source: std::io::Error },
 }
 
-/// The documents of a path by the ids that they are kept under: a file's name, or its place within the folder. Names that begin with a dot
-/// and links to folders are left out.
+/// What is below a path.
+#[derive(Debug, Default)]
+pub struct Documents {
+    /// By the ids that they are kept under: a file's name, or its place within the folder.
+    pub files: BTreeMap<String, PathBuf>,
+    /// Folders within that cannot be read, by their places, with why.
+    pub closed: BTreeMap<String, String>,
+}
+
+/// The documents of a path. Below a folder names that begin with a dot, links, and what is no file are left out: who may write there does not
+/// choose what else of this machine is read.
 ///
 /// # Errors
-/// When there are none, or a folder cannot be read.
-pub fn documents(path: &Path) -> Result<BTreeMap<String, PathBuf>, Error> {
-    let mut found = BTreeMap::new();
+/// When there are none, or the folder itself cannot be read.
+pub fn documents(path: &Path) -> Result<Documents, Error> {
+    let mut found = Documents::default();
     if path.is_dir() {
         walk(path, path, 0, &mut found)?;
-        return if found.is_empty() { Err(Error::Empty(path.to_owned())) } else { Ok(found) };
+        let is_empty = found.files.is_empty() && found.closed.is_empty();
+        return if is_empty { Err(Error::Empty(path.to_owned())) } else { Ok(found) };
     }
     if !path.is_file() {
         return Err(Error::Missing(path.to_owned()));
@@ -43,7 +59,7 @@ pub fn documents(path: &Path) -> Result<BTreeMap<String, PathBuf>, Error> {
     if Form::of(&name).is_none() {
         return Err(Error::Form(path.to_owned()));
     }
-    found.insert(name, path.to_owned());
+    found.files.insert(name, path.to_owned());
     Ok(found)
 }
 
@@ -52,27 +68,28 @@ pub(super) fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn walk(root: &Path, folder: &Path, depth: usize, found: &mut BTreeMap<String, PathBuf>) -> Result<(), Error> {
+fn walk(root: &Path, folder: &Path, depth: usize, found: &mut Documents) -> Result<(), Error> {
     if depth > DEPTH_MAX {
         return Err(Error::Deep(folder.to_owned()));
     }
     let unreadable = |source| Error::Unreadable { folder: folder.to_owned(), source };
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        if path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.')) {
-            continue;
-        }
-        if path.is_dir() {
-            // A link could lead round in a circle.
-            if !path.is_symlink() {
-                walk(root, &path, depth + 1, found)?;
-            }
+        let entry = entry.map_err(unreadable)?;
+        let (path, kind) = (entry.path(), entry.file_type().map_err(unreadable)?);
+        if entry.file_name().to_string_lossy().starts_with('.') {
             continue;
         }
         let parts = path.strip_prefix(root).unwrap_or(&path).components();
         let id = parts.map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/");
-        if Form::of(&id).is_some() {
-            found.insert(id, path);
+        if kind.is_dir() {
+            match walk(root, &path, depth + 1, found) {
+                Err(Error::Unreadable { source, .. }) => {
+                    drop(found.closed.insert(id, format!("cannot be read: {source}")))
+                }
+                walked => walked?,
+            }
+        } else if kind.is_file() && Form::of(&id).is_some() {
+            found.files.insert(id, path);
         }
     }
     Ok(())
@@ -85,9 +102,16 @@ fn walk(root: &Path, folder: &Path, depth: usize, found: &mut BTreeMap<String, P
 pub fn content(index: &str, id: &str, path: &Path) -> Result<Vec<u8>, String> {
     let file = format!("documents/{index}/{id}");
     let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
-    let len = path.metadata().map_err(unreadable)?.len();
-    Kind::of(&file).and_then(|kind| kind.admit(&file, len)).map_err(|problem| problem.message)?;
-    std::fs::read(path).map_err(unreadable)
+    // Without a wait for whoever writes into a pipe.
+    let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(unreadable)?;
+    let metadata = opened.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err("is not a file".to_owned());
+    }
+    Kind::of(&file).and_then(|kind| kind.admit(&file, metadata.len())).map_err(|problem| problem.message)?;
+    let mut content = Vec::new();
+    opened.take(metadata.len() + 1).read_to_end(&mut content).map_err(unreadable)?;
+    if content.len() as u64 > metadata.len() { Err(BEING_WRITTEN.to_owned()) } else { Ok(content) }
 }
 
 /// Its text.
@@ -111,9 +135,17 @@ mod tests {
             std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
             std::fs::write(path, "text").expect("written");
         }
-        let found = documents(folder.path()).expect("documents");
-        assert_eq!(found.keys().collect::<Vec<_>>(), ["a.md", "sub/b.txt"]);
-        assert_eq!(documents(&folder.path().join("a.md")).expect("one").keys().collect::<Vec<_>>(), ["a.md"]);
+        let outside = tempfile::NamedTempFile::with_suffix(".md").expect("a file");
+        std::os::unix::fs::symlink(outside.path(), folder.path().join("link.md")).expect("linked");
+        std::os::unix::fs::symlink("/dev/zero", folder.path().join("zero.txt")).expect("linked");
+        let pipe = folder.path().join("pipe.md");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is there");
+        assert!(made.success());
+        let ids = |path: &Path| documents(path).expect("documents").files.into_keys().collect::<Vec<_>>();
+        assert_eq!(ids(folder.path()), ["a.md", "sub/b.txt"]);
+        assert_eq!(ids(&folder.path().join("a.md")), ["a.md"]);
+        assert_eq!(content("i", "pipe.md", &pipe), Err("is not a file".to_owned()), "nobody waits for a writer");
+        assert_eq!(content("i", "a.md", &folder.path().join("a.md")), Ok(b"text".to_vec()));
         assert!(documents(&folder.path().join("d.exe")).expect_err("none").to_string().contains("is no document"));
         assert!(documents(&folder.path().join("none")).expect_err("none").to_string().contains("there is no file"));
     }

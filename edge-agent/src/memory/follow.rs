@@ -45,7 +45,7 @@ pub struct Followed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Due {
     /// It is new, or not as it was.
-    Read { id: String, file: PathBuf },
+    Read { id: String, file: PathBuf, mark: Option<Mark> },
     /// It is gone.
     Gone { id: String },
 }
@@ -60,7 +60,7 @@ pub struct Read {
 
 /// What tells a changed file without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Mark {
+pub struct Mark {
     /// Nanoseconds since 1970.
     changed: i64,
     bytes: i64,
@@ -175,11 +175,15 @@ impl Memory {
                         missed.push((id.clone(), false));
                     }
                     // One that is gone by now is looked at next time.
-                    if file.metadata().is_ok_and(|now| !Mark::of(&now).is_as(seen.mark)) {
-                        due.push(Due::Read { id: id.clone(), file: file.clone() });
+                    let now = file.metadata().ok().map(|now| Mark::of(&now));
+                    if now.is_some_and(|now| !now.is_as(seen.mark)) {
+                        due.push(Due::Read { id: id.clone(), file: file.clone(), mark: now });
                     }
                 }
-                None => due.push(Due::Read { id: id.clone(), file: file.clone() }),
+                None => {
+                    let mark = file.metadata().ok().map(|now| Mark::of(&now));
+                    due.push(Due::Read { id: id.clone(), file: file.clone(), mark });
+                }
             }
         }
         for (id, seen) in seen.iter().filter(|(id, _)| !here.contains_key(*id)) {
@@ -227,7 +231,7 @@ impl Memory {
         let is_same = seen.remove(id).is_some_and(|seen| seen.digest == Some(digest));
         let text = if is_same { String::new() } else { files::text(id, content)? };
         if before != mark()? {
-            return Err("it is being written to".to_owned());
+            return Err(files::BEING_WRITTEN.to_owned());
         }
         let read = Read { text, mark: before, digest };
         let is_kept = kept.is_some_and(|(digest, _)| digest == Digest::of(read.text.as_bytes()));
@@ -332,7 +336,7 @@ fn kept(connection: &Connection, index: &str, path: &str) -> rusqlite::Result<Op
 /// The documents that are there now.
 fn here(followed: &Followed, seen: &BTreeMap<String, Seen>) -> Result<BTreeMap<String, PathBuf>, String> {
     match files::documents(&followed.path) {
-        Ok(here) => Ok(here),
+        Ok(here) => Ok(here.files),
         // A file that was added by itself may be gone.
         Err(files::Error::Missing(path)) if seen.len() == 1 && seen.contains_key(&files::name(&path)) => {
             Ok(BTreeMap::new())

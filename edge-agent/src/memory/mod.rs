@@ -38,7 +38,7 @@ use classify::CaseSet;
 use documents::{Content, Document, Labelled};
 use edge_core::engine::effect::{Call, Completion, Failure, Keep, kind};
 pub use episode::path as episode_path;
-pub use follow::{Due, Followed, Read};
+pub use follow::{Due, Followed, Mark, Read};
 use former::Former;
 pub use former::{Embedders, Recall};
 pub use judges::Judges;

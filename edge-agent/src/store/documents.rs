@@ -1,5 +1,7 @@
 //! The documents that a node can find, for people: those of the bundle and those that were kept. Reads only.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Connection, params};
 use serde::Serialize;
 use shared::{digest::Digest, label::Label};
@@ -65,6 +67,7 @@ pub struct Followed {
     pub path: String,
     pub source: String,
     pub subject: Option<String>,
+    pub label: Label,
 }
 
 /// What is followed, of one index or of all.
@@ -72,11 +75,24 @@ pub struct Followed {
 /// # Errors
 /// When the store cannot be read.
 pub fn followed(connection: &Connection, index: Option<&str>) -> rusqlite::Result<Vec<Followed>> {
-    let sql = "SELECT idx, path, source, subject FROM memory_followed WHERE ?1 IS NULL OR idx = ?1 ORDER BY idx, path";
+    let sql =
+        "SELECT idx, path, source, subject, label FROM memory_followed WHERE ?1 IS NULL OR idx = ?1 ORDER BY idx, path";
     let row = |row: &rusqlite::Row<'_>| {
-        Ok(Followed { index: row.get(0)?, path: row.get(1)?, source: row.get(2)?, subject: row.get(3)? })
+        let label: String = row.get(4)?;
+        let label = serde_json::from_str(&label).map_err(|error| unreadable(4, error))?;
+        Ok(Followed { index: row.get(0)?, path: row.get(1)?, source: row.get(2)?, subject: row.get(3)?, label })
     };
     connection.prepare(sql)?.query_map([index], row)?.collect()
+}
+
+/// The ids of the files that were found below a path that is followed.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn files_of(connection: &Connection, index: &str, path: &str) -> rusqlite::Result<BTreeSet<String>> {
+    let sql =
+        "SELECT f.id FROM memory_file f JOIN memory_followed w ON w.id = f.followed WHERE w.idx = ?1 AND w.path = ?2";
+    connection.prepare(sql)?.query_map([index, path], |row| row.get(0))?.collect()
 }
 
 /// A column that holds what nobody wrote there: not to be taken for something milder.

@@ -38,7 +38,7 @@ impl Plant {
         let (memory, followed) = (&self.site.memory, &self.followed);
         for due in tokio::task::block_in_place(|| memory.look(followed))? {
             match due {
-                Due::Read { id, file } => {
+                Due::Read { id, file, .. } => {
                     let Some(read) = tokio::task::block_in_place(|| memory.read(followed, &id, &file))? else {
                         continue;
                     };
