@@ -1,6 +1,7 @@
 //! `edge-agent models`: which models Skerry knows, which are on this machine, getting them there and taking them away, and how fast they are.
 
 mod bench;
+mod inventory;
 mod remove;
 
 use std::{
@@ -26,7 +27,7 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Args {
-    /// List the models that Skerry knows, and whether they are on this machine.
+    /// List the models that Skerry knows and those that the configuration names, and whether they are on this machine.
     List,
     /// Bring a model's files to this machine; what was begun is resumed, and every file is checked by its digest.
     #[command(after_help = PULL_HELP)]
@@ -36,9 +37,9 @@ pub(super) enum Args {
     Bench(bench::Args),
     /// Take a model's files from this machine; refused for what the configuration uses, unless forced.
     Remove(remove::Args),
-    /// Check the digest of every file of the models on this machine.
+    /// Check the models on this machine, those that the configuration names among them: every digest, and whether a chat model can be read.
     Verify {
-        /// Only this model.
+        /// Only this model: a name from `models list`.
         #[arg(value_name = "MODEL")]
         name: Option<String>,
     },
@@ -88,17 +89,14 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
     let config = context.config()?;
     let folder = config.models_dir();
     match args {
-        Args::List => list(&folder, context),
+        Args::List => inventory::list(&config, context),
         Args::Pull(asked) => match (&asked.name, wanted(asked, &config)?) {
             (_, Some((wanted, folder))) => pull_file(&wanted, asked, &folder, context),
             (name, None) => pull(&known(name.as_deref().unwrap_or_default())?, asked.from.as_deref(), &folder, context),
         },
         Args::Bench(asked) => bench::run(asked, &config, context),
         Args::Remove(asked) => remove::run(asked, &config, context),
-        Args::Verify { name } => {
-            let wanted = name.as_deref().map(known).transpose()?;
-            verify(wanted.map_or_else(Manifest::built_in, |one| vec![one]), name.is_some(), &folder, context)
-        }
+        Args::Verify { name } => inventory::verify(name.as_deref(), &config, context),
     }
 }
 
@@ -108,41 +106,6 @@ fn known(name: &str) -> Result<Manifest, Failure> {
     all.into_iter()
         .find(|model| model.name == name)
         .ok_or_else(|| Failure::NotFound(format!("no model is called {name:?}; known: {}", names.join(", "))))
-}
-
-/// Whether every file is there in its right length; the digests are `verify`'s business.
-fn is_here(model: &Manifest, folder: &Path) -> bool {
-    let folder = folder.join(&model.name);
-    model
-        .files
-        .iter()
-        .all(|file| std::fs::metadata(folder.join(&file.path)).is_ok_and(|found| found.len() == file.size))
-}
-
-fn list(folder: &Path, context: &Context) -> Result<ExitCode, Failure> {
-    let all = Manifest::built_in();
-    if context.json {
-        let values: Vec<_> = all
-            .iter()
-            .map(|model| {
-                json!({ "name": model.name, "bytes": model.size(), "licence": model.licence, "here": is_here(model, folder),
-                        "description": model.description })
-            })
-            .collect();
-        output::json(&values)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let rows = all
-        .iter()
-        .map(|model| {
-            let here = if is_here(model, folder) { "yes" } else { "no" };
-            let size = indicatif::HumanBytes(model.size()).to_string();
-            vec![model.name.clone(), size, model.licence.clone(), here.to_owned(), model.description.clone()]
-        })
-        .collect();
-    output::table(&["model", "size", "licence", "here", "what it is"], rows, "No model is known.");
-    println!("Built in and always there: the token-table embedder and the extractive answerer `local/extract`.");
-    Ok(ExitCode::SUCCESS)
 }
 
 /// The file that a repository or a target names, and the folder that it goes to; `None`: a model that Skerry knows.
@@ -229,35 +192,4 @@ fn pull(model: &Manifest, from: Option<&Path>, folder: &Path, context: &Context)
         println!("{} is in {}, every digest right.", model.name, folder.display());
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn verify(wanted: Vec<Manifest>, named: bool, folder: &Path, context: &Context) -> Result<ExitCode, Failure> {
-    let mut report = Vec::new();
-    for model in wanted {
-        let place = folder.join(&model.name);
-        if !named && !place.exists() {
-            continue;
-        }
-        let flaws = model.verify(&place).map_err(|error| {
-            Failure::Failed(anyhow::Error::new(error).context(format!("cannot verify {}", model.name)))
-        })?;
-        report.push((model.name, flaws.iter().map(ToString::to_string).collect::<Vec<_>>()));
-    }
-    let good = report.iter().all(|(_, flaws)| flaws.is_empty());
-    if context.json {
-        output::json(&report.iter().map(|(name, flaws)| json!({ "name": name, "flaws": flaws })).collect::<Vec<_>>())?;
-    } else {
-        let rows = report
-            .into_iter()
-            .map(|(name, flaws)| {
-                vec![name, if flaws.is_empty() { "every digest is right".to_owned() } else { flaws.join("\n") }]
-            })
-            .collect();
-        output::table(
-            &["model", "files"],
-            rows,
-            "No model is on this machine: `edge-agent models pull MODEL` brings one.",
-        );
-    }
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

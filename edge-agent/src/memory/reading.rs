@@ -43,7 +43,7 @@ fn apart(form: Form, content: Vec<u8>) -> Result<String, String> {
 fn ask(program: &mut Command, form: Form, content: Vec<u8>) -> Result<String, String> {
     let failed = |error: std::io::Error| format!("the process that reads it cannot be started: {error}");
     // The allocator's reserve counts towards the limit; what it reserved before the limit held would not.
-    program.env("MIMALLOC_ARENA_RESERVE", "32MiB");
+    program.env_clear().env("MIMALLOC_ARENA_RESERVE", "32MiB");
     program.args([COMMAND, form.name()]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = program.spawn().map_err(failed)?;
     let mut input = child.stdin.take().expect("it is piped");
