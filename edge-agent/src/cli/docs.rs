@@ -140,14 +140,18 @@ struct Added {
 }
 
 fn add(asked: &Add, context: &Context) -> Result<ExitCode, Failure> {
+    let found = match files(&asked.path) {
+        Err(Failure::Input(why)) if asked.path.is_dir() => Err(Failure::Input(why)),
+        found => Ok(found?),
+    };
+    let person = Person::of(context)?;
     let before = Before::of(asked, context)?;
-    let files::Documents { files, closed } = match files(&asked.path) {
+    let files::Documents { files, closed } = match found {
         // All that was in it may be gone.
         Err(Failure::Input(_)) if before.is_folder && !before.files.is_empty() => files::Documents::default(),
         found => found?,
     };
     let whole = asked.path.canonicalize().with_context(|| format!("cannot find {}", asked.path.display()))?;
-    let person = Person::of(context)?;
     let mut added = Added { index: asked.index.clone(), source: before.source.clone(), ..Added::default() };
     added.failed = closed;
     for (id, path) in &files {
