@@ -32,6 +32,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a file is damaged or the disk does not give it: asking again brings nothing else, making the file again may.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, Self::File { .. } | Self::Io { doing: "read", .. })
+    }
+
     pub(crate) fn io(doing: &'static str, path: &Path, source: std::io::Error) -> Self {
         Self::Io { doing, path: path.to_owned(), source }
     }

@@ -156,6 +156,7 @@ impl Inner {
             if is_outdated() {
                 break;
             }
+            self.heal()?;
             let before = known.get(&(document.index.clone(), document.path.clone()));
             let label = serde_json::to_string(&document.label).expect("a label is plain data");
             // One that another embedder made is embedded again below, as it is stored.
@@ -171,6 +172,7 @@ impl Inner {
         }
         // Where the disk has no room for it, it serves until the process ends.
         self.outlive().unwrap_or_else(|error| tracing::warn!(%error, "an index does not outlive a restart"));
+        self.heal()?;
         let names = documents.iter().map(|document| document.index.clone());
         if !is_outdated() {
             self.whole.write().expect("no thread panicked with the indexes").extend(names);

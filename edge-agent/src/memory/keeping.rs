@@ -4,10 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use super::{Inner, Status, documents::Document, index::Error};
+use super::{Inner, Load, Status, documents::Document, index::Error};
 
 /// How often the indexes are looked at for something to do, beside when documents come: workflows remember texts too.
 const TEND_EVERY: Duration = Duration::from_secs(20);
+/// After how long what is stored is loaded again when that failed; each time twice as long.
+const RELOAD_AFTER: Duration = Duration::from_secs(1);
+const RELOAD_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// Loads what is stored, then goes on until the last handle of the memory is gone.
 pub(super) async fn keep_in_step(
@@ -15,15 +18,9 @@ pub(super) async fn keep_in_step(
     mut documents: watch::Receiver<Arc<Vec<Document>>>,
     status: Arc<watch::Sender<Status>>,
 ) {
-    // Dropped too when the process ends before.
-    let loaded = Opened(Arc::clone(&inner));
-    let loading = Arc::clone(&inner);
-    match tokio::task::spawn_blocking(move || loading.load()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::error!(%error, "the stored documents cannot be loaded"),
-        Err(error) => tracing::error!(%error, "loading the stored documents panicked"),
+    if !load(&inner, documents.clone(), &status).await {
+        return;
     }
-    drop(loaded);
     loop {
         status.send_modify(|status| status.is_busy = documents.has_changed().unwrap_or(false));
         if !tend(&inner, &mut documents).await {
@@ -46,12 +43,49 @@ pub(super) async fn keep_in_step(
     }
 }
 
-/// Lets those in who wait for the indexes, whatever became of loading them.
-struct Opened(Arc<Inner>);
+/// Loads what is stored, again after a while where that fails; false when the last handle is gone.
+async fn load(
+    inner: &Arc<Inner>,
+    mut documents: watch::Receiver<Arc<Vec<Document>>>,
+    status: &watch::Sender<Status>,
+) -> bool {
+    let mut pause = RELOAD_AFTER;
+    loop {
+        // Dropped too when the process ends before.
+        let mut opening = Opening { inner, outcome: Load::Failed("the memory ends".to_owned()) };
+        let loading = Arc::clone(inner);
+        let why = match tokio::task::spawn_blocking(move || loading.load()).await {
+            Ok(Ok(())) => {
+                opening.outcome = Load::Done;
+                status.send_modify(|status| status.failed.clear());
+                return true;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => format!("it panicked: {error}"),
+        };
+        let told = format!("the memory cannot be loaded and is tried again: {why}");
+        tracing::error!(again_in_s = pause.as_secs(), "{told}");
+        opening.outcome = Load::Failed(told.clone());
+        drop(opening);
+        status.send_modify(|status| *status = Status { is_busy: false, failed: vec![told] });
+        // A new bundle may be why somebody looks.
+        if let Ok(Err(_)) = tokio::time::timeout(pause, documents.changed()).await {
+            return false;
+        }
+        pause = RELOAD_AFTER_MAX.min(2 * pause);
+        inner.loaded.tell(Load::UnderWay);
+    }
+}
 
-impl Drop for Opened {
+/// Lets those in who wait for the indexes, whatever became of loading them.
+struct Opening<'i> {
+    inner: &'i Inner,
+    outcome: Load,
+}
+
+impl Drop for Opening<'_> {
     fn drop(&mut self) {
-        self.0.loaded.tell();
+        self.inner.loaded.tell(std::mem::take(&mut self.outcome));
     }
 }
 
@@ -62,6 +96,7 @@ async fn tend(inner: &Arc<Inner>, documents: &mut watch::Receiver<Arc<Vec<Docume
         while has_work && !documents.has_changed().unwrap_or(true) {
             let tending = Arc::clone(inner);
             let tend = move || {
+                tending.heal()?;
                 let has_work = tending.expire()? || tending.tend()? || tending.merge_words()?;
                 if !has_work {
                     tending.empty_log()?;
@@ -80,8 +115,10 @@ async fn tend(inner: &Arc<Inner>, documents: &mut watch::Receiver<Arc<Vec<Docume
                 Err(_) => false,
             };
         }
-        if let Ok(changed) = tokio::time::timeout(TEND_EVERY, documents.changed()).await {
-            return changed.is_ok();
+        tokio::select! {
+            changed = documents.changed() => return changed.is_ok(),
+            () = inner.hurt.comes.notified() => {}
+            () = tokio::time::sleep(TEND_EVERY) => {}
         }
     }
 }

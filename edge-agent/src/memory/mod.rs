@@ -10,6 +10,7 @@ pub mod files;
 mod follow;
 mod forget;
 mod former;
+mod heal;
 mod index;
 mod judges;
 mod keeping;
@@ -41,6 +42,7 @@ pub use episode::path as episode_path;
 pub use follow::{Due, Followed, Mark, Read};
 use former::Former;
 pub use former::{Embedders, Recall};
+use heal::Hurt;
 pub use judges::Judges;
 pub use limits::Limits;
 use models::embed::Embedder;
@@ -107,26 +109,45 @@ struct Inner {
     /// Those that have had all documents of a bundle, however old these are now.
     whole: RwLock<BTreeSet<String>>,
     merging: Mutex<Option<Merging>>,
+    hurt: Hurt,
     cases: RwLock<BTreeMap<String, Arc<CaseSet>>>,
     age: Arc<Age>,
     wanted: watch::Receiver<Arc<Vec<Document>>>,
 }
 
-/// Whether the indexes are loaded, or never will be: who changes or searches them waits for it.
+/// Whether the indexes are loaded: who changes or searches them waits until that is known.
 #[derive(Default)]
 struct Loaded {
-    is: Mutex<bool>,
+    is: Mutex<Load>,
     told: Condvar,
 }
 
+/// Loading what is stored.
+#[derive(Default, PartialEq)]
+enum Load {
+    #[default]
+    UnderWay,
+    Done,
+    /// Until it is tried again; why, for people.
+    Failed(String),
+}
+
 impl Loaded {
-    fn wait(&self) {
+    /// Waits until loading has ended; else says why it failed.
+    fn wait(&self) -> Result<(), String> {
         let is = self.is.lock().expect("no thread panicked with it");
-        drop(self.told.wait_while(is, |is| !*is).expect("no thread panicked with it"));
+        let is = self.told.wait_while(is, |is| *is == Load::UnderWay).expect("no thread panicked with it");
+        if let Load::Failed(why) = &*is { Err(why.clone()) } else { Ok(()) }
     }
 
-    fn tell(&self) {
-        *self.is.lock().expect("no thread panicked with it") = true;
+    /// Why the last try failed, while no other is under way.
+    fn failure(&self) -> Option<String> {
+        let is = self.is.lock().expect("no thread panicked with it");
+        if let Load::Failed(why) = &*is { Some(why.clone()) } else { None }
+    }
+
+    fn tell(&self, load: Load) {
+        *self.is.lock().expect("no thread panicked with it") = load;
         self.told.notify_all();
     }
 }
@@ -167,6 +188,7 @@ impl Memory {
             remains: Remains::default(),
             whole: RwLock::default(),
             merging: Mutex::default(),
+            hurt: Hurt::default(),
             cases: RwLock::default(),
             age: Arc::new(Age::by(time)),
             wanted: documents.clone(),

@@ -195,6 +195,7 @@ impl Inner {
             let vectors = self.vectors(&*self.embedder, &format!("{index}/{path}"), &texts)?;
             let ids: Vec<i64> = chunks.iter().map(|(id, ..)| *id).collect();
             self.embedded_again(document, &index, ids, vectors)?;
+            self.heal()?;
         }
         Ok(())
     }

@@ -52,7 +52,7 @@ impl Memory {
     /// What policy must be asked about before this call.
     ///
     /// # Errors
-    /// A validation error when the call's arguments are wrong.
+    /// A validation error when the call's arguments are wrong; `runtime` while the memory cannot be loaded.
     pub fn target(&self, call: &Call) -> Result<policy::Target, Failure> {
         if session::is_of_session(call) {
             return session::target(call);
@@ -116,6 +116,9 @@ impl Memory {
 
     /// The index that is meant: the one that is named, or the only one.
     fn index_of(&self, call: &Call, asked: &Retrieve) -> Result<String, Failure> {
+        if let Some(why) = self.inner.loaded.failure() {
+            return Err(broken(call, why));
+        }
         let known = self.inner.names();
         match &asked.index {
             // Before the first run has ended there are none, and whoever asks for examples goes on without.

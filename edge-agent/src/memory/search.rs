@@ -43,6 +43,10 @@ pub enum Error {
     Store(#[from] store::Error),
     #[error("cannot embed the query")]
     Embed(#[from] models::Error),
+    #[error("cannot search the vectors of {index}: {why}")]
+    Vectors { index: String, why: models::Error },
+    #[error("{0}")]
+    NotLoaded(String),
 }
 
 /// Where is looked, and for what.
@@ -57,7 +61,7 @@ impl Inner {
     pub(super) fn search(&self, sought: &Sought, query: &str) -> Result<Vec<Found>, Error> {
         let Sought { index, k, wanted } = sought;
         let depth = DEPTH.max(*k);
-        self.loaded.wait();
+        self.loaded.wait().map_err(Error::NotLoaded)?;
         let age = self.store.read_blocking("tell the memory's age", |connection| self.age.now(connection))?;
         self.end(index, age);
         let passing = self.indexes().get(index).map(|served| served.roster.passing(wanted).ids);
@@ -85,13 +89,22 @@ impl Inner {
         let Some(vector) = vectors.first().filter(|vector| vector.iter().any(|value| *value != 0.0)) else {
             return Ok(Vec::new());
         };
-        let indexes = self.indexes();
-        let Some(served) = indexes.get(index).filter(|served| served.index.embedder() == embedder.digest()) else {
-            return Ok(Vec::new());
+        let near = {
+            let indexes = self.indexes();
+            let Some(served) = indexes.get(index).filter(|served| served.index.embedder() == embedder.digest()) else {
+                return Ok(Vec::new());
+            };
+            let Passing { ids, is_all } = served.roster.passing(wanted);
+            served.index.search(vector, depth, if is_all { Filter::All } else { Filter::Among(&ids) })
         };
-        let Passing { ids, is_all } = served.roster.passing(wanted);
-        let filter = if is_all { Filter::All } else { Filter::Among(&ids) };
-        let near = served.index.search(vector, depth, filter)?;
+        let near = match near {
+            // Words find what there is until it is made again.
+            Err(error) if error.is_unreadable() => {
+                self.distrust(index, embedder.digest(), &error);
+                return Ok(Vec::new());
+            }
+            near => near.map_err(|why| Error::Vectors { index: index.to_owned(), why })?,
+        };
         // What points the other way is not near, however few chunks there are.
         Ok(near.into_iter().filter(|(_, cosine)| *cosine > 0.0).map(|(id, _)| id.cast_signed()).collect())
     }

@@ -155,8 +155,8 @@ impl Memory {
     pub(super) async fn recall(&self, call: &Call, permit: &Permit, keep: Keep) -> Result<Completion, Failure> {
         hold(call, permit, SESSIONS)?;
         let Recall { session, last, clearance, .. } = call.arguments()?;
-        let last = i64::from(last.unwrap_or(LAST));
-        if !(1..=TURNS_MAX).contains(&last) {
+        let last = last.unwrap_or(LAST);
+        if !(1..=TURNS_MAX).contains(&i64::from(last)) {
             return Err(wrong(call, "last", &format!("{last}; expected 1 to {TURNS_MAX}")));
         }
         let began = Instant::now();
@@ -243,22 +243,25 @@ fn add(connection: &Connection, said: &Said, age: &Age) -> rusqlite::Result<()> 
 fn newest(
     connection: &Connection,
     session: &str,
-    (last, age): (i64, i64),
+    (last, age): (u32, i64),
     clearance: Option<&Label>,
 ) -> rusqlite::Result<Vec<Turn>> {
     let mut query = connection.prepare_cached(
-        "SELECT role, text, label FROM memory_turn WHERE session = ?1 AND (expires IS NULL OR expires > ?3)
-         ORDER BY seq DESC LIMIT ?2",
+        "SELECT role, text, label FROM memory_turn WHERE session = ?1 AND (expires IS NULL OR expires > ?2)
+         ORDER BY seq DESC",
     )?;
-    let read = |row: &rusqlite::Row<'_>| {
-        let label: String = row.get(2)?;
-        let label = serde_json::from_str(&label).map_err(|error| {
+    let (mut rows, mut turns) = (query.query(params![session, age])?, Vec::new());
+    // Those that are not shown do not count: behind them may be others that are.
+    while turns.len() < last as usize
+        && let Some(row) = rows.next()?
+    {
+        let label: Label = serde_json::from_str(row.get_ref(2)?.as_str()?).map_err(|error| {
             rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, Box::new(error))
         })?;
-        Ok(Turn { role: row.get(0)?, text: row.get(1)?, label })
-    };
-    let mut turns: Vec<Turn> = query.query_map(params![session, last, age], read)?.collect::<rusqlite::Result<_>>()?;
-    turns.retain(|turn| clearance.is_none_or(|clearance| clearance.covers(&turn.label)));
+        if clearance.is_none_or(|clearance| clearance.covers(&label)) {
+            turns.push(Turn { role: row.get(0)?, text: row.get(1)?, label });
+        }
+    }
     turns.reverse();
     Ok(turns)
 }

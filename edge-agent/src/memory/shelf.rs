@@ -87,7 +87,7 @@ impl Served {
         self.all().any(|index| index.gone() > 0)
     }
 
-    fn of_embedder(&mut self, embedder: Digest) -> Option<&mut Index> {
+    pub(super) fn of_embedder(&mut self, embedder: Digest) -> Option<&mut Index> {
         self.all().find(|index| index.embedder() == embedder)
     }
 }
@@ -108,6 +108,10 @@ impl Merging {
     fn of(name: &str, index: &mut Index) -> Result<Self, Error> {
         let merge = index.merge().map_err(|source| Error::Index { name: name.to_owned(), source })?;
         Ok(Self { name: name.to_owned(), embedder: index.embedder(), merge })
+    }
+
+    pub(super) fn is_of(&self, name: &str, embedder: Digest) -> bool {
+        self.name == name && self.embedder == embedder
     }
 }
 
@@ -133,6 +137,14 @@ impl Shelf {
 
     fn make(&self) -> Result<(), Error> {
         std::fs::create_dir_all(&self.folder).map_err(|source| Error::Shelf { folder: self.folder.clone(), source })
+    }
+
+    /// Removes the file of an index.
+    pub(super) fn remove(&self, name: &str, embedder: Digest) {
+        let path = self.path(name, embedder);
+        if let Err(error) = std::fs::remove_file(&path) {
+            tracing::warn!(file = %path.display(), %error, "the file of an index stays");
+        }
     }
 
     /// Removes the files of indexes that are served no more.
@@ -217,17 +229,19 @@ impl Inner {
         self.indexes.read().expect("no thread panicked with the indexes")
     }
 
-    /// Changes what is served, once it is loaded. Indexes with nothing in them any more go, with their files.
-    pub(super) fn changing<T>(&self, change: impl FnOnce(&mut BTreeMap<String, Served>) -> T) -> T {
-        self.loaded.wait();
+    /// Changes what is served, once it is loaded. Indexes with nothing in them any more go, with their files. Where loading failed
+    /// nothing is served: what the store has by now comes with the load that succeeds.
+    pub(super) fn changing(&self, change: impl FnOnce(&mut BTreeMap<String, Served>)) {
+        if self.loaded.wait().is_err() {
+            return;
+        }
         let mut indexes = self.indexes.write().expect("no thread panicked with the indexes");
-        let changed = change(&mut indexes);
+        change(&mut indexes);
         let before = indexes.len();
         indexes.retain(|_, served| !served.is_empty());
         if indexes.len() < before {
             self.has_strays.store(true, Ordering::Relaxed);
         }
-        changed
     }
 
     /// An index of what the store has with this embedder's vectors. `kept` are ids that its file may have too: the store has
@@ -304,11 +318,14 @@ impl Inner {
         begun.into_iter().try_for_each(|merging| self.finish(merging, shelf))
     }
 
-    /// Writes what was merged and serves it.
+    /// Writes what was merged and serves it; not where the file that was merged turns out damaged.
     fn finish(&self, Merging { name, embedder, merge }: Merging, shelf: &Shelf) -> Result<(), Error> {
         let failed = |source| Error::Index { name: name.clone(), source };
         shelf.make()?;
-        let merged = merge.finish(&shelf.path(&name, embedder)).map_err(failed)?;
+        let merged = match merge.finish(&shelf.path(&name, embedder)) {
+            Err(error) if error.is_unreadable() && self.distrust(&name, embedder, &error) => return Ok(()),
+            merged => merged.map_err(failed)?,
+        };
         let mut indexes = self.indexes.write().expect("no thread panicked with the indexes");
         let index = indexes.get_mut(&name).and_then(|served| served.of_embedder(embedder));
         let Some(index) = index else {

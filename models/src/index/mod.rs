@@ -218,6 +218,14 @@ impl Index {
         Ok(best.into_sorted())
     }
 
+    /// Lets the file go, as when it turned out damaged: what it held cannot be found until it is put in again, and a merge under way is
+    /// given up. False when there was none. The file itself stays where it is.
+    pub fn drop_file(&mut self) -> bool {
+        (self.gone, self.changed) = (Marks::default(), None);
+        self.merges += 1;
+        self.flat.take().is_some()
+    }
+
     /// Whether the file has all that is here and nothing else.
     #[must_use]
     pub fn is_merged(&self) -> bool {

@@ -65,6 +65,21 @@ async fn what_was_said_carries_its_label_and_is_shown_to_whom_it_is_cleared() {
 }
 
 #[tokio::test]
+async fn what_one_is_cleared_for_is_shown_however_much_came_after_it_that_one_is_not() {
+    let site = site(&[]).await;
+    for at in 0..3 {
+        say(&site, "case", at, "user", &format!("The line stands {at}."), DataClass::Public).await;
+    }
+    for at in 3..30 {
+        say(&site, "case", at, "user", "Ms A fell.", DataClass::Confidential).await;
+    }
+    let done = recalled(&site, json!({"session": "case", "last": 2, "clearance": {"class": "internal"}})).await;
+    assert_eq!(texts(&done), ["The line stands 1.", "The line stands 2."]);
+    let done = recalled(&site, json!({"session": "case", "clearance": {"class": "confidential"}})).await;
+    assert_eq!(texts(&done), ["Ms A fell."; 20]);
+}
+
+#[tokio::test]
 async fn a_conversation_without_a_name_or_with_too_many_turns_is_told() {
     let site = site(&[]).await;
     for (function, input, wanted) in [

@@ -1,6 +1,7 @@
 //! Vector indexes in files: mapped at the next start, made again when they cannot be trusted, replaced when the embedder is.
 
 use std::{
+    os::unix::fs::FileExt as _,
     path::PathBuf,
     sync::{Condvar, Mutex},
 };
@@ -54,7 +55,7 @@ fn open_with(dir: tempfile::TempDir, embedder: Arc<dyn Embedder>) -> Site {
 }
 
 async fn is_found(site: &Site) {
-    assert_eq!(site.places("the engine gets too hot").await[0], "Press 3 > Cooling", "no word of the text");
+    assert_eq!(site.places("engine gets too hot").await[0], "Press 3 > Cooling", "no word of the text");
 }
 
 #[tokio::test]
@@ -108,6 +109,77 @@ async fn an_index_that_is_damaged_or_of_another_store_is_made_again() {
     let stored: i64 = connection.query_row(sql, [], |row| row.get(0)).expect("a count");
     let indexed = site.memory.inner.indexes.read().expect("no thread panicked")["manuals"].index.len();
     assert_eq!((i64::try_from(indexed), stored > 1_100), (Ok(stored), true));
+}
+
+/// Spoils each true vector in the file of an index that is served.
+fn spoil(site: &Site) {
+    let file = files(site).pop().expect("a file");
+    let len = std::fs::metadata(&file).expect("a file").len();
+    let (count, dimensions) = {
+        let indexes = site.memory.inner.indexes();
+        (indexes["manuals"].index.len() as u64, indexes["manuals"].index.dimensions() as u64)
+    };
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(file).expect("a file");
+    for row in 1..=count {
+        let (at, mut byte) = (len - row * (4 * dimensions + 4), [0]);
+        file.read_exact_at(&mut byte, at).expect("readable");
+        file.write_all_at(&[byte[0] ^ 1], at).expect("written");
+    }
+}
+
+/// How many true vectors the index gives.
+fn readable(site: &Site) -> usize {
+    let indexes = site.memory.inner.indexes();
+    let index = &indexes["manuals"].index;
+    index.ids().filter(|id| index.vector(*id).is_ok_and(|vector| vector.is_some())).count()
+}
+
+#[tokio::test]
+async fn vectors_that_are_damaged_while_they_serve_come_again_from_the_store_and_words_find_meanwhile() {
+    let site = site(&[("documents/manuals/press.md", &manual("Press"))]).await;
+    merged(&site).await;
+    let count = || site.memory.inner.indexes()["manuals"].index.len();
+    let all = count();
+    spoil(&site);
+    assert_eq!(readable(&site), 0);
+    assert_eq!(site.places("dusty filter").await[0], "Press 3 > Cooling", "by its words, at once");
+    until("all vectors are there again", || count() == all).await;
+    is_found(&site).await;
+    merged(&site).await;
+    is_found(&site).await;
+
+    // A merge is the first to meet it.
+    spoil(&site);
+    write(site.dir.path(), &[("documents/manuals/pump.md", &manual("Pump"))]);
+    site.refresh().await;
+    merged(&site).await;
+    assert_eq!(readable(&site), 2 * all);
+    let site = reopen(site, models::embed::default_embedder());
+    merged(&site).await;
+    assert_eq!(readable(&site), 2 * all);
+}
+
+#[tokio::test]
+async fn a_memory_that_cannot_be_loaded_says_so_and_is_loaded_when_it_can_be() {
+    let Site { dir, memory } = site(&[("documents/manuals/press.md", PRESS)]).await;
+    drop(memory);
+    let store = Store::open(&dir.path().join("node.db")).expect("a store");
+    let change = |sql: &'static str| store.write("change", move |tx| Ok(tx.connection().execute_batch(sql)?));
+    change("ALTER TABLE memory_age RENAME TO away").await.expect("changed");
+    let memory = Memory::open_in(&dir.path().join("indexes"), store.clone(), models::embed::default_embedder());
+    let site = Site { dir, memory };
+    let mut status = site.memory.status();
+    let failed = tokio::time::timeout(SOON, status.wait_for(|status| !status.failed.is_empty())).await;
+    let failed = failed.expect("in time").expect("alive").failed.join("; ");
+    assert!(failed.contains("the memory cannot be loaded and is tried again"), "{failed}");
+    let input = json!({"index": "manuals", "query": "which oil"});
+    let failure = site.call("retrieve", input).await.expect_err("not loaded");
+    assert!(failure.error.detail.is_some_and(|detail| detail.contains("the memory cannot be loaded")));
+    change("ALTER TABLE away RENAME TO memory_age").await.expect("changed");
+    let loaded = tokio::time::timeout(SOON, status.wait_for(|status| status.failed.is_empty())).await;
+    assert!(loaded.expect("in time").is_ok());
+    site.refresh().await;
+    is_found(&site).await;
 }
 
 /// The built-in embedder with its values in another order: near texts are near, but nothing can be compared with the other's.

@@ -66,6 +66,34 @@ fn another_embedder_and_another_length_are_refused() {
     assert!(Index::open(&site.path(), DIMENSIONS + 1, EMBEDDER).is_err());
 }
 
+#[test]
+fn an_index_whose_vectors_are_damaged_serves_without_its_file_and_is_filled_again() {
+    let (mut site, whole) = written(300);
+    let asked = vectors(3, 4);
+    let right = search(&site.path(), &asked).unwrap();
+    let merge = site.index.merge().unwrap();
+    let file = OpenOptions::new().write(true).open(site.path()).unwrap();
+    let row_len = 4 * DIMENSIONS + 4;
+    for at in (whole.len() - 300 * row_len..whole.len()).step_by(row_len) {
+        file.write_all_at(&[whole[at] ^ 1], at as u64).unwrap();
+    }
+    let error = site.index.search(&asked[0], 10, Filter::All).err().unwrap();
+    assert!(error.is_unreadable() && error.to_string().contains("is not as it was written"), "{error}");
+    assert!(merge.finish(&site.folder.path().join("next")).err().unwrap().is_unreadable());
+
+    let all = vectors(300, 3);
+    site.index.insert(7, &all[7]).unwrap();
+    assert!(site.index.drop_file());
+    assert!(!site.index.drop_file());
+    assert_eq!(site.index.ids().collect::<Vec<_>>(), [7], "what came since stays");
+    assert_eq!(site.index.search(&all[7], 10, Filter::All).unwrap().len(), 1);
+    site.index.fill((0..).zip(all.iter().map(Vec::as_slice))).unwrap();
+    let found: Vec<_> = asked.iter().map(|vector| site.index.search(vector, 10, Filter::All).unwrap()).collect();
+    assert_eq!(found, right);
+    site.merge();
+    assert_eq!(search(&site.path(), &asked).unwrap(), right);
+}
+
 /// Puts the checks right that a change of a file's content made wrong.
 fn forge(bytes: &mut [u8]) {
     let sections = flat::sections(bytes);
