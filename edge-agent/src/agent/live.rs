@@ -23,6 +23,7 @@ use crate::{
         Figures, Inference,
         config::{Protocol, Source},
     },
+    memory,
     pipeline::{Latency, Snapshot},
     store::Store,
     sync,
@@ -44,6 +45,7 @@ pub(super) struct View {
     pub control: Option<String>,
     pub in_force: watch::Receiver<InForce>,
     pub inference: Inference,
+    pub memory: watch::Receiver<memory::Status>,
     pub rates: Mutex<Option<Rates>>,
 }
 
@@ -77,6 +79,7 @@ impl View {
         if let sync::Link::Down { reason, .. } = &*self.link.borrow() {
             complaints.push(format!("no link to the control plane: {reason}"));
         }
+        complaints.extend(self.memory.borrow().unloaded.clone());
         let targets = self.targets(&mut complaints);
         let health = match (failing.is_some(), complaints.is_empty()) {
             (true, _) => Health::Failing,

@@ -74,6 +74,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (embedder, inference) = (Arc::clone(&embedders.chosen), inference(&config, &digests, &former));
     let memory = Memory::open_in(&config.data_dir.join(INDEXES_FOLDER), store.clone(), embedders);
     let memory = memory.judged_by(judges(&config, &digests)?).within(config.memory.clone());
+    let writing = inference.clone();
+    let are_busy = move || writing.figures().iter().any(|(_, figures)| figures.writing + figures.waiting > 0);
+    let memory = memory.resting_beside(Box::new(are_busy));
     let force = rollout::at_start(&config, &store).await?;
 
     // Findings wait for the runner, the runner's messages for the broker: so the pipeline starts first.
@@ -145,6 +148,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         control: identity.membership().map(|member| member.url.clone()),
         in_force: rollout.state(),
         inference: inference.clone(),
+        memory: following.status(),
         rates: std::sync::Mutex::new(None),
     });
     let token = api::Token::load_or_create(&config.data_dir.join(TOKEN_FILE)).context("no local token")?;

@@ -105,7 +105,7 @@ mod tests {
         Limits { least: Duration::ZERO, most: Duration::from_millis(200), look_every: Duration::from_millis(1) };
 
     fn status(is_busy: bool, failed: &[&str]) -> memory::Status {
-        memory::Status { is_busy, failed: failed.iter().map(|&why| why.to_owned()).collect() }
+        memory::Status { is_busy, failed: failed.iter().map(|&why| why.to_owned()).collect(), unloaded: None }
     }
 
     /// A trial in which the documents are indexed at the fifth look, with this outcome. Answers how often was looked, too.

@@ -8,6 +8,7 @@ use std::{
 
 use rusqlite::Connection;
 
+use super::locks::lock;
 use crate::clock::Source;
 
 /// A kill loses the age since it was written down last, so that things are kept for so much longer at most.
@@ -53,7 +54,7 @@ impl Age {
 
     /// Whether it is time to write it down.
     pub fn is_due(&self) -> bool {
-        let written = *self.written.lock().expect("no thread panicked with the age");
+        let written = *lock(&self.written);
         self.source.passed().saturating_sub(written) >= WRITE_EVERY
     }
 
@@ -61,7 +62,7 @@ impl Age {
     pub fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
         let now = self.now(connection)?;
         connection.prepare_cached("UPDATE memory_age SET age = max(age, ?1)")?.execute([now])?;
-        *self.written.lock().expect("no thread panicked with the age") = self.source.passed();
+        *lock(&self.written) = self.source.passed();
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::{label::Label, policy::Permit};
 
-use super::{EMBEDDER, Memory, TOP_K_MAX, broken, hold, text, wrong};
+use super::{EMBEDDER, Memory, TOP_K_MAX, broken, hold, locks::read, text, wrong};
 
 /// Labelled cases, embedded when first asked for.
 pub(super) struct CaseSet {
@@ -57,8 +57,11 @@ impl Memory {
         let set = self.cases(call, cases)?;
         let label = call.label.join(&set.label);
         let began = Instant::now();
-        let (embedder, asked) = (Arc::clone(&self.inner.embedder), text.clone());
-        let classify = move || set.embedded(embedder.as_ref())?.nearest(embedder.as_ref(), &asked, k);
+        let (inner, asked) = (Arc::clone(&self.inner), text.clone());
+        let classify = move || {
+            let _use = inner.rest.r#use();
+            set.embedded(inner.embedder.as_ref())?.nearest(inner.embedder.as_ref(), &asked, k)
+        };
         let outcome = tokio::task::spawn_blocking(classify).await;
         let outcome = outcome.map_err(|_| broken(call, "the classifier panicked, see the log"))?;
         let outcome = outcome.map_err(|error| match error {
@@ -77,7 +80,7 @@ impl Memory {
             // They came with the run, and so did their label.
             GivenCases::Inline(cases) => Ok(Arc::new(CaseSet::new(cases, call.label.clone()))),
             GivenCases::Named(name) => {
-                let sets = self.inner.cases.read().expect("no thread panicked with the cases");
+                let sets = read(&self.inner.cases);
                 let known = || sets.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
                 let missing =
                     || wrong(call, "cases", &format!("{name:?} is not a set of this bundle; it has {}", known()));
@@ -101,8 +104,12 @@ impl Memory {
             return Err(wrong(call, "k", "given without cases; expected both or neither"));
         }
         let (began, name) = (Instant::now(), classifier.name().to_owned());
-        let asked = text.clone();
-        let shares = tokio::task::spawn_blocking(move || classifier.classify(&[&asked])).await;
+        let (inner, asked) = (Arc::clone(&self.inner), text.clone());
+        let classify = move || {
+            let _use = inner.rest.r#use();
+            classifier.classify(&[&asked])
+        };
+        let shares = tokio::task::spawn_blocking(classify).await;
         let shares = shares.map_err(|_| broken(call, "the classifier panicked, see the log"))?;
         let labels = shares.map_err(|error| broken(call, error))?.into_iter().next().unwrap_or_default();
         let Some(best) = labels.first() else { return Err(broken(call, "the classifier has no label")) };

@@ -13,6 +13,7 @@ use shared::digest::Digest;
 use super::{
     Inner,
     index::{EMBED_BATCH_LEN, Error, embedded, insert},
+    locks::lock,
     shelf::Served,
 };
 
@@ -45,12 +46,12 @@ pub(super) struct Former {
 impl Former {
     /// Gives back their memory.
     pub(super) fn dismiss(&self) {
-        self.known.lock().expect("no thread panicked with the embedders").clear();
+        lock(&self.known).clear();
     }
 
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
-        self.known.lock().expect("no thread panicked with the embedders").len()
+        lock(&self.known).len()
     }
 }
 
@@ -61,7 +62,7 @@ impl Inner {
         if let Some(embedder) = at_hand.into_iter().find(|embedder| embedder.digest() == digest) {
             return Some(embedder);
         }
-        let mut known = self.former.known.lock().expect("no thread panicked with the embedders");
+        let mut known = lock(&self.former.known);
         let recalled = known.entry(digest).or_insert_with(|| {
             let recalled = self.recall(digest);
             let why = recalled.as_ref().err();

@@ -1,5 +1,5 @@
 //! An index whose file turns out damaged while it serves: the file is let go, words alone find what was in it, and its vectors come
-//! again from the store, which has them all.
+//! again from the store, which has them all. After a panic all indexes are made again from it.
 
 use std::{
     collections::BTreeSet,
@@ -12,8 +12,10 @@ use shared::digest::Digest;
 use tokio::sync::Notify;
 
 use super::{
-    Inner,
+    Inner, Load,
     index::{Error, from_blob},
+    keeping::Opening,
+    locks::lock,
 };
 
 /// Vectors that are filled in at once: searches wait meanwhile, a millisecond or less.
@@ -29,7 +31,7 @@ pub(super) struct Hurt {
 
 impl Hurt {
     fn indexes(&self) -> MutexGuard<'_, BTreeSet<(String, Digest)>> {
-        self.indexes.lock().expect("no thread panicked with it")
+        lock(&self.indexes)
     }
 
     fn add(&self, hurt: (String, Digest)) {
@@ -50,7 +52,7 @@ impl Inner {
             merging.take_if(|merging| merging.is_of(name, embedder));
         }
         let has_gone = {
-            let mut indexes = self.indexes.write().expect("no thread panicked with the indexes");
+            let mut indexes = self.indexes_mut();
             let index = indexes.get_mut(name).and_then(|served| served.of_embedder(embedder));
             index.is_some_and(Index::drop_file)
         };
@@ -64,8 +66,28 @@ impl Inner {
         has_gone
     }
 
-    /// Fills the indexes again whose files were let go.
+    /// Makes what is served again from the store, where a thread panicked that was changing it: nobody knows how far it came.
+    fn reload(&self) -> Result<(), Error> {
+        tracing::error!("the indexes are made again from the store: a thread panicked that was changing them");
+        let mut opening = Opening::of(self);
+        // What changes from now on waits, and is brought to the new ones.
+        self.loaded.tell(Load::UnderWay);
+        *lock(&self.merging) = None;
+        let loaded = self.load();
+        opening.outcome = loaded
+            .as_ref()
+            .map_or_else(|error| Load::Failed(format!("the memory cannot be loaded: {error}")), |()| Load::Done);
+        if loaded.is_ok() {
+            self.indexes.clear_poison();
+        }
+        loaded
+    }
+
+    /// Fills the indexes again whose files were let go, after a panic all of them.
     pub(super) fn heal(&self) -> Result<(), Error> {
+        if self.indexes.is_poisoned() {
+            self.reload()?;
+        }
         while let Some((name, embedder)) = self.hurt.take() {
             if let Err(error) = self.refill(&name, embedder) {
                 self.hurt.add((name, embedder));
@@ -87,7 +109,7 @@ impl Inner {
             ids.collect::<rusqlite::Result<Vec<_>>>()
         })?;
         let has: BTreeSet<i64> = {
-            let mut indexes = self.indexes.write().expect("no thread panicked with the indexes");
+            let mut indexes = self.indexes_mut();
             let index = indexes.get_mut(name).and_then(|served| served.of_embedder(embedder));
             let Some(index) = index else { return Ok(()) };
             index.ids().map(u64::cast_signed).collect()
@@ -108,7 +130,7 @@ impl Inner {
             };
             ids.iter().filter_map(|id| vector(id).transpose()).collect::<rusqlite::Result<Vec<_>>>()
         })?;
-        let mut indexes = self.indexes.write().expect("no thread panicked with the indexes");
+        let mut indexes = self.indexes_mut();
         let Some(served) = indexes.get_mut(name) else { return Ok(()) };
         for (id, vector) in vectors {
             // What was forgotten meanwhile does not come back.

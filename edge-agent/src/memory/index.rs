@@ -17,6 +17,7 @@ use super::{
     documents::Document,
     episode::Episode,
     limits::Bounds,
+    locks::write,
     reading, room,
     roster::Kin,
     shelf::Served,
@@ -42,6 +43,8 @@ pub enum Error {
     Changed { document: String },
     #[error("cannot keep the vector index {name}")]
     Index { name: String, source: models::Error },
+    #[error("cannot start a thread for the vector index {name}")]
+    Thread { name: String, source: std::io::Error },
     #[error("cannot make the folder {}", folder.display())]
     Shelf { folder: std::path::PathBuf, source: std::io::Error },
 }
@@ -175,7 +178,7 @@ impl Inner {
         self.heal()?;
         let names = documents.iter().map(|document| document.index.clone());
         if !is_outdated() {
-            self.whole.write().expect("no thread panicked with the indexes").extend(names);
+            write(&self.whole).extend(names);
         }
         self.complete(is_outdated)?;
         self.renew(is_outdated)?;
@@ -346,6 +349,7 @@ impl Inner {
         name: &str,
         texts: &[String],
     ) -> Result<Vec<Vec<f32>>, Error> {
+        let _use = self.rest.r#use();
         let mut vectors = Vec::with_capacity(texts.len());
         for batch in texts.chunks(EMBED_BATCH_LEN) {
             let batch: Vec<&str> = batch.iter().map(String::as_str).collect();

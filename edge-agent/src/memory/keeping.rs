@@ -1,6 +1,9 @@
 //! The task that keeps the indexes in step with the bundle, and does in idle time what idle time is for.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::watch;
 
@@ -23,7 +26,7 @@ pub(super) async fn keep_in_step(
     }
     loop {
         status.send_modify(|status| status.is_busy = documents.has_changed().unwrap_or(false));
-        if !tend(&inner, &mut documents).await {
+        if !tend(&inner, &mut documents, &status).await {
             return;
         }
         let wanted = Arc::clone(&documents.borrow_and_update());
@@ -52,12 +55,12 @@ async fn load(
     let mut pause = RELOAD_AFTER;
     loop {
         // Dropped too when the process ends before.
-        let mut opening = Opening { inner, outcome: Load::Failed("the memory ends".to_owned()) };
+        let mut opening = Opening::of(inner);
         let loading = Arc::clone(inner);
         let why = match tokio::task::spawn_blocking(move || loading.load()).await {
             Ok(Ok(())) => {
                 opening.outcome = Load::Done;
-                status.send_modify(|status| status.failed.clear());
+                status.send_modify(|status| (status.failed, status.unloaded) = (Vec::new(), None));
                 return true;
             }
             Ok(Err(error)) => error.to_string(),
@@ -67,7 +70,8 @@ async fn load(
         tracing::error!(again_in_s = pause.as_secs(), "{told}");
         opening.outcome = Load::Failed(told.clone());
         drop(opening);
-        status.send_modify(|status| *status = Status { is_busy: false, failed: vec![told] });
+        let unloaded = Some(told.clone());
+        status.send_modify(|status| *status = Status { is_busy: false, failed: vec![told], unloaded });
         // A new bundle may be why somebody looks.
         if let Ok(Err(_)) = tokio::time::timeout(pause, documents.changed()).await {
             return false;
@@ -78,9 +82,16 @@ async fn load(
 }
 
 /// Lets those in who wait for the indexes, whatever became of loading them.
-struct Opening<'i> {
+pub(super) struct Opening<'i> {
     inner: &'i Inner,
-    outcome: Load,
+    pub(super) outcome: Load,
+}
+
+impl<'i> Opening<'i> {
+    /// Until it is told otherwise, loading did not come to its end.
+    pub(super) fn of(inner: &'i Inner) -> Self {
+        Self { inner, outcome: Load::Failed("the memory ends".to_owned()) }
+    }
 }
 
 impl Drop for Opening<'_> {
@@ -89,36 +100,62 @@ impl Drop for Opening<'_> {
     }
 }
 
+/// What comes after a step.
+enum Next {
+    Step,
+    /// Others use the machine.
+    Later(Duration),
+    Nothing,
+}
+
 /// Waits for newer documents, and meanwhile does what idle time is for; false when the last handle is gone.
-async fn tend(inner: &Arc<Inner>, documents: &mut watch::Receiver<Arc<Vec<Document>>>) -> bool {
+async fn tend(
+    inner: &Arc<Inner>,
+    documents: &mut watch::Receiver<Arc<Vec<Document>>>,
+    status: &watch::Sender<Status>,
+) -> bool {
     loop {
-        let mut has_work = true;
-        while has_work && !documents.has_changed().unwrap_or(true) {
+        let mut next = Next::Step;
+        while matches!(next, Next::Step) && !documents.has_changed().unwrap_or(true) {
             let tending = Arc::clone(inner);
-            let tend = move || {
-                tending.heal()?;
-                let has_work = tending.expire()? || tending.tend()? || tending.merge_words()?;
-                if !has_work {
-                    tending.empty_log()?;
-                }
-                Ok(has_work)
-            };
-            has_work = match tokio::task::spawn_blocking(tend).await {
-                Ok(Ok(has_work)) => has_work,
+            next = match tokio::task::spawn_blocking(move || tending.step()).await {
+                Ok(Ok(next)) => next,
                 // Tried again at the next look; until then the indexes serve as they are.
                 Ok(Err(error)) => {
-                    let error: Error = error;
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
                     tracing::warn!(%error, cause, "what idle time is for waits");
-                    false
+                    Next::Nothing
                 }
-                Err(_) => false,
+                Err(_) => Next::Nothing,
             };
+            let unloaded = inner.loaded.failure();
+            status.send_if_modified(|status| {
+                let is_news = status.unloaded != unloaded;
+                status.unloaded = unloaded;
+                is_news
+            });
         }
+        let pause = if let Next::Later(pause) = next { pause } else { TEND_EVERY };
         tokio::select! {
             changed = documents.changed() => return changed.is_ok(),
             () = inner.hurt.comes.notified() => {}
-            () = tokio::time::sleep(TEND_EVERY) => {}
+            () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+impl Inner {
+    /// A step of what idle time is for. What searches lack is put right at once.
+    fn step(&self) -> Result<Next, Error> {
+        self.heal()?;
+        if let Some(pause) = self.rest.pause(Instant::now(), || self.unmerged()) {
+            return Ok(Next::Later(pause));
+        }
+        if self.expire()? || self.tend()? || self.merge_words()? {
+            return Ok(Next::Step);
+        }
+        self.rest.done();
+        self.empty_log()?;
+        Ok(Next::Nothing)
     }
 }

@@ -15,10 +15,12 @@ mod index;
 mod judges;
 mod keeping;
 pub mod limits;
+mod locks;
 pub mod reading;
 mod records;
 mod remember;
 mod rerank;
+mod rest;
 mod retrieve;
 mod room;
 mod roster;
@@ -30,7 +32,7 @@ mod wipe;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    sync::{Arc, Condvar, Mutex, RwLock, atomic::AtomicBool},
+    sync::{Arc, Condvar, Mutex, PoisonError, RwLock, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
@@ -45,9 +47,12 @@ pub use former::{Embedders, Recall};
 use heal::Hurt;
 pub use judges::Judges;
 pub use limits::Limits;
+use locks::{lock, read, write};
 use models::embed::Embedder;
 pub use remember::kept_path;
 pub use rerank::PASSAGES_MAX as RANKED_MAX;
+pub use rest::AreBusy;
+use rest::Rest;
 use serde::Deserialize;
 use serde_json::json;
 use shared::{
@@ -91,6 +96,8 @@ pub struct Status {
     pub is_busy: bool,
     /// What could not be indexed and why, one sentence each.
     pub failed: Vec<String>,
+    /// Why what is stored cannot be loaded, so that nothing is found.
+    pub unloaded: Option<String>,
 }
 
 struct Inner {
@@ -110,6 +117,7 @@ struct Inner {
     whole: RwLock<BTreeSet<String>>,
     merging: Mutex<Option<Merging>>,
     hurt: Hurt,
+    rest: Rest,
     cases: RwLock<BTreeMap<String, Arc<CaseSet>>>,
     age: Arc<Age>,
     wanted: watch::Receiver<Arc<Vec<Document>>>,
@@ -135,19 +143,19 @@ enum Load {
 impl Loaded {
     /// Waits until loading has ended; else says why it failed.
     fn wait(&self) -> Result<(), String> {
-        let is = self.is.lock().expect("no thread panicked with it");
-        let is = self.told.wait_while(is, |is| *is == Load::UnderWay).expect("no thread panicked with it");
+        let is = lock(&self.is);
+        let is = self.told.wait_while(is, |is| *is == Load::UnderWay).unwrap_or_else(PoisonError::into_inner);
         if let Load::Failed(why) = &*is { Err(why.clone()) } else { Ok(()) }
     }
 
     /// Why the last try failed, while no other is under way.
     fn failure(&self) -> Option<String> {
-        let is = self.is.lock().expect("no thread panicked with it");
+        let is = lock(&self.is);
         if let Load::Failed(why) = &*is { Some(why.clone()) } else { None }
     }
 
     fn tell(&self, load: Load) {
-        *self.is.lock().expect("no thread panicked with it") = load;
+        *lock(&self.is) = load;
         self.told.notify_all();
     }
 }
@@ -176,7 +184,7 @@ impl Memory {
     fn begin(store: Store, embedders: Embedders, shelf: Option<Shelf>, time: Box<dyn Source>) -> Self {
         let Embedders { chosen: embedder, origin, recall } = embedders;
         let (wanted, documents) = watch::channel(Arc::default());
-        let status = Arc::new(watch::Sender::new(Status { is_busy: true, failed: Vec::new() }));
+        let status = Arc::new(watch::Sender::new(Status { is_busy: true, ..Status::default() }));
         let inner = Inner {
             store,
             embedder,
@@ -189,6 +197,7 @@ impl Memory {
             whole: RwLock::default(),
             merging: Mutex::default(),
             hurt: Hurt::default(),
+            rest: Rest::default(),
             cases: RwLock::default(),
             age: Arc::new(Age::by(time)),
             wanted: documents.clone(),
@@ -210,14 +219,18 @@ impl Memory {
         Self { judges: Arc::new(judges), ..self }
     }
 
+    /// Has what idle time is for wait while these are busy, too.
+    #[must_use]
+    pub fn resting_beside(self, others: AreBusy) -> Self {
+        self.inner.rest.beside(others);
+        self
+    }
+
     /// Takes what a bundle brings; the indexes follow in the background, and only what changed is embedded again.
-    ///
-    /// # Panics
-    /// When another thread panicked while it used the cases.
     pub fn set_content(&self, content: Content) {
         let set = |Labelled { cases, label }| Arc::new(CaseSet::new(cases, label));
         let cases = content.cases.into_iter().map(|(name, cases)| (name, set(cases))).collect();
-        *self.inner.cases.write().expect("no thread panicked with the cases") = cases;
+        *write(&self.inner.cases) = cases;
         // Both under the status's lock, so that nobody sees the new documents wanted and the indexes idle.
         self.status.send_modify(|status| {
             status.is_busy = true;
@@ -254,8 +267,11 @@ impl Memory {
         };
         let texts: Vec<String> = texts.into_iter().map(|t| text(call, "texts", t)).collect::<Result<_, _>>()?;
         let began = Instant::now();
-        let (embedder, prompt) = (Arc::clone(&self.inner.embedder), texts.join("\n"));
-        let embed = move || embedder.embed(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+        let (inner, prompt) = (Arc::clone(&self.inner), texts.join("\n"));
+        let embed = move || {
+            let _use = inner.rest.r#use();
+            inner.embedder.embed(&texts.iter().map(String::as_str).collect::<Vec<_>>())
+        };
         let vectors = tokio::task::spawn_blocking(embed).await;
         let vectors = vectors.map_err(|_| broken(call, "the embedder panicked, see the log"))?;
         let vectors = vectors.map_err(|error| broken(call, error))?;
@@ -284,7 +300,7 @@ impl Memory {
 
     /// Waits for an index that is being made for the first time; one that is merely out of date is searched as it is.
     async fn wait_for(&self, index: &str, call: &Call) {
-        let is_whole = || self.inner.whole.read().expect("no thread panicked with the indexes").contains(index);
+        let is_whole = || read(&self.inner.whole).contains(index);
         if is_whole() || !self.inner.wanted.borrow().iter().any(|document| document.index == index) {
             return;
         }

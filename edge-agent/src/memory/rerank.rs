@@ -43,9 +43,12 @@ impl Memory {
             texts.push(text(call, &format!("passages[{at}].text"), own.to_owned())?);
         }
         let began = Instant::now();
-        let (embedder, judges) = (Arc::clone(&self.inner.embedder), Arc::clone(&self.judges));
+        let (inner, judges) = (Arc::clone(&self.inner), Arc::clone(&self.judges));
         let asked = query.clone();
-        let rank = move || judges.rank(&embedder, &asked, &texts.iter().map(String::as_str).collect::<Vec<_>>());
+        let rank = move || {
+            let _use = inner.rest.r#use();
+            judges.rank(&inner.embedder, &asked, &texts.iter().map(String::as_str).collect::<Vec<_>>())
+        };
         let ranked = tokio::task::spawn_blocking(rank).await;
         let ranked = ranked.map_err(|_| broken(call, "the ranking panicked, see the log"))?;
         let ranked = ranked.map_err(|error| broken(call, error))?;

@@ -104,6 +104,7 @@ impl Memory {
         let search = move || {
             let found = inner.search(&sought.sought, &sought.text)?;
             let Some(judges) = reranked else { return Ok(found) };
+            let _use = inner.rest.r#use();
             let texts: Vec<&str> = found.iter().map(|found| found.text.as_str()).collect();
             let ranked = judges.rank(&inner.embedder, &sought.text, &texts)?;
             let best = ranked.into_iter().take(k);

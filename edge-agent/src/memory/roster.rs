@@ -4,13 +4,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use models::index::Ids;
 use shared::label::Label;
 
-use super::room;
+use super::{locks::lock, room};
 
 /// Filters of an index whose outcome is kept; the one that was asked for least lately makes room. Each takes a bit for every chunk of the
 /// store, or eight bytes for every one that passes, whichever is less.
@@ -109,7 +109,7 @@ impl Roster {
             self.ends.insert((end, id));
             self.end_of.insert(id, end);
         }
-        for (wanted, ids) in self.made.get_mut().expect("no thread panicked with the filters") {
+        for (wanted, ids) in self.made.get_mut().unwrap_or_else(PoisonError::into_inner) {
             if wanted.passes(kin) {
                 Arc::make_mut(ids).insert(id);
             }
@@ -158,7 +158,7 @@ impl Roster {
             self.by_kin.remove(&group.kin);
             self.free.push(place);
         }
-        for (_, ids) in self.made.get_mut().expect("no thread panicked with the filters") {
+        for (_, ids) in self.made.get_mut().unwrap_or_else(PoisonError::into_inner) {
             if ids.has(id) {
                 Arc::make_mut(ids).remove(id);
             }
@@ -187,7 +187,7 @@ impl Roster {
 
     /// The chunks that pass.
     pub(super) fn passing(&self, wanted: &Wanted) -> Passing {
-        let mut made = self.made.lock().expect("no thread panicked with the filters");
+        let mut made = lock(&self.made);
         let at = made.iter().position(|(own, _)| own == wanted);
         let entry = match at {
             Some(at) => made.remove(at),

@@ -60,6 +60,7 @@ impl Inner {
     /// The `k` chunks of the index that fit best. Blocks for a few milliseconds, and until the indexes are loaded.
     pub(super) fn search(&self, sought: &Sought, query: &str) -> Result<Vec<Found>, Error> {
         let Sought { index, k, wanted } = sought;
+        let _use = self.rest.r#use();
         let depth = DEPTH.max(*k);
         self.loaded.wait().map_err(Error::NotLoaded)?;
         let age = self.store.read_blocking("tell the memory's age", |connection| self.age.now(connection))?;

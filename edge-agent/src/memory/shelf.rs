@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::{RwLockReadGuard, atomic::Ordering},
+    sync::{RwLockReadGuard, RwLockWriteGuard, atomic::Ordering},
     time::Duration,
 };
 
@@ -21,6 +21,8 @@ use shared::digest::Digest;
 use super::{
     Inner,
     index::{Error, from_blob},
+    locks::{lock, read, write},
+    rest::lowest,
     roster::{Kin, Roster},
     wipe::Purge,
 };
@@ -191,8 +193,8 @@ impl Inner {
         if let Some(shelf) = &self.shelf {
             shelf.clear(&served);
         }
-        self.whole.write().expect("no thread panicked with the indexes").extend(served.keys().cloned());
-        *self.indexes.write().expect("no thread panicked with the indexes") = served;
+        write(&self.whole).extend(served.keys().cloned());
+        *self.indexes_mut() = served;
         Ok(())
     }
 
@@ -226,7 +228,20 @@ impl Inner {
     }
 
     pub(super) fn indexes(&self) -> RwLockReadGuard<'_, BTreeMap<String, Served>> {
-        self.indexes.read().expect("no thread panicked with the indexes")
+        self.notice();
+        read(&self.indexes)
+    }
+
+    pub(super) fn indexes_mut(&self) -> RwLockWriteGuard<'_, BTreeMap<String, Served>> {
+        self.notice();
+        write(&self.indexes)
+    }
+
+    /// Has the indexes put right soon, if a thread panicked that was changing them.
+    fn notice(&self) {
+        if self.indexes.is_poisoned() {
+            self.hurt.comes.notify_one();
+        }
     }
 
     /// Changes what is served, once it is loaded. Indexes with nothing in them any more go, with their files. Where loading failed
@@ -235,7 +250,7 @@ impl Inner {
         if self.loaded.wait().is_err() {
             return;
         }
-        let mut indexes = self.indexes.write().expect("no thread panicked with the indexes");
+        let mut indexes = self.indexes_mut();
         change(&mut indexes);
         let before = indexes.len();
         indexes.retain(|_, served| !served.is_empty());
@@ -310,8 +325,8 @@ impl Inner {
         let Some(shelf) = &self.shelf else { return Ok(()) };
         let begun = {
             // Another merge of the same index would be given up.
-            *self.merging.lock().expect("no thread panicked with the merge") = None;
-            let mut indexes = self.indexes.write().expect("no thread panicked with the indexes");
+            *lock(&self.merging) = None;
+            let mut indexes = self.indexes_mut();
             let old = indexes.iter_mut().filter(|(_, served)| served.next.is_some() && !served.index.is_merged());
             old.map(|(name, served)| Merging::of(name, &mut served.index)).collect::<Result<Vec<_>, _>>()?
         };
@@ -322,11 +337,13 @@ impl Inner {
     fn finish(&self, Merging { name, embedder, merge }: Merging, shelf: &Shelf) -> Result<(), Error> {
         let failed = |source| Error::Index { name: name.clone(), source };
         shelf.make()?;
-        let merged = match merge.finish(&shelf.path(&name, embedder)) {
+        let path = shelf.path(&name, embedder);
+        let thread = |source| Error::Thread { name: name.clone(), source };
+        let merged = match lowest(|| merge.finish(&path)).map_err(thread)? {
             Err(error) if error.is_unreadable() && self.distrust(&name, embedder, &error) => return Ok(()),
             merged => merged.map_err(failed)?,
         };
-        let mut indexes = self.indexes.write().expect("no thread panicked with the indexes");
+        let mut indexes = self.indexes_mut();
         let index = indexes.get_mut(&name).and_then(|served| served.of_embedder(embedder));
         let Some(index) = index else {
             // Gone meanwhile: then nobody wants this one.
@@ -343,7 +360,7 @@ impl Inner {
             let mut query = connection.prepare("SELECT DISTINCT idx FROM memory_document WHERE embedder <> ?1")?;
             query.query_map([newest.as_bytes().as_slice()], |row| row.get(0))?.collect::<Result<BTreeSet<String>, _>>()
         })?;
-        let mut indexes = self.indexes.write().expect("no thread panicked with the indexes");
+        let mut indexes = self.indexes_mut();
         for (_, served) in indexes.iter_mut().filter(|(name, _)| !waiting.contains(*name)) {
             if let Some(next) = served.next.take() {
                 served.index = next;
@@ -358,11 +375,18 @@ impl Inner {
         Ok(())
     }
 
+    /// How many vectors the index has at most that waits for its merge the most.
+    pub(super) fn unmerged(&self) -> usize {
+        let indexes = self.indexes();
+        let counts = indexes.values().flat_map(|served| std::iter::once(&served.index).chain(&served.next));
+        counts.map(Index::unmerged).max().unwrap_or(0)
+    }
+
     /// One step of what idle time is for: a merge, or the graph of many young vectors. False when there is nothing to do.
     pub(super) fn tend(&self) -> Result<bool, Error> {
-        let mut under_way = self.merging.lock().expect("no thread panicked with the merge");
+        let mut under_way = lock(&self.merging);
         let Some(mut merging) = under_way.take() else {
-            let mut indexes = self.indexes.write().expect("no thread panicked with the indexes");
+            let mut indexes = self.indexes_mut();
             if let Some(shelf) = &self.shelf {
                 if self.has_strays.swap(false, Ordering::Relaxed) {
                     shelf.clear(&indexes);
@@ -373,8 +397,11 @@ impl Inner {
                 under_way.is_some() || indexes.values_mut().flat_map(Served::all).any(|index| index.tend(TEND_LEN))
             );
         };
-        let failed = |source| Error::Index { name: merging.name.clone(), source };
-        if merging.merge.step(STEP_LEN).map_err(failed)? {
+        // The rest of what is done here holds locks that searches want, and is short.
+        let stepped = lowest(|| merging.merge.step(STEP_LEN));
+        let name = || merging.name.clone();
+        let stepped = stepped.map_err(|source| Error::Thread { name: name(), source })?;
+        if stepped.map_err(|source| Error::Index { name: name(), source })? {
             *under_way = Some(merging);
             return Ok(true);
         }

@@ -129,7 +129,14 @@ impl Inner {
     }
 
     fn words(&self) -> std::sync::MutexGuard<'_, Words> {
-        self.remains.words.lock().expect("no thread panicked with the words")
+        self.remains.words.lock().unwrap_or_else(|poisoned| {
+            self.remains.words.clear_poison();
+            let mut words = poisoned.into_inner();
+            // Who panicked may have begun what he did not end.
+            (words.is_under_way, words.purge) = (false, Purge::default());
+            words.purge.ask(self.age.passed());
+            words
+        })
     }
 
     /// One step of taking removed words out of the full-text index, which merges its parts; false when there is nothing to do.

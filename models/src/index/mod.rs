@@ -232,6 +232,12 @@ impl Index {
         self.flat.is_some() && self.young.is_empty() && self.gone.count() == 0
     }
 
+    /// How many vectors are not in the file yet.
+    #[must_use]
+    pub fn unmerged(&self) -> usize {
+        self.young.len()
+    }
+
     /// How many vectors the file still holds that were removed or replaced.
     #[must_use]
     pub fn gone(&self) -> usize {

@@ -172,12 +172,13 @@ async fn a_memory_that_cannot_be_loaded_says_so_and_is_loaded_when_it_can_be() {
     let failed = tokio::time::timeout(SOON, status.wait_for(|status| !status.failed.is_empty())).await;
     let failed = failed.expect("in time").expect("alive").failed.join("; ");
     assert!(failed.contains("the memory cannot be loaded and is tried again"), "{failed}");
+    assert_eq!(site.memory.status().borrow().unloaded.as_ref(), Some(&failed));
     let input = json!({"index": "manuals", "query": "which oil"});
     let failure = site.call("retrieve", input).await.expect_err("not loaded");
     assert!(failure.error.detail.is_some_and(|detail| detail.contains("the memory cannot be loaded")));
     change("ALTER TABLE away RENAME TO memory_age").await.expect("changed");
     let loaded = tokio::time::timeout(SOON, status.wait_for(|status| status.failed.is_empty())).await;
-    assert!(loaded.expect("in time").is_ok());
+    assert_eq!(loaded.expect("in time").expect("alive").unloaded, None);
     site.refresh().await;
     is_found(&site).await;
 }
@@ -273,4 +274,34 @@ async fn until_the_index_of_a_new_embedder_is_complete_the_one_before_serves() {
     assert_eq!(site.places("the engine gets too hot").await[..1], found);
     assert_eq!(site.documents(), before, "the chunks are the same, their vectors are not");
     assert_eq!(files(&site).len(), 0, "the old one is gone, the new one small");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_panic_of_one_call_the_others_are_served_and_what_it_left_half_done_is_made_again() {
+    let site = site(&[("documents/manuals/press.md", PRESS), ("documents/manuals/pump.md", PUMP)]).await;
+    is_found(&site).await;
+    let inner = Arc::clone(&site.memory.inner);
+    let half_done = move || {
+        inner.changing(|indexes| {
+            let served = indexes.get_mut("manuals").expect("an index");
+            served.index = inner.fresh();
+            panic!("in the middle of a change");
+        });
+    };
+    assert!(tokio::task::spawn_blocking(half_done).await.is_err_and(|error| error.is_panic()));
+    // Every call goes on; once somebody looked, what is served is made again.
+    site.call("retrieve", json!({"index": "manuals", "query": "engine gets too hot"})).await.expect("answered");
+    until("the index has all again", || readable(&site) > 0).await;
+    is_found(&site).await;
+    assert!(!site.memory.inner.indexes.is_poisoned());
+    // Cases and all else that is guarded alike.
+    let inner = Arc::clone(&site.memory.inner);
+    let hold = move || {
+        let (_cases, _merging) = (inner.cases.write(), inner.merging.lock());
+        panic!("with everything in hand");
+    };
+    assert!(tokio::task::spawn_blocking(hold).await.is_err_and(|error| error.is_panic()));
+    site.call("embed", json!({"text": "oil"})).await.expect("answered");
+    site.refresh().await;
+    is_found(&site).await;
 }
