@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
 use shared::{digest::Digest, label::Label, look::words};
@@ -52,7 +53,8 @@ Examples:
 The agent follows what was added, where it may read it: while it runs, what is new, changed or gone is taken over every five minutes
 (`follow_every` under [memory]). A folder or mount that is away, or empty, takes nothing away; adding it again does. `docs remove` ends it.
 A folder that is added again is brought in step at once; label and subject stay as they were unless they are given. Names that begin with a
-dot, links and what is no file are left out. Policy's `remember` is asked for each document, and each is in the ledger.")]
+dot, links and what is no file are left out. A text has at most 8 MB and is UTF-8, a PDF at most 32 MB, a table 50,000 rows, and a document
+comes to 50,000 passages at most; a file that is more is named, and the others are kept. Policy's `remember` is asked for each document, and each is in the ledger.")]
 pub(super) struct Add {
     /// A file, or a folder with all in it.
     #[arg(value_name = "PATH")]
@@ -94,8 +96,14 @@ pub(super) struct Search {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-What was said in conversations is removed with the rest of a source or subject, unless an index is named. What a bundle brings is not
-removed here: take it out of the bundle.
+Examples:
+  edge-agent docs remove pump.md                          one document, as `docs list` names it, in every index that has it
+  edge-agent docs remove --source /srv/manuals            all that was added from there; it is not followed any more
+  edge-agent docs remove --subject \"Mia Keller\"           all that is about her, conversations too
+  edge-agent docs remove --session 4711                   a whole conversation
+
+Give a document, or at least one of --source, --subject and --session; what is removed fits all that is given. What was said in conversations
+is removed with the rest of a source or subject, unless an index is named. What a bundle brings is not removed here: take it out of the bundle.
 
 Exit code: 0 something was removed, 3 nothing fits.")]
 pub(super) struct Remove {
@@ -154,14 +162,21 @@ fn add(asked: &Add, context: &Context) -> Result<ExitCode, Failure> {
     let whole = asked.path.canonicalize().with_context(|| format!("cannot find {}", asked.path.display()))?;
     let mut added = Added { index: asked.index.clone(), source: before.source.clone(), ..Added::default() };
     added.failed = closed;
+    let bar = bar(files.len(), context);
     for (id, path) in &files {
+        bar.set_message(id.clone());
         match keep(asked, &before, &person, id, path) {
             Ok(true) => added.kept.push(id.clone()),
             Ok(false) => added.unchanged.push(id.clone()),
             Err(Failure::Input(why)) => drop(added.failed.insert(id.clone(), why)),
-            Err(other) => return Err(other),
+            Err(other) => {
+                bar.finish_and_clear();
+                return Err(other);
+            }
         }
+        bar.inc(1);
     }
+    bar.finish_and_clear();
     if !asked.once {
         follow(asked, &whole, &before, &person, &mut added)?;
     }
@@ -174,6 +189,16 @@ fn add(asked: &Add, context: &Context) -> Result<ExitCode, Failure> {
     }
     tell(&added, context)?;
     Ok(if added.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// How far it is, where somebody sees the terminal; one file has no progress.
+fn bar(files: usize, context: &Context) -> ProgressBar {
+    let is_shown = !context.json && files > 1;
+    let bar = if is_shown { ProgressBar::new(files as u64) } else { ProgressBar::hidden() };
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} files, {eta} to go  {wide_msg}") {
+        bar.set_style(style);
+    }
+    bar
 }
 
 /// What was added before from the same place.

@@ -88,19 +88,20 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
     Ok(if worst == State::Broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// What keeps a target from answering: each is a warning, since the route goes on without it.
-fn targets(config: &Config) -> Vec<Check> {
+/// What keeps targets from answering.
+fn troubles(config: &Config) -> Vec<problems::Problem> {
     // A copy of what the agent remembers: doctor changes nothing.
     let digests = Digests::known_from(&config.data_dir.join(agent::DIGESTS_FILE));
-    let found = problems::of(&config.targets, &digests, problems::Look::Thorough);
-    let check = |problem: problems::Problem| {
-        Check::warning("target", format!("{}: {}", problem.target, problem.found), problem.advice)
-    };
-    found.into_iter().map(check).collect()
+    problems::of(&config.targets, &digests, problems::Look::Thorough)
 }
 
-/// Whether each model on this node would have room, were it loaded now.
-fn memory(config: &Config) -> Vec<Check> {
+/// Each is a warning, since the route goes on without it.
+fn target(problem: &problems::Problem) -> Check {
+    Check::warning("target", format!("{}: {}", problem.target, problem.found), problem.advice.clone())
+}
+
+/// Whether each model on this node would have room, were it loaded now; not those that are told to be no good.
+fn memory(config: &Config, troubles: &[problems::Problem]) -> Vec<Check> {
     let inference = agent::inference(config, &Digests::default(), &agent::Former::default());
     let is_there = |name: &str| {
         let own = config.targets.iter().find(|target| target.name == name);
@@ -112,7 +113,8 @@ fn memory(config: &Config) -> Vec<Check> {
             Check::warning("memory", format!("{name}: {why}"), "the route goes on to the next target meanwhile")
         }
     };
-    inference.look().into_iter().filter(|(name, _)| is_there(name)).map(check).collect()
+    let is_good = |name: &str| troubles.iter().all(|problem| problem.target != name);
+    inference.look().into_iter().filter(|(name, _)| is_there(name) && is_good(name)).map(check).collect()
 }
 
 /// Whether the guards find what they must, tried here and now.
@@ -164,11 +166,12 @@ fn examine(args: &Args, context: &Context) -> Report {
         checks.push(embedder(&config));
     }
     checks.extend(config.models.files().map(|(field, files)| encoder(field, files)));
-    checks.extend(targets(&config));
+    let troubles = troubles(&config);
+    checks.extend(troubles.iter().map(target));
     checks.push(agent);
     // A running agent has what it has loaded, and tells its own figures.
     if !running {
-        checks.extend(memory(&config));
+        checks.extend(memory(&config, &troubles));
     }
     checks.push(broker::check(&config, running));
     checks.extend(fleet::checks(&config, running));

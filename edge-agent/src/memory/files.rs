@@ -108,7 +108,12 @@ pub fn content(index: &str, id: &str, path: &Path) -> Result<Vec<u8>, String> {
     if !metadata.is_file() {
         return Err("is not a file".to_owned());
     }
-    Kind::of(&file).and_then(|kind| kind.admit(&file, metadata.len())).map_err(|problem| problem.message)?;
+    let kind = Kind::of(&file).map_err(|problem| problem.message)?;
+    if kind.admit(&file, metadata.len()).is_err() {
+        let (bytes, most) = (metadata.len(), kind.bytes_max() >> 20);
+        let what = if kind == Kind::Binary { "a PDF" } else { "a text" };
+        return Err(format!("has {bytes} bytes: {what} may have {most} MB; divide it, and add the parts"));
+    }
     let mut content = Vec::new();
     opened.take(metadata.len() + 1).read_to_end(&mut content).map_err(unreadable)?;
     if content.len() as u64 > metadata.len() { Err(BEING_WRITTEN.to_owned()) } else { Ok(content) }
