@@ -13,6 +13,7 @@ pub mod inference;
 pub mod learning;
 pub mod memory;
 pub mod pipeline;
+pub mod script;
 pub mod site;
 pub mod size;
 pub mod store;

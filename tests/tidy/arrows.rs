@@ -69,10 +69,12 @@ const EDGE_AGENT: Rooms = &[
     ("tls", &[]),
     // What limits of several rooms are written in.
     ("size", &[]),
-    ("store", &["clock"]),
+    // What scripts without spaces need: the full text in the store, and whoever cuts texts and asks it.
+    ("script", &[]),
+    ("store", &["clock", "script"]),
     ("feed", &["store", "clock"]),
     ("inference", &["store", "clock", "tls", "size"]),
-    ("memory", &["store", "clock", "size"]),
+    ("memory", &["store", "clock", "size", "script"]),
     ("learning", &["store", "clock"]),
     ("action", &["store", "clock", "tls"]),
     ("sync", &["store", "clock"]),

@@ -1,5 +1,7 @@
 //! Cuts a text into chunks along its own structure: headings, then paragraphs, then sentences. Pure.
 
+use crate::script;
+
 /// A piece of a document that is found and cited as one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
@@ -14,6 +16,8 @@ const WORDS_MAX: usize = 190;
 const WORD_BYTES_MAX: usize = 64;
 /// What is cut off at a time from what is no word.
 const PIECE_BYTES_MAX: usize = 1_024;
+/// The same in characters, where words have no space between them.
+const PIECE_CHARS_MAX: usize = 16;
 /// How much of a chunk's end the next one repeats, so that a thought across the cut is found.
 const WORDS_OVERLAP: usize = 40;
 
@@ -144,51 +148,78 @@ fn join(section: &Section, pieces: &[(String, usize, usize)]) -> Chunk {
     Chunk { place, text }
 }
 
-/// Words; one that is longer than any real one counts as several.
+/// Words; one that is longer than any real one counts as several, and so does what is written without spaces.
 fn words(text: &str) -> usize {
-    text.split_whitespace().map(|word| 1 + word.len() / WORD_BYTES_MAX).sum()
+    text.split_whitespace().map(weight).sum()
 }
 
-/// A block as it is, or, when it is longer than a chunk, cut after sentences (after words if one sentence is that long, and
-/// within a word that is none, such as a picture in base64).
+fn weight(word: &str) -> usize {
+    let (unspaced, bytes) = script::tokens(word);
+    if bytes == 0 { unspaced } else { unspaced + 1 + bytes / WORD_BYTES_MAX }
+}
+
+/// A block as it is, or, when it is longer than a chunk, cut after sentences (after words if one sentence is that long, between
+/// characters where words have no space between them, and within a word that is none, such as a picture in base64).
 fn split(block: &str) -> Vec<String> {
     if words(block) <= WORDS_MAX {
         return vec![block.to_owned()];
     }
     let mut parts = Vec::new();
-    let (mut part, mut length): (Vec<&str>, usize) = (Vec::new(), 0);
-    for word in block.split_whitespace().flat_map(pieces) {
-        if length + words(word) > WORDS_MAX {
-            parts.push(part.join(" "));
+    let (mut part, mut length): (Vec<Piece<'_>>, usize) = (Vec::new(), 0);
+    for piece in block.split_whitespace().flat_map(pieces) {
+        if length + piece.weight > WORDS_MAX {
+            parts.push(joined(&part));
             // The last words again, whole sentences not asked for: it is only for the search.
             let mut kept = 0;
-            let tail = part.iter().rev().take_while(|word| {
-                kept += words(word);
+            let tail = part.iter().rev().take_while(|piece| {
+                kept += piece.weight;
                 kept <= WORDS_OVERLAP / 2
             });
             part = part.split_off(part.len() - tail.count());
-            length = part.iter().map(|word| words(word)).sum();
+            length = part.iter().map(|piece| piece.weight).sum();
         }
-        part.push(word);
-        length += words(word);
-        if word.ends_with(['.', '!', '?', ';']) && length >= WORDS_MAX / 2 {
-            parts.push(part.join(" "));
+        let ends = script::ends_sentence(piece.text);
+        length += piece.weight;
+        part.push(piece);
+        if ends && length >= WORDS_MAX / 2 {
+            parts.push(joined(&part));
             (part, length) = (Vec::new(), 0);
         }
     }
     if !part.is_empty() {
-        parts.push(part.join(" "));
+        parts.push(joined(&part));
     }
     parts
 }
 
-/// A word as it is, or what one that is too long is cut into.
-fn pieces(word: &str) -> impl Iterator<Item = &str> {
-    let mut rest = word;
+/// A word, or a part of one.
+struct Piece<'t> {
+    text: &'t str,
+    weight: usize,
+    /// Whether no space stands before it.
+    goes_on: bool,
+}
+
+fn joined(part: &[Piece<'_>]) -> String {
+    let mut text = String::new();
+    for piece in part {
+        if !text.is_empty() && !piece.goes_on {
+            text.push(' ');
+        }
+        text.push_str(piece.text);
+    }
+    text
+}
+
+/// A word as it is, or what one that is too long, or has others in it, is cut into.
+fn pieces(word: &str) -> impl Iterator<Item = Piece<'_>> {
+    let (mut rest, mut goes_on) = (word, false);
     std::iter::from_fn(move || {
-        let (piece, more) = rest.split_at(rest.floor_char_boundary(PIECE_BYTES_MAX));
+        let end = script::cut(rest.get(..rest.floor_char_boundary(PIECE_BYTES_MAX)).unwrap_or(rest), PIECE_CHARS_MAX);
+        let (text, more) = rest.split_at(end);
         rest = more;
-        (!piece.is_empty()).then_some(piece)
+        let piece = Piece { text, weight: weight(text), goes_on: std::mem::replace(&mut goes_on, true) };
+        (!text.is_empty()).then_some(piece)
     })
 }
 
@@ -261,7 +292,31 @@ mod tests {
         assert!(whole.len() < text.len() * 5 / 4, "little is repeated");
     }
 
+    #[test]
+    fn a_text_without_spaces_is_cut_after_its_sentences() {
+        let text: String = (0..60).map(|n| format!("第{n}工程では冷却水の圧力を確かめてください。")).collect();
+        let chunks = chunk(&text).expect("few");
+        assert!(chunks.len() > 5, "{}", chunks.len());
+        assert!(chunks.iter().all(|chunk| chunk.text.ends_with('。') && words(&chunk.text) <= WORDS_MAX));
+        assert_eq!(chunks.iter().flat_map(|chunk| chunk.text.split("\n\n")).collect::<String>(), text);
+        let thai = "น้ำมันเครื่องควรเปลี่ยนทุกสองพันชั่วโมง".repeat(60);
+        let chunks = chunk(&thai).expect("few");
+        assert!(chunks.len() > 5 && chunks.iter().all(|chunk| words(&chunk.text) <= WORDS_MAX));
+        assert!(chunks.iter().all(|chunk| !chunk.text.starts_with(script::is_mark)));
+    }
+
     proptest! {
+        #[test]
+        fn every_character_of_a_text_without_spaces_is_in_a_chunk(text in "([ぁ-んァ-ヶ一-龠]{1,40}[。、！]?|[a-z ]{0,9}|[ก-์]{1,30}){0,120}") {
+            let chunks = chunk(&text).expect("few");
+            let bare = |text: &str| text.split_whitespace().collect::<String>();
+            let whole: String = chunks.iter().map(|chunk| bare(&chunk.text)).collect();
+            // What is repeated at a cut comes twice; nothing is left out or changes its order.
+            let mut rest = whole.chars();
+            prop_assert!(bare(&text).chars().all(|c| rest.any(|other| other == c)));
+            prop_assert!(chunks.iter().all(|chunk| words(&chunk.text) <= WORDS_MAX + WORDS_OVERLAP));
+        }
+
         #[test]
         fn every_word_is_in_a_chunk_and_no_chunk_is_too_long(
             paragraphs in proptest::collection::vec(proptest::collection::vec("[a-z]{1,8}[.]?", 1..400), 1..6)

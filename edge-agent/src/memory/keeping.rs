@@ -151,7 +151,7 @@ impl Inner {
         if let Some(pause) = self.rest.pause(Instant::now(), || self.unmerged()) {
             return Ok(Next::Later(pause));
         }
-        if self.expire()? || self.tend()? || self.merge_words()? {
+        if self.expire()? || self.tend()? || self.merge_words()? || self.part_words()? {
             return Ok(Next::Step);
         }
         self.rest.done();

@@ -12,7 +12,7 @@ use super::{
     roster::{Kin, Passing, Wanted},
     shelf::Served,
 };
-use crate::store;
+use crate::{script, store};
 
 /// How deep each of the two rankings is read. Fusion looks at the top; four times the usual `topK` is beyond where it changes.
 const DEPTH: usize = 32;
@@ -113,8 +113,7 @@ impl Inner {
 
 /// The query's words as FTS5 takes them, each quoted so that nothing in it is an operator.
 fn match_expression(query: &str) -> String {
-    let words = query.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).take(QUERY_WORDS_MAX);
-    words.map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" OR ")
+    script::phrases(query).take(QUERY_WORDS_MAX).map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" OR ")
 }
 
 /// The chunks that pass, by how well their words fit. Those that do not pass are stepped over in the order of their rank: the store is asked for

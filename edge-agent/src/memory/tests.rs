@@ -18,6 +18,7 @@ mod gone;
 mod judged;
 mod kept;
 mod lasting;
+mod scripts;
 mod sessions;
 mod shelf;
 

@@ -18,6 +18,9 @@ const PURGE_EVERY: Duration = Duration::from_secs(600);
 /// Pages of the full-text index that are merged in one step, some ten milliseconds.
 const MERGED_PAGES: i64 = 64;
 
+/// Chunks that are put into it anew in one step.
+const PARTED: i64 = 64;
+
 /// While it is there, what this connection deletes or moves is overwritten.
 pub(super) struct Wiping<'c>(&'c Connection);
 
@@ -163,6 +166,38 @@ impl Inner {
         // So the documentation of FTS5 tells the end.
         words.is_under_way = changed >= 2;
         self.remains.in_log.store(true, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// Puts some chunks into the full text anew that stand there as they were before characters without spaces stood apart; false when there is
+    /// none.
+    pub(super) fn part_words(&self) -> Result<bool, Error> {
+        let joined = self.store.read_blocking("look for words that stand together", |connection| {
+            let mut query = connection.prepare_cached("SELECT chunk FROM memory_joined LIMIT ?1")?;
+            query.query_map([PARTED], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()
+        })?;
+        if joined.is_empty() {
+            return Ok(false);
+        }
+        self.store.write_blocking("put words apart", move |tx| {
+            let connection = tx.connection();
+            // One that was removed meanwhile has left the full text too.
+            let mut out = connection.prepare_cached(
+                "INSERT INTO memory_text (memory_text, rowid, text, place)
+                 SELECT 'delete', c.id, c.text, c.place FROM memory_chunk c JOIN memory_joined j ON j.chunk = c.id WHERE c.id = ?1",
+            )?;
+            let mut back = connection.prepare_cached(
+                "INSERT INTO memory_text (rowid, text, place)
+                 SELECT c.id, apart(c.text), apart(c.place) FROM memory_chunk c JOIN memory_joined j ON j.chunk = c.id WHERE c.id = ?1",
+            )?;
+            let mut done = connection.prepare_cached("DELETE FROM memory_joined WHERE chunk = ?1")?;
+            for chunk in joined {
+                out.execute([chunk])?;
+                back.execute([chunk])?;
+                done.execute([chunk])?;
+            }
+            Ok(())
+        })?;
         Ok(true)
     }
 

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, functions::FunctionFlags};
 
 use super::Error;
+use crate::script;
 
 /// Each step brings the schema from its index to the next; `PRAGMA user_version` says how many are done.
 const STEPS: &[&str] = &[
@@ -30,7 +31,17 @@ const STEPS: &[&str] = &[
     include_str!("schema/20_episodes.sql"),
     include_str!("schema/21_embedders.sql"),
     include_str!("schema/22_followed.sql"),
+    include_str!("schema/23_apart.sql"),
 ];
+
+/// Gives a connection the functions that the schema's triggers call.
+pub(super) fn with_functions(connection: &Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
+    connection.create_scalar_function("apart", 1, flags, |call| {
+        let text = call.get_raw(0).as_str().map_err(|error| rusqlite::Error::UserFunctionError(Box::new(error)))?;
+        Ok(script::apart(text).into_owned())
+    })
+}
 
 pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), Error> {
     let failed = |source| Error::Open { path: path.to_owned(), source };
@@ -56,6 +67,7 @@ mod tests {
     fn of_step(steps: usize) -> Connection {
         let connection = Connection::open_in_memory().unwrap();
         connection.pragma_update(None, "foreign_keys", "ON").unwrap();
+        with_functions(&connection).unwrap();
         connection.execute_batch(&format!("{}\nPRAGMA user_version = {steps};", STEPS[..steps].join("\n"))).unwrap();
         connection
     }
