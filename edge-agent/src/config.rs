@@ -107,6 +107,9 @@ impl Default for Api {
     }
 }
 
+/// The folder in the data folder with the packed weights of chat models; it may be removed while no agent runs, and is made again.
+const WEIGHTS_FOLDER: &str = "weights";
+
 fn default_data_dir() -> PathBuf {
     PathBuf::from("skerry-data")
 }
@@ -213,6 +216,12 @@ impl Config {
     #[must_use]
     pub fn store_path(&self) -> PathBuf {
         self.data_dir.join("node.db")
+    }
+
+    /// Where packed weights of chat models are kept, if they are.
+    #[must_use]
+    pub fn weights_dir(&self) -> PathBuf {
+        self.data_dir.join(WEIGHTS_FOLDER)
     }
 
     /// Where model files lie.

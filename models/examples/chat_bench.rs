@@ -1,10 +1,10 @@
 //! Measures a chat model and prints one line of JSON: for tests/bench/models.
 //!
-//!     chat_bench MODEL.gguf [--threads N] [--prompt N] [--before N] [--decode N]
+//!     chat_bench MODEL.gguf [--threads N] [--prompt N] [--before N] [--decode N] [--weights DIR]
 //!     chat_bench --read [--threads N]          how fast memory is read; one thread, unless more are named
 //!     chat_bench MODEL.gguf --schema FILE [--threads N] [--decode N] [--turns N]    answers to a schema beside free ones
 //!
-//! With `--avx2` all of it computes without AVX-512, as on a machine that lacks it.
+//! With `--weights` the packed weights are mapped from a file in that folder, which the first call makes. With `--avx2` all of it computes without AVX-512, as on a machine that lacks it.
 
 use std::{num::NonZero, path::PathBuf, process::ExitCode};
 
@@ -26,6 +26,10 @@ fn main() -> ExitCode {
                 eprintln!("--schema: expected a file with a JSON schema");
                 return ExitCode::FAILURE;
             }
+            continue;
+        }
+        if name == "--weights" {
+            compute.weights = arguments.next().map(PathBuf::from);
             continue;
         }
         if name == "--avx2" {
@@ -57,7 +61,7 @@ fn main() -> ExitCode {
     }
     // What a node would plan for it: the session of the longest part of the trial, with the token after it.
     let tokens = trial.prompt.max(trial.before + trial.decode) + 1;
-    let planned = open_gguf(&path, compute).map(|unloaded| unloaded.needs());
+    let planned = open_gguf(&path, compute.clone()).map(|unloaded| unloaded.needs());
     let planned = planned.map(|needs| needs.weights + needs.work + needs.token * tokens as u64);
     match planned.and_then(|planned| Ok((planned, measure(&path, compute, trial)?))) {
         Ok((planned, speed)) => {

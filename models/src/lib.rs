@@ -7,7 +7,7 @@
 //! `series` trains small nets on the node.
 //!
 //! What computes: `lanes` is what a processor has, `pool` the threads. Of chat models `gguf` reads the files, `product` multiplies
-//! packed matrices, and `decoder` has the layers.
+//! packed matrices, `packed` keeps them as files that are mapped, and `decoder` has the layers.
 
 pub mod catalog;
 pub mod classify;
@@ -19,6 +19,7 @@ pub mod generate;
 mod gguf;
 pub mod index;
 mod lanes;
+pub mod packed;
 mod pool;
 mod product;
 pub mod rerank;

@@ -233,7 +233,8 @@ pub(crate) fn inference(config: &Config, digests: &Digests, former: &Former) -> 
     let index = Arc::new(move || bytes_in(&indexes));
     let (encoders, former) = (encoders::bytes(config), former.clone());
     let beside = inference::Beside { models: Arc::new(move || encoders + former.bytes()), index };
-    Inference::within(config.targets.clone(), digests, config.inference, beside, Machine::this())
+    let (targets, weights) = (config.targets.clone(), config.weights_dir());
+    Inference::within(targets, digests, config.inference, beside, Machine::this(), Some(weights))
 }
 
 /// Bytes of the files in a folder.

@@ -23,7 +23,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let free = Machine::this().bounds().iter().map(|bound| bound.free).min();
+    let free = Machine::this().bounds(0).iter().map(|bound| bound.free).min();
     limit(libc::RLIMIT_AS, addresses(free)).context("cannot limit the memory")?;
     // Should the machine come to its end all the same, this process goes and not the agent. Where the kernel does not take it, the limit stays.
     let _is_taken = std::fs::write("/proc/self/oom_score_adj", "1000");

@@ -16,8 +16,22 @@ pub struct Limits {
     pub keys_and_values: Option<Bytes>,
     /// Degrees Celsius above which models on this node rest.
     pub temperature_max: Option<f64>,
+    /// Whether weights are mapped from files that are packed once, or packed into memory at each load.
+    #[serde(default)]
+    pub weights: Weights,
     /// Seconds after which a model that nobody asked is unloaded.
     pub unload_after_s: Option<NonZero<u64>>,
+}
+
+/// Where packed weights are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Weights {
+    /// In files of the data folder, made at a model's first load.
+    #[default]
+    Mapped,
+    /// In memory of the process.
+    Memory,
 }
 
 impl Limits {

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use edge_core::admit::{Bound, Limit};
+use edge_core::admit::{Bound, Limit, Usage, free_of_machine};
 
 /// A limit that is as good as none: control groups of version 1 say it so.
 const NO_LIMIT: u64 = 1 << 60;
@@ -24,11 +24,18 @@ impl Machine {
         Self { root: PathBuf::from("/") }
     }
 
-    /// The bounds of memory, the machine's own first. Empty where the kernel tells nothing.
+    /// A machine whose kernel's files lie elsewhere.
+    #[cfg(test)]
+    pub(super) fn at(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// The bounds of memory, the machine's own first, and what of them is free beside so many bytes of weights that are mapped from files.
+    /// Empty where the kernel tells nothing.
     #[must_use]
-    pub fn bounds(&self) -> Vec<Bound> {
-        let memory = fs::read_to_string(self.root.join("proc/meminfo")).ok().and_then(|text| meminfo(&text));
-        memory.into_iter().chain(self.groups()).collect()
+    pub fn bounds(&self, mapped: u64) -> Vec<Bound> {
+        let memory = fs::read_to_string(self.root.join("proc/meminfo")).ok().and_then(|text| meminfo(&text, mapped));
+        memory.into_iter().chain(self.groups(mapped)).collect()
     }
 
     /// The highest temperature that the kernel tells of, in degrees Celsius.
@@ -43,7 +50,7 @@ impl Machine {
         zones.filter_map(Result::ok).filter_map(degrees).max_by(f64::total_cmp)
     }
 
-    fn groups(&self) -> Vec<Bound> {
+    fn groups(&self, mapped: u64) -> Vec<Bound> {
         let Ok(text) = fs::read_to_string(self.root.join("proc/self/cgroup")) else { return Vec::new() };
         let mut found = Vec::new();
         for line in text.lines() {
@@ -60,7 +67,7 @@ impl Machine {
             let mount = self.root.join(mount);
             // A group has no more than those that it is in.
             for group in Path::new(path.trim_start_matches('/')).ancestors() {
-                found.extend(version.bound(&mount.join(group), &format!("/{}", group.display())));
+                found.extend(version.bound(&mount.join(group), &format!("/{}", group.display()), mapped));
             }
         }
         found
@@ -74,25 +81,28 @@ enum Version {
 }
 
 impl Version {
-    fn bound(self, folder: &Path, name: &str) -> Option<Bound> {
-        let (limit, used, reclaimable) = match self {
-            Self::One => ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-            Self::Two => ("memory.max", "memory.current", "inactive_file"),
+    fn bound(self, folder: &Path, name: &str, mapped: u64) -> Option<Bound> {
+        let (limit, used, prefix) = match self {
+            Self::One => ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+            Self::Two => ("memory.max", "memory.current", ""),
         };
         let read = |file: &str| fs::read_to_string(folder.join(file)).ok();
         // `max` is no number, and no limit.
         let total = read(limit)?.trim().parse::<u64>().ok().filter(|limit| *limit < NO_LIMIT)?;
         let used: u64 = read(used)?.trim().parse().ok()?;
-        let cached = read("memory.stat").and_then(|text| field(&text, reclaimable)).unwrap_or(0);
-        let free = total.saturating_sub(used.saturating_sub(cached));
+        let stat = read("memory.stat").unwrap_or_default();
+        let pages = |name: &str| field(&stat, &format!("{prefix}{name}")).unwrap_or(0);
+        let usage = Usage { used, inactive_files: pages("inactive_file"), active_files: pages("active_file") };
+        let free = usage.free(total, mapped);
         Some(Bound { limit: Limit::Group(name.to_owned()), total, free, rest: 0 })
     }
 }
 
 /// The memory of `/proc/meminfo` (proc_meminfo(5)), whose numbers are in KiB.
-fn meminfo(text: &str) -> Option<Bound> {
+fn meminfo(text: &str, mapped: u64) -> Option<Bound> {
     let bytes = |name: &str| field(text, name).map(|number| number << 10);
-    Some(Bound { limit: Limit::Machine, total: bytes("MemTotal:")?, free: bytes("MemAvailable:")?, rest: 0 })
+    let free = free_of_machine(bytes("MemAvailable:")?, mapped);
+    Some(Bound { limit: Limit::Machine, total: bytes("MemTotal:")?, free, rest: 0 })
 }
 
 /// The number after a name at the beginning of a line.
@@ -119,12 +129,17 @@ mod tests {
     }
 
     fn told(machine: &Machine) -> Vec<(String, u64, u64)> {
+        told_beside(machine, 0)
+    }
+
+    /// Names, totals and what is free beside mapped weights.
+    fn told_beside(machine: &Machine, mapped: u64) -> Vec<(String, u64, u64)> {
         let name = |limit: Limit| match limit {
             Limit::Machine => "machine".to_owned(),
             Limit::Group(path) => path,
             Limit::Configured => "configured".to_owned(),
         };
-        machine.bounds().into_iter().map(|bound| (name(bound.limit), bound.total, bound.free)).collect()
+        machine.bounds(mapped).into_iter().map(|bound| (name(bound.limit), bound.total, bound.free)).collect()
     }
 
     const MEMINFO: (&str, &str) = ("proc/meminfo", "MemTotal:  1024 kB\nMemFree:  100 kB\nMemAvailable:   512 kB\n");
@@ -138,10 +153,13 @@ mod tests {
             ("sys/fs/cgroup/system.slice/memory.current", "90\n"),
             ("sys/fs/cgroup/system.slice/skerry.service/memory.max", "1000\n"),
             ("sys/fs/cgroup/system.slice/skerry.service/memory.current", "700\n"),
-            ("sys/fs/cgroup/system.slice/skerry.service/memory.stat", "anon 500\ninactive_file 150\n"),
+            ("sys/fs/cgroup/system.slice/skerry.service/memory.stat", "anon 500\ninactive_file 150\nactive_file 50\n"),
         ]);
         let expected = [("machine", 1 << 20, 1 << 19), ("/system.slice/skerry.service", 1000, 450)];
         assert_eq!(told(&machine), expected.map(|(name, total, free)| (name.to_owned(), total, free)));
+        // 200 bytes of weights are these pages of files, and 124 more are to come.
+        let beside = told_beside(&machine, 324);
+        assert_eq!((beside[0].2, beside[1].2), ((1 << 19) - 324, 1000 - 500 - 324));
     }
 
     #[test]
@@ -172,12 +190,12 @@ mod tests {
     #[test]
     fn a_machine_that_tells_nothing_has_no_bounds() {
         let (_folder, machine) = machine(&[("proc/meminfo", "MemTotal: lots\n")]);
-        assert_eq!((machine.bounds(), machine.temperature()), (Vec::new(), None));
+        assert_eq!((machine.bounds(0), machine.temperature()), (Vec::new(), None));
     }
 
     #[test]
     fn this_machine_tells_its_memory() {
-        let bounds = Machine::this().bounds();
+        let bounds = Machine::this().bounds(0);
         assert!(
             bounds.iter().any(|bound| bound.limit == Limit::Machine && bound.free > 0 && bound.free <= bound.total)
         );

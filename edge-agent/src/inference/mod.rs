@@ -19,6 +19,7 @@ mod residents;
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
@@ -46,7 +47,7 @@ use local::{Weights, Worker};
 pub use machine::Machine;
 use reply::{Asked, Fault};
 use residents::Residents;
-pub use residents::{Beside, Held, admit};
+pub use residents::{Beside, Held, admit, files};
 
 use crate::tls;
 
@@ -95,13 +96,21 @@ impl Inference {
     /// files were read before.
     #[must_use]
     pub fn new(targets: Vec<Target>, digests: &Digests) -> Self {
-        Self::within(targets, digests, Limits::default(), Beside::default(), Machine::this())
+        Self::within(targets, digests, Limits::default(), Beside::default(), Machine::this(), None)
     }
 
-    /// The same, where the models may take so much of this machine, with what else is there.
+    /// The same, where the models may take so much of this machine, with what else is there. Packed weights are kept in the folder
+    /// `weights`, if one is given; what it has of models that are no target any more is removed.
     #[must_use]
-    pub fn within(targets: Vec<Target>, digests: &Digests, limits: Limits, beside: Beside, machine: Machine) -> Self {
-        let residents = Arc::new(Residents::new(limits, beside, machine));
+    pub fn within(
+        targets: Vec<Target>,
+        digests: &Digests,
+        limits: Limits,
+        beside: Beside,
+        machine: Machine,
+        weights: Option<PathBuf>,
+    ) -> Self {
+        let residents = Arc::new(Residents::new(limits, beside, machine, weights));
         let worker = |name: String, weights| Worker::new(name, weights, Arc::clone(&residents));
         let file = |target: &Target| match &target.source {
             Source::Gguf(model) => {
@@ -110,6 +119,7 @@ impl Inference {
             }
             Source::Provider(_) => None,
         };
+        residents.sweep(&files(&targets));
         let mut workers: Vec<Worker> = targets.iter().filter_map(file).collect();
         workers.push(worker(EXTRACT.to_owned(), Weights::Extract));
         let (back, _) = watch::channel(0);

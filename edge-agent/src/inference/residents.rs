@@ -4,16 +4,20 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use edge_core::admit::{Ask, Bound, CacheUse, Limit, Loaded, Needs, Plan, Refusal, cache_limit, plan};
-use models::generate::{self, CacheRoom, Compute, Generator, Unloaded};
+use models::{
+    generate::{self, CacheRoom, Compute, Generator, Unloaded},
+    packed,
+};
 
 use super::{
-    config::Gguf,
-    limits::{Bytes, Limits},
+    config::{Gguf, Source, Target},
+    limits::{Bytes, Limits, Weights},
     machine::Machine,
 };
 
@@ -53,6 +57,8 @@ pub struct Residents {
     limits: Limits,
     beside: Beside,
     machine: Machine,
+    /// Where packed weights are kept, if the limits say so.
+    weights: Option<PathBuf>,
     room: Arc<CacheRoom>,
     loaded: Mutex<BTreeMap<String, Resident>>,
     /// Held while a model is loaded: two at a time would both count on the same memory.
@@ -63,6 +69,8 @@ struct Resident {
     generator: Arc<dyn Generator>,
     /// Without keys and values.
     bytes: u64,
+    /// Of them those that are mapped from a file.
+    mapped: u64,
     used: Instant,
 }
 
@@ -90,12 +98,21 @@ pub struct Held {
     pub kept: u64,
 }
 
+/// The files of chat models that targets name, those that are there.
+pub fn files(targets: &[Target]) -> Vec<PathBuf> {
+    let file = |target: &Target| match &target.source {
+        Source::Gguf(model) => Some(model.file.clone()).filter(|file| file.exists()),
+        Source::Provider(_) => None,
+    };
+    targets.iter().filter_map(file).collect()
+}
+
 /// Whether a model that is loaded for good, of so many bytes, fits beside the rest, of which `beside` are models that are loaded already.
 ///
 /// # Errors
 /// Why not, with the numbers.
 pub fn admit(name: &str, bytes: u64, beside: u64, limits: Limits, machine: &Machine) -> Result<(), Refusal> {
-    let mut bounds: Vec<_> = machine.bounds().into_iter().map(|bound| Bound { rest: QUEUES, ..bound }).collect();
+    let mut bounds: Vec<_> = machine.bounds(0).into_iter().map(|bound| Bound { rest: QUEUES, ..bound }).collect();
     let free = |total: u64| total.saturating_sub(beside);
     let configured = |Bytes(total)| Bound { limit: Limit::Configured, total, free: free(total), rest: 0 };
     bounds.extend(limits.memory.map(configured));
@@ -108,10 +125,10 @@ pub fn admit(name: &str, bytes: u64, beside: u64, limits: Limits, machine: &Mach
 
 impl Residents {
     #[must_use]
-    pub fn new(limits: Limits, beside: Beside, machine: Machine) -> Self {
+    pub fn new(limits: Limits, beside: Beside, machine: Machine, weights: Option<PathBuf>) -> Self {
         let loaded = Mutex::default();
         let room = CacheRoom::new(0);
-        let residents = Self { limits, beside, machine, room, loaded, loading: Mutex::default() };
+        let residents = Self { limits, beside, machine, weights, room, loaded, loading: Mutex::default() };
         residents.room.set_limit(residents.cache_use(&residents.bounds()).wanted);
         residents
     }
@@ -134,7 +151,7 @@ impl Residents {
             return Ok((generator, None));
         }
         let began = Instant::now();
-        let unloaded = open(model)?;
+        let unloaded = self.open(model)?;
         let bytes = unloaded.needs().weights + unloaded.needs().work;
         let (gone, cache) = match self.plan(name, &unloaded) {
             Plan::Load { unload, cache } => (self.take_out(&unload), cache),
@@ -148,10 +165,18 @@ impl Residents {
         }
         self.room.set_limit(cache);
         let generator = unloaded.load(&self.room).map_err(Error::Load)?;
-        let resident = Resident { generator: Arc::clone(&generator), bytes, used: Instant::now() };
+        let mapped = generator.mapped_bytes();
+        let resident = Resident { generator: Arc::clone(&generator), bytes, mapped, used: Instant::now() };
         self.lock().insert(name.to_owned(), resident);
         let took = began.elapsed();
-        tracing::info!(name, bytes, keys_and_values = cache, took_ms = took.as_millis(), "a chat model is loaded");
+        tracing::info!(
+            name,
+            bytes,
+            mapped,
+            keys_and_values = cache,
+            took_ms = took.as_millis(),
+            "a chat model is loaded"
+        );
         Ok((generator, Some(took)))
     }
 
@@ -172,7 +197,7 @@ impl Residents {
     /// # Errors
     /// As [`Residents::load`].
     pub fn look(&self, name: &str, model: &Gguf) -> Result<u64, Error> {
-        let unloaded = open(model)?;
+        let unloaded = self.open(model)?;
         let Needs { weights, work, cache } = needs(&unloaded);
         match self.plan(name, &unloaded) {
             Plan::Load { .. } => Ok(weights + work + cache),
@@ -201,6 +226,23 @@ impl Residents {
         (degrees, degrees.zip(self.limits.temperature_max).is_some_and(|(degrees, most)| degrees > most))
     }
 
+    /// Takes away what is kept of models that are not among these files any more. The next load of one makes it again.
+    pub fn sweep(&self, models: &[PathBuf]) {
+        let Some(folder) = &self.weights else { return };
+        let kept = if self.limits.weights == Weights::Mapped { models } else { &[] };
+        match packed::sweep(folder, kept) {
+            Ok(0) => {}
+            Ok(bytes) => tracing::info!(bytes, "packed weights that no model has any more are removed"),
+            Err(error) => tracing::warn!(folder = %folder.display(), %error, "packed weights are not looked through"),
+        }
+    }
+
+    fn open(&self, model: &Gguf) -> Result<Unloaded, Error> {
+        let weights = self.weights.clone().filter(|_| self.limits.weights == Weights::Mapped);
+        let compute = Compute { cache: model.cache, weights, ..Compute::default() };
+        generate::open_gguf(&model.file, compute).map_err(Error::Load)
+    }
+
     fn plan(&self, name: &str, unloaded: &Unloaded) -> Plan {
         let needs = needs(unloaded);
         let bounds = self.bounds();
@@ -227,7 +269,8 @@ impl Residents {
 
     fn bounds(&self) -> Vec<Bound> {
         let rest = QUEUES + (self.beside.index)();
-        let mut bounds: Vec<_> = self.machine.bounds().into_iter().map(|bound| Bound { rest, ..bound }).collect();
+        let mapped = self.lock().values().map(|resident| resident.mapped).sum();
+        let mut bounds: Vec<_> = self.machine.bounds(mapped).into_iter().map(|bound| Bound { rest, ..bound }).collect();
         if let Some(Bytes(total)) = self.limits.memory {
             let loaded: u64 = self.lock().values().map(|resident| resident.bytes).sum();
             // It is for models alone: the rest of the node has no part in it.
@@ -251,9 +294,4 @@ impl Residents {
 fn needs(unloaded: &Unloaded) -> Needs {
     let generate::Needs { weights, work, token, context } = unloaded.needs();
     Needs { weights, work, cache: token * context.min(TOKENS_LEAST) as u64 }
-}
-
-fn open(model: &Gguf) -> Result<Unloaded, Error> {
-    let compute = Compute { cache: model.cache, ..Compute::default() };
-    generate::open_gguf(&model.file, compute).map_err(Error::Load)
 }

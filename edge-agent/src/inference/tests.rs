@@ -111,8 +111,12 @@ async fn infer(inference: &Inference, call: &Call, forbid: &[&str]) -> Result<Co
 }
 
 /// A target of a tiny model with random weights.
+fn tiny_file(name: &str) -> String {
+    format!("{}/../models/reference/tiny/{name}.gguf", env!("CARGO_MANIFEST_DIR"))
+}
+
 fn tiny(name: &str, file: &str) -> Target {
-    let file = format!("{}/../models/reference/tiny/{file}.gguf", env!("CARGO_MANIFEST_DIR"));
+    let file = tiny_file(file);
     serde_json::from_value(json!({"name": name, "kind": "gguf", "file": file})).expect("a valid target")
 }
 

@@ -13,7 +13,7 @@ use crate::{
     gguf::Gguf,
     lanes::{Processor, ROWS},
     pool::Pool,
-    product::{Matrix, Order, Plan},
+    product::{Matrix, Order, Plan, Weights},
 };
 
 /// Finds a matrix of so many rows and columns, to be packed in this order.
@@ -93,17 +93,23 @@ impl Layout {
         size_of::<f32>() * (CHUNK_LEN * (numbers + numbers / 4) + logits)
     }
 
-    /// Reads and packs the weights, to compute on so many threads.
-    pub(crate) fn load(self, threads: usize, cache: Cache, processor: Processor) -> Result<Decoder, Error> {
+    /// Has the weights brought, packed as planned, to compute on so many threads.
+    pub(crate) fn load(
+        self,
+        threads: usize,
+        cache: Cache,
+        processor: Processor,
+        bring: impl FnOnce(&Plan, &mut Pool) -> Result<Weights, Error>,
+    ) -> Result<Decoder, Error> {
         let Self { sizes, growth, bend, turns, embedding, layers, norm, output, plan } = self;
         let mut pool = Pool::new(threads);
         tracing::debug!(
             megabytes = plan.len() >> 20,
             threads = pool.threads(),
             processor = processor.name(),
-            "packing the weights"
+            "loading the weights"
         );
-        let weights = plan.load(&mut pool)?;
+        let weights = bring(&plan, &mut pool)?;
         let (engine, queue) = (Mutex::new(Engine::new(pool)), Queue::default());
         Ok(Decoder {
             sizes,

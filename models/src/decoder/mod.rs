@@ -110,6 +110,11 @@ impl Decoder {
         self.weights.len()
     }
 
+    /// Bytes of weights that are mapped from a file.
+    pub(crate) fn mapped_bytes(&self) -> usize {
+        self.weights.mapped_bytes()
+    }
+
     #[cfg(test)]
     pub(crate) fn set_context(&mut self, tokens: usize) {
         self.sizes.context = tokens;

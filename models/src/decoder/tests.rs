@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Cache, Decoder, Session, lay_out};
-use crate::{gguf::Gguf, lanes::Processor};
+use crate::{gguf::Gguf, lanes::Processor, product::Plan};
 
 const NAMES: [&str; 10] = [
     "tiny-llama2",
@@ -44,7 +44,7 @@ fn on_threads(name: &str, threads: usize, cache: Cache, processor: Processor) ->
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/tiny").join(format!("{name}.gguf"));
     let file = Gguf::open(&path).unwrap();
     let vocabulary = file.texts("tokenizer.ggml.tokens").unwrap().len();
-    lay_out(&file, vocabulary).unwrap().load(threads, cache, processor).unwrap()
+    lay_out(&file, vocabulary).unwrap().load(threads, cache, processor, Plan::load).unwrap()
 }
 
 fn reference(name: &str) -> Reference {

@@ -218,6 +218,11 @@ pub trait Generator: Send + Sync {
         0
     }
 
+    /// Bytes of its weights that are mapped from a file: the kernel may let them go, and then every answer waits for the disk.
+    fn mapped_bytes(&self) -> u64 {
+        0
+    }
+
     /// Whether the request can be answered at all, without computing anything.
     ///
     /// # Errors

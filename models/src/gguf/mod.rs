@@ -48,7 +48,8 @@ struct Tensor {
 pub(crate) struct Rows {
     file: Arc<File>,
     path: PathBuf,
-    start: u64,
+    /// Where in the file they begin.
+    pub(crate) start: u64,
     pub(crate) kind: Kind,
     pub(crate) count: usize,
     pub(crate) columns: usize,
@@ -90,6 +91,15 @@ impl Gguf {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Bytes before the first tensor.
+    pub(crate) fn header_len(&self) -> u64 {
+        self.data_start.min(self.file_len)
     }
 
     pub(crate) fn value(&self, key: &str) -> Option<&Value> {

@@ -1,6 +1,7 @@
 //! The packed weights of a model: one piece of memory for all its matrices, filled from the file by all threads.
 
 use std::{
+    fmt::Write as _,
     ops::Range,
     sync::{Mutex, PoisonError},
 };
@@ -71,19 +72,28 @@ impl Plan {
         self.len
     }
 
-    /// Reads and packs all of it.
-    pub(crate) fn load(self, pool: &mut Pool) -> Result<Weights, Error> {
+    /// What is packed, from where in the file and how: the same text means the same bytes, of the same file and the same [`PACKING`].
+    pub(crate) fn recipe(&self) -> String {
+        let mut text = format!("packing {PACKING}\n");
+        for (matrix, rows, order) in &self.matrices {
+            let Rows { kind, start, .. } = rows;
+            // A text takes whatever is written.
+            let _ = writeln!(text, "{matrix:?} of {kind:?} at {start} in {order:?}");
+        }
+        text
+    }
+
+    /// Reads and packs all of it into memory.
+    pub(crate) fn load(&self, pool: &mut Pool) -> Result<Weights, Error> {
         let memory = || MmapMut::map_anon(self.len.max(1));
         let mut memory = memory()
             .map_err(|error| Error::request(format!("{} MB for the weights are not there: {error}", self.len >> 20)))?;
         // Fewer and larger pages; where the kernel has none, it goes on with small ones.
         drop(memory.advise(Advice::HugePage));
         let failed = Mutex::new(None);
-        pool.pieces(&mut self.pieces(&mut memory), 1, |_, pieces| {
-            for piece in pieces {
-                if let Err(error) = piece.fill() {
-                    *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                }
+        pool.pieces(&mut memory, PIECE_BYTES, |at, piece| {
+            if let Err(error) = self.fill(at * PIECE_BYTES, piece) {
+                *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             }
         });
         if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
@@ -91,59 +101,63 @@ impl Plan {
         }
         let memory = memory.make_read_only();
         let memory = memory.map_err(|error| Error::request(format!("the weights cannot be kept: {error}")))?;
-        Ok(Weights { memory })
+        Ok(Weights { memory, is_mapped: false })
     }
 
-    /// The memory of all matrices in pieces, in the order in which they lie in it.
-    fn pieces<'a>(&'a self, mut memory: &'a mut [u8]) -> Vec<Piece<'a>> {
-        let mut pieces = Vec::new();
-        for (matrix, rows, order) in &self.matrices {
-            let (mut rest, after) = memory.split_at_mut(matrix.at.len());
-            memory = after;
-            let (bytes, mut first) = (matrix.group_bytes(), 0);
-            let groups = (PIECE_BYTES / bytes).max(1);
-            while !rest.is_empty() {
-                let (to, others) = rest.split_at_mut(rest.len().min(groups * bytes));
-                pieces.push(Piece { matrix, rows, order: *order, first, to });
-                (rest, first) = (others, first + groups);
+    /// Packs the weights that lie from a place on into these bytes, which are zero.
+    pub(crate) fn fill(&self, from: usize, to: &mut [u8]) -> Result<(), Error> {
+        let (mut room, mut whole) = (pack::Room::default(), Vec::new());
+        let end = from + to.len();
+        let first = self.matrices.partition_point(|(matrix, ..)| matrix.at.end <= from);
+        let there = self.matrices[first..].iter().take_while(|(matrix, ..)| matrix.at.start < end);
+        for (matrix, rows, order) in there.filter(|(matrix, ..)| !matrix.at.is_empty()) {
+            let (bytes, start) = (matrix.group_bytes(), matrix.at.start);
+            let groups = (from.max(start) - start) / bytes..(end.min(matrix.at.end) - start).div_ceil(bytes);
+            for group in groups {
+                let at = start + group * bytes;
+                let part = at.max(from)..(at + bytes).min(end);
+                let to = &mut to[part.start - from..part.end - from];
+                if to.len() == bytes {
+                    pack::group(matrix.form, rows, *order, group, &mut room, to)?;
+                    continue;
+                }
+                // The rest is in the piece before or behind, which packs it once more.
+                whole.clear();
+                whole.resize(bytes, 0);
+                pack::group(matrix.form, rows, *order, group, &mut room, &mut whole)?;
+                to.copy_from_slice(&whole[part.start - at..part.end - at]);
             }
-        }
-        pieces
-    }
-}
-
-/// A thread fills so much at once: enough that taking the next piece costs nothing, few enough that all are done at about the same time.
-const PIECE_BYTES: usize = 1 << 20;
-
-/// Some groups of a matrix, to be filled.
-struct Piece<'a> {
-    matrix: &'a Matrix,
-    rows: &'a Rows,
-    order: Order,
-    /// The first of them.
-    first: usize,
-    to: &'a mut [u8],
-}
-
-impl Piece<'_> {
-    fn fill(&mut self) -> Result<(), Error> {
-        let mut room = pack::Room::default();
-        for (at, to) in self.to.chunks_exact_mut(self.matrix.group_bytes()).enumerate() {
-            pack::group(self.matrix.form, self.rows, self.order, self.first + at, &mut room, to)?;
         }
         Ok(())
     }
 }
 
+/// To be raised with every change of what packed weights look like: who kept some packs them anew.
+const PACKING: u32 = 1;
+
+/// A thread fills so much at once: enough that little is packed twice, few enough that all are done at about the same time.
+const PIECE_BYTES: usize = 2 << 20;
+
 /// The memory of all matrices.
 pub(crate) struct Weights {
     memory: Mmap,
+    is_mapped: bool,
 }
 
 impl Weights {
+    /// What was packed by a [`Plan`] before and is a file now, mapped.
+    pub(crate) fn mapped(memory: Mmap) -> Self {
+        Self { memory, is_mapped: true }
+    }
+
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.memory.len()
+    }
+
+    /// Bytes of a file that the kernel may let go and read again.
+    pub(crate) fn mapped_bytes(&self) -> usize {
+        if self.is_mapped { self.memory.len() } else { 0 }
     }
 
     /// Sixteen rows of a matrix.

@@ -7,7 +7,8 @@ With `--avx2` ours computes without AVX-512; that llama.cpp does is how it was b
 
 With `--rows` each row is kept in the file when it is measured, and one that is there is not measured again. `planned` is what a node
 sets aside for ours before it is loaded: weights, work, keys and values. `roofline` is what the weights' bytes allow at the speed at
-which all the row's threads read memory. A figure is the median of the rounds, a ratio the median of the ratios within a round. `share`
+which all the row's threads read memory. Ours maps the packed weights that a load before has made: `first` is that one, `into memory` one
+that makes no file. A figure is the median of the rounds, a ratio the median of the ratios within a round. `share`
 is the CPU time that a run had of what it could have: below 0.9 something else was running, and absolute figures are worth nothing.
 """
 
@@ -17,6 +18,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 PROMPT, BEFORE, DECODE = 512, 32, 128
@@ -46,20 +48,27 @@ def theirs(program: str, model: str, threads: int) -> dict[str, float]:
     return {"prompt": prompt, "decode": decode, "load_s": load, "peak_mb": max(prompt_peak, decode_peak), "share": share}
 
 
-def ours(program: str, model: str, threads: int, more: list[str]) -> dict[str, float]:
+def ours(program: str, model: str, threads: int, weights: str, more: list[str]) -> dict[str, float]:
     arguments = ["--threads", str(threads), "--prompt", str(PROMPT), "--before", str(BEFORE), "--decode", str(DECODE)]
-    output, wall, cpu, peak = run([program, model, *arguments, *more])
+    mapped = ["--weights", weights]
+    output, wall, cpu, peak = run([program, model, *arguments, *mapped, *more])
     figures = json.loads(output)
-    # One token, as llama.cpp's.
-    _, load, _, _ = run([program, model, "--threads", str(threads), "--prompt", "0", "--before", "0", "--decode", "0", *more])
+    _, load, _, _ = run([program, model, *short(threads), *mapped, *more])
+    _, into_memory, _, _ = run([program, model, *short(threads), *more])
     return {
         "prompt": figures["prompt_tokens_s"],
         "decode": figures["decode_tokens_s"],
         "load_s": load,
+        "memory_load_s": into_memory,
         "peak_mb": peak,
         "planned_mb": figures["planned_mb"],
         "share": cpu / wall / threads,
     }
+
+
+def short(threads: int) -> list[str]:
+    """One token, as llama.cpp's."""
+    return ["--threads", str(threads), "--prompt", "0", "--before", "0", "--decode", "0"]
 
 
 def main() -> None:
@@ -98,12 +107,20 @@ def name(model: str) -> str:
 
 
 def measure(asked: argparse.Namespace, model: str, threads: int) -> dict:
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(model))) as weights:
+        return measure_with(weights, asked, model, threads)
+
+
+def measure_with(weights: str, asked: argparse.Namespace, model: str, threads: int) -> dict:
     more = ["--avx2"] if asked.avx2 else []
     # One that nothing is measured of: the file is in the system's cache then for both.
-    ours(asked.chat, model, threads, more)
+    run([asked.chat, model, *short(threads), *more])
+    _, first, _, _ = run([asked.chat, model, *short(threads), "--weights", weights, *more])
+    # What was written is on the disk before anything is measured.
+    os.sync()
     pairs, read = [], 0.0
     for _ in range(asked.rounds):
-        pairs.append((theirs(asked.llama, model, threads), ours(asked.chat, model, threads, more)))
+        pairs.append((theirs(asked.llama, model, threads), ours(asked.chat, model, threads, weights, more)))
         # The best of all rounds: what else runs takes from it too.
         found = json.loads(run([asked.chat, "--read", "--threads", str(threads)])[0])
         read = max(read, found["read_gb_s"])
@@ -114,7 +131,9 @@ def measure(asked: argparse.Namespace, model: str, threads: int) -> dict:
     for key in ("decode", "prompt", "load_s", "peak_mb"):
         row[key] = [median(0, key), median(1, key), ratio(key)]
     row["share"] = [median(0, "share"), median(1, "share")]
-    row["planned_mb"] = median(1, "planned_mb")
+    row["first_load_s"] = first
+    for key in ("planned_mb", "memory_load_s"):
+        row[key] = median(1, key)
     row["read_gb_s"] = read
     row["roofline"] = read * 1e3 / size_mb
     return row
@@ -122,13 +141,14 @@ def measure(asked: argparse.Namespace, model: str, threads: int) -> dict:
 
 def table(rows: list[dict]) -> None:
     print("llama.cpp / ours = ratio; tokens a second, seconds, MB\n")
-    print("| model | threads | roofline | decode | prompt | load s | peak MB | ours planned MB | share |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("| model | threads | roofline | decode | prompt | load s | ours first / into memory s | peak MB | ours planned MB | share |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for row in rows:
         told = lambda key, digits: "{:.{d}f} / {:.{d}f} = {:.2f}".format(*row[key], d=digits)
         share = "{:.2f} / {:.2f}".format(*row["share"])
         cells = [f"{row['model']} ({row['size_mb']} MB)", str(row["threads"]), f"{row['roofline']:.0f}", told("decode", 1)]
-        cells += [told("prompt", 0), told("load_s", 2), told("peak_mb", 0), f"{row['planned_mb']:.0f}", share]
+        others = "{first_load_s:.2f} / {memory_load_s:.2f}".format(**row)
+        cells += [told("prompt", 0), told("load_s", 2), others, told("peak_mb", 0), f"{row['planned_mb']:.0f}", share]
         print("| " + " | ".join(cells) + " |")
 
 

@@ -34,6 +34,35 @@ pub struct Bound {
     pub rest: u64,
 }
 
+/// What the kernel tells of the memory of a control group, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// All of it, pages of files among it.
+    pub used: u64,
+    /// Pages of files that were not needed lately, and of those that were.
+    pub inactive_files: u64,
+    pub active_files: u64,
+}
+
+impl Usage {
+    /// What of a limit is free, beside weights of so many bytes that are mapped from files. The kernel would let those go for whoever
+    /// comes, and every answer would wait for the disk: so they are taken, whether or not they are in memory at the moment.
+    #[must_use]
+    pub fn free(&self, total: u64, mapped: u64) -> u64 {
+        // Which of the pages are the weights' nobody tells. They are counted by themselves, so none of them may count a second time: of
+        // those that were needed lately as many as they may be are not.
+        let reclaimable = self.inactive_files.saturating_add(self.active_files.min(mapped));
+        total.saturating_sub(self.used.saturating_sub(reclaimable)).saturating_sub(mapped)
+    }
+}
+
+/// What of a machine's memory is free, beside weights that are mapped from files: what the kernel calls available has all pages of files
+/// in it that it could let go, the weights' too.
+#[must_use]
+pub const fn free_of_machine(available: u64, mapped: u64) -> u64 {
+    available.saturating_sub(mapped)
+}
+
 /// A model that is loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
@@ -286,7 +315,39 @@ mod tests {
         assert_eq!(cache_limit(&[], &cache), 256 * MB);
     }
 
+    #[test]
+    fn weights_that_are_mapped_are_taken_wherever_their_pages_are() {
+        let free = |used, inactive_files, active_files, mapped| {
+            Usage { used, inactive_files, active_files }.free(1000, mapped)
+        };
+        assert_eq!(free(500, 0, 0, 0), 500);
+        assert_eq!(free(500, 150, 80, 0), 650, "idle pages of files are free");
+        for (used, inactive, active) in [(500, 300, 0), (500, 0, 300), (500, 100, 200), (200, 0, 0), (350, 150, 0)] {
+            assert_eq!(free(used, inactive, active, 300), 500, "200 beside 300 of weights: {used} {inactive} {active}");
+        }
+        assert_eq!(free(1000, 0, 900, 950), 0);
+        assert_eq!((free_of_machine(700, 300), free_of_machine(200, 300)), (400, 0));
+    }
+
     proptest! {
+        /// Of a group's pages only the kernel knows which are the weights'. proptest prints the failing input and keeps its seed.
+        #[test]
+        fn weights_are_counted_once_whatever_the_kernel_holds_of_them(
+            total in 0u64..4000,
+            (anonymous, idle, busy) in (0u64..1500, 0u64..1500, 0u64..1500),
+            (active, inactive, absent) in (0u64..1000, 0u64..1000, 0u64..1000),
+        ) {
+            let mapped = active + inactive + absent;
+            let usage = Usage {
+                used: anonymous + idle + busy + active + inactive,
+                inactive_files: idle + inactive,
+                active_files: busy + active,
+            };
+            let free = usage.free(total, mapped);
+            prop_assert!(free <= total.saturating_sub(anonymous + mapped), "weights count as free: {free}");
+            prop_assert!(free >= total.saturating_sub(anonymous + mapped + busy), "weights count twice: {free}");
+        }
+
         /// proptest prints the failing input and keeps its seed.
         #[test]
         fn what_is_loaded_fits_every_bound_and_what_is_refused_would_not(

@@ -5,6 +5,8 @@ mod memory;
 mod queue;
 mod speed;
 
-pub use memory::{Ask, Bound, CacheUse, Limit, Loaded, Needs, Plan, Refusal, cache_limit, plan};
+pub use memory::{
+    Ask, Bound, CacheUse, Limit, Loaded, Needs, Plan, Refusal, Usage, cache_limit, free_of_machine, plan,
+};
 pub use queue::{Entered, Place, Priority, Queue, Turn};
 pub use speed::{Seen, Speed, wait};

@@ -23,6 +23,7 @@ use crate::{
     inference::{
         self, EXTRACT, Machine,
         config::{Gguf, Source},
+        limits::Weights,
     },
 };
 
@@ -83,7 +84,11 @@ pub(super) fn run(args: &Args, config: &Config, context: &Context) -> Result<Exi
     let known = || Manifest::built_in().into_iter().find(|model| model.name == args.model);
     let file = Path::new(&args.model);
     match target.map(|target| &target.source) {
-        Some(Source::Gguf(model)) => chat(args, model, config, context),
+        // What is no target's is not kept.
+        Some(Source::Gguf(model)) => {
+            let is_kept = config.inference.weights == Weights::Mapped && config.data_dir.is_dir();
+            chat(args, model, is_kept.then(|| config.weights_dir()), config, context)
+        }
         Some(Source::Provider(_)) => {
             let message = format!("{} is at a provider: its speed is theirs and the link's", args.model);
             Err(Failure::Input(message))
@@ -92,7 +97,7 @@ pub(super) fn run(args: &Args, config: &Config, context: &Context) -> Result<Exi
             "{EXTRACT} takes what stands in its passages: there is nothing to load or to decode"
         ))),
         None if args.model == "builtin" || known().is_some() => embedder(args, config, context),
-        None if file.is_file() => chat(args, &Gguf::of(file), config, context),
+        None if file.is_file() => chat(args, &Gguf::of(file), None, config, context),
         None => {
             let targets = config.targets.iter().map(|target| target.name.as_str());
             let known = Manifest::built_in();
@@ -105,10 +110,16 @@ pub(super) fn run(args: &Args, config: &Config, context: &Context) -> Result<Exi
     }
 }
 
-fn chat(args: &Args, model: &Gguf, config: &Config, context: &Context) -> Result<ExitCode, Failure> {
+fn chat(
+    args: &Args,
+    model: &Gguf,
+    weights: Option<PathBuf>,
+    config: &Config,
+    context: &Context,
+) -> Result<ExitCode, Failure> {
     let what = || format!("cannot measure {}", model.file.display());
-    let compute = Compute { cache: model.cache, threads: args.threads, ..Compute::default() };
-    let needs = generate::open_gguf(&model.file, compute).with_context(what)?.needs();
+    let compute = Compute { cache: model.cache, threads: args.threads, weights, ..Compute::default() };
+    let needs = generate::open_gguf(&model.file, compute.clone()).with_context(what)?.needs();
     // The prompt, the answer and the token after them.
     let tokens = args.prompt.max(args.answer) + args.answer + 1;
     if tokens > needs.context {

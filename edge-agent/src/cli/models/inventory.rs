@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path, process::ExitCode};
 
-use models::catalog::{Digests, Manifest};
+use models::{
+    catalog::{Digests, Manifest},
+    packed,
+};
 use serde::Serialize;
 use serde_json::json;
 
@@ -22,6 +25,9 @@ struct Listed {
     name: String,
     /// Of all its files; nothing where they are not there and nobody knows.
     bytes: Option<u64>,
+    /// Of its packed weights, if they are kept.
+    #[serde(rename = "packedBytes", skip_serializing_if = "Option::is_none")]
+    packed: Option<u64>,
     licence: String,
     here: bool,
     description: String,
@@ -48,6 +54,7 @@ fn of_catalogue(config: &Config) -> impl Iterator<Item = Listed> {
     let folder = config.models_dir();
     Manifest::built_in().into_iter().map(move |model| Listed {
         bytes: Some(model.size()),
+        packed: None,
         here: is_here(&model, &folder),
         name: model.name,
         licence: model.licence,
@@ -58,8 +65,12 @@ fn of_catalogue(config: &Config) -> impl Iterator<Item = Listed> {
 fn of_targets(config: &Config) -> impl Iterator<Item = Listed> {
     config.targets.iter().filter_map(|target| {
         let Source::Gguf(model) = &target.source else { return None };
-        let description = format!("chat model of [[targets]], {}", model.file.display());
-        Some(named(target.name.clone(), &model.file, description))
+        let mut description = format!("chat model of [[targets]], {}", model.file.display());
+        let packed = bytes(&packed::file_of(&config.weights_dir(), &model.file));
+        if let Some(packed) = packed {
+            description.push_str(&format!("; {} of packed weights", indicatif::HumanBytes(packed)));
+        }
+        Some(Listed { packed, ..named(target.name.clone(), &model.file, description) })
     })
 }
 
@@ -72,8 +83,13 @@ fn of_encoders(config: &Config) -> impl Iterator<Item = Listed> {
 
 /// One that the configuration names.
 fn named(name: String, file: &Path, description: String) -> Listed {
-    let bytes = fs::metadata(file).ok().filter(fs::Metadata::is_file).map(|file| file.len());
-    Listed { name, bytes, licence: String::new(), here: bytes.is_some(), description }
+    let bytes = bytes(file);
+    Listed { name, bytes, packed: None, licence: String::new(), here: bytes.is_some(), description }
+}
+
+/// How long a file is that is there.
+fn bytes(file: &Path) -> Option<u64> {
+    fs::metadata(file).ok().filter(fs::Metadata::is_file).map(|file| file.len())
 }
 
 /// Whether every file is there in its right length; the digests are `verify`'s business.

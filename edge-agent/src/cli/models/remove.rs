@@ -7,13 +7,16 @@ use std::{
 };
 
 use anyhow::Context as _;
-use models::catalog::Manifest;
+use models::{catalog::Manifest, packed};
 use serde_json::json;
 
 use super::super::{Context, Failure, output};
 use crate::{
     config::{Config, models::Files},
-    inference::config::{Source, Target},
+    inference::{
+        config::{Source, Target},
+        files,
+    },
 };
 
 #[derive(Debug, clap::Args)]
@@ -45,16 +48,24 @@ pub(super) fn run(args: &Args, config: &Config, context: &Context) -> Result<Exi
         );
         return Err(Failure::Input(message));
     }
-    let (files, bytes) = size(&path).with_context(|| format!("cannot look at {}", path.display()))?;
+    let (count, bytes) = size(&path).with_context(|| format!("cannot look at {}", path.display()))?;
     let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
     removed.with_context(|| format!("cannot remove {}", path.display()))?;
     prune(&path, &config.models_dir());
+    // What is kept of the others is still theirs; they are asked whether they are there, and these are not.
+    let weights = config.weights_dir();
+    let packed = packed::sweep(&weights, &files(&config.targets))
+        .with_context(|| format!("cannot remove packed weights from {}", weights.display()))?;
     if context.json {
-        output::json(&json!({ "removed": path, "files": files, "bytes": bytes, "usedBy": used_by }))?;
+        let told = json!({ "removed": path, "files": count, "bytes": bytes, "packedBytes": packed, "usedBy": used_by });
+        output::json(&told)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let (size, many) = (indicatif::HumanBytes(bytes), if files == 1 { "" } else { "s" });
-    output::say(&format!("{} is gone: {size} in {files} file{many} are free.", path.display()));
+    let (size, many) = (indicatif::HumanBytes(bytes), if count == 1 { "" } else { "s" });
+    output::say(&format!("{} is gone: {size} in {count} file{many} are free.", path.display()));
+    if packed > 0 {
+        output::say(&format!("So are {} of packed weights.", indicatif::HumanBytes(packed)));
+    }
     for user in used_by {
         output::say(&format!("{user} has lost its model; a running agent keeps what it has loaded."));
     }
@@ -176,16 +187,22 @@ mod tests {
     #[test]
     fn what_is_in_use_stays_unless_it_is_forced() {
         let folder = tempfile::tempdir().expect("a folder");
-        config(folder.path());
+        let config = config(folder.path());
+        let packed = packed::file_of(&config.weights_dir(), &folder.path().join("data/models/o/n/m.gguf"));
+        fs::create_dir(config.weights_dir()).expect("made");
+        fs::write(&packed, [0; 9]).expect("written");
         for (name, user) in
             [("local/a", "local/a"), ("o/n", "local/a"), ("all-minilm-l6-v2", "embedder all-minilm-l6-v2")]
         {
             let refused = remove(folder.path(), name, false).expect_err("in use").to_string();
             assert!(refused.contains(&format!("is in use by {user}")), "{refused}");
         }
+        remove(folder.path(), "p/q", false).expect("nobody uses it");
+        assert!(packed.exists(), "it is another model's");
         remove(folder.path(), "local/a", true).expect("forced");
         assert!(!folder.path().join("data/models/o/n/m.gguf").exists());
         assert!(folder.path().join("data/models/o/n/other.gguf").exists(), "the target's file alone");
+        assert!(!packed.exists(), "its packed weights go with it");
         remove(folder.path(), "all-minilm-l6-v2", true).expect("forced");
         assert!(!folder.path().join("data/models/all-minilm-l6-v2").exists());
     }

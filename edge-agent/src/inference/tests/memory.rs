@@ -3,11 +3,15 @@
 use std::num::NonZero;
 
 use super::*;
-use crate::inference::limits::Bytes;
+use crate::inference::{
+    config::Gguf,
+    limits::Bytes,
+    residents::{self, Residents},
+};
 
 fn within(targets: Vec<Target>, memory: u64) -> Inference {
     let limits = Limits { memory: Some(Bytes(memory)), keys_and_values: Some(Bytes(1 << 20)), ..Limits::default() };
-    Inference::within(targets, &Digests::default(), limits, Beside::default(), Machine::this())
+    Inference::within(targets, &Digests::default(), limits, Beside::default(), Machine::this(), None)
 }
 
 /// What each model needs, in bytes.
@@ -72,11 +76,45 @@ async fn the_longest_unused_model_makes_room_and_comes_back_when_it_is_asked() {
     assert!(used > 0 && used <= most && most <= 1 << 20, "{used} of {most}");
 }
 
+#[test]
+fn weights_that_are_mapped_are_not_given_away_although_the_kernel_calls_their_pages_available() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [one, other] = ["one.gguf", "other.gguf"].map(|name| {
+        let file = folder.path().join(name);
+        std::fs::copy(tiny_file("tiny-qwen3-q8"), &file).expect("copied");
+        Gguf::of(&file)
+    });
+    let limits = Limits { keys_and_values: Some(Bytes(1 << 20)), ..Limits::default() };
+    let weights = folder.path().join("weights");
+    let residents = |available: u64| {
+        std::fs::create_dir_all(folder.path().join("proc")).expect("made");
+        let told = format!("MemTotal: 1048576 kB\nMemAvailable: {} kB\n", available.div_ceil(1024));
+        std::fs::write(folder.path().join("proc/meminfo"), told).expect("written");
+        Residents::new(limits, Beside::default(), Machine::at(folder.path()), Some(weights.clone()))
+    };
+    let needs = residents(1 << 30).look("local/one", &one).expect("it fits");
+    // Enough for one beside what the node keeps for itself. What the kernel tells stays the same when it is loaded.
+    let residents = residents(needs + (32 << 20));
+    let (busy, _) = residents.load("local/one", &one).expect("there is room");
+    assert!(busy.mapped_bytes() > 4096 && residents.held("local/one").is_some());
+    let Err(residents::Error::NoRoom(refusal)) = residents.load("local/other", &other) else { panic!("no room") };
+    assert_eq!(refusal.busy, ["local/one"], "{refusal}");
+    assert!(refusal.to_string().starts_with("local/other needs "), "{refusal}");
+    drop(busy);
+    residents.load("local/other", &other).expect("the idle one makes room");
+    assert!(residents.held("local/one").is_none() && residents.held("local/other").is_some());
+
+    let kept = || std::fs::read_dir(&weights).expect("it is there").count();
+    assert_eq!(kept(), 2);
+    residents.sweep(std::slice::from_ref(&other.file));
+    assert_eq!(kept(), 1, "what is no target's is removed");
+}
+
 #[tokio::test]
 async fn a_model_that_nobody_asks_is_unloaded_with_what_it_kept_and_loaded_again() {
     let limits = Limits { unload_after_s: NonZero::new(1), ..Limits::default() };
     let targets = vec![tiny("local/a", "tiny-qwen3")];
-    let inference = Inference::within(targets, &Digests::default(), limits, Beside::default(), Machine::this());
+    let inference = Inference::within(targets, &Digests::default(), limits, Beside::default(), Machine::this(), None);
     for _ in 0..2 {
         infer(&inference, &ask(json!("local/a"), "refuse"), &[]).await.expect("answered");
         assert!(!loaded(&inference).is_empty() && inference.cache().0 > 0);

@@ -44,7 +44,7 @@ pub struct Speed {
 /// As [`super::load_gguf`], and when the trial is longer than the context.
 pub fn measure(path: &Path, compute: Compute, trial: Trial) -> Result<Speed, Error> {
     let start = Instant::now();
-    let chat = Chat::load_with(path, compute)?;
+    let chat = Chat::load_with(path, compute.clone())?;
     let load = start.elapsed();
     let vocabulary = chat.tokens.len();
     let token = |at: usize| u32::try_from((at * 31 + 7) % vocabulary).unwrap_or(0);

@@ -14,7 +14,12 @@ mod template;
 mod tokens;
 mod writing;
 
-use std::{num::NonZero, ops::ControlFlow, path::Path, sync::Arc};
+use std::{
+    num::NonZero,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use grammar::Grammars;
 use guide::Guide;
@@ -34,6 +39,8 @@ use crate::{
     decoder::{CHUNK_LEN, Cache, Decoder, Layout, lay_out},
     gguf::Gguf,
     lanes::Processor,
+    packed,
+    product::Plan,
 };
 
 /// A loaded model. Answers may be asked of it from several threads; each takes memory for its own context.
@@ -49,7 +56,7 @@ struct Chat {
 }
 
 /// How a model is to be computed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Compute {
     /// How many threads compute, the caller's among them; without a number, as many as the machine has cores.
     pub threads: Option<NonZero<usize>>,
@@ -58,10 +65,12 @@ pub struct Compute {
     /// Bytes that the keys and values of this model's ended answers may take together, kept for prompts that begin like them; without a
     /// number, those of one whole context.
     pub kept_bytes: Option<usize>,
+    /// The folder where packed weights are kept as files, see [`crate::packed`], and mapped; without one they are packed into memory.
+    pub weights: Option<PathBuf>,
 }
 
 impl Compute {
-    fn threads(self) -> usize {
+    fn threads(&self) -> usize {
         self.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZero::get)
     }
 }
@@ -159,7 +168,11 @@ impl Chat {
         // The vocabulary of a large model takes as long as the weights of a small one.
         let (tokens, decoder) = std::thread::scope(|scope| {
             let tokens = scope.spawn(|| Tokens::load(&file));
-            let decoder = layout.load(compute.threads(), compute.cache, Processor::detect());
+            let bring = |plan: &Plan, pool: &mut _| match &compute.weights {
+                Some(folder) => packed::weights(folder, &file, plan, pool),
+                None => plan.load(pool),
+            };
+            let decoder = layout.load(compute.threads(), compute.cache, Processor::detect(), bring);
             (tokens.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), decoder)
         });
         let (tokens, decoder) = (Arc::new(tokens?), decoder?);
@@ -355,6 +368,10 @@ impl Generator for Chat {
 
     fn kept_bytes(&self) -> u64 {
         self.place.kept_bytes()
+    }
+
+    fn mapped_bytes(&self) -> u64 {
+        self.decoder.mapped_bytes() as u64
     }
 
     fn generate(&self, request: &Request, on_text: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<Answer, Error> {
