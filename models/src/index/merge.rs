@@ -9,7 +9,7 @@ use super::{
     build::{Builder, moved, order},
     codes::Code,
     exact::Vectors,
-    flat::{self, Content, Flat, Link, Marks, Row, walk::Scratch},
+    flat::{self, ALL_MAX, Content, Flat, Link, Marks, Row, walk::Scratch},
 };
 use crate::Error;
 
@@ -27,6 +27,8 @@ enum Stage {
     Mend,
     /// New nodes are put in; also the old ones when the graph is made anew.
     Insert,
+    /// Landmarks are chosen, where the index is large enough to be walked.
+    Spread,
     /// Nodes that no way leads to are linked.
     Join(usize),
     Done,
@@ -82,12 +84,16 @@ impl Merge {
         let (kept, moved) = flat.as_ref().map_or_else(Default::default, |(flat, gone)| moved(flat.len(), gone));
         let flat = flat.map(|(flat, _)| flat);
         let mends = gone as f32 <= GONE_SHARE_MAX * moved.len() as f32;
-        let builder = Builder::new(dimensions, kept.len() + young_ids.len())?;
+        let mut builder = Builder::new(dimensions, kept.len() + young_ids.len())?;
+        if let Some(flat) = &flat {
+            builder.bring_landmarks(flat, &moved);
+        }
         let stage = if mends { Stage::Copy } else { Stage::Insert };
         Ok(Self { number, embedder, dimensions, flat, kept, moved, young_ids, young, builder, stage, at: 0 })
     }
 
     /// Does the next step: so many vectors are put in, a fraction of a millisecond each, or sixteen times as many copied or mended.
+    /// A step of choosing landmarks compares all vectors with one.
     /// False when nothing is left to do but [`Merge::finish`].
     ///
     /// # Errors
@@ -121,7 +127,12 @@ impl Merge {
                 for at in from..end {
                     self.insert(at, &mut code)?;
                 }
-                self.pass(end, len, Stage::Join(0));
+                self.pass(end, len, if len > ALL_MAX { Stage::Spread } else { Stage::Join(0) });
+            }
+            Stage::Spread => {
+                if !self.builder.spread() {
+                    self.stage = Stage::Join(0);
+                }
             }
             Stage::Join(rounds) => {
                 let joined = self.builder.join(&mut Scratch::default());

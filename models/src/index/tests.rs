@@ -1,6 +1,7 @@
 //! The index held to a plain list of vectors.
 
 mod damage;
+mod few;
 mod young;
 
 use std::collections::BTreeMap;

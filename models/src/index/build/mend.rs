@@ -64,7 +64,7 @@ impl Builder {
             let mut code = Code::new(0);
             code.copy(self.net().code(*slot), self.net().scale(*slot));
             let from = self.processor.compute(Descent { net: self.net(), asked: &code, level: 0 });
-            let reach = Reach { level: 0, breadth: BREADTH, compared_max: usize::MAX };
+            let reach = Reach::full(0, BREADTH);
             self.processor.compute(Walk { net: self.net(), asked: &code, from, reach, passes: &All, scratch });
             let found: Vec<u32> =
                 scratch.beam.found().iter().map(|near| near.slot).filter(|near| near != slot).collect();
@@ -79,11 +79,12 @@ impl Builder {
         lonely.is_empty()
     }
 
-    /// Nodes that no way along the ground leads to from where searches begin.
+    /// Nodes that no way along the ground leads to from where searches begin or from a landmark.
     fn lonely(&self) -> Vec<u32> {
         let net = self.net();
         let mut seen = vec![false; net.len()];
         let mut stack = vec![net.entry];
+        stack.extend(net.landmarks.iter().filter_map(|landmark| slot_of(*landmark, net.len())));
         while let Some(slot) = stack.pop() {
             if seen.get(slot as usize) == Some(&false) {
                 seen[slot as usize] = true;

@@ -5,11 +5,13 @@
 mod link;
 mod mend;
 mod order;
+mod spread;
 
 use memmap2::{Advice, MmapMut};
 
 pub(super) use mend::moved;
 pub(super) use order::order;
+use spread::Spread;
 
 use super::{
     codes::{BLOCK, Block, Code, blocks_of},
@@ -36,6 +38,7 @@ pub(super) struct Builder {
     rows: Vec<Above>,
     first: Vec<u32>,
     levels: Vec<u8>,
+    spread: Spread,
     entry: u32,
     scratch: Scratch,
     linking: link::Linking,
@@ -62,6 +65,7 @@ impl Builder {
             rows: Vec::new(),
             first: Vec::with_capacity(room),
             levels: Vec::with_capacity(room),
+            spread: Spread::default(),
             entry: 0,
             scratch: Scratch::default(),
             linking: link::Linking::new(dimensions),
@@ -79,6 +83,7 @@ impl Builder {
             scales: &self.scales,
             ground: &self.ground,
             upper: Upper::Anyhow { first: &self.first, levels: &self.levels, rows: &self.rows },
+            landmarks: self.spread.landmarks(),
             entry: self.entry,
             top: self.levels.get(self.entry as usize).copied().map_or(0, usize::from),
         }
@@ -127,8 +132,7 @@ impl Builder {
         let top = self.net().top;
         let mut from = self.processor.compute(Descent { net: self.net(), asked: code, level: level.into() });
         for level in (0..=top.min(level.into())).rev() {
-            let reach = Reach { level, breadth: BREADTH, compared_max: usize::MAX };
-            let (net, asked, passes) = (self.net(), code, &All);
+            let (net, asked, passes, reach) = (self.net(), code, &All, Reach::full(level, BREADTH));
             self.processor.compute(Walk { net, asked, from, reach, passes, scratch: &mut scratch });
             from = scratch.beam.found().first().map_or(from, |near| near.slot);
             self.link(slot, level, scratch.beam.found());

@@ -31,6 +31,11 @@ impl Beam {
         &self.found
     }
 
+    /// How near what stands at a place is; nothing is too far while less was found.
+    pub(in crate::index) fn nearness(&self, place: usize) -> f32 {
+        self.found.get(place).map_or(f32::NEG_INFINITY, |near| near.score)
+    }
+
     pub(in crate::index) fn is_full(&self) -> bool {
         self.found.len() >= self.breadth
     }

@@ -9,11 +9,12 @@
 //! | errors | the upper half of an f32, rounded up |
 //! | ids | u64 |
 //! | order | u32: the slots by ascending id |
+//! | landmarks | not for each: the slots that every walk compares, u32 each |
 //! | rows | its values, f32 each, and their CRC-32 |
 //!
-//! The header: `SKINDEX2`, dimensions u32, zero u32, count u64, how many nodes reach each of twelve levels (u32 each), the digest of
-//! the embedder (32 bytes), the CRC-32 of the seven sections before the rows, zeros, its own CRC-32. Nodes that reach a higher
-//! level have lower slots, and the first is where a search begins.
+//! The header: `SKINDEX3`, dimensions u32, how many landmarks u32, count u64, how many nodes reach each of twelve levels (u32 each),
+//! the digest of the embedder (32 bytes), the CRC-32 of the eight sections before the rows, zeros, its own CRC-32. Nodes that reach a
+//! higher level have lower slots, and the first is where a search begins.
 
 use std::ops::Range;
 
@@ -23,7 +24,7 @@ use super::net::{ABOVE, GROUND, LEVELS_MAX};
 use crate::index::codes::{BLOCK, blocks_of};
 
 pub(super) const HEADER_LEN: usize = 256;
-const MAGIC: &[u8; 8] = b"SKINDEX2";
+const MAGIC: &[u8; 8] = b"SKINDEX3";
 const CHECKS_FROM: usize = 104;
 /// Larger vectors are no embedding; a greater number in a header is damage.
 pub(super) const DIMENSIONS_MAX: u32 = 1 << 14;
@@ -37,11 +38,12 @@ pub(super) enum Section {
     Errors,
     Ids,
     Order,
+    Landmarks,
 }
 
 impl Section {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Codes, Self::Ground, Self::Upper, Self::Scales, Self::Errors, Self::Ids, Self::Order];
+    pub(super) const ALL: [Self; 8] =
+        [Self::Codes, Self::Ground, Self::Upper, Self::Scales, Self::Errors, Self::Ids, Self::Order, Self::Landmarks];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -52,6 +54,7 @@ impl Section {
             Self::Errors => "errors",
             Self::Ids => "ids",
             Self::Order => "order of ids",
+            Self::Landmarks => "landmarks",
         }
     }
 }
@@ -59,6 +62,7 @@ impl Section {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) dimensions: u32,
+    pub(super) landmarks: u32,
     pub(super) count: u64,
     /// How many nodes reach level 1, level 2 and so on.
     pub(super) levels: [u32; LEVELS_MAX],
@@ -71,7 +75,7 @@ impl Header {
     pub(super) fn of(bytes: &[u8; HEADER_LEN]) -> Result<Self, String> {
         let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         if !bytes.starts_with(MAGIC) {
-            return Err("not an index: expected it to begin with SKINDEX2".to_owned());
+            return Err("not an index of this version: expected it to begin with SKINDEX3".to_owned());
         }
         if crc32fast::hash(&bytes[..HEADER_LEN - 4]) != word(HEADER_LEN - 4) {
             return Err("damaged: its header is not as it was written".to_owned());
@@ -80,6 +84,7 @@ impl Header {
         embedder.copy_from_slice(&bytes[72..CHECKS_FROM]);
         let header = Self {
             dimensions: word(8),
+            landmarks: word(12),
             count: u64::from(word(16)) | u64::from(word(20)) << 32,
             levels: std::array::from_fn(|at| word(24 + 4 * at)),
             embedder: Digest::from_bytes(embedder),
@@ -101,6 +106,7 @@ impl Header {
         let mut put = |at: usize, part: &[u8]| bytes[at..at + part.len()].copy_from_slice(part);
         put(0, MAGIC);
         put(8, &self.dimensions.to_le_bytes());
+        put(12, &self.landmarks.to_le_bytes());
         put(16, &self.count.to_le_bytes());
         put(24, self.levels.map(u32::to_le_bytes).as_flattened());
         put(72, self.embedder.as_bytes());
@@ -144,6 +150,7 @@ impl Layout {
             place(count, 2)?,
             place(count, 8)?,
             place(count, 4)?,
+            place(header.landmarks as usize, 4)?,
         ];
         let (rows_from, row_len) = (at as u64, 4 * dimensions + 4);
         let file_len = rows_from.checked_add(header.count.checked_mul(row_len as u64)?)?;

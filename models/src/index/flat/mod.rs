@@ -17,7 +17,7 @@ use std::{fs::File, os::unix::fs::FileExt, path::Path};
 use layout::{Header, Layout, Section};
 use memmap2::{Advice, Mmap, MmapOptions};
 pub(super) use net::{ABOVE, Above, GROUND, Ground, LEVELS_MAX, Link, NONE, Net, Upper, slot_of};
-pub(super) use search::{Asked, Marks, Room};
+pub(super) use search::{ALL_MAX, Asked, Marks, Room};
 use shared::digest::Digest;
 pub(super) use write::{Content, write};
 
@@ -104,6 +104,7 @@ impl Flat {
                 counts: &self.header.levels,
                 rows: self.section(Section::Upper).as_chunks::<4>().0.as_chunks().0,
             },
+            landmarks: self.section(Section::Landmarks).as_chunks().0,
             entry: 0,
             top: self.header.levels.iter().take_while(|count| **count > 0).count(),
         }
@@ -192,6 +193,7 @@ pub(super) fn sections(bytes: &[u8]) -> Vec<(std::ops::Range<usize>, usize)> {
     let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
     let header = Header {
         dimensions: word(8),
+        landmarks: word(12),
         count: u64::from(word(16)) | u64::from(word(20)) << 32,
         levels: std::array::from_fn(|at| word(24 + 4 * at)),
         embedder: Digest::from_bytes([0; 32]),

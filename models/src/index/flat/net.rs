@@ -39,6 +39,8 @@ pub(in crate::index) struct Net<'n> {
     pub(in crate::index) scales: &'n [[u8; 4]],
     pub(in crate::index) ground: &'n [Ground],
     pub(in crate::index) upper: Upper<'n>,
+    /// Nodes that every walk along the ground compares at its end: no node lies far from all of them.
+    pub(in crate::index) landmarks: &'n [Link],
     /// Where each search begins.
     pub(in crate::index) entry: u32,
     /// The highest level, which the entry reaches.

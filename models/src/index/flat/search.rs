@@ -13,9 +13,8 @@ use crate::{
     index::{codes::Code, exact::Best, filter::Filter},
 };
 
-/// Of an index of at most so many vectors all are compared, which is exact and takes a millisecond: a graph over many like vectors and a
-/// few others may not lead to those few.
-const ALL_MAX: usize = 20_000;
+/// Of an index of at most so many vectors all are compared, which is exact and takes a millisecond.
+pub(in crate::index) const ALL_MAX: usize = 20_000;
 /// Of a larger one, those that pass a filter when they are no more than this.
 const SCAN_MAX: usize = 1_000;
 /// Vectors that a walk compares for each that it keeps, roughly: for choosing between a walk and a scan.
@@ -110,7 +109,7 @@ impl Flat {
             // What passes may lie far away: a walk that does not come near it is given up for the scan.
             let compared_max = if asked.filter.is_all() { usize::MAX } else { passing / 2 };
             walk_costs < SCAN_SHARE * passing as f32
-                && self.walk(asked, code, Reach { level: 0, breadth, compared_max }, &mut room.scratch)
+                && self.walk(asked, code, Reach { compared_max, ..Reach::full(0, breadth) }, &mut room.scratch)
                 && room.scratch.beam.found().len() >= best.room()
         };
         if walked {

@@ -1,4 +1,5 @@
-//! The search through the graph: from level to level down to the ground, there along the nearest nodes found so far.
+//! The search through the graph: from level to level down to the ground, there along the nearest nodes found so far, and at last
+//! from the landmarks, if one of them is nearer.
 //!
 //! Computes on bytes alone and allocates nothing once its scratch is large enough.
 
@@ -12,6 +13,9 @@ use crate::{
     index::codes::Code,
     lanes::{Compute, Lanes},
 };
+
+/// A landmark is gone to when it is nearer than the last of the best that a walk keeps, this part of all.
+const LANDMARK_PART: usize = 4;
 
 /// Which nodes may be found. Those that may not are still walked through.
 pub(in crate::index) trait Passes {
@@ -91,6 +95,13 @@ pub(in crate::index) struct Reach {
     pub(in crate::index) compared_max: usize,
 }
 
+impl Reach {
+    /// A walk on a level that ends when nothing nearer is left to go to.
+    pub(in crate::index) const fn full(level: usize, breadth: usize) -> Self {
+        Self { level, breadth, compared_max: usize::MAX }
+    }
+}
+
 /// A walk whose outcome is in the scratch's beam; false when it compared as many as it may and was not done.
 pub(in crate::index) struct Walk<'w, P> {
     pub(in crate::index) net: Net<'w>,
@@ -111,28 +122,55 @@ impl<P: Passes> Compute for Walk<'_, P> {
         scratch.is_new(from);
         let mut compared = 1;
         take(scratch, passes, Near { score: score(lanes, &net, asked, from), slot: from });
-        while let Some(slot) = next(scratch) {
-            let links = if reach.level == 0 { net.ground(slot) } else { net.above(reach.level, slot) };
-            let mut batch = [0; GROUND];
-            let count = fresh(&net, scratch, links, &mut batch);
-            for slot in &batch[..count] {
-                let near = Near { score: score(lanes, &net, asked, *slot), slot: *slot };
-                if near.score > scratch.beam.least() {
-                    take(scratch, passes, near);
+        let mut landmarks = if reach.level == 0 { net.landmarks } else { &[] };
+        loop {
+            while let Some(slot) = next(scratch) {
+                let links = if reach.level == 0 { net.ground(slot) } else { net.above(reach.level, slot) };
+                compared += meet(lanes, &net, asked, passes, scratch, links, f32::NEG_INFINITY);
+                if compared > reach.compared_max {
+                    return false;
+                }
+                if reach.level == 0
+                    && let Some(near) = scratch.beam.peek()
+                {
+                    net.fetch_links(near.slot);
                 }
             }
-            compared += count;
-            if compared > reach.compared_max {
-                return false;
+            if landmarks.is_empty() {
+                return true;
             }
-            if reach.level == 0
-                && let Some(near) = scratch.beam.peek()
-            {
-                net.fetch_links(near.slot);
+            // Not before: so they take no place from what the walk finds by itself. One that is not among the best of that leads nowhere
+            // that is worth the way.
+            let least = scratch.beam.nearness(reach.breadth / LANDMARK_PART);
+            for some in landmarks.chunks(GROUND) {
+                compared += meet(lanes, &net, asked, passes, scratch, some, least);
             }
+            landmarks = &[];
         }
-        true
     }
+}
+
+/// Compares the nodes that links lead to and that were not seen yet, and takes those in that are nearer than `least` and good enough for
+/// the beam; returns how many were compared.
+#[inline(always)]
+fn meet<L: Lanes, P: Passes>(
+    lanes: L,
+    net: &Net<'_>,
+    asked: &Code,
+    passes: &P,
+    scratch: &mut Scratch,
+    links: &[Link],
+    least: f32,
+) -> usize {
+    let mut batch = [0; GROUND];
+    let count = fresh(net, scratch, links, &mut batch);
+    for slot in &batch[..count] {
+        let near = Near { score: score(lanes, net, asked, *slot), slot: *slot };
+        if near.score > scratch.beam.least().max(least) {
+            take(scratch, passes, near);
+        }
+    }
+    count
 }
 
 /// The node to walk on from, if any can still lead to something better.

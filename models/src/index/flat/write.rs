@@ -68,8 +68,8 @@ fn put(out: &mut Out, content: Content<'_>, path: &Path) -> Result<Header, Error
     for slot in order {
         levels[..level(*slot)].iter_mut().for_each(|count| *count += 1);
     }
-    let mut header =
-        Header { dimensions: dimensions as u32, count: order.len() as u64, levels, embedder, checks: [0; _] };
+    let (landmarks, count) = (net.landmarks.len() as u32, order.len() as u64);
+    let mut header = Header { dimensions: dimensions as u32, landmarks, count, levels, embedder, checks: [0; _] };
     let mut place = vec![NONE; net.len()];
     for (new, old) in (0u32..).zip(order) {
         place[*old as usize] = new.to_le_bytes();
@@ -94,6 +94,7 @@ fn put(out: &mut Out, content: Content<'_>, path: &Path) -> Result<Header, Error
                 sorted.sort_unstable();
                 sorted.iter().try_for_each(|(_, slot)| out.put(&slot.to_le_bytes()))
             }
+            Section::Landmarks => net.landmarks.iter().try_for_each(|landmark| out.put(&moved(landmark))),
         };
         wrote.map_err(io)?;
         header.checks[section as usize] = out.check.clone().finalize();
