@@ -52,25 +52,33 @@ impl Former {
     }
 }
 
-/// Bytes of the encoders that the configuration names, by their files: they are loaded for good.
+/// Bytes that the encoders take which the configuration names: they are loaded for good.
 pub(super) fn bytes(config: &Config) -> u64 {
-    let known = Manifest::built_in();
-    let catalog = config.models.of_catalog().and_then(|name| known.iter().find(|model| model.name == name));
-    let files: u64 = config.models.files().map(|(_, files)| size(files)).sum();
-    files + catalog.map_or(0, Manifest::size)
+    named(config).iter().map(|(_, folder, precision)| needs(folder, *precision)).sum()
 }
 
-fn size(files: &Files) -> u64 {
-    size_in(&files.folder)
+/// The encoders that the configuration names, in the order in which they are loaded: by which field, where they are, how they are computed.
+fn named(config: &Config) -> Vec<(&'static str, PathBuf, Precision)> {
+    let of_catalog = config.models.of_catalog().map(|name| {
+        let precision = config.models.precision.unwrap_or_default();
+        ("embedder", config.models_dir().join(name), precision)
+    });
+    let of_files = config.models.files().map(|(field, files)| (field, files.folder.clone(), files.precision));
+    of_catalog.into_iter().chain(of_files).collect()
 }
 
-fn size_in(folder: &Path) -> u64 {
-    std::fs::metadata(folder.join("model.safetensors")).map_or(0, |file| file.len())
+/// Of files that cannot be read it is nothing: loading them says why.
+fn needs(folder: &Path, precision: Precision) -> u64 {
+    models::encoder::needs(folder, precision).unwrap_or(0)
 }
 
-/// Refuses an encoder that has no room, before it is loaded.
-fn fits(field: &str, bytes: u64, config: &Config) -> anyhow::Result<()> {
-    admit(field, bytes, 0, config.inference, &Machine::this()).map_err(|refusal| {
+/// Refuses an encoder that has no room beside those that are loaded before it.
+fn fits(field: &str, config: &Config) -> anyhow::Result<()> {
+    let named = named(config);
+    let Some(at) = named.iter().position(|(of, ..)| *of == field) else { return Ok(()) };
+    let bytes = |(_, folder, precision): &(_, PathBuf, _)| needs(folder, *precision);
+    let beside = named[..at].iter().map(bytes).sum();
+    admit(field, bytes(&named[at]), beside, config.inference, &Machine::this()).map_err(|refusal| {
         anyhow!("{refusal}; without `{field}` under [models] the built-in one takes next to nothing")
             .context(format!("there is no room for the {field}"))
     })
@@ -87,7 +95,7 @@ pub(crate) fn embedders(config: &Config, digests: &Digests, former: &Former) -> 
     let recall = move |origin: &str| {
         let recall = || -> anyhow::Result<_> {
             let Origin { folder, precision } = serde_json::from_str(origin).context("it was noted in another form")?;
-            let bytes = size_in(&folder);
+            let bytes = needs(&folder, precision);
             admit("the embedder before", bytes, beside, limits, &Machine::this())
                 .map_err(|refusal| anyhow!("{refusal}"))?;
             let embedder = load_embedder_with(&folder, Compute { precision, ..Compute::default() })?;
@@ -108,7 +116,7 @@ fn chosen(config: &Config, digests: &Digests) -> anyhow::Result<(Arc<dyn Embedde
         Ok((load_embedder_with(folder, compute)?, Some(origin)))
     };
     if let Some(Named::Files(files)) = &config.models.embedder {
-        fits("embedder", size(files), config)?;
+        fits("embedder", config)?;
         return load(&files.folder, right(files, digests)?);
     }
     let Some(name) = config.models.of_catalog() else { return Ok((models::embed::default_embedder(), None)) };
@@ -124,7 +132,7 @@ fn chosen(config: &Config, digests: &Digests) -> anyhow::Result<(Arc<dyn Embedde
             anyhow!("{flaw}: run `edge-agent models pull {name}`").context(format!("the model {name} is refused"))
         );
     }
-    fits("embedder", model.size(), config)?;
+    fits("embedder", config)?;
     let precision = config.models.precision.unwrap_or_default();
     load(&folder, Compute { precision, ..Compute::default() })
 }
@@ -132,11 +140,11 @@ fn chosen(config: &Config, digests: &Digests) -> anyhow::Result<(Arc<dyn Embedde
 /// The models that judge texts, those that the configuration names.
 pub(crate) fn judges(config: &Config, digests: &Digests) -> anyhow::Result<Judges> {
     let reranker = config.models.reranker.as_ref().map(|files| -> anyhow::Result<_> {
-        fits("reranker", size(files), config)?;
+        fits("reranker", config)?;
         Ok(Arc::new(CrossEncoder::load(&files.folder, right(files, digests)?)?))
     });
     let classifier = config.models.classifier.as_ref().map(|files| -> anyhow::Result<_> {
-        fits("classifier", size(files), config)?;
+        fits("classifier", config)?;
         Ok(Arc::new(Classifier::load(&files.folder, right(files, digests)?)?))
     });
     Ok(Judges { reranker: reranker.transpose()?, classifier: classifier.transpose()? })
@@ -150,4 +158,35 @@ pub(crate) fn right(files: &Files, digests: &Digests) -> anyhow::Result<Compute>
         bail!("{} is {found}: expected {}", path.display(), files.digest);
     }
     Ok(Compute { precision: files.precision, ..Compute::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The configuration of a reranker and a classifier within so many kilobytes.
+    fn config(memory_kb: u64) -> Config {
+        let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/reference/encoders");
+        let named = |field: &str, name: &str| {
+            let folder = tiny.join(name);
+            let digest = models::catalog::digest_of_file(&folder.join("model.safetensors")).expect("it is there");
+            format!("{field} = {{ folder = {folder:?}, digest = \"{digest}\", precision = \"int8\" }}\n")
+        };
+        let text = format!(
+            "name = \"n\"\njurisdiction = \"CH\"\n[inference]\nmemory = \"{memory_kb} KB\"\n[models]\n{}{}",
+            named("reranker", "cross"),
+            named("classifier", "roberta")
+        );
+        Config::parse("agent.toml", &text).expect("valid")
+    }
+
+    #[test]
+    fn encoders_are_counted_as_they_are_computed_and_one_beside_the_other() {
+        let both = bytes(&config(1)).div_ceil(1 << 10);
+        assert!(judges(&config(both), &Digests::default()).is_ok());
+        let error = judges(&config(both - 2), &Digests::default()).err().expect("there is no room for both");
+        assert!(format!("{error:#}").contains("there is no room for the classifier"), "{error:#}");
+        let error = judges(&config(1), &Digests::default()).err().expect("there is no room for one");
+        assert!(format!("{error:#}").contains("there is no room for the reranker"), "{error:#}");
+    }
 }

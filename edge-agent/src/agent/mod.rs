@@ -230,17 +230,18 @@ fn claim(folder: &Path) -> anyhow::Result<File> {
 /// The targets of the configuration, within what the machine has beside the encoders and the indexes.
 pub(crate) fn inference(config: &Config, digests: &Digests, former: &Former) -> Inference {
     let indexes = config.data_dir.join(INDEXES_FOLDER);
-    let index = Arc::new(move || bytes_in(&indexes));
+    let index = Arc::new(move || mapped_in(&indexes));
     let (encoders, former) = (encoders::bytes(config), former.clone());
     let beside = inference::Beside { models: Arc::new(move || encoders + former.bytes()), index };
     let (targets, weights) = (config.targets.clone(), config.weights_dir());
     Inference::within(targets, digests, config.inference, beside, Machine::this(), Some(weights))
 }
 
-/// Bytes of the files in a folder.
-fn bytes_in(folder: &Path) -> u64 {
+/// Bytes that the indexes in a folder have mapped.
+fn mapped_in(folder: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-    entries.filter_map(|entry| entry.ok()?.metadata().ok()).map(|file| file.len()).sum()
+    // What else lies there, such as one that is being written, is none yet.
+    entries.filter_map(|entry| models::index::mapped_bytes(&entry.ok()?.path()).ok()).sum()
 }
 
 /// Where sensors connect.

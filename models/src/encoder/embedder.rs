@@ -21,7 +21,7 @@ pub(super) struct Sentences {
     name: String,
     digest: Digest,
     texts: Texts,
-    encoder: Encoder,
+    pub(super) encoder: Encoder,
 }
 
 /// Loads a sentence embedder from its folder; the folder's name becomes the model's. Pooling (the mean of all tokens, or the first)

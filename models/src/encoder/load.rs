@@ -10,9 +10,9 @@ use std::{
 use shared::digest::Digest;
 
 use super::{
-    Compute, Encoder, Engine, Layer, Norm,
-    config::{Pooling, Sizes},
-    panels::{Matrix, Part, Plan},
+    BATCH_TOKENS, Compute, Encoder, Engine, Layer, Norm,
+    config::{Pooling, Sizes, sizes},
+    panels::{Matrix, Part, Plan, Precision},
     tensors::Tensors,
     texts::Texts,
 };
@@ -54,6 +54,36 @@ fn ended<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
+/// Bytes that the tokenizer takes for each entry of its vocabulary, as measured with those of BERT.
+const ENTRY_BYTES: usize = 512;
+
+/// What an encoder takes of the machine once it has computed, in bytes, told from its folder's headers before anything is loaded: matrices
+/// as they are packed, tables, the vocabulary, and what is between the layers.
+///
+/// # Errors
+/// When a file is missing, cut off, or of no model that this code computes.
+pub fn needs(folder: &Path, precision: Precision) -> Result<u64, Error> {
+    let sizes = sizes(folder)?;
+    let tensors = Tensors::open(&folder.join("model.safetensors"))?;
+    let mut plan = Plan::new(precision);
+    layers(&tensors, &sizes, &mut plan)?;
+    let Sizes { hidden, inner, positions, types, vocabulary, .. } = sizes;
+    // Floats, and once more rounded.
+    let between = BATCH_TOKENS.max(positions) * (4 * hidden + inner) * 5;
+    let tables = (positions + types) * hidden * size_of::<f32>();
+    Ok((plan.len() + tables + between + vocabulary * ENTRY_BYTES) as u64)
+}
+
+/// What stands before the names of an encoder's tensors: a model that is nothing but an encoder has no name for it.
+fn prefix(tensors: &Tensors, sizes: &Sizes) -> &'static str {
+    if tensors.has("embeddings.word_embeddings.weight") { "" } else { sizes.prefix }
+}
+
+fn layers(tensors: &Tensors, sizes: &Sizes, plan: &mut Plan) -> Result<Vec<Layer>, Error> {
+    let prefix = prefix(tensors, sizes);
+    (0..sizes.layers).map(|at| layer(tensors, sizes, &format!("{prefix}encoder.layer.{at}"), plan)).collect()
+}
+
 /// Loads the encoder of a file of weights.
 fn load(
     tensors: &Tensors,
@@ -62,8 +92,7 @@ fn load(
     compute: Compute,
     processor: Processor,
 ) -> Result<Encoder, Error> {
-    // A model that is nothing but an encoder has no name for it.
-    let prefix = if tensors.has("embeddings.word_embeddings.weight") { "" } else { sizes.prefix };
+    let prefix = prefix(tensors, &sizes);
     let name = |part: &str| format!("{prefix}{part}");
     let table = |part: &str, rows: usize| {
         let name = name(&format!("embeddings.{part}_embeddings.weight"));
@@ -75,8 +104,7 @@ fn load(
     let (positions, types) = (table("position", sizes.positions)?, table("token_type", sizes.types)?);
     let norm = norm(tensors, &name("embeddings.LayerNorm"), sizes.hidden)?;
     let mut plan = Plan::new(compute.precision);
-    let layers = (0..sizes.layers).map(|at| layer(tensors, &sizes, &name(&format!("encoder.layer.{at}")), &mut plan));
-    let layers = layers.collect::<Result<_, _>>()?;
+    let layers = layers(tensors, &sizes, &mut plan)?;
     let mut pool = Pool::new(compute.threads());
     tracing::debug!(
         megabytes = plan.len() >> 20,

@@ -28,6 +28,7 @@ use attention::{Attend, Run};
 use config::{Pooling, Sizes};
 pub use embedder::{load_embedder, load_embedder_with};
 pub use heads::{Classifier, CrossEncoder, LabelShare};
+pub use load::needs;
 pub use measure::peak_flops;
 pub use panels::Precision;
 use panels::{Matrix, Weights};

@@ -224,6 +224,11 @@ pub(super) struct Weights {
 }
 
 impl Weights {
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.memory.len()
+    }
+
     /// Thirty-two rows of a matrix.
     #[inline]
     pub(super) fn panel(&self, matrix: &Matrix, panel: usize) -> Panel<'_> {

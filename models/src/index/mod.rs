@@ -23,6 +23,7 @@ use std::{
 
 use exact::Best;
 pub use filter::{Filter, Ids};
+pub use flat::mapped_bytes;
 use flat::{Asked, Flat, Marks, Room, Row};
 pub use merge::{Merge, Merged};
 use shared::digest::Digest;

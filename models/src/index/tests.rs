@@ -166,6 +166,9 @@ fn what_is_removed_or_replaced_is_hidden_at_once_and_its_space_freed_by_a_merge(
     assert_eq!(site.index.len(), 2250);
     let after = std::fs::metadata(site.path()).unwrap().len();
     assert!(after < before * 3 / 4 + 256, "{before} bytes, then {after}");
+    let row = 4 * newer[0].len() as u64 + 4;
+    assert_eq!(after - mapped_bytes(&site.path()).unwrap(), 2250 * row, "the true vectors are not mapped");
+    assert!(mapped_bytes(&site.path().with_extension("none")).is_err());
     assert!(site.recall(&asked, Filter::All) > 0.97);
 
     // Nearly all: what is left is linked anew.

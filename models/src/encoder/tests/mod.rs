@@ -12,6 +12,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::{
     Classifier, Compute, CrossEncoder, Precision,
     embedder::{load_embedder, load_embedder_with, open},
+    needs,
 };
 use crate::{
     embed::{Embedder, similarity},
@@ -51,6 +52,22 @@ fn expected<T: DeserializeOwned>(name: &str) -> T {
 
 fn texts(texts: &[String]) -> Vec<&str> {
     texts.iter().map(String::as_str).collect()
+}
+
+#[test]
+fn what_an_encoder_takes_is_told_before_it_is_loaded() {
+    for name in ["mean", "first"] {
+        let [full, rounded] = [FULL, EIGHT].map(|compute| {
+            let model = open(&tiny(name), compute, Processor::detect()).unwrap();
+            let needs = needs(&tiny(name), compute.precision).unwrap();
+            assert!(needs > model.encoder.weights.len() as u64, "{name}: {needs} with its matrices");
+            (needs, model.encoder.weights.len() as u64)
+        });
+        assert_eq!(full.0 - rounded.0, full.1 - rounded.1, "the rest is the same in both precisions");
+        assert!(full.1 > 3 * rounded.1, "{full:?}, {rounded:?}");
+    }
+    let error = needs(&tiny("none"), Precision::Int8).unwrap_err();
+    assert!(error.to_string().contains("config.json"), "{error}");
 }
 
 #[test]

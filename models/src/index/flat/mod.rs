@@ -34,6 +34,33 @@ pub(super) struct Flat {
     processor: Processor,
 }
 
+/// Bytes of an index's file that are mapped while it serves.
+///
+/// # Errors
+/// When there is none, or its header is damaged or of another kind.
+pub fn mapped_bytes(path: &Path) -> Result<u64, Error> {
+    let file = File::open(path).map_err(|source| Error::io("read", path, source))?;
+    Ok(head(&file, path)?.1.rows_from)
+}
+
+/// What a file says of itself.
+fn head(file: &File, path: &Path) -> Result<(Header, Layout), Error> {
+    let io = |source| Error::io("read", path, source);
+    let len = file.metadata().map_err(io)?.len();
+    let mut bytes = [0; layout::HEADER_LEN];
+    if len < bytes.len() as u64 {
+        return Err(Error::file(path, format!("{len} bytes are too few for an index")));
+    }
+    file.read_exact_at(&mut bytes, 0).map_err(io)?;
+    let header = Header::of(&bytes).map_err(|message| Error::file(path, message))?;
+    let layout = Layout::of(&header).filter(|layout| layout.file_len == len).ok_or_else(|| {
+        let (count, dimensions) = (header.count, header.dimensions);
+        let message = format!("{len} bytes do not hold {count} vectors of {dimensions} values: cut off or damaged");
+        Error::file(path, message)
+    })?;
+    Ok((header, layout))
+}
+
 impl Flat {
     /// Maps a file and checks all of it but the true vectors.
     ///
@@ -42,18 +69,7 @@ impl Flat {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let io = |source| Error::io("read", path, source);
         let file = File::open(path).map_err(io)?;
-        let len = file.metadata().map_err(io)?.len();
-        let mut bytes = [0; layout::HEADER_LEN];
-        if len < bytes.len() as u64 {
-            return Err(Error::file(path, format!("{len} bytes are too few for an index")));
-        }
-        file.read_exact_at(&mut bytes, 0).map_err(io)?;
-        let header = Header::of(&bytes).map_err(|message| Error::file(path, message))?;
-        let layout = Layout::of(&header).filter(|layout| layout.file_len == len).ok_or_else(|| {
-            let (count, dimensions) = (header.count, header.dimensions);
-            let message = format!("{len} bytes do not hold {count} vectors of {dimensions} values: cut off or damaged");
-            Error::file(path, message)
-        })?;
+        let (header, layout) = head(&file, path)?;
         let mapped = usize::try_from(layout.rows_from).map_err(|_| Error::file(path, "too large for this machine"))?;
         // SAFETY: a mapped file must not change. This one is private to the node, written beside and renamed, never written again.
         let map = unsafe { MmapOptions::new().len(mapped).map(&file) }.map_err(io)?;
