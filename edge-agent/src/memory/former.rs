@@ -139,7 +139,7 @@ impl Inner {
             ids.iter().map(text).filter_map(Result::transpose).collect::<rusqlite::Result<Vec<_>>>()
         })?;
         let (ids, texts): (Vec<u64>, Vec<String>) = texts.into_iter().unzip();
-        let vectors = self.vectors(embedder, index, &texts)?;
+        let vectors = self.vectors(embedder, index, &texts, &|| false)?;
         self.changing(|indexes| {
             let Some(served) = indexes.get_mut(index).filter(|served| served.is_before(embedder.digest())) else {
                 return;

@@ -41,6 +41,8 @@ pub enum Error {
     Form { document: String, why: String },
     #[error("the document {document} was changed while it was read")]
     Changed { document: String },
+    #[error("nobody waits for the document {document} any more")]
+    GivenUp { document: String },
     #[error("cannot keep the vector index {name}")]
     Index { name: String, source: models::Error },
     #[error("cannot start a thread for the vector index {name}")]
@@ -128,6 +130,8 @@ pub(super) struct Text<'t> {
     pub text: &'t str,
     pub digest: Digest,
     pub origin: Origin,
+    /// Asked from time to time while it is embedded, which takes minutes for a long text and a large model.
+    pub is_given_up: &'t dyn Fn() -> bool,
 }
 
 /// What is embedded of a chunk: the headings with the text, because a paragraph often does not say what it is about.
@@ -166,8 +170,8 @@ impl Inner {
             match before.filter(|known| known.digest == document.digest.as_bytes()) {
                 Some(known) if known.label == label => {}
                 Some(known) => self.relabel(document, known.id, label)?,
-                None => match self.index(document, label) {
-                    Ok(()) => {}
+                None => match self.index(document, label, is_outdated) {
+                    Ok(()) | Err(Error::GivenUp { .. }) => {}
                     Err(Error::Store(error)) => return Err(error.into()),
                     Err(error) => failed.push(error),
                 },
@@ -223,7 +227,7 @@ impl Inner {
         Ok(())
     }
 
-    fn index(&self, document: &Document, label: String) -> Result<(), Error> {
+    fn index(&self, document: &Document, label: String, is_given_up: &dyn Fn() -> bool) -> Result<(), Error> {
         let name = || format!("{}/{}", document.index, document.path);
         let content = std::fs::read(&document.file).map_err(|source| Error::Read { document: name(), source })?;
         if Digest::of(&content) != document.digest {
@@ -231,7 +235,7 @@ impl Inner {
         }
         let text = reading::text(&document.path, content).map_err(|why| Error::Form { document: name(), why })?;
         let Document { index, path, digest, .. } = document;
-        self.put(&Text { index, path, text: &text, digest: *digest, origin: Origin::Bundle }, label)
+        self.put(&Text { index, path, text: &text, digest: *digest, origin: Origin::Bundle, is_given_up }, label)
     }
 
     /// Cuts a text, embeds it and stores it, in place of the one that stood there.
@@ -240,8 +244,8 @@ impl Inner {
         let chunks = given.origin.chunks(given.text);
         let chunks = chunks.map_err(|why| Error::Form { document: name(), why: why.to_string() })?;
         let texts: Vec<String> = chunks.iter().map(|chunk| embedded(&chunk.place, &chunk.text)).collect();
-        let vectors = self.vectors(&*self.embedder, &name(), &texts)?;
-        let former = self.vectors_before(given.index, &name(), &texts);
+        let vectors = self.vectors(&*self.embedder, &name(), &texts, given.is_given_up)?;
+        let former = self.vectors_before(given.index, &name(), &texts, given.is_given_up);
         let kin = given.origin.kin(&label);
         let rows: Vec<(Chunk, Vec<u8>)> = chunks.into_iter().zip(vectors.iter().map(|v| to_blob(v))).collect();
         let (index, path, digest) = (given.index.to_owned(), given.path.to_owned(), given.digest);
@@ -348,10 +352,14 @@ impl Inner {
         embedder: &dyn Embedder,
         name: &str,
         texts: &[String],
+        is_given_up: &dyn Fn() -> bool,
     ) -> Result<Vec<Vec<f32>>, Error> {
         let _use = self.rest.r#use();
         let mut vectors = Vec::with_capacity(texts.len());
         for batch in texts.chunks(EMBED_BATCH_LEN) {
+            if is_given_up() {
+                return Err(Error::GivenUp { document: name.to_owned() });
+            }
             let batch: Vec<&str> = batch.iter().map(String::as_str).collect();
             let made = embedder.embed(&batch);
             vectors.extend(made.map_err(|source| Error::Embed { document: name.to_owned(), source })?);
@@ -360,9 +368,15 @@ impl Inner {
     }
 
     /// The vectors by which texts are found until the index of the present embedder is complete, where another one serves until then.
-    fn vectors_before(&self, index: &str, name: &str, texts: &[String]) -> Option<(Digest, Vec<Vec<f32>>)> {
+    fn vectors_before(
+        &self,
+        index: &str,
+        name: &str,
+        texts: &[String],
+        is_given_up: &dyn Fn() -> bool,
+    ) -> Option<(Digest, Vec<Vec<f32>>)> {
         let digest = self.indexes().get(index).filter(|served| served.next.is_some())?.index.embedder();
-        let vectors = self.vectors(&*self.embedder_of(digest)?, name, texts);
+        let vectors = self.vectors(&*self.embedder_of(digest)?, name, texts, is_given_up);
         vectors
             .map_err(
                 |error| tracing::warn!(%error, "a text is found by its words alone until the new index is complete"),

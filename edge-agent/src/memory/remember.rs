@@ -17,6 +17,8 @@ use shared::{
     time,
 };
 
+use tokio_util::sync::CancellationToken;
+
 use super::{
     Inner, Memory, broken,
     episode::{self, Episode, Kind},
@@ -141,10 +143,14 @@ impl Memory {
         let label = serde_json::to_string(&call.label).expect("a label is plain data");
         let (inner, index, kept) = (Arc::clone(&self.inner), target.name.clone(), given.clone());
         let path = if said.episode.is_some() { episode::path(&id) } else { kept_path(&id) };
+        // Whoever asked may go meanwhile, or the node may stop.
+        let gone = CancellationToken::new();
+        let _when_dropped = gone.clone().drop_guard();
         let put = move || {
+            let is_given_up = &|| gone.is_cancelled();
             let digest = Digest::of(kept.as_bytes());
             let origin = Origin::Remembered(said);
-            inner.put(&Text { index: &index, path: &path, text: &kept, digest, origin }, label)
+            inner.put(&Text { index: &index, path: &path, text: &kept, digest, origin, is_given_up }, label)
         };
         let put = tokio::task::spawn_blocking(put).await;
         match put.map_err(|_| broken(call, "the embedder panicked, see the log"))? {
@@ -192,7 +198,10 @@ impl Inner {
                 rows.collect::<Result<Vec<_>, _>>()
             })?;
             let texts: Vec<String> = chunks.iter().map(|(_, place, text)| embedded(place, text)).collect();
-            let vectors = self.vectors(&*self.embedder, &format!("{index}/{path}"), &texts)?;
+            let vectors = match self.vectors(&*self.embedder, &format!("{index}/{path}"), &texts, is_outdated) {
+                Err(Error::GivenUp { .. }) => break,
+                made => made?,
+            };
             let ids: Vec<i64> = chunks.iter().map(|(id, ..)| *id).collect();
             self.embedded_again(document, &index, ids, vectors)?;
             self.heal()?;
