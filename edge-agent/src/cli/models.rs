@@ -154,9 +154,19 @@ fn pull_file(wanted: &pull::HubFile, asked: &Pull, folder: &Path, context: &Cont
     if asked.repo.is_none() {
         return Ok(ExitCode::SUCCESS);
     }
+    let full = std::path::absolute(&file).unwrap_or(file);
+    if wanted.path.extension().is_none_or(|ending| ending != "gguf") {
+        if wanted.path.file_name().is_some_and(|name| name == "model.safetensors") {
+            let folder = full.parent().unwrap_or(&full).display().to_string();
+            println!(
+                "With config.json and tokenizer.json beside it, as what embeds, ranks or classifies in agent.toml:\n"
+            );
+            println!("[models]\nreranker = {{ folder = {folder:?}, digest = \"{}\" }}", wanted.digest);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     println!("As a target in agent.toml:\n");
     let name = wanted.path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase().replace(' ', "-");
-    let full = std::path::absolute(&file).unwrap_or(file);
     println!("[[targets]]\nname = \"local/{name}\"\nkind = \"gguf\"\nfile = {:?}", full.display().to_string());
     println!("digest = \"{}\"\nrepo = \"{}\"", wanted.digest, wanted.repo.repo);
     println!("revision = \"{}\"", wanted.repo.revision);

@@ -2,7 +2,8 @@
 
 use std::{
     borrow::Cow,
-    io::{IsTerminal as _, Write as _},
+    io::{ErrorKind, IsTerminal as _, Write as _},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
@@ -57,10 +58,18 @@ pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints a text and a line's end. A reader that has gone, as `head` does, has seen what it wanted.
+/// Prints a text and a line's end. A reader that has gone, as `head` does, has seen what it wanted; what cannot be written ends the program
+/// where [`end_when_unread`] said so.
 pub(super) fn say(text: &str) {
     let mut out = std::io::stdout().lock();
-    let _gone = writeln!(out, "{}", shown(text)).and_then(|()| out.flush());
+    let written = writeln!(out, "{}", shown(text)).and_then(|()| out.flush());
+    match written {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe && ENDS.load(Ordering::Relaxed) => {
+            let _gone = writeln!(std::io::stderr(), "edge-agent: failed printing to stdout: {error}");
+            std::process::exit(1);
+        }
+        _ => {}
+    }
 }
 
 /// The text without what a terminal would obey: it may come from a device, a document or a model.
@@ -72,6 +81,7 @@ fn shown(text: &str) -> Cow<'_, str> {
 /// Ends the program without a word when nobody reads what it prints any more, and with a sentence when it cannot be
 /// printed. Not for a program that serves others.
 pub(super) fn end_when_unread() {
+    ENDS.store(true, Ordering::Relaxed);
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         // What `print!` and its like say when they cannot; the standard library has no other way to be told.
@@ -84,6 +94,9 @@ pub(super) fn end_when_unread() {
         std::process::exit(1);
     }));
 }
+
+/// Whether the program ends when it cannot print.
+static ENDS: AtomicBool = AtomicBool::new(false);
 
 /// As a shell tells of a program that SIGPIPE has ended.
 const UNREAD: i32 = 141;

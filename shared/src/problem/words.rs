@@ -77,6 +77,7 @@ fn wanted(expected: &str) -> &str {
         "u16" => "a whole number from 0 to 65535",
         "u32" => "a whole number from 0 to 4294967295",
         "u64" | "usize" => "a whole number from 0",
+        nonzero if nonzero.starts_with("a nonzero ") => "a whole number from 1",
         "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
         "f32" | "f64" => "a number",
         shape if shape.starts_with("struct ") || shape.starts_with("internally tagged enum ") => "an object",

@@ -27,6 +27,8 @@ use crate::{
     },
 };
 
+/// The embedder that the configuration names, as `models list` has it.
+const CONFIGURED: &str = "embedder";
 /// Texts that an embedder is given together, and how long it is measured.
 const BATCH_LEN: usize = 32;
 const EMBED_FOR: Duration = Duration::from_secs(2);
@@ -36,7 +38,7 @@ const TEXT: &str = "The bearing of the pump runs hot when the oil is low or the 
 
 #[derive(Debug, clap::Args)]
 pub(in super::super) struct Args {
-    /// A target of kind gguf, a GGUF file, `builtin`, or an embedder from `models list`.
+    /// A target of kind gguf, a GGUF file, `embedder` (the configured one), `builtin`, or an embedder from `models list`.
     #[arg(value_name = "MODEL")]
     model: String,
     /// Tokens of the prompt.
@@ -46,8 +48,8 @@ pub(in super::super) struct Args {
     #[arg(long, default_value_t = 64, value_name = "N")]
     answer: usize,
     /// Compute on so many threads; without it, on as many as the machine has cores.
-    #[arg(long, value_name = "N")]
-    threads: Option<NonZero<usize>>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_024))]
+    threads: Option<u16>,
 }
 
 /// What was measured of a chat model. Speeds are tokens a second.
@@ -96,13 +98,15 @@ pub(super) fn run(args: &Args, config: &Config, context: &Context) -> Result<Exi
         None if args.model == EXTRACT => Err(Failure::Input(format!(
             "{EXTRACT} takes what stands in its passages: there is nothing to load or to decode"
         ))),
-        None if args.model == "builtin" || known().is_some() => embedder(args, config, context),
+        None if [CONFIGURED, "builtin"].contains(&args.model.as_str()) || known().is_some() => {
+            embedder(args, config, context)
+        }
         None if file.is_file() => chat(args, &Gguf::of(file), None, config, context),
         None => {
             let targets = config.targets.iter().map(|target| target.name.as_str());
             let known = Manifest::built_in();
             let names: Vec<_> =
-                targets.chain(["builtin"]).chain(known.iter().map(|model| model.name.as_str())).collect();
+                targets.chain([CONFIGURED, "builtin"]).chain(known.iter().map(|model| model.name.as_str())).collect();
             let message =
                 format!("{:?} is no target, model or file: expected {} or a GGUF file", args.model, names.join(", "));
             Err(Failure::NotFound(message))
@@ -118,7 +122,8 @@ fn chat(
     context: &Context,
 ) -> Result<ExitCode, Failure> {
     let what = || format!("cannot measure {}", model.file.display());
-    let compute = Compute { cache: model.cache, threads: args.threads, weights, ..Compute::default() };
+    let threads = args.threads.and_then(|threads| NonZero::new(threads.into()));
+    let compute = Compute { cache: model.cache, threads, weights, ..Compute::default() };
     let needs = generate::open_gguf(&model.file, compute.clone()).with_context(what)?.needs();
     // The prompt, the answer and the token after them.
     let tokens = args.prompt.max(args.answer) + args.answer + 1;
@@ -163,7 +168,9 @@ fn chat(
 fn embedder(args: &Args, config: &Config, context: &Context) -> Result<ExitCode, Failure> {
     let (before, began) = (resident(), Instant::now());
     let mut config = config.clone();
-    config.models.embedder = Some(Named::Named(args.model.clone()));
+    if args.model != CONFIGURED {
+        config.models.embedder = Some(Named::Named(args.model.clone()));
+    }
     let embedder = agent::embedder(&config, &Digests::default())?;
     let load = began.elapsed();
     let (latency, speed) = embed(embedder.as_ref()).with_context(|| format!("cannot measure {}", args.model))?;

@@ -85,6 +85,12 @@ fn find(name: &str, config: &Config) -> Result<Doomed, Failure> {
         None if is_repository(name) && folder.join(name).is_dir() => folder.join(name),
         None if Path::new(name).is_file() => of_models(name, &folder)?,
         None => {
+            if let Some((field, files)) = config.models.files().find(|(field, _)| *field == name) {
+                let folder = files.folder.display();
+                return Err(Failure::Input(format!(
+                    "the {field} lies in a folder of its own, which was not pulled: take `{field}` out of [models] and delete {folder}"
+                )));
+            }
             let message = format!(
                 "{name:?} is no model on this machine: `edge-agent models list` and the targets of the configuration tell what is"
             );
