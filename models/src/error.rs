@@ -26,6 +26,12 @@ pub enum Error {
         /// Names the field and what was expected.
         message: String,
     },
+    /// The prompt has no place in what the model can hold.
+    #[error("{message}")]
+    TooLong {
+        /// How long it is and what was expected.
+        message: String,
+    },
     /// The computation came to no end, through no fault of the request: what computed beside it broke down, or a file could not be read.
     #[error("{message}")]
     Broken { message: String },

@@ -14,7 +14,7 @@ use std::{convert::Infallible, ops::ControlFlow, sync::Arc, time::Instant};
 use axum::{
     Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, Request as HttpRequest, State},
+    extract::{DefaultBodyLimit, Path, Request as HttpRequest, State, rejection::BytesRejection},
     http::{HeaderMap, StatusCode, header},
     middleware::{self, Next},
     response::{
@@ -29,10 +29,12 @@ use models::{
     embed::Embedder,
     generate::{Answer, Request},
 };
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use shared::{
     digest::Digest,
     policy::{Action, Permit},
+    problem,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -66,6 +68,13 @@ pub struct Handles {
     pub key: Option<String>,
 }
 
+impl Handles {
+    /// Of all models.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.models.iter().map(String::as_str).chain([self.embedder.name()])
+    }
+}
+
 /// As much text as a request of a workflow may have.
 const BODY_BYTES_MAX: usize = 4 << 20;
 
@@ -76,6 +85,7 @@ pub fn router(handles: Handles) -> Router {
         .route("/v1/completions", post(completions::complete))
         .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/v1/models", get(list))
+        .route("/v1/models/{*name}", get(retrieve))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(handles.clone(), check_key))
         .with_state(handles)
@@ -100,8 +110,27 @@ impl Refusal {
         Self { status, kind: "invalid_request_error", code, message }
     }
 
+    /// A body that is longer than may be, or broke off.
+    fn unread(rejection: &BytesRejection) -> Self {
+        let status = rejection.status();
+        let message = match status {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                format!("the request is too large: expected at most {BODY_BYTES_MAX} bytes")
+            }
+            _ => format!("the request cannot be read: {}", rejection.body_text()),
+        };
+        Self { status, kind: "invalid_request_error", code: None, message }
+    }
+
     fn body(&self) -> Value {
-        json!({"error": {"message": self.message, "type": self.kind, "param": null, "code": self.code}})
+        json!({"error": {"message": self.message, "type": self.kind, "param": self.param(), "code": self.code}})
+    }
+
+    /// The field that the message begins with.
+    fn param(&self) -> Option<&str> {
+        let is_of_path = |c: char| c.is_ascii_alphanumeric() || "_.[]".contains(c);
+        let (field, _) = self.message.split_once(": ").filter(|_| self.status == StatusCode::BAD_REQUEST)?;
+        field.chars().all(is_of_path).then_some(field)
     }
 }
 
@@ -110,6 +139,7 @@ impl From<effect::Error> for Refusal {
         let message = error.detail.unwrap_or_default();
         match error.status {
             400 => Self::invalid(message),
+            413 => Self { code: Some("context_length_exceeded"), ..Self::invalid(message) },
             408 => Self { status: StatusCode::GATEWAY_TIMEOUT, kind: "timeout", code: None, message },
             // No place in the queue, no time, no memory: clients try again after a while.
             503 => {
@@ -157,14 +187,23 @@ fn is_of_another_page(headers: &HeaderMap) -> bool {
 }
 
 async fn list(State(handles): State<Handles>) -> axum::Json<Value> {
-    let names = handles.models.iter().map(String::as_str).chain([handles.embedder.name()]);
-    let models: Vec<Value> =
-        names.map(|id| json!({"id": id, "object": "model", "created": 0, "owned_by": "node"})).collect();
+    let models: Vec<Value> = handles.names().map(described).collect();
     axum::Json(json!({"object": "list", "data": models}))
 }
 
-async fn chat(State(handles): State<Handles>, headers: HeaderMap, body: Bytes) -> Result<Response, Refusal> {
-    let asked: ChatRequest = parse(&body)?;
+/// Names have slashes in them.
+async fn retrieve(State(handles): State<Handles>, Path(name): Path<String>) -> Result<axum::Json<Value>, Refusal> {
+    let found = handles.names().find(|own| *own == name);
+    let there = || handles.names().collect::<Vec<_>>().join(", ");
+    found.map(|name| axum::Json(described(name))).ok_or_else(|| Refusal::no_model("model", &name, &there()))
+}
+
+fn described(name: &str) -> Value {
+    json!({"id": name, "object": "model", "created": 0, "owned_by": "node"})
+}
+
+async fn chat(State(handles): State<Handles>, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
+    let asked: ChatRequest = parse(body)?;
     let (stream, with_usage, priority) = (asked.stream, asked.wants_usage(), asked.priority()?);
     let envelope = Envelope::new(Form::Chat, known(&handles, &asked.model)?, with_usage);
     let asked = Asked { request: asked.into_request()?, priority };
@@ -271,8 +310,23 @@ async fn streamed(handles: Handles, admitted: Admitted, envelope: Envelope, aske
     Ok(Sse::new(events).into_response())
 }
 
-fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(|error| Refusal::invalid(format!("the request cannot be read: {error}")))
+/// A seed for a request that has none.
+fn chance() -> u64 {
+    let bytes = crate::clock::seed();
+    u64::from_le_bytes(std::array::from_fn(|at| bytes[at]))
+}
+
+/// What came with a request, or why it did not come whole.
+type Body = Result<Bytes, BytesRejection>;
+
+fn parse<T: DeserializeOwned>(body: Body) -> Result<T, Refusal> {
+    let body = body.map_err(|rejection| Refusal::unread(&rejection))?;
+    let value: Value = serde_json::from_slice(&body)
+        .map_err(|error| Refusal::invalid(format!("the request is no JSON: {}", problem::words::of_json(&error))))?;
+    problem::yaml::decode(&value).map_err(|(path, _, message)| {
+        let field = problem::dotted(&path);
+        Refusal::invalid(if field.is_empty() { message } else { format!("{field}: {message}") })
+    })
 }
 
 #[cfg(test)]

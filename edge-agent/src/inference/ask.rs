@@ -12,6 +12,7 @@ use models::generate::{Message, Passage, Role};
 use serde::Deserialize;
 use serde_json::Value;
 use shared::{
+    digest::Digest,
     label::Label,
     time::{self, Timestamp},
 };
@@ -27,6 +28,9 @@ const TEXT_BYTES_MAX: usize = 4 << 20;
 /// How long a call is parked when neither `parkFor` nor a timeout says: over a day without a link an answer is late, and a
 /// person should hear of it.
 const PARK_FOR: std::time::Duration = std::time::Duration::from_secs(24 * 3_600);
+/// As many as every provider takes.
+const STOPS_MAX: usize = 4;
+const STOP_BYTES_MAX: usize = 256;
 /// Passages of one request; retrieval returns a handful.
 const PASSAGES_MAX: usize = 256;
 
@@ -41,12 +45,23 @@ pub struct Ask {
     pub models: Vec<String>,
     pub schema: Option<Value>,
     pub max_tokens: u32,
-    pub temperature: Option<f64>,
+    pub sampling: Sampling,
     pub cost_micro_usd_max: Option<u64>,
     pub offline: Offline,
     pub park_until: Option<Timestamp>,
     /// Before whom it is answered by a model on this node.
     pub priority: Priority,
+}
+
+/// How tokens are drawn, and where an answer ends.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Sampling {
+    pub temperature: Option<f64>,
+    pub top_p: Option<f64>,
+    pub seed: Option<u32>,
+    /// For models on this node where no seed is given: another one for each call, and the same one when a call is asked again.
+    pub drawn: u64,
+    pub stop: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -56,10 +71,13 @@ struct Arguments {
     messages: Option<Vec<Message>>,
     #[serde(default)]
     passages: Vec<GivenPassage>,
-    model: Option<Models>,
+    model: Option<Several>,
     schema: Option<Value>,
     max_tokens: Option<u32>,
     temperature: Option<f64>,
+    top_p: Option<f64>,
+    seed: Option<u32>,
+    stop: Option<Several>,
     max_cost_usd: Option<f64>,
     #[serde(default)]
     offline: Offline,
@@ -93,11 +111,11 @@ struct GivenPassage {
     _details: Option<Value>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(untagged)]
-enum Models {
+enum Several {
     One(String),
-    Several(Vec<String>),
+    Many(Vec<String>),
 }
 
 impl Ask {
@@ -114,6 +132,7 @@ impl Ask {
         let wrong = |field: &str, expected: &str| {
             Failure::new(kind::VALIDATION, format!("infer of {}: {field}: {expected}", call.task))
         };
+        let sampling = sampling(&given, call).map_err(|(field, expected)| wrong(field, &expected))?;
         let messages = match (given.prompt, given.messages) {
             (Some(_), Some(_)) => return Err(wrong("messages", "give either prompt or messages")),
             (None, None) => return Err(wrong("prompt", "missing; expected a text, or messages instead")),
@@ -138,9 +157,6 @@ impl Ask {
         if !(1..=MAX_TOKENS_MAX).contains(&max_tokens) {
             return Err(wrong("maxTokens", &format!("{max_tokens}; expected 1 to {MAX_TOKENS_MAX}")));
         }
-        if given.temperature.is_some_and(|t| !(0.0..=2.0).contains(&t)) {
-            return Err(wrong("temperature", "expected 0 to 2"));
-        }
         if let Some(schema) = &given.schema {
             jsonschema::validator_for(schema)
                 .map_err(|error| wrong("schema", &format!("not a JSON schema: {error}")))?;
@@ -157,10 +173,10 @@ impl Ask {
             messages,
             chat: None,
             passages,
-            models: given.model.map_or_else(Vec::new, Models::into_list),
+            models: given.model.map_or_else(Vec::new, Several::into_list),
             schema: given.schema,
             max_tokens,
-            temperature: given.temperature,
+            sampling,
             cost_micro_usd_max: given
                 .max_cost_usd
                 .map(|usd| micro_usd(usd).ok_or(usd))
@@ -190,17 +206,38 @@ impl Ask {
     }
 }
 
+/// # Errors
+/// The field and what was expected.
+fn sampling(given: &Arguments, call: &Call) -> Result<Sampling, (&'static str, String)> {
+    if given.temperature.is_some_and(|t| !(0.0..=2.0).contains(&t)) {
+        return Err(("temperature", "expected 0 to 2".to_owned()));
+    }
+    if given.top_p.is_some_and(|p| !(0.0..=1.0).contains(&p)) {
+        return Err(("topP", "expected 0 to 1".to_owned()));
+    }
+    let stop = given.stop.clone().map_or_else(Vec::new, Several::into_list);
+    if stop.len() > STOPS_MAX || stop.iter().any(|text| !(1..=STOP_BYTES_MAX).contains(&text.len())) {
+        return Err(("stop", format!("expected at most {STOPS_MAX} texts of 1 to {STOP_BYTES_MAX} bytes")));
+    }
+    if given.schema.is_some() && !stop.is_empty() {
+        return Err(("stop", "not beside a schema, whose value ends where it is whole".to_owned()));
+    }
+    let named = Digest::of(format!("{} {}", call.key.0, call.asked_at).as_bytes());
+    let drawn = u64::from_le_bytes(std::array::from_fn(|at| named.as_bytes()[at]));
+    Ok(Sampling { temperature: given.temperature, top_p: given.top_p, seed: given.seed, drawn, stop })
+}
+
 impl GivenPassage {
     fn into_passage(self) -> Passage {
         Passage { text: self.text, document: self.document, place: self.place }
     }
 }
 
-impl Models {
+impl Several {
     fn into_list(self) -> Vec<String> {
         match self {
             Self::One(name) => vec![name],
-            Self::Several(names) => names,
+            Self::Many(names) => names,
         }
     }
 }
@@ -281,6 +318,10 @@ pub(super) mod tests {
             ),
             (json!({"prompt": "a", "parkFor": "soon"}), "parkFor: \"soon\"; expected an ISO 8601"),
             (json!({"prompt": "a", "schema": {"type": "objekt"}}), "schema: not a JSON schema"),
+            (json!({"prompt": "a", "topP": 1.5}), "topP: expected 0 to 1"),
+            (json!({"prompt": "a", "stop": ["b", ""]}), "stop: expected at most 4 texts of 1 to 256 bytes"),
+            (json!({"prompt": "a", "stop": "b", "schema": {}}), "stop: not beside a schema"),
+            (json!({"prompt": "a", "seed": -1}), "seed: invalid value"),
             (json!({"prompt": "a", "maxCostUsd": -1}), "maxCostUsd: -1"),
             (json!({"prompt": "a", "passages": [{"txt": "b"}]}), "passages[0]"),
             (json!({"messages": [{"role": "robot", "content": "a"}]}), "messages[0].role: unknown variant `robot`"),

@@ -1,10 +1,11 @@
 //! Models on this node: one thread each with a queue before it, weights loaded when first asked and let go when idle. A model may write
 //! several answers at a time, each on a thread of its own.
 
+mod error;
+
 use std::{
     ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -17,8 +18,9 @@ use models::{
     catalog::Digests,
     generate::{Answer, Generator, Request},
 };
-use shared::{digest::Digest, ledger::entry::CallEnd};
 use tokio::sync::oneshot;
+
+pub use error::Error;
 
 use super::{
     config::Gguf,
@@ -43,70 +45,6 @@ pub enum Weights {
         model: Gguf,
         digests: Digests,
     },
-}
-
-/// Why a local model did not answer.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error(transparent)]
-    Resident(#[from] residents::Error),
-    #[error("the model is refused: {} is {found}: expected {expected}; `edge-agent models pull` brings the right one", file.display())]
-    Wrong { file: PathBuf, found: Digest, expected: Digest },
-    #[error("an answer takes about {} ms, {} of them for those before it; {} ms are left", expected.as_millis(), before.as_millis(), left.as_millis())]
-    Late { expected: Duration, before: Duration, left: Duration },
-    #[error(
-        "{waiting} requests wait for the model already, which is as many as may, and none of them is less important"
-    )]
-    Full { waiting: usize },
-    #[error("a more important request took the place in the full queue")]
-    Displaced,
-    #[error("the model cannot answer")]
-    Generate(#[source] models::Error),
-    #[error("no answer within {} ms", after.as_millis())]
-    Timeout { after: Duration },
-    #[error("the model's thread has ended: it panicked, see the log")]
-    Ended,
-}
-
-impl Error {
-    /// How the request ended, for the ledger.
-    #[must_use]
-    pub const fn ended(&self) -> CallEnd {
-        match self {
-            Self::Timeout { .. } => CallEnd::TimedOut,
-            Self::Generate(models::Error::Request { .. }) => CallEnd::Refused,
-            _ => CallEnd::Failed,
-        }
-    }
-
-    /// Whether the request never came to a model: then nobody saw it.
-    #[must_use]
-    pub const fn is_unasked(&self) -> bool {
-        self.is_without_room() || matches!(self, Self::Late { .. } | Self::Full { .. } | Self::Displaced)
-    }
-
-    /// Whether the machine has no room for the model.
-    #[must_use]
-    pub const fn is_without_room(&self) -> bool {
-        matches!(self, Self::Resident(residents::Error::NoRoom(_)))
-    }
-
-    /// What happened, without a word of what was asked.
-    #[must_use]
-    pub fn brief(&self) -> String {
-        match self {
-            Self::Resident(residents::Error::Load(_)) => "cannot load the model".to_owned(),
-            Self::Wrong { .. } => "the model is not what its digest says".to_owned(),
-            Self::Generate(models::Error::Request { .. }) => "the model does not take this request".to_owned(),
-            Self::Generate(_) => "the model cannot answer".to_owned(),
-            Self::Timeout { .. } => "no answer in time".to_owned(),
-            Self::Ended => "the model's thread has ended".to_owned(),
-            told @ (Self::Resident(residents::Error::NoRoom(_))
-            | Self::Late { .. }
-            | Self::Full { .. }
-            | Self::Displaced) => told.to_string(),
-        }
-    }
 }
 
 /// A local target: starts its thread with the first request.
@@ -207,14 +145,21 @@ impl Worker {
         tokio::time::timeout(within, asked).await.unwrap_or(Err(Error::Timeout { after: within }))
     }
 
-    /// How long an answer to so many tokens would take now, with the wait before it; `None` before the model has answered once.
+    /// How long an answer would take now, with the wait before it; `None` before the model has answered once. Where it seems too long for
+    /// the time there is, what is kept of the prompt is looked for.
     #[must_use]
-    pub fn expected(&self, prompt_tokens: u64, answer_max: u64, priority: Priority) -> Option<Duration> {
-        let is_loaded = self.desk.is_loaded();
-        let state = self.desk.lock();
-        let takes = state.watch.speed.takes(prompt_tokens, answer_max, is_loaded)?;
+    pub fn expected(&self, request: &Request, within: Option<Duration>, priority: Priority) -> Option<Duration> {
         let turn = Turn { priority, deadline: None, takes: None };
-        Some(state.wait(&turn, self.desk.weights.parallel()) + takes)
+        let expected = |takes| Some(self.desk.lock().wait(&turn, self.desk.weights.parallel()) + takes);
+        let roughly = expected(self.desk.takes(request, prompt_tokens(request))?)?;
+        if within.is_none_or(|within| roughly <= within) {
+            return Some(roughly);
+        }
+        match self.desk.unread(request) {
+            Ok(Some(unread)) => expected(self.desk.takes(request, unread)?),
+            // One that it cannot take at all is told so by itself, and why.
+            Ok(None) | Err(_) => Some(roughly),
+        }
     }
 
     /// How the model stands now.
@@ -276,27 +221,47 @@ impl Desk {
         matches!(self.weights, Weights::Extract) || self.residents.held(&self.name).is_some()
     }
 
+    /// How long an answer takes that reads so many tokens of its prompt; `None` before the model has answered once.
+    fn takes(&self, request: &Request, prompt_tokens: u64) -> Option<Duration> {
+        let is_loaded = self.is_loaded();
+        self.lock().watch.speed.takes(prompt_tokens, request.max_tokens as u64, is_loaded)
+    }
+
+    /// Tokens of the prompt that are not known from an answer before; `None` when the model is not there, or does not say.
+    ///
+    /// # Errors
+    /// When the model cannot take the request.
+    fn unread(&self, request: &Request) -> Result<Option<u64>, Error> {
+        let Some(generator) = self.residents.get(&self.name) else { return Ok(None) };
+        Ok(generator.unread(request).map_err(Error::Generate)?.map(|tokens| tokens as u64))
+    }
+
     /// Gives a job its place in the queue, or says at once why it has none.
     fn enter(&self, job: Job, within: Duration, priority: Priority) -> Result<(), Error> {
+        if let (Weights::Gguf { .. }, (Some(degrees), true)) = (&self.weights, self.residents.temperature()) {
+            return Err(Error::Hot { degrees });
+        }
         let now = crate::clock::now();
-        let Request { messages, passages, max_tokens, .. } = &job.request;
-        let texts = messages.iter().map(|m| m.content.as_str()).chain(passages.iter().map(|p| p.text.as_str()));
-        let prompt_tokens: u64 = texts.map(tokens_estimate).sum();
-        let is_loaded = self.is_loaded();
+        let deadline = Some(now.plus(within));
+        let turn = |takes| Turn { priority, deadline, takes };
+        let roughly = turn(self.takes(&job.request, prompt_tokens(&job.request)));
         let mut state = self.lock();
         state.queue.retain(|job| !job.given_up.load(Ordering::Relaxed));
-        let takes = state.watch.speed.takes(prompt_tokens, *max_tokens as u64, is_loaded);
-        let turn = Turn { priority, deadline: Some(now.plus(within)), takes };
-        let before = state.wait(&turn, self.weights.parallel());
-        if let Some(expected) = takes.map(|takes| before + takes).filter(|expected| *expected > within) {
-            state.watch.turned_away += 1;
-            drop(state);
-            // One that no time would be enough for is told why, and not that it may come again.
-            if let Some(generator) = self.residents.get(&self.name) {
-                generator.check(&job.request).map_err(Error::Generate)?;
+        let turn = match self.late(&state, &roughly, within) {
+            None => roughly,
+            Some(late) => {
+                drop(state);
+                // One that no time would be enough for is told why, and not that it may come again.
+                let Some(unread) = self.unread(&job.request)? else { return self.turn_away(late) };
+                let exactly = turn(self.takes(&job.request, unread));
+                state = self.lock();
+                if let Some(late) = self.late(&state, &exactly, within) {
+                    drop(state);
+                    return self.turn_away(late);
+                }
+                exactly
             }
-            return Err(Error::Late { expected, before, left: within });
-        }
+        };
         match state.queue.enter(turn, job) {
             Entered::Waits => {}
             Entered::Displaced(other) => {
@@ -320,6 +285,18 @@ impl Desk {
         drop(state);
         self.bell.notify_all();
         Ok(())
+    }
+
+    /// Why who comes now with this turn would not be answered in time.
+    fn late(&self, state: &State, turn: &Turn, within: Duration) -> Option<Error> {
+        let before = state.wait(turn, self.weights.parallel());
+        let expected = before + turn.takes?;
+        (expected > within).then_some(Error::Late { expected, before, left: within })
+    }
+
+    fn turn_away(&self, late: Error) -> Result<(), Error> {
+        self.lock().watch.turned_away += 1;
+        Err(late)
     }
 
     /// The thread: loads, has answers written, lets go.
@@ -428,6 +405,13 @@ impl Drop for Done {
         self.desk.lock().writing.retain(|writing| writing.number != self.number);
         self.desk.bell.notify_all();
     }
+}
+
+/// Tokens of a prompt, roughly, before it is split.
+fn prompt_tokens(request: &Request) -> u64 {
+    let Request { messages, passages, .. } = request;
+    let texts = messages.iter().map(|m| m.content.as_str()).chain(passages.iter().map(|p| p.text.as_str()));
+    texts.map(tokens_estimate).sum()
 }
 
 fn generate(generator: &dyn Generator, job: &mut Job, mut on_first: impl FnMut()) -> Result<Answer, Error> {

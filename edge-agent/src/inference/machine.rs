@@ -124,7 +124,7 @@ mod tests {
             fs::create_dir_all(path.parent().expect("a folder")).expect("made");
             fs::write(path, text).expect("written");
         }
-        let machine = Machine { root: folder.path().to_owned() };
+        let machine = Machine::at(folder.path());
         (folder, machine)
     }
 

@@ -18,6 +18,7 @@ mod reply;
 mod residents;
 
 use std::{
+    cell::OnceCell,
     collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, OnceLock},
@@ -314,6 +315,8 @@ impl Inference {
     ) -> Result<route::Question, Failure> {
         let records = self.inner.health.lock().expect("no thread panicked with the health").clone();
         let (degrees, is_hot) = self.inner.residents.temperature();
+        let within = call.gives_up_at().map(|deadline| deadline.since(now));
+        let request = OnceCell::new();
         let candidate = |(name, standing): (String, Standing)| {
             let provider = self.provider(&name);
             let record = records.get(&name).cloned().unwrap_or_default();
@@ -321,7 +324,8 @@ impl Inference {
                 // The extractive one takes milliseconds of one core.
                 Some(_) if is_hot && name != EXTRACT => (too_hot(degrees, now), None),
                 Some(worker) => {
-                    (record.health(now), worker.expected(tokens_in(ask), u64::from(ask.max_tokens), ask.priority))
+                    let request = request.get_or_init(|| reply::request(ask, &ask.messages));
+                    (record.health(now), worker.expected(request, within, ask.priority))
                 }
                 None => (record.health(now), record.expected(now)),
             };

@@ -16,7 +16,11 @@ use shared::{
     time::Timestamp,
 };
 
-use super::{Inference, LOCAL_TIMEOUT, answer, ask::Ask, chat, local, provider, tokens_estimate};
+use super::{
+    Inference, LOCAL_TIMEOUT, answer,
+    ask::{self, Ask},
+    chat, local, provider, tokens_estimate,
+};
 
 /// A model on this node that cannot answer now and may later: as HTTP says it.
 const UNAVAILABLE: (&str, u16) = (kind::COMMUNICATION.0, 503);
@@ -152,7 +156,7 @@ impl Inference {
             messages: with_passages(messages, &asked.ask.passages),
             chat: asked.ask.chat.clone(),
             max_tokens: asked.ask.max_tokens,
-            temperature: asked.ask.temperature,
+            sampling: asked.ask.sampling.clone(),
             schema: asked.ask.schema.clone(),
         };
         let within = left.unwrap_or(target.timeout);
@@ -187,16 +191,7 @@ impl Inference {
         facts: &mut Vec<Fact>,
     ) -> Result<Said, Fault> {
         let worker = self.worker(asked.target).expect("a target that is no provider has a worker");
-        #[expect(clippy::cast_possible_truncation, reason = "checked to be 0 to 2")]
-        let request = Request {
-            messages: messages.to_vec(),
-            passages: asked.ask.passages.clone(),
-            max_tokens: asked.ask.max_tokens as usize,
-            sampling: Sampling { temperature: asked.ask.temperature.map(|t| t as f32), ..Sampling::default() },
-            schema: asked.ask.schema.clone(),
-            tools: asked.ask.chat.as_ref().map(chat::Chat::local_tools).unwrap_or_default(),
-            ..Request::default()
-        };
+        let request = request(asked.ask, messages);
         let began = Instant::now();
         let answer = worker.ask(request, Box::new(|_| ControlFlow::Continue(())), within, asked.ask.priority).await;
         let model = asked.target.to_owned();
@@ -303,6 +298,25 @@ pub(super) fn plain(asked: &Asked<'_>, said: &Said) -> Value {
     })
 }
 
+/// What a model on this node is asked.
+#[expect(clippy::cast_possible_truncation, reason = "they are checked to be 0 to 2")]
+pub(super) fn request(ask: &Ask, messages: &[Message]) -> Request {
+    let ask::Sampling { temperature, top_p, seed, drawn, ref stop } = ask.sampling;
+    let sampling =
+        Sampling { temperature: temperature.map(|t| t as f32), top_p: top_p.map(|p| p as f32), ..Sampling::default() };
+    Request {
+        messages: messages.to_vec(),
+        passages: ask.passages.clone(),
+        max_tokens: ask.max_tokens as usize,
+        sampling,
+        seed: seed.map_or(drawn, u64::from),
+        stop: stop.clone(),
+        schema: ask.schema.clone(),
+        tools: ask.chat.as_ref().map(chat::Chat::local_tools).unwrap_or_default(),
+        ..Request::default()
+    }
+}
+
 /// What went in, as the ledger's digest is over it: the messages as they were sent, passages included.
 fn sent(ask: &Ask, messages: &[Message]) -> String {
     let line = |message: &Message| format!("{:?}: {}", message.role, message.content);
@@ -324,6 +338,7 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 pub(super) fn local_error(name: &str, error: &local::Error) -> Dsl {
     let kind = match error {
         local::Error::Generate(models::Error::Request { .. }) => kind::VALIDATION,
+        local::Error::Generate(models::Error::TooLong { .. }) => kind::LIMIT,
         local::Error::Timeout { .. } => kind::TIMEOUT,
         error if error.is_unasked() => UNAVAILABLE,
         _ => kind::RUNTIME,

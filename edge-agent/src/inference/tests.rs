@@ -163,6 +163,24 @@ async fn a_streamed_answer_comes_back_whole_with_its_tokens_and_cost() {
 }
 
 #[tokio::test]
+async fn how_tokens_are_drawn_and_where_an_answer_ends_is_told_to_each_provider_in_its_words() {
+    for (protocol, expected) in [
+        ("openai", json!({"temperature": 1.5, "top_p": 0.9, "seed": 7, "stop": ["END"]})),
+        ("anthropic", json!({"temperature": 1.0, "top_p": 0.9, "stop_sequences": ["END"]})),
+    ] {
+        let (url, server) = serve(vec![says("The fan.")]).await;
+        let inference = Inference::new(vec![target("cloud/large", protocol, &url)], &Digests::default());
+        let drawn = json!({"prompt": "Why?", "temperature": 1.5, "topP": 0.9, "seed": 7, "stop": "END", "model": "cloud/large"});
+        // What comes back is of no matter here.
+        drop(infer(&inference, &call(drawn), &[]).await);
+        let (_, body) = server.seen.lock().expect("free")[0].clone();
+        for (field, value) in expected.as_object().expect("an object") {
+            assert_eq!(&body[field], value, "{protocol}: {field} of {body}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn anthropic_is_spoken_to_in_its_own_way_and_its_tool_gives_the_value() {
     let event = |value: Value| Ok(format!("event: x\ndata: {value}\n\n"));
     let events = vec![

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use shared::policy::Permit;
 
-use super::{EMBEDDER, Memory, TOP_K_MAX, broken, hold, text, wrong};
+use super::{EMBEDDER, Memory, broken, hold, text, wrong};
 
 /// Passages of one call; without a cross-encoder each of their sentences is embedded.
 pub const PASSAGES_MAX: usize = 256;
@@ -30,8 +30,8 @@ impl Memory {
         let Rerank { query, mut passages, top_k } = call.arguments()?;
         let query = text(call, "query", query)?;
         let k = top_k.unwrap_or(passages.len().max(1));
-        if !(1..=PASSAGES_MAX.max(TOP_K_MAX)).contains(&k) {
-            return Err(wrong(call, "topK", &format!("{k}; expected 1 to {TOP_K_MAX}")));
+        if !(1..=PASSAGES_MAX).contains(&k) {
+            return Err(wrong(call, "topK", &format!("{k}; expected 1 to {PASSAGES_MAX}")));
         }
         if passages.len() > PASSAGES_MAX {
             let many = format!("{} passages; at most {PASSAGES_MAX}", passages.len());

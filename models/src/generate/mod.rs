@@ -66,7 +66,7 @@ pub struct Request {
     pub stop: Vec<String>,
     /// The answer is one JSON value that fits this schema.
     pub schema: Option<serde_json::Value>,
-    /// What the model may ask to be called; not beside a schema.
+    /// What the model may ask to be called; beside a schema only where the choice says whether it is.
     pub tools: Vec<Tool>,
     pub tool_choice: ToolChoice,
     /// The answer ends with the first call.
@@ -153,9 +153,23 @@ impl Default for Request {
 const TOP_MAX: usize = 20;
 
 impl Request {
+    /// Whether the answer may be calls of tools.
+    pub(crate) fn may_call(&self) -> bool {
+        !self.tools.is_empty() && self.tool_choice != ToolChoice::None
+    }
+
+    /// The schema that the answer's text has to fit: where a call must come there is no such text.
+    pub(crate) fn held_to(&self) -> Option<&serde_json::Value> {
+        self.schema.as_ref().filter(|_| !self.may_call())
+    }
+
     /// Whether the numbers in it lie where they mean something.
     pub(crate) fn check(&self) -> Result<(), Error> {
         self.sampling.check().map_err(Error::request)?;
+        if self.schema.is_some() && self.may_call() && self.tool_choice == ToolChoice::Auto {
+            let expected = "expected one of them, or a tool_choice that says whether tools are called";
+            return Err(Error::request(format!("schema and tools: {expected}")));
+        }
         match self.logprobs {
             Some(top) if top > TOP_MAX => Err(Error::request(format!("logprobs: {top}: expected 0 to {TOP_MAX}"))),
             _ => Ok(()),
@@ -223,12 +237,13 @@ pub trait Generator: Send + Sync {
         0
     }
 
-    /// Whether the request can be answered at all, without computing anything.
+    /// How many tokens of the prompt an answer would have to read now, those aside that are kept of answers before; `None` where that says
+    /// nothing of the time. Splits the prompt and computes nothing.
     ///
     /// # Errors
     /// When its prompt is too long.
-    fn check(&self, _request: &Request) -> Result<(), Error> {
-        Ok(())
+    fn unread(&self, _request: &Request) -> Result<Option<usize>, Error> {
+        Ok(None)
     }
 
     /// Writes the answer, giving each new piece of text to `on_text` as it comes; the pieces joined are the answer's text.

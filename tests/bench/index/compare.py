@@ -30,6 +30,9 @@ def at_recall(points: list[dict], recall: float) -> float:
     better = next((at for at, point in enumerate(points) if point["recall"] >= recall), None)
     if better is None:
         return 0.0
+    if points[better]["recall"] == points[-1]["recall"]:
+        # Where breadth changes nothing, as in a scan, all of them measure the same thing; the first finds cold caches.
+        return statistics.median(point["qps"] for point in points[better:])
     high, low = points[better], points[max(better - 1, 0)]
     span = high["recall"] - low["recall"]
     part = (recall - low["recall"]) / span if span > 0 and better > 0 else 1.0

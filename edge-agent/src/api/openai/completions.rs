@@ -1,12 +1,12 @@
 //! Completions: a text that is continued as it stands, as OpenAI's older clients ask for it.
 
-use axum::{body::Bytes, extract::State, http::HeaderMap, response::Response};
+use axum::{extract::State, http::HeaderMap, response::Response};
 use models::generate::{Request, Sampling};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    Asked, Handles, Refusal,
+    Asked, Body, Handles, Refusal,
     envelope::{Envelope, Form},
     fields::{self, Rest},
     known, parse,
@@ -55,9 +55,9 @@ enum Prompt {
 pub(super) async fn complete(
     State(handles): State<Handles>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Result<Response, Refusal> {
-    let asked: CompletionRequest = parse(&body)?;
+    let asked: CompletionRequest = parse(body)?;
     let with_usage = asked.stream_options.as_ref().is_some_and(StreamOptions::wants_usage);
     let envelope = Envelope::new(Form::Text, known(&handles, &asked.model)?, with_usage);
     let (stream, priority) = (asked.stream, priority(asked.service_tier.as_deref())?);
@@ -101,7 +101,7 @@ impl CompletionRequest {
             continues: true,
             max_tokens: self.max_tokens.unwrap_or(MAX_TOKENS),
             sampling,
-            seed: self.seed.map_or(defaults.seed, i64::cast_unsigned),
+            seed: self.seed.map_or_else(super::chance, i64::cast_unsigned),
             stop: stops(self.stop)?,
             ..defaults
         })

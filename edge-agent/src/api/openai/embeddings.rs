@@ -9,7 +9,6 @@ use std::{
 };
 
 use axum::{
-    body::Bytes,
     extract::State,
     http::{HeaderMap, StatusCode},
 };
@@ -23,7 +22,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Handles, Refusal,
+    Body, Handles, Refusal,
     fields::{self, Rest},
     parse,
 };
@@ -54,9 +53,9 @@ enum Input {
 pub(super) async fn embeddings(
     State(handles): State<Handles>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Result<axum::Json<Value>, Refusal> {
-    let asked: EmbeddingRequest = parse(&body)?;
+    let asked: EmbeddingRequest = parse(body)?;
     fields::check(&asked.rest)?;
     // Vectors of another model than the one asked for would be compared with what they cannot be compared with.
     if asked.model != handles.embedder.name() {
@@ -68,6 +67,9 @@ pub(super) async fn embeddings(
     };
     if !(1..=EMBED_TEXTS_MAX).contains(&texts.len()) {
         return Err(Refusal::invalid(format!("input: {} texts; expected 1 to {EMBED_TEXTS_MAX}", texts.len())));
+    }
+    if let Some(empty) = texts.iter().position(|text| text.trim().is_empty()) {
+        return Err(Refusal::invalid(format!("input[{empty}]: no text; expected at least one character")));
     }
     let dimensions = handles.embedder.dimensions();
     if asked.dimensions.is_some_and(|asked| asked != dimensions) {

@@ -234,7 +234,7 @@ impl ChatRequest {
             messages,
             max_tokens: self.max_completion_tokens.or(self.max_tokens).unwrap_or(MAX_TOKENS),
             sampling,
-            seed: self.seed.map_or(defaults.seed, i64::cast_unsigned),
+            seed: self.seed.map_or_else(super::chance, i64::cast_unsigned),
             stop,
             schema,
             tools,

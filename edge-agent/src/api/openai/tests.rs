@@ -42,6 +42,9 @@ async fn serve_with(key: Option<&str>, rules: PolicySet, label: Option<Label>, s
                     let _ = on_text("half an ");
                     return Err(effect::Error::new(effect::kind::RUNTIME, "the model broke"));
                 }
+                if name == "local/short" {
+                    return Err(effect::Error::new(effect::kind::LIMIT, "prompt has 9 tokens: expected fewer than 8"));
+                }
                 let answer = extract.generate(&request, &mut *on_text);
                 answer.map_err(|error| effect::Error::new(effect::kind::VALIDATION, error.to_string()))
             };
@@ -49,7 +52,7 @@ async fn serve_with(key: Option<&str>, rules: PolicySet, label: Option<Label>, s
         })
     });
     let handles = Handles {
-        models: ["local/extract", "local/broken", "local/long"].map(str::to_owned).into(),
+        models: ["local/extract", "local/broken", "local/long", "local/short"].map(str::to_owned).into(),
         chat,
         embedder: models::embed::default_embedder(),
         embed_target: "local/embed".to_owned(),
@@ -250,6 +253,13 @@ async fn mistakes_are_told_in_openais_form() {
             "logprobs: the extractive generator",
         ),
         ("embeddings", json!({"model": embedder, "input": []}), 400, "input: 0 texts"),
+        ("embeddings", json!({"model": embedder, "input": ["a", " "]}), 400, "input[1]: no text"),
+        (
+            "chat/completions",
+            json!({"model": "local/extract", "messages": user, "max_tokens": "many"}),
+            400,
+            "max_tokens: invalid type: string \"many\", expected a whole number from 0",
+        ),
         ("embeddings", json!({"model": embedder, "input": [[1, 2]]}), 400, "a text or a list of texts"),
         ("embeddings", json!({"model": embedder, "input": "a", "task": "query"}), 400, "task: no field"),
         ("embeddings", json!({"model": "ada", "input": "a"}), 404, "no embedder \"ada\" on this node; it has"),
@@ -262,8 +272,36 @@ async fn mistakes_are_told_in_openais_form() {
     let body = json!({"model": "local/broken", "messages": user, "stream": true});
     let (status, stream) = ask(&url, "chat/completions", body).await;
     assert!(status == 200 && stream.contains("half an ") && stream.contains("\"error\"") && !stream.contains("[DONE]"));
-    let (status, _) = ask(&url, "chat/completions", json!({"model": "x".repeat(BODY_BYTES_MAX), "messages": []})).await;
+    let large = json!({"model": "x".repeat(BODY_BYTES_MAX), "messages": []});
+    let (status, told) = ask(&url, "chat/completions", large).await;
     assert_eq!(status, 413);
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!(told["error"]["type"], "invalid_request_error", "{told}");
+}
+
+#[tokio::test]
+async fn a_refusal_names_the_field_and_says_when_the_prompt_is_too_long() {
+    let url = serve(None).await;
+    let user = json!([{"role": "user", "content": "a"}]);
+    for (path, body, param, code) in [
+        ("embeddings", json!({"model": embedder(), "input": ["a", ""]}), json!("input[1]"), Value::Null),
+        (
+            "chat/completions",
+            json!({"model": "local/extract", "messages": [{"role": 1}]}),
+            json!("messages[0].role"),
+            Value::Null,
+        ),
+        (
+            "chat/completions",
+            json!({"model": "local/short", "messages": user}),
+            Value::Null,
+            json!("context_length_exceeded"),
+        ),
+    ] {
+        let (status, answer) = ask(&url, path, body).await;
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
+        assert_eq!((status, &answer["error"]["param"], &answer["error"]["code"]), (400, &param, &code), "{answer}");
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,10 @@ use edge_core::engine::ToolCall;
 use models::generate::Role;
 use serde_json::{Value, json};
 
-use super::super::chat::{Chat, Speaker, Tool};
+use super::super::{
+    ask::Sampling,
+    chat::{Chat, Speaker, Tool},
+};
 use super::{Fault, Lost, Prompt, Reply, parse};
 
 pub(super) const VERSION: &str = "2023-06-01";
@@ -35,9 +38,17 @@ pub(super) fn body(model: &str, prompt: &Prompt) -> Value {
         let texts: Vec<&str> = system.iter().map(|message| message.content.as_str()).collect();
         body["system"] = texts.join("\n\n").into();
     }
-    if let Some(temperature) = prompt.temperature {
+    // This API has no seed.
+    let Sampling { temperature, top_p, stop, .. } = &prompt.sampling;
+    if let Some(temperature) = temperature {
         // This API's range ends at 1.
         body["temperature"] = temperature.min(1.0).into();
+    }
+    if let Some(top_p) = top_p {
+        body["top_p"] = (*top_p).into();
+    }
+    if !stop.is_empty() {
+        body["stop_sequences"] = stop.clone().into();
     }
     if let Some(schema) = &prompt.schema {
         let input = if is_object(schema) {

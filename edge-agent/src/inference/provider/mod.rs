@@ -18,6 +18,7 @@ use serde_json::Value;
 use shared::ledger::entry::CallEnd;
 
 use super::{
+    ask::Sampling,
     chat::{Chat, arguments},
     config::{Key, Protocol, Provider},
 };
@@ -29,7 +30,7 @@ pub struct Prompt {
     /// In place of the messages: an agent's conversation with its tools.
     pub chat: Option<Chat>,
     pub max_tokens: u32,
-    pub temperature: Option<f64>,
+    pub sampling: Sampling,
     pub schema: Option<Value>,
 }
 

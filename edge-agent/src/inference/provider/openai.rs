@@ -4,7 +4,10 @@ use edge_core::engine::ToolCall;
 use models::generate::Role;
 use serde_json::{Value, json};
 
-use super::super::chat::{Speaker, Tool, Turn};
+use super::super::{
+    ask::Sampling,
+    chat::{Speaker, Tool, Turn},
+};
 use super::{Fault, Lost, Prompt, Reply, parse};
 
 pub(super) fn body(model: &str, prompt: &Prompt) -> Value {
@@ -26,8 +29,18 @@ pub(super) fn body(model: &str, prompt: &Prompt) -> Value {
             body["tools"] = chat.tools.iter().map(tool).collect();
         }
     }
-    if let Some(temperature) = prompt.temperature {
-        body["temperature"] = temperature.into();
+    let Sampling { temperature, top_p, seed, stop, .. } = &prompt.sampling;
+    if let Some(temperature) = temperature {
+        body["temperature"] = (*temperature).into();
+    }
+    if let Some(top_p) = top_p {
+        body["top_p"] = (*top_p).into();
+    }
+    if let Some(seed) = seed {
+        body["seed"] = (*seed).into();
+    }
+    if !stop.is_empty() {
+        body["stop"] = stop.clone().into();
     }
     if let Some(schema) = &prompt.schema {
         // Not `strict`: that allows a part of JSON schema only. The answer is checked here anyway.

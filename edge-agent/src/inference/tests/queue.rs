@@ -123,20 +123,16 @@ async fn a_deadline_that_the_measured_speed_cannot_meet_is_told_before_the_model
     let question = || call(json!({"prompt": "Stop the pump when it leaks?", "model": "local/a", "maxTokens": 200}));
     infer(&inference, &question(), &[]).await.expect("answered");
     let worker = inference.worker("local/a").expect("it is there");
-    let expected = worker.expected(10, 200, Priority::Normal).expect("it has answered once");
-    let late = worker.ask(
-        generate::Request { max_tokens: 200, ..generate::Request::ask("Stop the pump when it leaks?") },
-        Box::new(|_| ControlFlow::Continue(())),
-        expected / 4,
-        Priority::Normal,
-    );
+    let asked = generate::Request { max_tokens: 200, ..generate::Request::ask("Stop the pump when it leaks?") };
+    let expected = worker.expected(&asked, None, Priority::Normal).expect("it has answered once");
+    let late = worker.ask(asked, Box::new(|_| ControlFlow::Continue(())), expected / 4, Priority::Normal);
     let late = late.await.expect_err("too late");
     assert!(matches!(late, Error::Late { .. }) && late.is_unasked(), "{late}");
     let endless = generate::Request::ask("Stop the pump when it leaks? ".repeat(400));
     let endless = worker.ask(endless, Box::new(|_| ControlFlow::Continue(())), expected / 4, Priority::Normal).await;
     let endless = endless.expect_err("no time is enough for it");
     let is_told =
-        matches!(&endless, Error::Generate(models::Error::Request { message }) if message.contains("prompt has"));
+        matches!(&endless, Error::Generate(models::Error::TooLong { message }) if message.contains("prompt has"));
     assert!(is_told, "it is not told to come again: {endless:?}");
     let mut hurried = question();
     hurried.deadline = Some(crate::clock::now().plus(expected / 4));
@@ -144,4 +140,82 @@ async fn a_deadline_that_the_measured_speed_cannot_meet_is_told_before_the_model
     assert_eq!(failure.error.kind, kind::TIMEOUT.0, "{failure:?}");
     assert_eq!(requests(&failure.facts), [], "nobody was asked");
     assert_eq!(inference.figures()[0].1.answers, 1);
+}
+
+#[tokio::test]
+async fn what_is_kept_of_a_conversation_is_not_counted_against_its_deadline() {
+    let inference = Inference::new(vec![tiny("local/a", "tiny-qwen3")], &Digests::default());
+    let worker = inference.worker("local/a").expect("it is there");
+    let request = |words: &str| generate::Request { max_tokens: 2, ..generate::Request::ask(words.repeat(15)) };
+    let ask = |words: &str, within| {
+        worker.ask(request(words), Box::new(|_| ControlFlow::Continue(())), within, Priority::Normal)
+    };
+    ask("Stop the pump. ", LOCAL_TIMEOUT).await.expect("answered");
+    let whole = worker.expected(&request("Stop the pump. "), None, Priority::Normal).expect("it has answered once");
+    let rest = worker.expected(&request("Stop the pump. "), Some(Duration::ZERO), Priority::Normal).expect("the same");
+    assert!(rest < whole, "{rest:?} of {whole:?} without what is kept");
+    let within = (rest + whole) / 2;
+    let other = ask("Open the gate. ", within).await;
+    assert!(matches!(other, Err(Error::Late { .. })), "nothing is kept of it: {other:?}");
+    // A machine that is busy may not keep the time; that it is tried is what counts.
+    let same = ask("Stop the pump. ", within).await;
+    assert!(matches!(same, Ok(_) | Err(Error::Timeout { .. })), "{same:?}");
+}
+
+#[tokio::test]
+async fn models_rest_while_the_machine_is_too_hot() {
+    let root = tempfile::tempdir().expect("a folder");
+    let zone = root.path().join("sys/class/thermal/thermal_zone0");
+    std::fs::create_dir_all(&zone).expect("made");
+    let heat = |millis: &str| std::fs::write(zone.join("temp"), millis).expect("written");
+    let limits = Limits { temperature_max: Some(80.0), ..Limits::default() };
+    let targets = vec![tiny("local/a", "tiny-qwen3")];
+    let inference =
+        Inference::within(targets, &Digests::default(), limits, Beside::default(), Machine::at(root.path()));
+    let question = || call(json!({"prompt": "Why?", "model": "local/a", "maxTokens": 2, "offline": "refuse"}));
+    let ask = || {
+        let worker = inference.worker("local/a").expect("it is there");
+        worker.ask(
+            generate::Request::ask("Why?"),
+            Box::new(|_| ControlFlow::Break(())),
+            LOCAL_TIMEOUT,
+            Priority::Normal,
+        )
+    };
+    heat("90500");
+    let hot = ask().await.expect_err("it rests");
+    assert_eq!(hot.to_string(), "the machine has 90 degrees, above `temperature_max` under [inference]: models rest");
+    assert_eq!(reply::local_error("local/a", &hot).status, 503, "it may be asked again");
+    let failure = infer(&inference, &question(), &[]).await.expect_err("a workflow's too");
+    assert!(failure.error.detail.is_some_and(|detail| detail.contains("above `temperature_max`")));
+    let worker = inference.worker(EXTRACT).expect("built in");
+    worker
+        .ask(request(), Box::new(|_| ControlFlow::Continue(())), LOCAL_TIMEOUT, Priority::Normal)
+        .await
+        .expect("it computes next to nothing");
+    heat("79900");
+    ask().await.expect("it has cooled");
+    infer(&inference, &question(), &[]).await.expect("answered");
+}
+
+#[tokio::test]
+async fn each_call_draws_its_own_answer_and_the_same_when_it_is_asked_again() {
+    let inference = Inference::new(vec![tiny("local/a", "tiny-qwen3")], &Digests::default());
+    let ask = async |key: &str, seed: Option<u32>| {
+        let mut input =
+            json!({"prompt": "Why?", "model": "local/a", "maxTokens": 12, "temperature": 1.5, "topP": 0.99});
+        if let Some(seed) = seed {
+            input["seed"] = seed.into();
+        }
+        let asked = Call {
+            key: edge_core::engine::effect::EffectKey(key.to_owned()),
+            asked_at: Timestamp::from_millis(0),
+            ..call(input)
+        };
+        infer(&inference, &asked, &[]).await.expect("answered").output["text"].clone()
+    };
+    let first = ask("a", None).await;
+    assert_eq!(ask("a", None).await, first);
+    assert_ne!(ask("b", None).await, first);
+    assert_eq!(ask("a", Some(7)).await, ask("b", Some(7)).await);
 }

@@ -31,8 +31,8 @@ impl Chat {
     ) -> Result<Answer, Error> {
         let form = self.template.form();
         let schema = calls_schema(&chosen(request)?, form)?;
-        let (matcher, hints) = self.grammars.matcher(&self.tokens, &schema)?;
         let prompt = self.prompt(request)?;
+        let (matcher, hints) = self.grammars.matcher(&self.tokens, &schema)?;
         let most = self.most(request, &prompt);
         let mut stops = request.stop.clone();
         stops.extend((form == Form::Tags).then(|| OPEN.to_owned()));

@@ -227,6 +227,10 @@ impl Guide<'_, '_> {
             if seed > 0 && seed % WAYS_TOGETHER == 0 {
                 matcher = self.matcher.deep_clone();
             }
+            // Nothing to say: looking takes a while where values are large, and who asked may have gone.
+            if let ControlFlow::Break(finish) = (self.send)("") {
+                return Err(Stop::Receiver(finish));
+            }
             let limit = best.as_ref().map_or(END_BYTES_MAX, |best| self.bytes(best).saturating_sub(1));
             let found = self.way(matcher.clone(), StdRng::seed_from_u64(seed), written.numbers, limit);
             best = found.or(best);

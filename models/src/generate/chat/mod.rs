@@ -31,9 +31,7 @@ use template::Template;
 use tokens::Tokens;
 use writing::{Begun, Writing};
 
-use super::{
-    Answer, Finish, Generator, Message, Request, Role, Tool, ToolChoice, passages::with_passages, stream::Stream,
-};
+use super::{Answer, Finish, Generator, Message, Request, Role, Tool, passages::with_passages, stream::Stream};
 use crate::{
     Error,
     decoder::{CHUNK_LEN, Cache, Decoder, Layout, lay_out},
@@ -53,6 +51,9 @@ struct Chat {
     decoder: Decoder,
     place: Place,
     grammars: Grammars,
+    /// What it says freely, in place of what its weights say.
+    #[cfg(test)]
+    script: std::sync::Mutex<std::collections::VecDeque<u32>>,
 }
 
 /// How a model is to be computed.
@@ -62,9 +63,6 @@ pub struct Compute {
     pub threads: Option<NonZero<usize>>,
     /// In which form keys and values are kept.
     pub cache: Cache,
-    /// Bytes that the keys and values of this model's ended answers may take together, kept for prompts that begin like them; without a
-    /// number, those of one whole context.
-    pub kept_bytes: Option<usize>,
     /// The folder where packed weights are kept as files, see [`crate::packed`], and mapped; without one they are packed into memory.
     pub weights: Option<PathBuf>,
 }
@@ -178,11 +176,19 @@ impl Chat {
         let (tokens, decoder) = (Arc::new(tokens?), decoder?);
         let template = template(&file, &tokens)?;
         let name = file.path().file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        let token_bytes = decoder.token_bytes().max(1);
-        let kept_tokens = compute.kept_bytes.map_or(decoder.context(), |bytes| bytes / token_bytes);
-        let place = Place::new(room, token_bytes, kept_tokens);
+        let place = Place::new(room, decoder.token_bytes(), decoder.context());
         let longest = tokens.longest();
-        Ok(Self { name, tokens, longest, template, decoder, place, grammars: Grammars::default() })
+        Ok(Self {
+            name,
+            tokens,
+            longest,
+            template,
+            decoder,
+            place,
+            grammars: Grammars::default(),
+            #[cfg(test)]
+            script: std::sync::Mutex::default(),
+        })
     }
 
     /// The prompt's tokens.
@@ -195,9 +201,11 @@ impl Chat {
         let most = self.decoder.context().saturating_mul(self.longest);
         if text.len() > most {
             let (found, context) = (text.len(), self.decoder.context());
-            return Err(Error::request(format!(
-                "prompt has {found} bytes: expected at most {most}, which is what the context of {context} tokens can hold"
-            )));
+            return Err(Error::TooLong {
+                message: format!(
+                    "prompt has {found} bytes: expected at most {most}, which is what the context of {context} tokens can hold"
+                ),
+            });
         }
         let tokens = self.tokens.encode(&text)?;
         if tokens.is_empty() {
@@ -205,15 +213,15 @@ impl Chat {
         }
         if tokens.len() >= self.decoder.context() {
             let (found, most) = (tokens.len(), self.decoder.context());
-            return Err(Error::request(format!(
-                "prompt has {found} tokens: expected fewer than the context of {most}"
-            )));
+            let message = format!("prompt has {found} tokens: expected fewer than the context of {most}");
+            return Err(Error::TooLong { message });
         }
         if tokens.len() >= self.place.tokens_max() {
             let (found, most) = (tokens.len(), self.place.tokens_max());
-            return Err(Error::request(format!(
+            let message = format!(
                 "prompt has {found} tokens: expected fewer than {most}, for which there is room for keys and values"
-            )));
+            );
+            return Err(Error::TooLong { message });
         }
         Ok(tokens)
     }
@@ -225,7 +233,7 @@ impl Chat {
             return Err(Error::request("messages hold none by the user: expected at least one"));
         }
         if let (Some(schema), Some(last)) =
-            (&request.schema, messages.iter_mut().rev().find(|message| message.role == Role::User))
+            (request.held_to(), messages.iter_mut().rev().find(|message| message.role == Role::User))
         {
             last.content.push_str(&format!("\n\nAnswer with one JSON value that fits this schema:\n{schema}"));
         }
@@ -243,11 +251,8 @@ impl Chat {
         schema: &serde_json::Value,
         on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Answer, Error> {
-        if !request.tools.is_empty() {
-            return Err(Error::request("schema and tools: expected one of them"));
-        }
-        let (matcher, hints) = self.grammars.matcher(&self.tokens, schema)?;
         let prompt = self.prompt(request)?;
+        let (matcher, hints) = self.grammars.matcher(&self.tokens, schema)?;
         let most = self.most(request, &prompt);
         let mut stream = Stream::new(&[], on_text);
         let mut writing = match self.read(request, prompt, most, &mut stream)? {
@@ -362,8 +367,9 @@ impl Generator for Chat {
         &self.name
     }
 
-    fn check(&self, request: &Request) -> Result<(), Error> {
-        self.prompt(request).map(drop)
+    fn unread(&self, request: &Request) -> Result<Option<usize>, Error> {
+        let prompt = self.prompt(request)?;
+        Ok(Some(prompt.len() - self.place.known(&prompt)))
     }
 
     fn kept_bytes(&self) -> u64 {
@@ -376,10 +382,10 @@ impl Generator for Chat {
 
     fn generate(&self, request: &Request, on_text: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<Answer, Error> {
         request.check()?;
-        if let Some(schema) = &request.schema {
+        if let Some(schema) = request.held_to() {
             return self.generate_json(request, schema, on_text);
         }
-        if !request.tools.is_empty() && request.tool_choice != ToolChoice::None {
+        if request.may_call() {
             return self.generate_calls(request, on_text);
         }
         let prompt = self.prompt(request)?;
@@ -414,6 +420,8 @@ impl Generator for Chat {
 impl Chat {
     fn choose_freely(&self, writing: &mut Writing<'_>) -> Result<u32, Error> {
         let token = writing.choose(Allowed::All)?;
+        #[cfg(test)]
+        let token = self.script.lock().unwrap().pop_front().or(token);
         token.ok_or_else(|| Error::request(format!("{} gives no numbers: its weights are broken", self.name)))
     }
 }

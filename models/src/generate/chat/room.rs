@@ -162,6 +162,11 @@ impl Place {
         usize::try_from(steps.saturating_mul(step)).unwrap_or(usize::MAX)
     }
 
+    /// How many of a prompt's first tokens are kept of an answer before.
+    pub(super) fn known(&self, prompt: &[u32]) -> usize {
+        self.room.lock().find(self.model, prompt).map_or(0, |(_, common)| common)
+    }
+
     fn bytes(&self, tokens: usize) -> u64 {
         self.token_bytes.saturating_mul(tokens.next_multiple_of(Session::STEP) as u64)
     }

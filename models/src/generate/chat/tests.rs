@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::generate::Sampling;
+use crate::generate::{Sampling, ToolChoice};
 
 mod by_candle;
 mod convolving;
@@ -318,6 +318,72 @@ fn calls_of_tools_fit_what_the_tools_take_whatever_the_weights_say() {
             }
         }
     }
+}
+
+/// Has a model say this before anything else.
+fn script(chat: &Chat, text: &str) {
+    let mut tokens = Vec::new();
+    chat.tokens.encode_continued(text, &mut tokens).unwrap();
+    chat.script.lock().unwrap().extend(tokens);
+}
+
+#[test]
+fn a_call_that_a_model_begins_by_itself_is_held_and_what_it_said_before_is_kept() {
+    let parameters =
+        serde_json::json!({"type": "object", "properties": {"part": {"enum": ["fan", "pump"]}}, "required": ["part"]});
+    let tool = |name: &str| Tool { name: name.to_owned(), description: String::new(), parameters: parameters.clone() };
+    let request = Request { tools: vec![tool("find"), tool("stop")], max_tokens: 200, ..Request::ask("Stop it.") };
+    let load = |template: &str| {
+        let mut chat = Chat::load(&path("tiny-qwen3")).unwrap();
+        chat.template = Template::new(Some(template), "", "").unwrap();
+        chat.decoder.set_context(1024);
+        chat
+    };
+    let chat = load("{{ messages[0].content }}{% if tools %}{{ tools | length }} <tool_call>{% endif %}");
+    script(&chat, "Wait < tool. <tool_call>");
+    // After the first call it goes on to a second.
+    script(&chat, "\n<tool_call>");
+    let called = answer(&chat, &Request { single_call: false, ..request.clone() });
+    assert_eq!(called.text, "Wait < tool. ", "no part of the tag is said");
+    assert!(called.calls.len() >= 2 && chat.script.lock().unwrap().is_empty(), "{called:?}");
+    for call in &called.calls {
+        assert!(["find", "stop"].contains(&call.name.as_str()) && jsonschema::is_valid(&parameters, &call.arguments));
+    }
+    script(&chat, "<tool_call>");
+    let single = answer(&chat, &Request { single_call: true, ..request.clone() });
+    assert_eq!((single.text.as_str(), single.calls.len(), single.finish), ("", 1, Finish::Stop));
+    script(&chat, "<tool_call>");
+    let unused = answer(&chat, &Request { tool_choice: ToolChoice::None, max_tokens: 12, ..request.clone() });
+    assert_eq!(unused.calls, [], "what may not be called is text");
+    assert!(unused.text.starts_with("<tool_call>"), "{unused:?}");
+
+    let chat = load("{{ messages[0].content }}{% if tools %}{{ tools | length }} \"parameters\"{% endif %}");
+    script(&chat, " {");
+    let bare = answer(&chat, &request);
+    assert_eq!((bare.text.as_str(), bare.calls.len()), ("", 1), "a bare object is a call");
+    script(&chat, "So: {");
+    let said = answer(&chat, &Request { max_tokens: 8, ..request });
+    assert!(said.calls.is_empty() && said.text.starts_with("So: {"), "{said:?}");
+}
+
+#[test]
+fn a_schema_holds_where_no_call_may_come_and_says_nothing_where_one_must() {
+    let mut chat = Chat::load(&path("tiny-qwen3")).unwrap();
+    chat.decoder.set_context(1024);
+    let schema =
+        serde_json::json!({"type": "object", "properties": {"part": {"enum": ["fan", "pump"]}}, "required": ["part"]});
+    let tool = Tool { name: "stop".to_owned(), description: String::new(), parameters: schema.clone() };
+    let request =
+        Request { tools: vec![tool], schema: Some(schema.clone()), max_tokens: 60, ..Request::ask("Stop it.") };
+    let held = answer(&chat, &Request { tool_choice: ToolChoice::None, ..request.clone() });
+    assert!(
+        held.calls.is_empty() && jsonschema::is_valid(&schema, &serde_json::from_str(&held.text).unwrap()),
+        "{held:?}"
+    );
+    let called = answer(&chat, &Request { tool_choice: ToolChoice::Named("stop".to_owned()), ..request.clone() });
+    assert_eq!((called.text.as_str(), called.calls.len()), ("", 1));
+    let both = chat.generate(&request, &mut |_| ControlFlow::Continue(())).unwrap_err();
+    assert!(both.to_string().contains("a tool_choice that says whether"), "{both}");
 }
 
 #[test]

@@ -77,3 +77,18 @@ fn what_a_model_will_take_is_known_before_it_is_loaded() {
         assert_eq!(session.bytes(), 0, "{name}");
     }
 }
+
+#[test]
+fn what_is_kept_of_a_prompt_is_not_to_be_read_again() {
+    let chat = Chat::load(&path("tiny-qwen3")).unwrap();
+    let request = |text: &str| Request { max_tokens: 4, ..Request::ask(text.repeat(12)) };
+    let whole = chat.prompt(&request("Stop the pump. ")).unwrap().len();
+    assert_eq!(chat.unread(&request("Stop the pump. ")).unwrap(), Some(whole));
+    let answer = chat.generate(&request("Stop the pump. "), &mut |_| ControlFlow::Continue(())).unwrap();
+    assert_eq!(answer.tokens_in, whole);
+    assert_eq!(chat.unread(&request("Stop the pump. ")).unwrap(), Some(1), "its last, whose logits are wanted");
+    let other = chat.unread(&request("Open the gate. ")).unwrap().unwrap();
+    assert!(other > whole / 2, "{other} of {whole}");
+    let long = chat.unread(&Request::ask("word ".repeat(100_000))).unwrap_err();
+    assert!(long.to_string().contains("expected at most"), "{long}");
+}

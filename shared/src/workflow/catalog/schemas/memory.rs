@@ -72,7 +72,7 @@ pub(super) fn rerank() -> Entry {
         json!({
             "query": {"type": "string"},
             "passages": {"type": "array", "items": passage(), "maxItems": 256},
-            "topK": {"type": "integer", "minimum": 1, "maximum": 100},
+            "topK": {"type": "integer", "minimum": 1, "maximum": 256},
         }),
     );
     let output = object(&["passages"], json!({"passages": {"type": "array", "items": passage()}}));
