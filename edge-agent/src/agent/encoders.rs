@@ -150,8 +150,22 @@ pub(crate) fn judges(config: &Config, digests: &Digests) -> anyhow::Result<Judge
     Ok(Judges { reranker: reranker.transpose()?, classifier: classifier.transpose()? })
 }
 
+/// Whether an encoder's files are those that they must be, and of a model for this field; all but its weights is read.
+///
+/// # Errors
+/// Says what is wrong.
+pub(crate) fn check(field: &str, files: &Files, digests: &Digests) -> anyhow::Result<()> {
+    right(files, digests)?;
+    match field {
+        "reranker" => CrossEncoder::check(&files.folder)?,
+        "classifier" => Classifier::check(&files.folder)?,
+        _ => models::encoder::check_embedder(&files.folder)?,
+    }
+    Ok(())
+}
+
 /// How files are to be computed, once they are those that they must be.
-pub(crate) fn right(files: &Files, digests: &Digests) -> anyhow::Result<Compute> {
+fn right(files: &Files, digests: &Digests) -> anyhow::Result<Compute> {
     let path = files.folder.join("model.safetensors");
     let found = digests.of(&path)?;
     if found != files.digest {

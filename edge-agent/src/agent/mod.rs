@@ -23,7 +23,8 @@ use std::{
 
 pub(crate) use alone::Alone;
 use anyhow::{Context as _, bail};
-pub(crate) use encoders::{Former, embedder, embedders, judges, right};
+pub(crate) use encoders::{Former, embedder, embedders, judges};
+pub(crate) use encoders::check as check_encoder;
 use models::catalog::Digests;
 use tokio::{
     net::TcpListener,

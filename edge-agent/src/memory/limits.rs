@@ -78,6 +78,11 @@ pub(super) struct Bounds {
 }
 
 impl Limits {
+    /// Whether the configuration speaks of an index of this name.
+    pub(super) fn knows(&self, index: &str) -> bool {
+        self.indexes.contains_key(index)
+    }
+
     /// What holds for texts in an index.
     pub(super) fn of(&self, index: &str) -> Bounds {
         let own = self.indexes.get(index).copied().unwrap_or_default();

@@ -126,7 +126,8 @@ impl Memory {
             named if asked.kind == Some(Kind::Episode) => {
                 Ok(named.clone().unwrap_or_else(|| episode::INDEX.to_owned()))
             }
-            Some(name) if known.contains(name) => Ok(name.clone()),
+            // One that the configuration speaks of is no mistyped name: nothing was kept in it yet, or no longer.
+            Some(name) if known.contains(name) || self.limits.knows(name) => Ok(name.clone()),
             Some(name) => Err(wrong(
                 call,
                 "index",

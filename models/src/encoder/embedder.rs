@@ -41,6 +41,16 @@ pub fn load_embedder_with(folder: &Path, compute: Compute) -> Result<Arc<dyn Emb
     Ok(Arc::new(open(folder, compute, Processor::detect())?))
 }
 
+/// Whether a folder holds a sentence embedder, by all but its weights.
+///
+/// # Errors
+/// As [`load_embedder`].
+pub fn check_embedder(folder: &Path) -> Result<(), Error> {
+    let (sizes, (_, tokens_max)) = (sizes(folder)?, sentences(folder)?);
+    load::needs(folder, Precision::default())?;
+    Texts::load(folder, &sizes, tokens_max).map(drop)
+}
+
 pub(super) fn open(folder: &Path, compute: Compute, processor: Processor) -> Result<Sentences, Error> {
     let sizes = sizes(folder)?;
     let (pooling, tokens_max) = sentences(folder)?;

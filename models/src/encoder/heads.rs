@@ -7,7 +7,7 @@ use serde::Serialize;
 use shared::digest::Digest;
 
 use super::{
-    Compute, Encoder, Head,
+    Compute, Encoder, Head, Precision,
     config::{Pooling, sizes},
     load,
     tensors::Tensors,
@@ -45,8 +45,21 @@ impl CrossEncoder {
     /// When a file is missing, cut off, or of a model that has not exactly one number to give.
     pub fn load(folder: &Path, compute: Compute) -> Result<Self, Error> {
         let judge = Judge::load(folder, compute, Processor::detect())?;
-        match judge.labels.len() {
-            1 => Ok(Self(judge)),
+        Self::has_one(folder, &judge.labels)?;
+        Ok(Self(judge))
+    }
+
+    /// Whether a folder holds one, by all but its weights.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn check(folder: &Path) -> Result<(), Error> {
+        Self::has_one(folder, &Judge::check(folder)?)
+    }
+
+    fn has_one(folder: &Path, labels: &[String]) -> Result<(), Error> {
+        match labels.len() {
+            1 => Ok(()),
             many => Err(Error::file(
                 &folder.join("config.json"),
                 format!("id2label has {many} labels: expected one, as a cross-encoder for ranking has"),
@@ -93,8 +106,21 @@ impl Classifier {
     /// When a file is missing, cut off, or of a model with fewer than two labels.
     pub fn load(folder: &Path, compute: Compute) -> Result<Self, Error> {
         let judge = Judge::load(folder, compute, Processor::detect())?;
-        match judge.labels.len() {
-            2.. => Ok(Self(judge)),
+        Self::has_some(folder, &judge.labels)?;
+        Ok(Self(judge))
+    }
+
+    /// Whether a folder holds one, by all but its weights.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn check(folder: &Path) -> Result<(), Error> {
+        Self::has_some(folder, &Judge::check(folder)?)
+    }
+
+    fn has_some(folder: &Path, labels: &[String]) -> Result<(), Error> {
+        match labels.len() {
+            2.. => Ok(()),
             few => Err(Error::file(
                 &folder.join("config.json"),
                 format!("id2label has {few} labels: expected at least two to choose from"),
@@ -145,6 +171,16 @@ impl Judge {
         let load::Folder { texts, encoder, digest } =
             load::folder(folder, &tensors, sizes, tokens_max, Pooling::First, compute, processor)?;
         Ok(Self { name: name(folder), digest, texts, encoder, head, labels })
+    }
+
+    /// The labels, when all is there that [`Self::load`] needs but the weights themselves.
+    fn check(folder: &Path) -> Result<Vec<String>, Error> {
+        let sizes = sizes(folder)?;
+        let tensors = Tensors::open(&folder.join("model.safetensors"))?;
+        load::head(folder, &tensors, &sizes)?;
+        load::needs(folder, Precision::default())?;
+        Texts::load(folder, &sizes, sizes.positions)?;
+        Ok(sizes.labels)
     }
 
     /// The model's numbers for each text.

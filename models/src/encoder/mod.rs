@@ -26,7 +26,7 @@ use std::{
 
 use attention::{Attend, Run};
 use config::{Pooling, Sizes};
-pub use embedder::{load_embedder, load_embedder_with};
+pub use embedder::{check_embedder, load_embedder, load_embedder_with};
 pub use heads::{Classifier, CrossEncoder, LabelShare};
 pub use load::needs;
 pub use measure::peak_flops;

@@ -111,7 +111,7 @@ pub(super) fn verify(name: Option<&str>, config: &Config, context: &Context) -> 
         report.push((model.name, flaws));
     }
     for (field, files) in config.models.files().filter(|(field, _)| is_meant(field)) {
-        let flaw = agent::right(files, &digests).err().map(|error| format!("{error:#}"));
+        let flaw = agent::check_encoder(field, files, &digests).err().map(|error| format!("{error:#}"));
         report.push((field.to_owned(), flaw.into_iter().collect()));
     }
     let wanted = match name {

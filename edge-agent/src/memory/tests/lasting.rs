@@ -213,3 +213,14 @@ async fn conversations_are_forgotten_whole_by_source_and_by_whom_they_are_about(
         assert!(detail.contains(told), "{detail}");
     }
 }
+
+#[tokio::test]
+async fn an_index_that_the_configuration_speaks_of_may_be_empty_and_another_is_a_mistake() {
+    let site = fresh(&Hands::default(), "[indexes.notes]\nentries = 5").await;
+    let look = async |index: &str| {
+        kept_as("run:/do/0/look", &site, "retrieve", json!({"index": index, "query": "pump"}), DataClass::Public).await
+    };
+    assert_eq!(look("notes").await.expect("nothing is there yet").output["passages"], json!([]));
+    let mistake = look("note").await.expect_err("no such index");
+    assert!(mistake.error.detail.is_some_and(|detail| detail.contains("\"note\" is not an index of this node")));
+}

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Classifier, CrossEncoder, FULL, load_embedder_with, tiny};
+use super::{Classifier, CrossEncoder, FULL, check_embedder, load_embedder_with, tiny};
 
 /// A copy of a tiny model.
 fn copy(name: &str) -> tempfile::TempDir {
@@ -20,6 +20,22 @@ fn copy(name: &str) -> tempfile::TempDir {
 fn refused(folder: &Path, expected: &str) {
     let error = load_embedder_with(folder, FULL).err().map(|error| error.to_string()).unwrap_or_default();
     assert!(error.contains(expected), "{error:?} lacks {expected:?}");
+}
+
+/// What is refused when it is loaded is refused when it is only looked at, in the same words.
+#[test]
+fn a_folder_is_checked_for_its_use_before_it_is_loaded() {
+    let words = |outcome: Result<(), crate::Error>| outcome.err().map(|error| error.to_string());
+    for name in ["mean", "first", "cross", "roberta"] {
+        let folder = tiny(name);
+        let ranks = CrossEncoder::load(&folder, FULL).map(drop);
+        assert_eq!(words(CrossEncoder::check(&folder)), words(ranks), "{name} as a reranker");
+        let classifies = Classifier::load(&folder, FULL).map(drop);
+        assert_eq!(words(Classifier::check(&folder)), words(classifies), "{name} as a classifier");
+        let embeds = load_embedder_with(&folder, FULL).map(drop);
+        assert_eq!(words(check_embedder(&folder)), words(embeds), "{name} as an embedder");
+    }
+    assert!(Classifier::check(&tiny("mean")).unwrap_err().to_string().contains("expected a sequence classifier"));
 }
 
 fn edit(path: &Path, change: impl FnOnce(&mut Value)) {

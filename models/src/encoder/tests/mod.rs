@@ -11,7 +11,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
     Classifier, Compute, CrossEncoder, Precision,
-    embedder::{load_embedder, load_embedder_with, open},
+    embedder::{check_embedder, load_embedder, load_embedder_with, open},
     needs,
 };
 use crate::{
