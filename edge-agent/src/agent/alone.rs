@@ -7,7 +7,11 @@ use edge_core::engine::effect::Failure;
 use models::catalog::Digests;
 use serde_json::Value;
 
-use super::{DIGESTS_FILE, Former, INDEXES_FOLDER, claim, embedders, inference, judges, rollout};
+use super::{
+    DIGESTS_FILE, Former, INDEXES_FOLDER,
+    claim::{Claimant, claim},
+    embedders, inference, judges, rollout,
+};
 use crate::{
     action::{self, Action},
     config::Config,
@@ -32,7 +36,7 @@ impl Alone {
     /// # Errors
     /// When an agent has the data folder, or a room cannot be opened.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
-        let lock = claim(&config.data_dir)?;
+        let lock = claim(&config.data_dir, Claimant::Command).await?;
         let store = Store::open(&config.store_path())?;
         let digests = Digests::kept_in(config.data_dir.join(DIGESTS_FILE));
         let former = Former::default();

@@ -4,6 +4,7 @@
 
 mod alone;
 mod bridge;
+mod claim;
 mod encoders;
 mod follow;
 mod footprint;
@@ -12,19 +13,12 @@ mod rollout;
 mod space;
 mod trial;
 
-use std::{
-    fs::{File, OpenOptions},
-    net::SocketAddr,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc, time::Duration};
 
 pub(crate) use alone::Alone;
-use anyhow::{Context as _, bail};
-pub(crate) use encoders::{Former, embedder, embedders, judges};
+use anyhow::Context as _;
 pub(crate) use encoders::check as check_encoder;
+pub(crate) use encoders::{Former, embedder, embedders, judges};
 use models::catalog::Digests;
 use tokio::{
     net::TcpListener,
@@ -201,31 +195,6 @@ pub fn make_data_folder(folder: &Path) -> anyhow::Result<()> {
         .mode(0o700)
         .create(folder)
         .with_context(|| format!("cannot make the data folder {}", folder.display()))
-}
-
-/// Two agents on one data folder would each be wrong about what the other did. The lock goes with the process.
-fn claim(folder: &Path) -> anyhow::Result<File> {
-    make_data_folder(folder)?;
-    let path = folder.join("lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(&path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => {
-            bail!(
-                "another agent runs on the data folder {}: stop it first, or give this one its own `data_dir`",
-                folder.display()
-            )
-        }
-        Err(std::fs::TryLockError::Error(error)) => {
-            Err(anyhow::Error::new(error).context(format!("cannot lock {}", path.display())))
-        }
-    }
 }
 
 /// The targets of the configuration, within what the machine has beside the encoders and the indexes.

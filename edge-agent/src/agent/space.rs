@@ -10,7 +10,10 @@ use shared::{
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use super::{claim, told_to_stop};
+use super::{
+    claim::{Claimant, claim},
+    told_to_stop,
+};
 use crate::{clock, config::Config, store::Store};
 
 /// What a start may write before the first message: a new store, keys, the start's entry.
@@ -69,7 +72,7 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<Option<Opened>> {
 }
 
 async fn attempt(config: &Config) -> anyhow::Result<Opened> {
-    let lock = claim(&config.data_dir)?;
+    let lock = claim(&config.data_dir, Claimant::Agent).await?;
     room(&config.data_dir)?;
     let store = Store::open(&config.store_path())?;
     let started = clock::now();

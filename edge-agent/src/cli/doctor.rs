@@ -256,7 +256,8 @@ fn embedder(config: &Config) -> Check {
 
 /// An encoder whose files the configuration names.
 fn encoder(field: &'static str, files: &Files) -> Check {
-    let advice = "put the files there that the digest is of, of a model for this use, or change what stands under [models]";
+    let advice =
+        "put the files there that the digest is of, of a model for this use, or change what stands under [models]";
     match agent::check_encoder(field, files, &Digests::default()) {
         Ok(()) => Check::ok(field, format!("{}, the digest right", files.folder.display())),
         Err(error) => Check::broken(field, format!("{error:#}"), advice),
