@@ -123,7 +123,7 @@ fn chat(
 ) -> Result<ExitCode, Failure> {
     let what = || format!("cannot measure {}", model.file.display());
     let threads = args.threads.and_then(|threads| NonZero::new(threads.into()));
-    let compute = Compute { cache: model.cache, threads, weights, ..Compute::default() };
+    let compute = Compute { cache: model.cache, threads, weights };
     let needs = generate::open_gguf(&model.file, compute.clone()).with_context(what)?.needs();
     // The prompt, the answer and the token after them.
     let tokens = args.prompt.max(args.answer) + args.answer + 1;

@@ -171,7 +171,7 @@ async fn models_rest_while_the_machine_is_too_hot() {
     let limits = Limits { temperature_max: Some(80.0), ..Limits::default() };
     let targets = vec![tiny("local/a", "tiny-qwen3")];
     let inference =
-        Inference::within(targets, &Digests::default(), limits, Beside::default(), Machine::at(root.path()));
+        Inference::within(targets, &Digests::default(), limits, Beside::default(), Machine::at(root.path()), None);
     let question = || call(json!({"prompt": "Why?", "model": "local/a", "maxTokens": 2, "offline": "refuse"}));
     let ask = || {
         let worker = inference.worker("local/a").expect("it is there");
