@@ -19,7 +19,7 @@ use crate::{
         models::{Embedder as Named, Files},
     },
     inference::{Machine, admit},
-    memory::{Embedders, Judges},
+    memory::{Asleep, Embedders, Judges},
 };
 
 /// What an embedder is loaded from, as the store keeps it for a later start.
@@ -137,17 +137,28 @@ fn chosen(config: &Config, digests: &Digests) -> anyhow::Result<(Arc<dyn Embedde
     load(&folder, Compute { precision, ..Compute::default() })
 }
 
-/// The models that judge texts, those that the configuration names.
+/// The models that judge texts, those that the configuration names. Each is looked at now, and loaded when it is first asked.
 pub(crate) fn judges(config: &Config, digests: &Digests) -> anyhow::Result<Judges> {
-    let reranker = config.models.reranker.as_ref().map(|files| -> anyhow::Result<_> {
-        fits("reranker", config)?;
-        Ok(Arc::new(CrossEncoder::load(&files.folder, right(files, digests)?)?))
-    });
-    let classifier = config.models.classifier.as_ref().map(|files| -> anyhow::Result<_> {
-        fits("classifier", config)?;
-        Ok(Arc::new(Classifier::load(&files.folder, right(files, digests)?)?))
-    });
+    let reranker =
+        config.models.reranker.as_ref().map(|files| asleep("reranker", files, config, digests, CrossEncoder::load));
+    let classifier =
+        config.models.classifier.as_ref().map(|files| asleep("classifier", files, config, digests, Classifier::load));
     Ok(Judges { reranker: reranker.transpose()?, classifier: classifier.transpose()? })
+}
+
+fn asleep<M: Send + Sync + 'static>(
+    field: &str,
+    files: &Files,
+    config: &Config,
+    digests: &Digests,
+    load: fn(&Path, Compute) -> Result<M, models::Error>,
+) -> anyhow::Result<Arc<Asleep<M>>> {
+    fits(field, config)?;
+    check(field, files, digests)?;
+    let compute = Compute { precision: files.precision, ..Compute::default() };
+    let folder = files.folder.clone();
+    let name = folder.file_name().map_or_else(|| field.to_owned(), |name| name.to_string_lossy().into_owned());
+    Ok(Asleep::new(name, config.inference.unload_after(), move || load(&folder, compute)))
 }
 
 /// Whether an encoder's files are those that they must be, and of a model for this field; all but its weights is read.

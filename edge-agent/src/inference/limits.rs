@@ -36,7 +36,8 @@ pub enum Weights {
 
 impl Limits {
     /// How long a model stays loaded that nobody asks: ten minutes, where the configuration does not say.
-    pub(super) fn unload_after(&self) -> Duration {
+    #[must_use]
+    pub fn unload_after(&self) -> Duration {
         Duration::from_secs(self.unload_after_s.map_or(600, NonZero::get))
     }
 }

@@ -107,7 +107,7 @@ impl Memory {
         let (inner, asked) = (Arc::clone(&self.inner), text.clone());
         let classify = move || {
             let _use = inner.rest.r#use();
-            classifier.classify(&[&asked])
+            classifier.awake()?.classify(&[&asked])
         };
         let shares = tokio::task::spawn_blocking(classify).await;
         let shares = shares.map_err(|_| broken(call, "the classifier panicked, see the log"))?;

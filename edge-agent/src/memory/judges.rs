@@ -7,13 +7,15 @@ use models::{
     encoder::{Classifier, CrossEncoder},
 };
 
+use super::asleep::Asleep;
+
 /// What a node has for it.
 #[derive(Clone, Default)]
 pub struct Judges {
     /// For `rerank`, and `retrieve` with `rerank: true`.
-    pub reranker: Option<Arc<CrossEncoder>>,
+    pub reranker: Option<Arc<Asleep<CrossEncoder>>>,
     /// For `classify` without cases.
-    pub classifier: Option<Arc<Classifier>>,
+    pub classifier: Option<Arc<Asleep<Classifier>>>,
 }
 
 impl Judges {
@@ -30,7 +32,7 @@ impl Judges {
         texts: &[&str],
     ) -> Result<Vec<(usize, f32)>, models::Error> {
         match &self.reranker {
-            Some(reranker) => reranker.rank(question, texts),
+            Some(reranker) => reranker.awake()?.rank(question, texts),
             None => models::rerank::rerank(embedder.as_ref(), question, texts),
         }
     }

@@ -2,6 +2,7 @@
 //! records and texts. Never sends anything anywhere.
 
 mod age;
+mod asleep;
 mod chunk;
 mod classify;
 pub mod documents;
@@ -37,6 +38,7 @@ use std::{
 };
 
 use age::Age;
+pub use asleep::Asleep;
 use classify::CaseSet;
 use documents::{Content, Document, Labelled};
 use edge_core::engine::effect::{Call, Completion, Failure, Keep, kind};

@@ -1,12 +1,12 @@
 //! What a cross-encoder and a classifier do where the node has them: tiny models with random weights, of models/reference.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, time::Duration};
 
 use models::encoder::{Classifier, Compute, CrossEncoder};
 use serde_json::{Value, json};
 
 use super::{Site, site};
-use crate::memory::Judges;
+use crate::memory::{Asleep, Judges};
 
 fn tiny(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../models/reference/encoders").join(name)
@@ -19,9 +19,13 @@ fn expected(name: &str) -> Value {
 
 async fn judged(files: &[(&str, &str)]) -> Site {
     let Site { dir, memory } = site(files).await;
-    let reranker = CrossEncoder::load(&tiny("cross"), Compute::default()).expect("a cross-encoder");
-    let classifier = Classifier::load(&tiny("roberta"), Compute::default()).expect("a classifier");
-    let judges = Judges { reranker: Some(Arc::new(reranker)), classifier: Some(Arc::new(classifier)) };
+    let hour = Duration::from_secs(3_600);
+    let ranks = || CrossEncoder::load(&tiny("cross"), Compute::default());
+    let classifies = || Classifier::load(&tiny("roberta"), Compute::default());
+    let judges = Judges {
+        reranker: Some(Asleep::new("cross".to_owned(), hour, ranks)),
+        classifier: Some(Asleep::new("roberta".to_owned(), hour, classifies)),
+    };
     Site { dir, memory: memory.judged_by(judges) }
 }
 
