@@ -50,6 +50,8 @@ struct Case {
     max_tokens: u64,
     /// Behind `/v1/chat/completions`, or as a text that goes on.
     is_chat: bool,
+    /// Held to a schema.
+    is_held: bool,
 }
 
 impl Case {
@@ -59,7 +61,8 @@ impl Case {
             for (with, (model, _)) in MODELS.iter().enumerate() {
                 let (seed, is_chat) = ((at * 7 + with) as u64, (at + with) % 2 == 0);
                 let max_tokens = [4, 12, 40][(at + with) % 3];
-                all.push(Self { model, prompt: (*prompt).to_owned(), seed, max_tokens, is_chat });
+                let is_held = is_chat && at % 3 == 0;
+                all.push(Self { model, prompt: (*prompt).to_owned(), seed, max_tokens, is_chat, is_held });
             }
         }
         all
@@ -77,6 +80,10 @@ impl Case {
             body["messages"] = json!([{"role": "user", "content": self.prompt}]);
         } else {
             body["prompt"] = self.prompt.clone().into();
+        }
+        if self.is_held {
+            let schema = json!({"type": "string", "minLength": 6, "maxLength": 24});
+            body["response_format"] = json!({"type": "json_schema", "json_schema": {"name": "text", "schema": schema}});
         }
         body
     }
