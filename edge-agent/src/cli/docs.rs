@@ -54,7 +54,7 @@ The agent follows what was added, where it may read it: while it runs, what is n
 (`follow_every` under [memory]). A folder or mount that is away, or empty, takes nothing away; adding it again does. `docs remove` ends it.
 A folder that is added again is brought in step at once; label and subject stay as they were unless they are given. Names that begin with a
 dot, links and what is no file are left out. A text has at most 8 MB and is UTF-8, a PDF at most 32 MB, a table 50,000 rows, and a document
-comes to 50,000 passages at most; a file that is more is named, and the others are kept. Policy's `remember` is asked for each document, and each is in the ledger.")]
+comes to 50,000 passages at most, a folder holds 20,000 documents; a file that is more is named, and the others are kept. Policy's `remember` is asked for each document, and each is in the ledger.")]
 pub(super) struct Add {
     /// A file, or a folder with all in it.
     #[arg(value_name = "PATH")]

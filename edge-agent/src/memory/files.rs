@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use edge_core::site::{DEPTH_MAX, Kind};
+use edge_core::site::{DEPTH_MAX, DOCUMENTS_MAX, Kind};
 use reader::Form;
 
 use super::reading;
@@ -27,6 +27,8 @@ pub enum Error {
     Empty(PathBuf),
     #[error("{} is more than {DEPTH_MAX} folders deep", .0.display())]
     Deep(PathBuf),
+    #[error("{} holds more than {most} documents: add the folders within one by one, each with an --index of its own", folder.display())]
+    Many { folder: PathBuf, most: usize },
     #[error("cannot read the folder {}: {source}", folder.display())]
     Unreadable { folder: PathBuf, source: std::io::Error },
 }
@@ -44,11 +46,15 @@ pub struct Documents {
 /// choose what else of this machine is read.
 ///
 /// # Errors
-/// When there are none, or the folder itself cannot be read.
+/// When there are none, or more than a bundle may have, or the folder itself cannot be read.
 pub fn documents(path: &Path) -> Result<Documents, Error> {
+    at_most(DOCUMENTS_MAX, path)
+}
+
+fn at_most(most: usize, path: &Path) -> Result<Documents, Error> {
     let mut found = Documents::default();
     if path.is_dir() {
-        walk(path, path, 0, &mut found)?;
+        walk(path, path, 0, most, &mut found)?;
         let is_empty = found.files.is_empty() && found.closed.is_empty();
         return if is_empty { Err(Error::Empty(path.to_owned())) } else { Ok(found) };
     }
@@ -68,7 +74,7 @@ pub(super) fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn walk(root: &Path, folder: &Path, depth: usize, found: &mut Documents) -> Result<(), Error> {
+fn walk(root: &Path, folder: &Path, depth: usize, most: usize, found: &mut Documents) -> Result<(), Error> {
     if depth > DEPTH_MAX {
         return Err(Error::Deep(folder.to_owned()));
     }
@@ -82,7 +88,7 @@ fn walk(root: &Path, folder: &Path, depth: usize, found: &mut Documents) -> Resu
         let parts = path.strip_prefix(root).unwrap_or(&path).components();
         let id = parts.map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/");
         if kind.is_dir() {
-            match walk(root, &path, depth + 1, found) {
+            match walk(root, &path, depth + 1, most, found) {
                 Err(Error::Unreadable { source, .. }) => {
                     drop(found.closed.insert(id, format!("cannot be read: {source}")))
                 }
@@ -90,6 +96,9 @@ fn walk(root: &Path, folder: &Path, depth: usize, found: &mut Documents) -> Resu
             }
         } else if kind.is_file() && Form::of(&id).is_some() {
             found.files.insert(id, path);
+            if found.files.len() > most {
+                return Err(Error::Many { folder: root.to_owned(), most });
+            }
         }
     }
     Ok(())
@@ -149,6 +158,9 @@ mod tests {
         let ids = |path: &Path| documents(path).expect("documents").files.into_keys().collect::<Vec<_>>();
         assert_eq!(ids(folder.path()), ["a.md", "sub/b.txt"]);
         assert_eq!(ids(&folder.path().join("a.md")), ["a.md"]);
+        assert!(at_most(2, folder.path()).is_ok());
+        let many = at_most(1, folder.path()).expect_err("two").to_string();
+        assert!(many.contains("holds more than 1 documents"), "{many}");
         assert_eq!(content("i", "pipe.md", &pipe), Err("is not a file".to_owned()), "nobody waits for a writer");
         assert_eq!(content("i", "a.md", &folder.path().join("a.md")), Ok(b"text".to_vec()));
         assert!(documents(&folder.path().join("d.exe")).expect_err("none").to_string().contains("is no document"));
