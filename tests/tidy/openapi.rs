@@ -106,7 +106,8 @@ fn spelt_out(written: &str) -> String {
         ("{BLOBS_PATH}", v1::BLOBS_PATH),
     ];
     let path = names.iter().fold(written.to_owned(), |path, (name, value)| path.replace(name, value));
-    path.replace("{{", "{").replace("}}", "}")
+    // A document has no form of its own for a part with slashes in it.
+    path.replace("{{", "{").replace("}}", "}").replace("{*", "{")
 }
 
 #[test]
