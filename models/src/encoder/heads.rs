@@ -44,9 +44,7 @@ impl CrossEncoder {
     /// # Errors
     /// When a file is missing, cut off, or of a model that has not exactly one number to give.
     pub fn load(folder: &Path, compute: Compute) -> Result<Self, Error> {
-        let judge = Judge::load(folder, compute, Processor::detect())?;
-        Self::has_one(folder, &judge.labels)?;
-        Ok(Self(judge))
+        Judge::load(folder, compute, &ONE, Processor::detect()).map(Self)
     }
 
     /// Whether a folder holds one, by all but its weights.
@@ -54,17 +52,7 @@ impl CrossEncoder {
     /// # Errors
     /// As [`Self::load`].
     pub fn check(folder: &Path) -> Result<(), Error> {
-        Self::has_one(folder, &Judge::check(folder)?)
-    }
-
-    fn has_one(folder: &Path, labels: &[String]) -> Result<(), Error> {
-        match labels.len() {
-            1 => Ok(()),
-            many => Err(Error::file(
-                &folder.join("config.json"),
-                format!("id2label has {many} labels: expected one, as a cross-encoder for ranking has"),
-            )),
-        }
+        Judge::check(folder, &ONE)
     }
 
     /// What people call it: the folder's name.
@@ -105,9 +93,7 @@ impl Classifier {
     /// # Errors
     /// When a file is missing, cut off, or of a model with fewer than two labels.
     pub fn load(folder: &Path, compute: Compute) -> Result<Self, Error> {
-        let judge = Judge::load(folder, compute, Processor::detect())?;
-        Self::has_some(folder, &judge.labels)?;
-        Ok(Self(judge))
+        Judge::load(folder, compute, &SOME, Processor::detect()).map(Self)
     }
 
     /// Whether a folder holds one, by all but its weights.
@@ -115,17 +101,7 @@ impl Classifier {
     /// # Errors
     /// As [`Self::load`].
     pub fn check(folder: &Path) -> Result<(), Error> {
-        Self::has_some(folder, &Judge::check(folder)?)
-    }
-
-    fn has_some(folder: &Path, labels: &[String]) -> Result<(), Error> {
-        match labels.len() {
-            2.. => Ok(()),
-            few => Err(Error::file(
-                &folder.join("config.json"),
-                format!("id2label has {few} labels: expected at least two to choose from"),
-            )),
-        }
+        Judge::check(folder, &SOME)
     }
 
     /// What people call it: the folder's name.
@@ -162,30 +138,50 @@ impl Classifier {
     }
 }
 
+/// How many labels a head has for its use.
+struct Labels {
+    fit: fn(usize) -> bool,
+    expected: &'static str,
+}
+
+const ONE: Labels = Labels { fit: |labels| labels == 1, expected: "one, as a cross-encoder for ranking has" };
+const SOME: Labels = Labels { fit: |labels| labels > 1, expected: "at least two to choose from" };
+
 impl Judge {
-    fn load(folder: &Path, compute: Compute, processor: Processor) -> Result<Self, Error> {
+    fn load(folder: &Path, compute: Compute, wanted: &Labels, processor: Processor) -> Result<Self, Error> {
         let sizes = sizes(folder)?;
         let tensors = Tensors::open(&folder.join("model.safetensors"))?;
         let head = load::head(folder, &tensors, &sizes)?;
         let (labels, tokens_max) = (sizes.labels.clone(), sizes.positions);
+        wanted.check(folder, &labels)?;
         let load::Folder { texts, encoder, digest } =
             load::folder(folder, &tensors, sizes, tokens_max, Pooling::First, compute, processor)?;
         Ok(Self { name: name(folder), digest, texts, encoder, head, labels })
     }
 
-    /// The labels, when all is there that [`Self::load`] needs but the weights themselves.
-    fn check(folder: &Path) -> Result<Vec<String>, Error> {
+    /// Whether all is there that [`Self::load`] needs but the weights themselves.
+    fn check(folder: &Path, wanted: &Labels) -> Result<(), Error> {
         let sizes = sizes(folder)?;
         let tensors = Tensors::open(&folder.join("model.safetensors"))?;
         load::head(folder, &tensors, &sizes)?;
+        wanted.check(folder, &sizes.labels)?;
         load::needs(folder, Precision::default())?;
-        Texts::load(folder, &sizes, sizes.positions)?;
-        Ok(sizes.labels)
+        Texts::load(folder, &sizes, sizes.positions).map(drop)
     }
 
     /// The model's numbers for each text.
     fn numbers(&self, texts: &[Tokens]) -> Result<Vec<Vec<f32>>, Error> {
         Ok(self.encoder.vectors(texts)?.iter().map(|first| self.head.numbers(first)).collect())
+    }
+}
+
+impl Labels {
+    fn check(&self, folder: &Path, labels: &[String]) -> Result<(), Error> {
+        if (self.fit)(labels.len()) {
+            return Ok(());
+        }
+        let (found, expected) = (labels.len(), self.expected);
+        Err(Error::file(&folder.join("config.json"), format!("id2label has {found} labels: expected {expected}")))
     }
 }
 
