@@ -155,10 +155,15 @@ fn asleep<M: Send + Sync + 'static>(
 ) -> anyhow::Result<Arc<Asleep<M>>> {
     fits(field, config)?;
     check(field, files, digests)?;
-    let compute = Compute { precision: files.precision, ..Compute::default() };
-    let folder = files.folder.clone();
-    let name = folder.file_name().map_or_else(|| field.to_owned(), |name| name.to_string_lossy().into_owned());
-    Ok(Asleep::new(name, config.inference.unload_after(), move || load(&folder, compute)))
+    let (files, digests) = (files.clone(), digests.clone());
+    let name = files.folder.file_name().map_or_else(|| field.to_owned(), |name| name.to_string_lossy().into_owned());
+    // Each time, as days may lie between: what was put there meanwhile is not loaded for what was there.
+    let load = move || {
+        let compute =
+            right(&files, &digests).map_err(|error| models::Error::Broken { message: format!("{error:#}") })?;
+        load(&files.folder, compute)
+    };
+    Ok(Asleep::new(name, config.inference.unload_after(), load))
 }
 
 /// Whether an encoder's files are those that they must be, and of a model for this field; all but its weights is read.
