@@ -29,3 +29,4 @@ mod text;
 pub use error::Error;
 #[doc(hidden)]
 pub use lanes::forgo_avx512;
+pub use text::is_stop_word;

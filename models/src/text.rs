@@ -12,6 +12,12 @@ const STOP_WORDS: &[&str] = &[
     "while", "who", "why", "will", "with", "would", "you", "your",
 ];
 
+/// Whether a word, in lower case, says nothing about what an English text is about.
+#[must_use]
+pub fn is_stop_word(word: &str) -> bool {
+    STOP_WORDS.binary_search(&word).is_ok()
+}
+
 /// Sentences by Unicode's rules (UAX 29), but an abbreviation ends none.
 pub(crate) fn sentences(text: &str) -> Vec<String> {
     const ABBREVIATIONS: &[&str] =
@@ -32,7 +38,7 @@ pub(crate) fn sentences(text: &str) -> Vec<String> {
 /// The words of a text that carry meaning, lower case and without common English endings.
 pub(crate) fn stems(text: &str) -> Vec<String> {
     let lower = text.to_lowercase();
-    lower.unicode_words().filter(|word| STOP_WORDS.binary_search(word).is_err()).map(stem).collect()
+    lower.unicode_words().filter(|word| !is_stop_word(word)).map(stem).collect()
 }
 
 /// The word without a plural or verb ending, so that `bearings` meets `bearing` and `overheated` meets `overheating`.

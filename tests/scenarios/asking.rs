@@ -77,6 +77,17 @@ async fn documents_are_added_asked_and_taken_away_with_an_agent_and_without() {
     let told = agent.cli(&["ask", question]).await.ok();
     assert!(told.contains("stop the pump") && told.contains("remembered:pumps/leak.md, Leaks"), "{told}");
 
+    let nothing = agent.cli(&["ask", "Who wrote Romeo and Juliet?"]).await;
+    assert_eq!(nothing.code(), 3, "{}", nothing.err);
+    for part in ["nothing in the documents answers this", "the indexes documents, manuals", "--any"] {
+        assert!(nothing.err.contains(part), "{}", nothing.err);
+    }
+    let called = agent.json(&["ledger", "list", "--fact", "model-called", "--limit", "9"]).await;
+    let answers =
+        || called.as_array().expect("a list").iter().filter(|entry| entry.to_string().contains("local/extract"));
+    assert_eq!(answers().count(), 1, "of the two questions one was answered: {called}");
+    assert_eq!(agent.cli(&["ask", "Who wrote Romeo and Juliet?", "--any"]).await.code(), 0);
+
     agent.start().await;
     let answer = agent.json(&["ask", question, "--index", "manuals"]).await;
     assert!(answer["text"].as_str().is_some_and(|text| text.contains("V7") && text.contains("[1]")), "{answer}");

@@ -8,6 +8,7 @@ mod classify;
 pub mod documents;
 mod episode;
 pub mod files;
+mod fit;
 mod follow;
 mod forget;
 mod former;

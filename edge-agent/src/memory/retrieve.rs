@@ -15,7 +15,7 @@ use super::{
     EMBEDDER, Memory, TOP_K_MAX, broken,
     episode::{self, Kind},
     hold, millis, roster,
-    search::{self, Found, Sought},
+    search::{self, Found, Hits, Sought},
     session, text, wrong,
 };
 
@@ -80,7 +80,7 @@ impl Memory {
         self.wait_for(&index, call).await;
         let began = Instant::now();
         let query = sought.text.clone();
-        let found = self.found(call, sought, k).await?;
+        let Hits { found, fits } = self.found(call, sought, k).await?;
         let hits = found.iter().map(|found| entry::Hit {
             document: found.document.clone(),
             place: found.place.clone(),
@@ -95,20 +95,20 @@ impl Memory {
         };
         let label = found.iter().fold(Label::default(), |label, found| label.join(&found.label));
         let passages: Vec<Value> = found.into_iter().map(passage).collect();
-        Ok(Completion { output: json!({ "passages": passages }), label, facts: vec![fact] })
+        Ok(Completion { output: json!({ "passages": passages, "fits": fits }), label, facts: vec![fact] })
     }
 
-    async fn found(&self, call: &Call, sought: Wanted, k: usize) -> Result<Vec<Found>, Failure> {
+    async fn found(&self, call: &Call, sought: Wanted, k: usize) -> Result<Hits, Failure> {
         let inner = Arc::clone(&self.inner);
         let reranked = sought.rerank.then(|| Arc::clone(&self.judges));
         let search = move || {
-            let found = inner.search(&sought.sought, &sought.text)?;
-            let Some(judges) = reranked else { return Ok(found) };
+            let Hits { found, fits } = inner.search(&sought.sought, &sought.text)?;
+            let Some(judges) = reranked else { return Ok(Hits { found, fits }) };
             let _use = inner.rest.r#use();
             let texts: Vec<&str> = found.iter().map(|found| found.text.as_str()).collect();
             let ranked = judges.rank(&inner.embedder, &sought.text, &texts)?;
-            let best = ranked.into_iter().take(k);
-            Ok::<_, search::Error>(best.map(|(at, score)| Found { score, ..found[at].clone() }).collect())
+            let best = ranked.into_iter().take(k).map(|(at, score)| Found { score, ..found[at].clone() });
+            Ok::<_, search::Error>(Hits { found: best.collect(), fits })
         };
         let found = tokio::task::spawn_blocking(search).await;
         let found = found.map_err(|_| broken(call, "the search panicked, see the log"))?;

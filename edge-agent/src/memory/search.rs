@@ -9,6 +9,7 @@ use shared::{digest::Digest, label::Label};
 use super::{
     Inner,
     episode::Episode,
+    fit,
     roster::{Kin, Passing, Wanted},
     shelf::Served,
 };
@@ -21,6 +22,15 @@ const DEPTH: usize = 32;
 const RRF_K: f32 = 60.0;
 /// Words of a query that are looked up; the rest of a pasted page changes little.
 const QUERY_WORDS_MAX: usize = 48;
+
+/// What a search came to.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Hits {
+    /// Best first; where nothing fits, nearest first.
+    pub found: Vec<Found>,
+    /// False where no passage has to do with the query, as far as that was measured.
+    pub fits: bool,
+}
 
 /// A chunk that fits the query.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,9 +66,17 @@ pub(super) struct Sought {
     pub wanted: Wanted,
 }
 
+/// The chunks that are near by meaning, nearest first.
+#[derive(Default)]
+struct Near {
+    ids: Vec<i64>,
+    /// Whether none is as near as one that answers, by an embedder of which that is known.
+    are_far: bool,
+}
+
 impl Inner {
     /// The `k` chunks of the index that fit best. Blocks for a few milliseconds, and until the indexes are loaded.
-    pub(super) fn search(&self, sought: &Sought, query: &str) -> Result<Vec<Found>, Error> {
+    pub(super) fn search(&self, sought: &Sought, query: &str) -> Result<Hits, Error> {
         let Sought { index, k, wanted } = sought;
         let _use = self.rest.r#use();
         let depth = DEPTH.max(*k);
@@ -66,34 +84,44 @@ impl Inner {
         let age = self.store.read_blocking("tell the memory's age", |connection| self.age.now(connection))?;
         self.end(index, age);
         let passing = self.indexes().get(index).map(|served| served.roster.passing(wanted).ids);
-        let Some(passing) = passing.filter(|passing| !passing.is_empty()) else { return Ok(Vec::new()) };
-        let by_meaning = self.by_meaning(index, query, depth, wanted)?;
-        let words = match_expression(query);
-        let found = self.store.read_blocking("search the documents", |connection| {
-            let by_word = if words.is_empty() { Vec::new() } else { by_word(connection, &passing, &words, depth)? };
+        let Some(passing) = passing.filter(|passing| !passing.is_empty()) else {
+            return Ok(Hits { found: Vec::new(), fits: false });
+        };
+        let Near { ids: by_meaning, are_far } = self.by_meaning(index, query, depth, wanted)?;
+        let words = match_expression(script::phrases(query));
+        let subject = if are_far { match_expression(fit::subject(query)) } else { String::new() };
+        let hits = self.store.read_blocking("search the documents", |connection| {
+            let by_word = |words: &str, depth| match words {
+                "" => Ok(Vec::new()),
+                words => by_word(connection, &passing, words, depth),
+            };
+            let fits = subject.is_empty() || !by_word(&subject, 1)?.is_empty();
+            // Where nothing fits, passages share no more with the query than words such as `the`.
+            let by_word = if fits { by_word(&words, depth)? } else { Vec::new() };
             let ranked = fuse(&[by_word, by_meaning]);
             // A chunk may be forgotten, or a label become stricter, between the two looks.
             let rows = ranked.into_iter().map(|(id, score)| load(connection, id, score, (wanted, age)));
-            rows.filter_map(Result::transpose).take(*k).collect()
+            let found: Vec<Found> = rows.filter_map(Result::transpose).take(*k).collect::<rusqlite::Result<_>>()?;
+            Ok(Hits { fits: fits && !found.is_empty(), found })
         })?;
-        Ok(found)
+        Ok(hits)
     }
 
-    fn by_meaning(&self, index: &str, query: &str, depth: usize, wanted: &Wanted) -> Result<Vec<i64>, Error> {
+    fn by_meaning(&self, index: &str, query: &str, depth: usize, wanted: &Wanted) -> Result<Near, Error> {
         let served_by = |indexes: &BTreeMap<String, Served>| indexes.get(index).map(|served| served.index.embedder());
         // Embedding takes longer than a search, so nobody waits for it; a switch meanwhile is rare.
         let digest = served_by(&self.indexes());
         let Some(embedder) = digest.and_then(|digest| self.embedder_of(digest)) else {
-            return Ok(Vec::new());
+            return Ok(Near::default());
         };
         let vectors = embedder.embed(&[query])?;
         let Some(vector) = vectors.first().filter(|vector| vector.iter().any(|value| *value != 0.0)) else {
-            return Ok(Vec::new());
+            return Ok(Near::default());
         };
         let near = {
             let indexes = self.indexes();
             let Some(served) = indexes.get(index).filter(|served| served.index.embedder() == embedder.digest()) else {
-                return Ok(Vec::new());
+                return Ok(Near::default());
             };
             let Passing { ids, is_all } = served.roster.passing(wanted);
             served.index.search(vector, depth, if is_all { Filter::All } else { Filter::Among(&ids) })
@@ -102,18 +130,21 @@ impl Inner {
             // Words find what there is until it is made again.
             Err(error) if error.is_unreadable() => {
                 self.distrust(index, embedder.digest(), &error);
-                return Ok(Vec::new());
+                return Ok(Near::default());
             }
             near => near.map_err(|why| Error::Vectors { index: index.to_owned(), why })?,
         };
+        let nearest = near.first().map(|(_, cosine)| *cosine);
+        let are_far = nearest.zip(embedder.unrelated_below()).is_some_and(|(nearest, bound)| nearest < bound);
         // What points the other way is not near, however few chunks there are.
-        Ok(near.into_iter().filter(|(_, cosine)| *cosine > 0.0).map(|(id, _)| id.cast_signed()).collect())
+        let ids = near.into_iter().filter(|(_, cosine)| *cosine > 0.0).map(|(id, _)| id.cast_signed()).collect();
+        Ok(Near { ids, are_far })
     }
 }
 
-/// The query's words as FTS5 takes them, each quoted so that nothing in it is an operator.
-fn match_expression(query: &str) -> String {
-    script::phrases(query).take(QUERY_WORDS_MAX).map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" OR ")
+/// Words of a query as FTS5 takes them, each quoted so that nothing in it is an operator.
+fn match_expression(words: impl IntoIterator<Item = String>) -> String {
+    words.into_iter().take(QUERY_WORDS_MAX).map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" OR ")
 }
 
 /// The chunks that pass, by how well their words fit. Those that do not pass are stepped over in the order of their rank: the store is asked for
@@ -213,7 +244,8 @@ mod tests {
 
     #[test]
     fn nothing_in_a_query_is_an_operator() {
-        assert_eq!(match_expression("E-42 OR \"pump*\" NEAR("), "\"E\" OR \"42\" OR \"OR\" OR \"pump\" OR \"NEAR\"");
-        assert_eq!(match_expression(" ?! "), "");
+        let expression = |query| match_expression(script::phrases(query));
+        assert_eq!(expression("E-42 OR \"pump*\" NEAR("), "\"E\" OR \"42\" OR \"OR\" OR \"pump\" OR \"NEAR\"");
+        assert_eq!(expression(" ?! "), "");
     }
 }

@@ -21,6 +21,7 @@ mod lasting;
 mod scripts;
 mod sessions;
 mod shelf;
+mod unrelated;
 
 const PRESS: &str = "# Press 3\n\nGeneral notes on the machine.\n\n## Cooling\n\nIf the motor overheats, look at the fan first. A \
                      blocked fan or a dusty filter is the usual reason for high temperatures.\n\n## Lubrication\n\nUse oil ISO VG \
@@ -43,8 +44,12 @@ fn write(dir: &Path, files: &[(&str, &str)]) {
 }
 
 async fn open(dir: tempfile::TempDir) -> Site {
+    open_with(dir, models::embed::default_embedder()).await
+}
+
+async fn open_with(dir: tempfile::TempDir, embedder: Arc<dyn Embedder>) -> Site {
     let store = Store::open(&dir.path().join("node.db")).expect("a store");
-    let memory = Memory::open_in(&dir.path().join("indexes"), store, models::embed::default_embedder());
+    let memory = Memory::open_in(&dir.path().join("indexes"), store, embedder);
     let site = Site { dir, memory };
     site.refresh().await;
     site
@@ -170,7 +175,7 @@ async fn nothing_is_found_that_the_clearance_does_not_cover() {
     assert_eq!((documents.len(), class, &label["origins"]), (2, DataClass::Restricted, &json!(["DE"])));
     let none = json!({"query": "oil", "clearance": {"class": "public"}});
     let done = site.call("retrieve", none).await.expect("an answer");
-    assert_eq!((done.output, done.label), (json!({"passages": []}), Label::default()));
+    assert_eq!((done.output, done.label), (json!({"passages": [], "fits": false}), Label::default()));
 }
 
 #[tokio::test]

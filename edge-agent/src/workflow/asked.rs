@@ -37,6 +37,9 @@ struct Question {
     top_k: Option<usize>,
     model: Option<Value>,
     max_tokens: Option<u32>,
+    /// Whether to answer from passages that have nothing to do with the question, too.
+    #[serde(default)]
+    any: bool,
 }
 
 #[derive(Deserialize)]
@@ -48,6 +51,17 @@ struct Search {
     /// As `retrieve` has them.
     kind: Option<Value>,
     outcome: Option<Value>,
+}
+
+/// What a search came to.
+struct Found {
+    passages: Vec<Value>,
+    /// Of the question, and of what was found.
+    label: Label,
+    /// Where it was looked.
+    indexes: Vec<String>,
+    /// Whether in one of these a passage has to do with it.
+    fits: bool,
 }
 
 /// What one person's wish came to so far.
@@ -85,7 +99,7 @@ impl Desk<'_> {
             "ask" => self.ask(parsed("ask", input)?, label).await,
             "search" => {
                 let search: Search = parsed("search", input)?;
-                let (passages, label) = self.search(search, label).await?;
+                let Found { passages, label, .. } = self.search(search, label).await?;
                 Ok(json!({ "passages": passages, "label": label }))
             }
             "remember" | "forget" | "follow" => Ok(self.call(&function, input, label).await?.output),
@@ -98,14 +112,15 @@ impl Desk<'_> {
         }
     }
 
-    /// Looks into the documents and has a model answer from what was found. Nothing found is no answer: without passages a model would
-    /// say what it was trained on.
+    /// Looks into the documents and has a model answer from what was found. Nothing found is no answer, and nothing that has to do with the
+    /// question neither: a model would say what it was trained on, or make something of what it was given.
     async fn ask(&mut self, asked: Question, label: Label) -> Result<Value, Failure> {
-        let Question { question, index, top_k, model, max_tokens } = asked;
-        let (passages, label) =
-            self.search(Search { query: question.clone(), index, top_k, kind: None, outcome: None }, label).await?;
-        if passages.is_empty() {
-            return Ok(json!({ "text": "", "passages": [], "label": label }));
+        let Question { question, index, top_k, model, max_tokens, any } = asked;
+        let search = Search { query: question.clone(), index, top_k, kind: None, outcome: None };
+        let Found { passages, label, indexes, fits } = self.search(search, label).await?;
+        if passages.is_empty() || !(fits || any) {
+            let nearest = passages.first();
+            return Ok(json!({ "text": "", "passages": [], "searched": indexes, "nearest": nearest, "label": label }));
         }
         let mut input = json!({ "prompt": question, "passages": passages, "offline": "degrade", "priority": "urgent" });
         for (name, value) in [("model", model), ("maxTokens", max_tokens.map(Value::from))] {
@@ -121,12 +136,13 @@ impl Desk<'_> {
     }
 
     /// The passages of the named index that fit best, or of all indexes; and the label with that of what was found.
-    async fn search(&mut self, search: Search, mut label: Label) -> Result<(Vec<Value>, Label), Failure> {
+    async fn search(&mut self, search: Search, mut label: Label) -> Result<Found, Failure> {
         let Search { query, index, top_k, kind, outcome } = search;
         let k = top_k.unwrap_or(TOP_K);
         let indexes = index.map_or_else(|| self.rooms.indexes(), |index| vec![index]);
         let (mut found, mut sources, mut looked_at): (Vec<Value>, _, _) = (Vec::new(), 0, label.clone());
-        for index in indexes {
+        let mut fits = false;
+        for index in &indexes {
             let mut input = json!({ "index": index, "query": query, "topK": k });
             for (name, value) in [("kind", &kind), ("outcome", &outcome)] {
                 if let Some(value) = value {
@@ -135,6 +151,7 @@ impl Desk<'_> {
             }
             let done = self.call("retrieve", input, label.clone()).await?;
             let passages = done.output["passages"].as_array().cloned().unwrap_or_default();
+            fits |= done.output["fits"] == true;
             sources += usize::from(!passages.is_empty());
             looked_at = looked_at.join(&done.label);
             found.extend(passages);
@@ -154,7 +171,7 @@ impl Desk<'_> {
             // What cannot be read is as strict as all that was looked at.
             label = label.join(own.as_ref().unwrap_or(&looked_at));
         }
-        Ok((found, label))
+        Ok(Found { passages: found, label, indexes, fits })
     }
 
     async fn call(&mut self, function: &str, input: Value, label: Label) -> Result<Completion, Failure> {

@@ -19,6 +19,11 @@ pub trait Embedder: Send + Sync {
     /// The length of each vector.
     fn dimensions(&self) -> usize;
 
+    /// The cosine below which no text without a word of an English question was ever one that answers it, where somebody measured that.
+    fn unrelated_below(&self) -> Option<f32> {
+        None
+    }
+
     /// One unit vector for each text, in order. A text without a known word gives the zero vector.
     ///
     /// # Errors

@@ -132,7 +132,9 @@ fn remark(function: &str) -> &'static str {
         "retrieve" => {
             "\nFinds passages of documents and kept texts that fit the `query`, in the order of how well; with `kind: episode` what happened in like situations before,\n\
              each with its `outcome` and `details`, of those that came to an `outcome` or of a workflow (`source`) where that is given; with a `session` the newest\n\
-             turns of a conversation. Nothing that is stricter than the `clearance` is found; the label of what is found joins the run's.\n"
+             turns of a conversation. Nothing that is stricter than the `clearance` is found, and all where there is none; the label of what is found joins the\n\
+             run's, so that policy decides where it may go. `fits` is false where no passage has to do with a query in English: none has a word of it that says what\n\
+             it is about, and none is near it (`docs/memories.md`).\n"
         }
         "train" => {
             "\nTrains the model of a detector of kind `learned` from the history of each of its series (of one, with `device` and `channel`), or of the last `span`\n\

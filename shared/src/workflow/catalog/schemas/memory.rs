@@ -95,6 +95,7 @@ pub(super) fn retrieve() -> Entry {
             "rerank": {"type": "boolean"},
         }),
     );
-    let output = object(&["passages"], json!({"passages": {"type": "array", "items": passage()}}));
+    let output = json!({"passages": {"type": "array", "items": passage()}, "fits": {"type": "boolean"}});
+    let output = object(&["passages"], output);
     ("retrieve", true, &["query", "session"], input, output)
 }
