@@ -40,6 +40,56 @@ async fn files_that_were_added_are_followed_by_the_agent() {
 }
 
 #[tokio::test]
+async fn files_of_one_name_in_different_folders_are_documents_of_their_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        std::fs::write(&path, text).expect("written");
+        path.parent().expect("a folder").display().to_string()
+    };
+    let press = write("press/readme.md", "The press takes ISO VG 46.\n");
+    let pump = write("pump/readme.md", "The pump has a seal kit.\n");
+    let more = "[memory]\nfollow_every = \"PT1S\"\n";
+    let setup = Setup { site: None, more, ..Setup::new("names", folder.path()) };
+    let mut agent = Agent::new(folder.path(), &setup);
+    agent.cli(&["docs", "add", &press]).await.ok();
+    let added = agent.json(&["docs", "add", &pump]).await;
+    assert_eq!(added["kept"], serde_json::json!(["pump/readme.md"]), "{added}");
+    let both = ["remembered:pump/readme.md", "remembered:readme.md"];
+    assert_eq!(documents(&agent.json(&["docs", "list"]).await), both);
+    // One by itself is the folder's, and the same path under another source is told.
+    let again = agent.cli(&["docs", "add", &pump, "--source", "shelf"]).await;
+    assert!(
+        again.code() == 1 && again.err.contains(&format!("was added before with the source {pump}")),
+        "{}",
+        again.err
+    );
+    // What is given one source by hand is told apart by nothing.
+    let (north, south) = (write("north/plan.md", "North."), write("south/plan.md", "South."));
+    agent.cli(&["docs", "add", &north, "--source", "plans", "--index", "plans"]).await.ok();
+    let told = agent.cli(&["docs", "add", &south, "--source", "plans", "--index", "plans"]).await;
+    assert!(told.code() == 1 && told.err.contains(&format!("{north} has one of this name")), "{}", told.err);
+    agent.cli(&["docs", "remove", "--source", "plans"]).await.ok();
+
+    agent.start().await;
+    write("pump/readme.md", "The pump has seal kit SK-40.\n");
+    let finds = async |words: &str, name: &str| {
+        let found = || agent.json(&["docs", "search", words, "--top", "1"]);
+        let is = |found: &Value| found[0]["document"] == *name && found[0]["text"].to_string().contains(words);
+        let wait = async { while !is(&found().await) {} };
+        tokio::time::timeout(std::time::Duration::from_secs(60), wait).await.unwrap_or_else(|_| panic!("{words}"));
+    };
+    finds("SK-40", "remembered:pump/readme.md").await;
+    finds("ISO VG 46", "remembered:readme.md").await;
+    agent.cli(&["docs", "remove", "readme.md"]).await.ok();
+    assert_eq!(documents(&agent.json(&["docs", "list"]).await), ["remembered:pump/readme.md"]);
+    write("pump/readme.md", "The pump has seal kit SK-41.\n");
+    finds("SK-41", "remembered:pump/readme.md").await;
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn documents_are_added_asked_and_taken_away_with_an_agent_and_without() {
     let folder = tempfile::tempdir().expect("a folder");
     let manuals = folder.path().join("manuals");

@@ -105,7 +105,7 @@ impl Follower {
                     return Ok(());
                 }
                 let Followed { index, source, subject, .. } = followed;
-                let mut input = json!({ "index": index, "id": id, "text": read.text, "source": source });
+                let mut input = json!({ "index": index, "id": read.name, "text": read.text, "source": source });
                 if let Some(subject) = subject {
                     input["subject"] = subject.as_str().into();
                 }
@@ -114,8 +114,12 @@ impl Follower {
                 blocking(move || memory.note(&own, &id, &read).map_err(|error| error.to_string())).await
             }
             Due::Gone { id } => {
-                let input = json!({ "index": followed.index, "id": id, "source": followed.source });
-                self.ask("forget", input, followed).await?;
+                let (at, gone) = (memory.clone(), id.clone());
+                let own_path = own.clone();
+                if let Some(name) = blocking(move || at.name(&own_path, &gone)).await? {
+                    let input = json!({ "index": followed.index, "id": name, "source": followed.source });
+                    self.ask("forget", input, followed).await?;
+                }
                 blocking(move || memory.unnote(&own, &id).map_err(|error| error.to_string())).await
             }
         }

@@ -69,6 +69,41 @@ fn at_most(most: usize, path: &Path) -> Result<Documents, Error> {
     Ok(found)
 }
 
+/// Whose a document of some name is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    Nobody,
+    /// That of whoever asks.
+    This,
+    Other,
+}
+
+/// The name that a file of what was added is kept under: its id, or, where that is another's, with as many of the folders above as make it one of its
+/// own. `None` where all are others'.
+pub fn name_of(added: &Path, id: &str, owner: impl Fn(&str) -> Owner) -> Option<String> {
+    let is_folder = added.is_dir();
+    let mut above = if is_folder { Some(added) } else { added.parent() };
+    let (mut name, mut free) = (id.to_owned(), None);
+    loop {
+        // With the folders above it may read as another file within.
+        let is_of_another = is_folder && name != id && added.join(&name).is_file();
+        match owner(&name) {
+            Owner::This if !is_of_another => return Some(name),
+            Owner::Nobody if !is_of_another && free.is_none() => free = Some(name.clone()),
+            _ => {}
+        }
+        let Some(folder) = above.and_then(Path::file_name) else { return free };
+        name = format!("{}/{name}", folder.to_string_lossy());
+        above = above.and_then(Path::parent);
+    }
+}
+
+/// Whether what was added has a file of this id.
+#[must_use]
+pub fn holds(added: &Path, id: &str) -> bool {
+    added.join(id).is_file() || (name(added) == id && added.is_file())
+}
+
 /// The id that a file has that was added by itself.
 pub(super) fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
@@ -140,6 +175,29 @@ pub fn text(id: &str, content: Vec<u8>) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_whose_name_is_anothers_has_the_folders_above_before_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for path in ["a/x.md", "a/sub/y.md", "a/a/z.md"] {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            std::fs::write(path, "text").expect("written");
+        }
+        let (a, by_itself) = (folder.path().join("a"), folder.path().join("a/x.md"));
+        let owned = |names: &'static [(&str, Owner)]| {
+            move |name: &str| names.iter().find(|(own, _)| *own == name).map_or(Owner::Nobody, |(_, owner)| *owner)
+        };
+        let named = |added: &Path, id: &str, names| name_of(added, id, owned(names)).expect("a name");
+        assert_eq!(named(&a, "sub/y.md", &[]), "sub/y.md");
+        assert_eq!(named(&a, "sub/y.md", &[("sub/y.md", Owner::Other)]), "a/sub/y.md");
+        assert_eq!(named(&by_itself, "x.md", &[("x.md", Owner::Other)]), "a/x.md");
+        assert_eq!(named(&a, "x.md", &[("a/x.md", Owner::This)]), "a/x.md", "it stays where it was put");
+        let above = folder.path().file_name().expect("a name").to_string_lossy().into_owned();
+        assert_eq!(named(&a, "z.md", &[("z.md", Owner::Other)]), format!("{above}/a/z.md"), "a/z.md is another file");
+        assert_eq!(name_of(&a, "x.md", |_| Owner::Other), None);
+        assert!(holds(&a, "x.md") && holds(&by_itself, "x.md") && !holds(&a, "y.md"));
+    }
 
     #[test]
     fn a_folder_gives_its_documents_by_their_places_and_leaves_the_rest() {

@@ -5,6 +5,7 @@
 //! device, with something else in it, at two looks.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     fs::Metadata,
     io,
@@ -24,7 +25,13 @@ use shared::{
     policy::{Permit, Target, TargetKind},
 };
 
-use super::{Memory, broken, files, hold, millis, remember::named, room, wrong};
+use super::{
+    Memory, broken,
+    files::{self, Owner},
+    hold, millis,
+    remember::named,
+    room, wrong,
+};
 use crate::{memory::kept_path, store};
 
 /// Paths that are followed; each look goes through the files of all.
@@ -53,6 +60,8 @@ pub enum Due {
 /// A file that was read, to be noted when its text is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read {
+    /// What it is kept under.
+    pub name: String,
     pub text: String,
     mark: Mark,
     digest: Digest,
@@ -211,6 +220,29 @@ impl Memory {
         })
     }
 
+    /// The name that a file's text is kept under; `None` where others have all that it might have. Blocks.
+    ///
+    /// # Errors
+    /// Why that cannot be read, for people.
+    pub fn name(&self, followed: &Followed, id: &str) -> Result<Option<String>, String> {
+        let Followed { index, source, path, .. } = followed;
+        let read = self.inner.store.read_blocking("find what is kept of a file", |connection| {
+            let failed = Cell::new(None);
+            let owner = |name: &str| match kept(connection, index, &kept_path(name)) {
+                Ok(None) => Owner::Nobody,
+                Ok(Some((_, own))) if own.as_ref().is_none_or(|own| own == source) => Owner::This,
+                Ok(Some(_)) => Owner::Other,
+                Err(error) => {
+                    failed.set(Some(error));
+                    Owner::Other
+                }
+            };
+            let name = files::name_of(path, id, owner);
+            failed.take().map_or(Ok(name), Err)
+        });
+        read.map_err(|error| error.to_string())
+    }
+
     /// Reads a file; `None` when its text is kept already as it is. Blocks.
     ///
     /// # Errors
@@ -220,26 +252,34 @@ impl Memory {
         let before = mark()?;
         let content = files::content(&followed.index, id, file)?;
         let digest = Digest::of(&content);
-        let (index, path) = (followed.index.clone(), kept_path(id));
+        let name = self.name(followed, id)?;
+        let name = name.ok_or_else(|| format!("{} has documents of this name from elsewhere", followed.index))?;
+        let path = kept_path(&name);
         let known = self.inner.store.read_blocking("read what is kept of a file", |connection| {
-            Ok((known(connection, followed.id)?, kept(connection, &index, &path)?))
+            Ok((known(connection, followed.id)?, kept(connection, &followed.index, &path)?, list(connection)?))
         });
-        let (mut seen, kept) = known.map_err(|error| error.to_string())?;
-        if let Some((_, Some(other))) = kept.as_ref().filter(|(_, source)| source.as_ref() != Some(&followed.source)) {
-            return Err(format!("{index} has a document of this name from {other}"));
-        }
-        let is_same = seen.remove(id).is_some_and(|seen| seen.digest == Some(digest));
+        let (mut seen, kept, all) = known.map_err(|error| error.to_string())?;
+        let seen = seen.remove(id);
+        let is_same = seen.as_ref().is_some_and(|seen| seen.digest == Some(digest));
         let text = if is_same { String::new() } else { files::text(id, content)? };
         if before != mark()? {
             return Err(files::BEING_WRITTEN.to_owned());
         }
-        let read = Read { text, mark: before, digest };
-        let is_kept = kept.is_some_and(|(digest, _)| digest == Digest::of(read.text.as_bytes()));
+        let read = Read { name, text, mark: before, digest };
+        let is_kept = kept.as_ref().is_some_and(|(digest, _)| *digest == Digest::of(read.text.as_bytes()));
         if is_same || is_kept {
             self.note(followed, id, &read).map_err(|error| error.to_string())?;
             return Ok(None);
         }
-        Ok(Some(read))
+        let is_rival = |other: &&Followed| {
+            (&other.index, &other.source) == (&followed.index, &followed.source)
+                && other.id != followed.id
+                && files::holds(&other.path, &read.name)
+        };
+        match all.iter().find(is_rival).filter(|_| seen.is_none() && kept.is_some()) {
+            Some(rival) => Err(format!("{} has one of this name with the same source, too", rival.path.display())),
+            None => Ok(Some(read)),
+        }
     }
 
     /// Notes that a file's text is kept as it was read. Blocks.
@@ -369,10 +409,15 @@ pub(super) fn forget(
     let fits = "idx = ?1 AND (?2 IS NULL OR source = ?2) AND (?3 IS NULL OR subject = ?3)";
     match id {
         Some(id) => {
-            let sql = format!(
-                "UPDATE memory_file SET dropped = 1 WHERE id = ?4 AND followed IN (SELECT id FROM memory_followed WHERE {fits})"
-            );
-            connection.prepare_cached(&sql)?.execute(params![index, source, subject, id])?;
+            // Its name may be the file's with folders above before it.
+            for file in ["id = ?4", "substr(?4, -length(id) - 1) = '/' || id"] {
+                let sql = format!(
+                    "UPDATE memory_file SET dropped = 1 WHERE {file} AND followed IN (SELECT id FROM memory_followed WHERE {fits})"
+                );
+                if connection.prepare_cached(&sql)?.execute(params![index, source, subject, id])? > 0 {
+                    return Ok(());
+                }
+            }
         }
         None => {
             let sql = format!("DELETE FROM memory_followed WHERE {fits}");

@@ -121,7 +121,7 @@ impl Inner {
         let (count, chunks) = self.store.write_blocking("forget texts", move |tx| {
             let connection = tx.connection();
             let mut query = connection.prepare_cached(
-                "SELECT id FROM memory_document WHERE remembered AND idx = ?1 AND remembered = ?5 AND (?2 IS NULL OR path = ?2)
+                "SELECT id, source FROM memory_document WHERE remembered AND idx = ?1 AND remembered = ?5 AND (?2 IS NULL OR path = ?2)
                  AND (?3 IS NULL OR source = ?3) AND (?4 IS NULL OR subject = ?4)",
             )?;
             let (path, form): (fn(&str) -> String, i64) = match which.kind {
@@ -129,8 +129,9 @@ impl Inner {
                 _ => (kept_path, room::TEXTS),
             };
             let values = params![which.place(), which.id.as_deref().map(path), which.source, which.subject, form];
-            let ids = query.query_map(values, |row| row.get(0))?;
-            let ids: Vec<i64> = ids.collect::<rusqlite::Result<_>>()?;
+            let found = query.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let found: Vec<(i64, Option<String>)> = found.collect::<rusqlite::Result<_>>()?;
+            let (ids, sources): (Vec<i64>, Vec<Option<String>>) = found.into_iter().unzip();
             let wiping = Wiping::begin(connection)?;
             let mut chunks = Vec::new();
             for id in &ids {
@@ -140,7 +141,10 @@ impl Inner {
                 wipe::note(connection)?;
             }
             if which.kind != Some(Kind::Episode) {
-                let fits = (which.id.as_deref(), which.source.as_deref(), which.subject.as_deref());
+                // Of one by its id, the files of another source are not meant.
+                let own = sources.first().filter(|_| which.id.is_some()).cloned().flatten();
+                let source = which.source.as_ref().or(own.as_ref());
+                let fits = (which.id.as_deref(), source.map(String::as_str), which.subject.as_deref());
                 follow::forget(connection, which.place(), fits)?;
             }
             Ok((ids.len(), chunks))
