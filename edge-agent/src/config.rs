@@ -162,6 +162,17 @@ impl Config {
         if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
     }
 
+    /// A problem with a field of a file that was loaded, such as `inference.memory`, where it stands there now.
+    #[must_use]
+    pub fn problem(path: &Path, field: &str, message: String) -> Problem {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        match Written::read(&file, &text) {
+            Ok(written) => written.problem(field, message),
+            Err(_) => Problem { file, line: None, column: None, field: field.to_owned(), message },
+        }
+    }
+
     /// What is wrong although every field by itself may be so: the field, and what was expected.
     fn mistakes(&self) -> Vec<(String, String)> {
         let mut found = Vec::new();
@@ -367,6 +378,14 @@ mod tests {
             }
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    }
+
+    #[test]
+    fn a_problem_found_later_names_the_place_too() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "name = 'a'\n[inference]\nkeys_and_values = '1 KB'\n").expect("written");
+        let told = Config::problem(file.path(), "inference.keys_and_values", "too little".to_owned()).to_string();
+        assert!(told.ends_with(":3:19: inference.keys_and_values: too little"), "{told}");
     }
 
     #[test]

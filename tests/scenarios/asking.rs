@@ -58,24 +58,40 @@ async fn files_of_one_name_in_different_folders_are_documents_of_their_own() {
     assert_eq!(added["kept"], serde_json::json!(["pump/readme.md"]), "{added}");
     let both = ["remembered:pump/readme.md", "remembered:readme.md"];
     assert_eq!(documents(&agent.json(&["docs", "list"]).await), both);
-    // One by itself is the folder's, and the same path under another source is told.
+    // The same path under another source is told; without one it stays as it was.
     let again = agent.cli(&["docs", "add", &pump, "--source", "shelf"]).await;
     assert!(
-        again.code() == 1 && again.err.contains(&format!("was added before with the source {pump}")),
+        again.code() == 2 && again.err.contains(&format!("was added to documents before with the source {pump}")),
         "{}",
         again.err
     );
-    // What is given one source by hand is told apart by nothing.
+    // Of what is given one source by hand, names tell what is the same.
     let (north, south) = (write("north/plan.md", "North."), write("south/plan.md", "South."));
     agent.cli(&["docs", "add", &north, "--source", "plans", "--index", "plans"]).await.ok();
     let told = agent.cli(&["docs", "add", &south, "--source", "plans", "--index", "plans"]).await;
     assert!(told.code() == 1 && told.err.contains(&format!("{north} has one of this name")), "{}", told.err);
+    write("north/plan.md", "North, again.");
+    let again = agent.json(&["docs", "add", &north, "--index", "plans"]).await;
+    assert_eq!((&again["kept"], &again["source"]), (&serde_json::json!(["plan.md"]), &"plans".into()), "{again}");
     agent.cli(&["docs", "remove", "--source", "plans"]).await.ok();
+    let told = agent.cli(&["docs", "add", &north, "--index", "sessions"]).await;
+    assert!(told.code() == 2 && told.err.contains("--index sessions: it holds conversations"), "{}", told.err);
+    for (asked, expected) in [(["ask", ""], "the question is empty"), (["docs", "search"], "QUERY")] {
+        let told = agent.cli(&asked).await;
+        assert!(told.code() == 2 && told.err.contains(expected), "{}", told.err);
+    }
+    agent.cli(&["docs", "add", &north, "--index", "plans"]).await.ok();
+    agent.cli(&["docs", "remove", "plan.md"]).await.ok();
+    let left = agent.cli(&["docs", "remove", "--source", &north]).await.ok();
+    assert!(
+        left.contains(&format!("plans does not follow {north} any more")) && left.contains("No document"),
+        "{left}"
+    );
 
     agent.start().await;
     write("pump/readme.md", "The pump has seal kit SK-40.\n");
     let finds = async |words: &str, name: &str| {
-        let found = || agent.json(&["docs", "search", words, "--top", "1"]);
+        let found = async || agent.json(&["docs", "search", words, "--top", "1"]).await;
         let is = |found: &Value| found[0]["document"] == *name && found[0]["text"].to_string().contains(words);
         let wait = async { while !is(&found().await) {} };
         tokio::time::timeout(std::time::Duration::from_secs(60), wait).await.unwrap_or_else(|_| panic!("{words}"));

@@ -153,7 +153,8 @@ fn remove(asked: &Remove, context: &Context) -> Result<ExitCode, Failure> {
     let forgotten = forget(asked, &doomed, &followed, said > 0, &person)?;
     if context.json {
         let names: Vec<_> = doomed.iter().map(|own| json!({ "index": own.index, "document": own.document })).collect();
-        output::json(&json!({ "forgotten": forgotten, "documents": names, "turns": said }))?;
+        let paths: Vec<_> = followed.iter().map(|own| json!({ "index": own.index, "path": own.path })).collect();
+        output::json(&json!({ "forgotten": forgotten, "documents": names, "turns": said, "unfollowed": paths }))?;
     } else {
         for document in &doomed {
             output::say(&format!("{}: {}", document.index, document.document));
@@ -161,7 +162,13 @@ fn remove(asked: &Remove, context: &Context) -> Result<ExitCode, Failure> {
         if said > 0 {
             output::say(&format!("{said} turns of conversations"));
         }
-        output::say(&format!("{forgotten} removed; no search finds them any more."));
+        for documents::Followed { index, path, .. } in &followed {
+            output::say(&format!("{index} does not follow {path} any more"));
+        }
+        output::say(&match forgotten {
+            0 => "No document of it was there.".to_owned(),
+            _ => format!("{forgotten} removed; no search finds them any more."),
+        });
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -175,23 +182,23 @@ fn said(asked: &Remove, context: &Context) -> Result<u64, Failure> {
     Ok(documents::turns(&context.store()?, which).context("cannot count what was said")?)
 }
 
-/// The indexes in which files are followed that go too.
-fn followed(asked: &Remove, context: &Context) -> Result<BTreeSet<String>, Failure> {
+/// What is followed that goes too.
+fn followed(asked: &Remove, context: &Context) -> Result<Vec<documents::Followed>, Failure> {
     if asked.document.is_some() || asked.session.is_some() {
-        return Ok(BTreeSet::new());
+        return Ok(Vec::new());
     }
     let all = documents::followed(&context.store()?, asked.index.as_deref()).context("cannot list what is followed")?;
     let is = |wanted: &Option<String>, own: Option<&String>| wanted.as_ref().is_none_or(|wanted| Some(wanted) == own);
     let fits =
         |own: &documents::Followed| is(&asked.source, Some(&own.source)) && is(&asked.subject, own.subject.as_ref());
-    Ok(all.into_iter().filter(fits).map(|own| own.index).collect())
+    Ok(all.into_iter().filter(fits).collect())
 }
 
 /// Asks for the removal, index by index; how much is gone.
 fn forget(
     asked: &Remove,
     doomed: &[&Listed],
-    followed: &BTreeSet<String>,
+    followed: &[documents::Followed],
     of_sessions: bool,
     person: &Person,
 ) -> Result<u64, Failure> {
@@ -206,7 +213,7 @@ fn forget(
     let (source, subject) = (("source", asked.source.as_deref()), ("subject", asked.subject.as_deref()));
     let kind = |document: &Listed| if document.outcome.is_some() { "episode" } else { "text" };
     let mut places: BTreeSet<_> = doomed.iter().map(|document| (document.index.as_str(), kind(document))).collect();
-    places.extend(followed.iter().map(|index| (index.as_str(), "text")));
+    places.extend(followed.iter().map(|own| (own.index.as_str(), "text")));
     let mut forgotten = 0;
     for (index, kind) in places {
         let id = ("id", asked.document.as_deref().map(id_of));

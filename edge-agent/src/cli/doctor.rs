@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use models::catalog::Digests;
 use rusqlite::Connection;
 use serde::Serialize;
-use shared::digest::Digest;
+use shared::{digest::Digest, problem::Problem};
 
 use feeds::Account;
 
@@ -22,7 +22,7 @@ use super::{Context, Failure, local::Local, output};
 use crate::{
     agent,
     config::{Config, models::Files},
-    inference::{config::Source, problems},
+    inference::{config::Source, problems, shortage},
     memory::documents::Content,
     site::Site,
     store, sync,
@@ -117,6 +117,12 @@ fn memory(config: &Config, troubles: &[problems::Problem]) -> Vec<Check> {
     inference.look().into_iter().filter(|(name, _)| is_there(name) && is_good(name)).map(check).collect()
 }
 
+/// What is wrong with `keys_and_values` of the configuration, and where it stands.
+pub(super) fn cramped(config: &Config, context: &Context) -> Option<Problem> {
+    let found = shortage(&config.targets, &config.inference)?;
+    Some(Config::problem(&context.config_path, "inference.keys_and_values", found))
+}
+
 /// Whether the guards find what they must, tried here and now.
 fn guards() -> Check {
     match edge_core::guard::unproven() {
@@ -168,6 +174,8 @@ fn examine(args: &Args, context: &Context) -> Report {
     checks.extend(config.models.files().map(|(field, files)| encoder(field, files)));
     let troubles = troubles(&config);
     checks.extend(troubles.iter().map(target));
+    let advice = "raise it: other models have so much less than the configuration gives them";
+    checks.extend(cramped(&config, context).map(|found| Check::warning("memory", found.to_string(), advice)));
     checks.push(agent);
     // A running agent has what it has loaded, and tells its own figures.
     if !running {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
-use super::{Context, Failure};
+use super::{Context, Failure, doctor};
 use crate::agent;
 
 #[derive(Debug, clap::Args)]
@@ -38,6 +38,10 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::Failed(anyhow::Error::new(error).context("cannot start the runtime")))?;
-    runtime.block_on(agent::run(config))?;
+    std::thread::scope(|scope| {
+        // Reads the heads of model files, which the start need not wait for.
+        scope.spawn(|| doctor::cramped(&config, context).inspect(|problem| tracing::warn!("{problem}")));
+        runtime.block_on(agent::run(config.clone()))
+    })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -16,6 +16,7 @@ mod provider;
 pub mod pull;
 mod reply;
 mod residents;
+mod shortage;
 
 use std::{
     cell::OnceCell,
@@ -49,6 +50,7 @@ pub use machine::Machine;
 use reply::{Asked, Fault};
 use residents::Residents;
 pub use residents::{Beside, Held, admit, files};
+pub use shortage::shortage;
 
 use crate::tls;
 

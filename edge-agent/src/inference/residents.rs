@@ -22,7 +22,7 @@ use super::{
 };
 
 /// Tokens of the shortest conversation that a model is worth loading for.
-const TOKENS_LEAST: usize = 1_024;
+pub(super) const TOKENS_LEAST: usize = 1_024;
 /// Keys and values of all models together, where the configuration does not say: this share of the memory, and no more than the
 /// conversations of a gateway need.
 const CACHE_SHARE: u64 = 4;
@@ -291,7 +291,8 @@ impl Residents {
     }
 }
 
-fn needs(unloaded: &Unloaded) -> Needs {
+/// What a model needs at least.
+pub(super) fn needs(unloaded: &Unloaded) -> Needs {
     let generate::Needs { weights, work, token, context } = unloaded.needs();
     Needs { weights, work, cache: token * context.min(TOKENS_LEAST) as u64 }
 }

@@ -29,7 +29,7 @@ use super::{
     Memory, broken,
     files::{self, Owner},
     hold, millis,
-    remember::named,
+    remember::{index_named, named},
     room, wrong,
 };
 use crate::{memory::kept_path, store};
@@ -114,7 +114,7 @@ impl Memory {
     /// A validation error when the call's arguments are wrong.
     pub fn followed_in(&self, call: &Call) -> Result<Target, Failure> {
         let Follow { index, .. } = call.arguments()?;
-        named(call, "index", Some(&index))?;
+        index_named(call, &index)?;
         Ok(Target::new(TargetKind::Index, index))
     }
 

@@ -53,6 +53,7 @@ pub use limits::Limits;
 use locks::{lock, read, write};
 use models::embed::Embedder;
 pub use remember::kept_path;
+pub use remember::reserved;
 pub use rerank::PASSAGES_MAX as RANKED_MAX;
 pub use rest::AreBusy;
 use rest::Rest;

@@ -43,6 +43,18 @@ pub fn kept_path(id: &str) -> String {
     format!("remembered:{id}")
 }
 
+/// Why texts are not kept in an index of this name.
+#[must_use]
+pub fn reserved(index: &str) -> Option<&'static str> {
+    (index == session::SESSIONS).then_some("it holds conversations, and no text beside them: expected another index")
+}
+
+/// The index that a call names, as one that texts are kept in.
+pub(super) fn index_named(call: &Call, index: &str) -> Result<(), Failure> {
+    named(call, "index", Some(index))?;
+    reserved(index).map_or(Ok(()), |why| Err(wrong(call, "index", &format!("{index:?}: {why}"))))
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Remember {
@@ -120,7 +132,7 @@ impl Memory {
             return session::target(call);
         }
         let asked: Remember = call.arguments()?;
-        named(call, "index", Some(asked.index()))?;
+        index_named(call, asked.index())?;
         Ok(Target::new(TargetKind::Index, asked.index()))
     }
 

@@ -116,6 +116,7 @@ impl Desk<'_> {
     /// question neither: a model would say what it was trained on, or make something of what it was given.
     async fn ask(&mut self, asked: Question, label: Label) -> Result<Value, Failure> {
         let Question { question, index, top_k, model, max_tokens, any } = asked;
+        said("question", &question)?;
         let search = Search { query: question.clone(), index, top_k, kind: None, outcome: None };
         let Found { passages, label, indexes, fits } = self.search(search, label).await?;
         if passages.is_empty() || !(fits || any) {
@@ -138,6 +139,7 @@ impl Desk<'_> {
     /// The passages of the named index that fit best, or of all indexes; and the label with that of what was found.
     async fn search(&mut self, search: Search, mut label: Label) -> Result<Found, Failure> {
         let Search { query, index, top_k, kind, outcome } = search;
+        said("query", &query)?;
         let k = top_k.unwrap_or(TOP_K);
         let indexes = index.map_or_else(|| self.rooms.indexes(), |index| vec![index]);
         let (mut found, mut sources, mut looked_at): (Vec<Value>, _, _) = (Vec::new(), 0, label.clone());
@@ -200,10 +202,22 @@ impl Desk<'_> {
             }
             Err(mut failure) => {
                 self.facts.append(&mut failure.facts);
+                // There is no task here that could be named.
+                let of_task = format!("{} of {}: ", call.function, call.task);
+                if let Some(said) = failure.error.detail.as_ref().and_then(|detail| detail.strip_prefix(&of_task)) {
+                    failure.error.detail = Some(said.to_owned());
+                }
                 Err(failure)
             }
         }
     }
+}
+
+fn said(field: &str, words: &str) -> Result<(), Failure> {
+    if words.trim().is_empty() {
+        return Err(Failure::new(kind::VALIDATION, format!("the {field} is empty: expected words, or a question")));
+    }
+    Ok(())
 }
 
 /// Why each target that stood before the one that answered did not: a line each, its name first.

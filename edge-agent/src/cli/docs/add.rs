@@ -20,7 +20,10 @@ use super::{
     id_of,
 };
 use crate::{
-    memory::files::{self, Owner},
+    memory::{
+        self,
+        files::{self, Owner},
+    },
     store::documents::{self, Listed},
 };
 
@@ -47,7 +50,7 @@ pub(in super::super) struct Add {
     /// Where it is found; made when it is not there.
     #[arg(long, value_name = "INDEX", default_value = INDEX)]
     index: String,
-    /// What it is removed by; without one, the path.
+    /// What it is removed by; without one, as it was, and the path where it is new.
     #[arg(long, value_name = "TEXT")]
     source: Option<String>,
     /// Whom or what it is about; it can be removed by that.
@@ -80,12 +83,20 @@ struct Added {
 }
 
 pub(super) fn run(asked: &Add, context: &Context) -> Result<ExitCode, Failure> {
+    if let Some(why) = memory::reserved(&asked.index) {
+        return Err(Failure::Input(format!("--index {}: {why}", asked.index)));
+    }
     let found = match documents_of(&asked.path) {
         Err(Failure::Input(why)) if asked.path.is_dir() => Err(Failure::Input(why)),
         found => Ok(found?),
     };
     let person = Person::of(context)?;
     let before = Before::of(asked, context)?;
+    if let Some(other) = before.other_source() {
+        let (path, index) = (before.path.display(), &asked.index);
+        let advice = format!("`docs remove --source {other:?}` first, or give --source {other:?}");
+        return Err(Failure::Input(format!("{path} was added to {index} before with the source {other}: {advice}")));
+    }
     let files::Documents { files, closed } = match found {
         // All that was in it may be gone.
         Err(Failure::Input(_)) if before.is_folder && !before.files.is_empty() => files::Documents::default(),
@@ -157,12 +168,13 @@ impl Before {
     fn of(asked: &Add, context: &Context) -> Result<Self, Failure> {
         let path = asked.path.canonicalize().with_context(|| format!("cannot find {}", asked.path.display()))?;
         let (known, is_folder, whole) = (known(context, &asked.index)?, path.is_dir(), path.display().to_string());
-        let source = asked.source.clone().unwrap_or_else(|| whole.clone());
         let store = context.store()?;
-        let followed = documents::followed(&store, Some(&asked.index)).context("cannot list what is followed")?;
-        let beside = followed.iter().filter(|one| one.path != whole && one.source == source);
+        let all = documents::followed(&store, Some(&asked.index)).context("cannot list what is followed")?;
+        let followed = all.iter().find(|followed| followed.path == whole).cloned();
+        let standing = followed.as_ref().map(|followed| followed.source.clone());
+        let source = asked.source.clone().or(standing).unwrap_or_else(|| whole.clone());
+        let beside = all.iter().filter(|one| one.path != whole && one.source == source);
         let beside = beside.map(|one| one.path.clone().into()).collect();
-        let followed = followed.into_iter().find(|followed| followed.path == whole);
         let mut before = Self { path, is_folder, source, known, files: BTreeSet::new(), followed, beside };
         let noted = documents::files_of(&store, &asked.index, &whole).context("cannot list what is followed")?;
         let mut files: BTreeSet<String> = before.names(noted.iter()).into_values().collect();
@@ -196,16 +208,16 @@ impl Before {
         names
     }
 
-    /// Why a file is not to be kept under a name, though nobody else has it.
-    fn objection(&self, id: &str, name: &str) -> Option<String> {
-        let source = |own: &Listed| own.source.clone().filter(|source| *source != self.source);
-        // The same path, added with another source.
+    /// The other source that the same path was added with.
+    fn other_source(&self) -> Option<&String> {
         let path = self.path.display().to_string();
-        let own = self.known.get(id).and_then(source);
-        let is_same = |other: &String| *other == path || self.followed.as_ref().is_some_and(|one| one.source == *other);
-        if let Some(other) = own.filter(is_same) {
-            return Some(format!("was added before with the source {other}: remove that, or give --source {other:?}"));
-        }
+        let known = self.known.values().filter_map(|own| own.source.as_ref()).filter(|source| **source == path);
+        let mut all = self.followed.iter().map(|one| &one.source).chain(known);
+        all.find(|source| **source != self.source)
+    }
+
+    /// Why a file is not to be kept under a name, though no other source has it.
+    fn objection(&self, name: &str) -> Option<String> {
         let is_kept = self.known.contains_key(name) && self.followed.is_none();
         let rival = self.beside.iter().find(|other| is_kept && files::holds(other, name))?;
         let (rival, source) = (rival.display(), &self.source);
@@ -265,7 +277,7 @@ fn keep(
     if known.is_some_and(is_same) {
         return Ok((name.clone(), false));
     }
-    if let Some(why) = before.objection(id, name) {
+    if let Some(why) = before.objection(name) {
         return Err(Failure::Input(why));
     }
     let mut input = json!({ "index": asked.index, "id": name, "text": text, "source": before.source });

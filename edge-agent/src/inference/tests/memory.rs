@@ -155,3 +155,13 @@ fn an_embedder_that_does_not_fit_is_refused_with_the_numbers() {
     let expected = "all-minilm needs 91 MB (weights 91, work 0, keys and values 0); free are 80 of 80 MB of `memory` under [inference]";
     assert!(refusal.starts_with(expected), "{refusal}");
 }
+
+#[test]
+fn keys_and_values_below_what_a_model_takes_anyway_are_told() {
+    let targets = [tiny("local/a", "tiny-qwen3"), tiny("local/b", "tiny-llama3")];
+    let given = |bytes: u64| Limits { keys_and_values: Some(Bytes(bytes)), ..Limits::default() };
+    let told = shortage(&targets, &given(1 << 10)).expect("too little");
+    assert!(told.starts_with("1 KB is less than local/") && told.contains("of 1024 tokens"), "{told}");
+    assert_eq!(shortage(&targets, &given(1 << 30)), None);
+    assert_eq!(shortage(&targets, &Limits::default()), None, "what is not given is planned");
+}
