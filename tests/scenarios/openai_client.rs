@@ -46,6 +46,14 @@ assert call.function.name == "stop" and json.loads(call.function.arguments)["par
 assert called.choices[0].finish_reason == "tool_calls"
 answered = tell + [called.choices[0].message, {"role": "tool", "tool_call_id": call.id, "content": "stopped"}]
 client.chat.completions.create(model="local/tiny", messages=answered, max_tokens=4, tools=tools)
+shape = {"type": "json_schema", "json_schema": {"name": "found", "schema": Found.model_json_schema(), "strict": True}}
+for seed in range(4):
+    (choice,) = client.chat.completions.create(
+        model="local/tiny", messages=tell, max_tokens=80, tools=tools, response_format=shape, temperature=1, seed=seed).choices
+    for call in choice.message.tool_calls or []:
+        assert json.loads(call.function.arguments)["part"] in ("fan", "pump"), call
+    assert bool(choice.message.tool_calls) != bool(choice.message.content), choice
+    assert choice.message.tool_calls or Found.model_validate_json(choice.message.content), choice
 streamed = client.chat.completions.create(
     model="local/tiny", messages=tell, max_tokens=300, tools=tools, tool_choice="required", parallel_tool_calls=False, stream=True)
 arguments = "".join(c.function.arguments or "" for p in streamed if p.choices for c in p.choices[0].delta.tool_calls or [])

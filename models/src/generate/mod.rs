@@ -66,7 +66,7 @@ pub struct Request {
     pub stop: Vec<String>,
     /// The answer is one JSON value that fits this schema.
     pub schema: Option<serde_json::Value>,
-    /// What the model may ask to be called; beside a schema only where the choice says whether it is.
+    /// What the model may ask to be called. Beside a schema the answer is calls or a value that fits it, as the model likes.
     pub tools: Vec<Tool>,
     pub tool_choice: ToolChoice,
     /// The answer ends with the first call.
@@ -158,18 +158,15 @@ impl Request {
         !self.tools.is_empty() && self.tool_choice != ToolChoice::None
     }
 
-    /// The schema that the answer's text has to fit: where a call must come there is no such text.
+    /// The schema that the answer's text has to fit, if there is one: where a call must come there is no such text.
     pub(crate) fn held_to(&self) -> Option<&serde_json::Value> {
-        self.schema.as_ref().filter(|_| !self.may_call())
+        self.schema.as_ref().filter(|_| !self.may_call() || self.tool_choice == ToolChoice::Auto)
     }
 
     /// Whether the numbers in it lie where they mean something.
     pub(crate) fn check(&self) -> Result<(), Error> {
         self.sampling.check().map_err(Error::request)?;
-        if self.schema.is_some() && self.may_call() && self.tool_choice == ToolChoice::Auto {
-            let expected = "expected one of them, or a tool_choice that says whether tools are called";
-            return Err(Error::request(format!("schema and tools: {expected}")));
-        }
+
         match self.logprobs {
             Some(top) if top > TOP_MAX => Err(Error::request(format!("logprobs: {top}: expected 0 to {TOP_MAX}"))),
             _ => Ok(()),

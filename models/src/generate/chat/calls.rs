@@ -1,10 +1,14 @@
-//! Calls of tools: the model writes freely until it begins a call in its family's way; from there it is held to what the tools take.
+//! Calls of tools: the model writes freely until it begins a call in its family's way; from there it is held to what the tools take. Where what it
+//! says otherwise has to fit a schema, it is held from the beginning: to a call, or to a value.
 
 use std::ops::ControlFlow;
 
+use llguidance::Matcher;
 use serde_json::{Map, Value, json};
 
-use super::{Characters, Chat, Read, answer, guide::Guide, schema, template::Form, unwritten, writing::Writing};
+use super::{
+    Characters, Chat, Read, answer, guide::Guide, sample::Allowed, schema, template::Form, unwritten, writing::Writing,
+};
 use crate::{
     Error,
     generate::{
@@ -24,25 +28,37 @@ enum Free {
 }
 
 impl Chat {
+    /// Calls, and what is said beside them; with a schema in place of that one value that fits it, never cut.
     pub(super) fn generate_calls(
         &self,
         request: &Request,
+        held: Option<&Value>,
         on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Answer, Error> {
         let form = self.template.form();
-        let schema = calls_schema(&chosen(request)?, form)?;
+        let tools = chosen(request)?;
+        let schema = calls_schema(&tools, form, held.filter(|_| form == Form::Bare))?;
         let prompt = self.prompt(request)?;
         let (matcher, hints) = self.grammars.matcher(&self.tokens, &schema)?;
+        let value = held.filter(|_| form == Form::Tags).map(|held| self.grammars.matcher(&self.tokens, held));
+        let value = value.transpose()?;
         let most = self.most(request, &prompt);
-        let mut stops = request.stop.clone();
-        stops.extend((form == Form::Tags).then(|| OPEN.to_owned()));
+        let mut stops = if held.is_some() { Vec::new() } else { request.stop.clone() };
+        stops.extend((form == Form::Tags && held.is_none()).then(|| OPEN.to_owned()));
         let mut stream = Stream::new(&stops, on_text);
         let mut writing = match self.read(request, prompt, most, &mut stream)? {
             Read::Whole(writing) => *writing,
             Read::Broken(tokens_in, finish) => return Ok(unwritten(stream, tokens_in, finish)),
         };
+        if let Some((matcher, hints)) = value
+            && (most == 0 || !self.begins_call(&mut writing, &matcher)?)
+        {
+            let send = &mut |text: &str| stream.push(text);
+            let finish = Guide { hints: &hints, matcher, writing: &mut writing, send }.write(most)?;
+            return Ok(answer(writing, stream, finish));
+        }
         let mut calls = Vec::new();
-        let mut is_free = request.tool_choice == ToolChoice::Auto;
+        let mut is_free = request.tool_choice == ToolChoice::Auto && held.is_none();
         let finish = loop {
             let found =
                 if is_free { self.free(form, &mut writing, &mut stream, calls.is_empty(), most)? } else { Free::Call };
@@ -60,7 +76,14 @@ impl Chat {
             if finish == Finish::Cancelled {
                 break finish;
             }
-            calls.push(read_call(&written)?);
+            let Some(call) = read_call(&written, &tools) else {
+                // A bare object that is no call is the value.
+                if held.is_some() {
+                    break stream.push(&written).break_value().unwrap_or(finish);
+                }
+                return Err(Error::request("tools: the model's call cannot be read"));
+            };
+            calls.push(call);
             let is_last = request.single_call || matches!(request.tool_choice, ToolChoice::Named(_));
             if finish != Finish::Stop || is_last {
                 break finish;
@@ -72,6 +95,23 @@ impl Chat {
             is_free = true;
         };
         Ok(Answer { calls, ..answer(writing, stream, finish) })
+    }
+
+    /// Whether the model begins a call where it may as well begin a value: by its first token, of those that begin the one or the other.
+    fn begins_call(&self, writing: &mut Writing<'_>, value: &Matcher) -> Result<bool, Error> {
+        let mask = value.deep_clone().compute_mask();
+        let mut mask =
+            mask.map_err(|error| Error::request(format!("schema: the answer cannot be held to it: {error}")))?;
+        let begins = |token: &u32| {
+            let bytes = self.tokens.bytes(*token);
+            !bytes.is_empty() && (OPEN.as_bytes().starts_with(bytes) || bytes.starts_with(OPEN.as_bytes()))
+        };
+        let calls: Vec<u32> = (0..self.tokens.len() as u32).filter(begins).collect();
+        calls.iter().for_each(|token| mask.allow_token(*token));
+        let token = writing.choose(Allowed::Bits(mask.as_slice()))?;
+        #[cfg(test)]
+        let token = self.script.lock().unwrap().pop_front().or(token);
+        Ok(token.is_some_and(|token| calls.contains(&token)))
     }
 
     /// Writes freely until a call begins or the answer ends. After a call nothing is said but further calls.
@@ -154,8 +194,8 @@ fn chosen(request: &Request) -> Result<Vec<&Tool>, Error> {
     tool.map(|tool| vec![tool]).ok_or_else(|| Error::request(format!("tool_choice: no tool is named {name:?}")))
 }
 
-/// What one call is: the name of a tool, and what that takes.
-fn calls_schema(tools: &[&Tool], form: Form) -> Result<Value, Error> {
+/// What one call is: the name of a tool, and what that takes; or, where it is given, what fits this other schema.
+fn calls_schema(tools: &[&Tool], form: Form, other: Option<&Value>) -> Result<Value, Error> {
     let arguments = form.arguments();
     let mut options = Vec::new();
     for (at, tool) in tools.iter().enumerate() {
@@ -168,6 +208,10 @@ fn calls_schema(tools: &[&Tool], form: Form) -> Result<Value, Error> {
         options.push(json!({
             "type": "object", "properties": properties, "required": ["name", arguments], "additionalProperties": false,
         }));
+    }
+    if let Some(other) = other {
+        schema::narrow(other)?;
+        options.push(moved(other, &format!("#/anyOf/{}", options.len())));
     }
     Ok(json!({ "anyOf": options }))
 }
@@ -201,16 +245,16 @@ fn moved(schema: &Value, to: &str) -> Value {
     }
 }
 
-fn read_call(text: &str) -> Result<ToolCall, Error> {
+fn read_call(text: &str, tools: &[&Tool]) -> Option<ToolCall> {
     #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
     struct Written {
         name: String,
         #[serde(alias = "parameters")]
         arguments: Value,
     }
-    let read = serde_json::from_str::<Written>(text);
-    let read = read.map_err(|error| Error::request(format!("tools: the model's call cannot be read: {error}")))?;
-    Ok(ToolCall { name: read.name, arguments: read.arguments })
+    let Written { name, arguments } = serde_json::from_str(text).ok()?;
+    tools.iter().any(|tool| tool.name == name).then_some(ToolCall { name, arguments })
 }
 
 #[cfg(test)]

@@ -235,7 +235,8 @@ impl Chat {
         if let (Some(schema), Some(last)) =
             (request.held_to(), messages.iter_mut().rev().find(|message| message.role == Role::User))
         {
-            last.content.push_str(&format!("\n\nAnswer with one JSON value that fits this schema:\n{schema}"));
+            let how = if request.may_call() { "Call a tool, or answer" } else { "Answer" };
+            last.content.push_str(&format!("\n\n{how} with one JSON value that fits this schema:\n{schema}"));
         }
         for message in &mut messages {
             message.content = self.tokens.without_controls(&message.content);
@@ -382,11 +383,10 @@ impl Generator for Chat {
 
     fn generate(&self, request: &Request, on_text: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<Answer, Error> {
         request.check()?;
-        if let Some(schema) = request.held_to() {
-            return self.generate_json(request, schema, on_text);
-        }
-        if request.may_call() {
-            return self.generate_calls(request, on_text);
+        match request.held_to() {
+            held if request.may_call() => return self.generate_calls(request, held, on_text),
+            Some(schema) => return self.generate_json(request, schema, on_text),
+            None => {}
         }
         let prompt = self.prompt(request)?;
         let most = self.most(request, &prompt);
