@@ -4,18 +4,31 @@
 //! few that are about something else, although a way is there. So every walk compares the landmarks too. Each is the node that lies
 //! farthest from those before it (Gonzalez 1985: no choice of as many has half the greatest distance that this one leaves), so whatever
 //! lies farther from all else than that distance has a landmark of its own. A landmark with few nodes around it leads to each of them.
+//!
+//! Where there are more such subjects than landmarks, others are added for those that a walk does not find by their own vectors.
 
 use super::Builder;
 use crate::{
     index::{
         codes::Code,
-        flat::{Flat, GROUND, Link, NONE, Net, slot_of, walk::score},
+        flat::{
+            Flat, GROUND, Link, NONE, Net, slot_of,
+            walk::{All, Descent, Reach, Walk, score},
+        },
     },
     lanes::{Compute, Lanes},
 };
 
 /// Comparing them takes a search some microseconds, and choosing them as much as 256 looks at each vector.
 const LANDMARKS: usize = 256;
+/// With those that are added: four times as much, where subjects are many.
+const LANDMARKS_MAX: usize = 1_024;
+/// Nodes that are looked for, to be landmarks where they are not found: a search for each, a second in all.
+const LOOKED_FOR_MAX: usize = 8_192;
+/// Of them in one step.
+const LOOKED_FOR_LEN: usize = 32;
+/// How widely a node is looked for: no more widely than a search looks.
+const BREADTH: usize = 64;
 /// A landmark has links to all that are nearest to it when these are no more; the rest of its links are as they were.
 const AROUND_MAX: usize = GROUND * 3 / 4;
 
@@ -26,6 +39,8 @@ pub(super) struct Spread {
     /// For each node, how near the nearest landmark is, and which it is; empty until the choice begins.
     nearest: Vec<(f32, u16)>,
     next: u32,
+    /// Nodes that are still to be looked for, once that has begun.
+    far: Option<Vec<u32>>,
 }
 
 impl Spread {
@@ -41,30 +56,74 @@ impl Builder {
         self.spread.landmarks = flat.net().landmarks.iter().filter_map(now).filter(|slot| *slot != NONE).collect();
     }
 
-    /// Chooses another landmark; false when all are chosen and linked with what is around them.
+    /// Chooses another landmark, or looks for some of the nodes that are far from all; false when all are chosen and linked with what is around
+    /// them.
     pub(in crate::index) fn spread(&mut self) -> bool {
+        if self.spread.nearest.is_empty() {
+            let nearest = vec![(f32::NEG_INFINITY, 0); self.len()];
+            self.spread = Spread { nearest, next: self.entry, ..Spread::default() };
+        }
+        if self.spread.landmarks.len() < LANDMARKS.min(self.len()) {
+            self.set_landmark(self.spread.next);
+            return true;
+        }
+        let mut far = self.spread.far.take().unwrap_or_else(|| self.far());
+        for slot in far.split_off(far.len().saturating_sub(LOOKED_FOR_LEN)).into_iter().rev() {
+            if self.spread.landmarks.len() < LANDMARKS_MAX && !self.finds(slot) {
+                self.set_landmark(slot);
+            }
+        }
+        if !far.is_empty() {
+            self.spread.far = Some(far);
+            return true;
+        }
+        let spread = std::mem::take(&mut self.spread);
+        self.link_around(&spread);
+        self.spread.landmarks = spread.landmarks;
+        false
+    }
+
+    fn set_landmark(&mut self, slot: u32) {
         let mut spread = std::mem::take(&mut self.spread);
-        if spread.nearest.is_empty() {
-            spread.landmarks.clear();
-            spread.nearest = vec![(f32::NEG_INFINITY, 0); self.len()];
-            spread.next = self.entry;
-        }
-        let is_over = spread.landmarks.len() == LANDMARKS.min(self.len());
-        if is_over {
-            self.link_around(&spread);
-            spread.nearest = Vec::new();
-        } else {
-            let mut code = Code::new(0);
-            code.copy(self.net().code(spread.next), self.net().scale(spread.next));
-            let number = spread.landmarks.len() as u16;
-            spread.landmarks.push(spread.next.to_le_bytes());
-            let nearest = &mut spread.nearest;
-            // It is chosen once, also when it is near nothing, not even itself.
-            nearest[spread.next as usize] = (f32::INFINITY, number);
-            spread.next = self.processor.compute(Cover { net: self.net(), landmark: &code, number, nearest });
-        }
+        let mut code = Code::new(0);
+        code.copy(self.net().code(slot), self.net().scale(slot));
+        let number = spread.landmarks.len() as u16;
+        spread.landmarks.push(slot.to_le_bytes());
+        let nearest = &mut spread.nearest;
+        // It is chosen once, also when it is near nothing, not even itself.
+        nearest[slot as usize] = (f32::INFINITY, number);
+        spread.next = self.processor.compute(Cover { net: self.net(), landmark: &code, number, nearest });
         self.spread = spread;
-        !is_over
+    }
+
+    /// The nodes that lie farthest from all landmarks, the farthest at the end.
+    fn far(&self) -> Vec<u32> {
+        let near = |slot: &u32| self.spread.nearest[*slot as usize].0;
+        let mut far: Vec<u32> = (0..self.len() as u32).collect();
+        far.sort_unstable_by(|a, b| near(a).total_cmp(&near(b)).then(a.cmp(b)));
+        far.truncate(LOOKED_FOR_MAX);
+        far.reverse();
+        far
+    }
+
+    /// Whether a walk comes to a node that looks for its own vector.
+    fn finds(&mut self, slot: u32) -> bool {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut code = Code::new(0);
+        code.copy(self.net().code(slot), self.net().scale(slot));
+        let from = self.processor.compute(Descent { net: self.net(), asked: &code, level: 0 });
+        let reach = Reach::full(0, BREADTH);
+        self.processor.compute(Walk {
+            net: self.net(),
+            asked: &code,
+            from,
+            reach,
+            passes: &All,
+            scratch: &mut scratch,
+        });
+        let is_found = scratch.beam.found().iter().any(|near| near.slot == slot);
+        self.scratch = scratch;
+        is_found
     }
 
     /// Has each landmark that few are nearest to lead to these.

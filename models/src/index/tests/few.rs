@@ -92,3 +92,36 @@ fn a_few_among_thousands_that_are_alike_are_found() {
     println!("{found:?}");
     assert!(found.iter().all(|found| *found > 0.75) && found[2..].iter().all(|found| *found > 0.9), "{found:?}");
 }
+
+/// More small subjects than there are landmarks in any case.
+const MANY: usize = 600;
+
+#[test]
+fn each_of_many_small_subjects_is_found_by_its_own_vectors() {
+    let seed = rand::random();
+    println!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut around = |count: usize| {
+        let centre = towards(&mut random, &[], 1.0);
+        (0..count).map(|_| towards(&mut random, &centre, 0.35)).collect::<Vec<_>>()
+    };
+    let mut all = around(25_000);
+    let many = all.len();
+    all.extend((0..MANY).flat_map(|subject| around(3 + subject % 3)));
+    let folder = tempfile::tempdir().unwrap();
+    let vectors = (0..).zip(all.iter().map(Vec::as_slice));
+    let mut merge = Merge::of(DIMENSIONS, EMBEDDER, vectors.clone()).unwrap();
+    while merge.step(100).unwrap() {}
+    let index = Index::of(merge.finish(&folder.path().join("many.index")).unwrap());
+    let is_lost = |(id, vector): &(u64, &[f32])| {
+        index.search(vector, 5, Filter::All).unwrap().iter().all(|(found, _)| found != id)
+    };
+    let lost: Vec<u64> = vectors.skip(many).filter(is_lost).map(|(id, _)| id).collect();
+    println!(
+        "{} landmarks, {} of {} lost",
+        index.flat.as_ref().unwrap().net().landmarks.len(),
+        lost.len(),
+        all.len() - many
+    );
+    assert!(lost.is_empty(), "{lost:?}");
+}
