@@ -145,7 +145,7 @@ impl Config {
             }
         }
         if let Some(run) = &mut config.run {
-            run.resolve(base);
+            run.resolve(base, &config.data_dir);
         }
         Ok(config)
     }

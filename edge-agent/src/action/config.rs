@@ -7,6 +7,7 @@ use std::{
 
 use reqwest::Url;
 use serde::Deserialize;
+use shared::digest::Digest;
 
 /// Where a secret's value is: a text, or an object in JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -81,6 +82,9 @@ pub struct Run {
     pub processes: u64,
     /// Absent: containers are refused.
     pub container: Option<Container>,
+    /// In the names of folders in `work_dir`, so that a node knows its own, where it has the folder of data to itself.
+    #[serde(skip)]
+    pub mark: Option<String>,
 }
 
 /// How containers run.
@@ -98,9 +102,11 @@ pub struct Container {
 }
 
 impl Run {
-    /// The relative paths made relative to this folder.
-    pub fn resolve(&mut self, base: &Path) {
+    /// The relative paths made relative to this folder; `data` is the node's own folder.
+    pub fn resolve(&mut self, base: &Path, data: &Path) {
         self.work_dir = base.join(&self.work_dir);
+        let data = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
+        self.mark = Some(Digest::of(data.as_os_str().as_encoded_bytes()).short());
     }
 }
 

@@ -30,7 +30,7 @@ use shared::workflow::secret as secret_reference;
 
 use errand::{Errand, TIMEOUT};
 pub use mqtt::Broker;
-pub use process::problems as process_problems;
+pub use process::{problems as process_problems, sweep as sweep_processes};
 use rustls_platform_verifier::ConfigVerifierExt as _;
 pub use trail::Trail;
 

@@ -3,7 +3,10 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -29,6 +32,8 @@ const IN_FLIGHT_MAX: usize = 64;
 /// large a packet); it is given up, so that the others pass.
 const CONNECTIONS_MAX: u8 = 5;
 const RECONNECT_MAX: Duration = Duration::from_secs(10);
+/// A message that waits longer is told to whoever reads the log, or sits at the terminal.
+const QUIET: Duration = Duration::from_secs(3);
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// Where the broker is and how it lets the node in.
@@ -103,11 +108,13 @@ impl Message {
 pub(super) struct Publisher {
     broker: Broker,
     queue: OnceLock<mpsc::Sender<Message>>,
+    /// Whether it was told that the broker keeps messages waiting, since it took one.
+    is_told: AtomicBool,
 }
 
 impl Publisher {
     pub(super) const fn new(broker: Broker) -> Self {
-        Self { broker, queue: OnceLock::new() }
+        Self { broker, queue: OnceLock::new(), is_told: AtomicBool::new(false) }
     }
 
     pub(super) const fn broker(&self) -> &Broker {
@@ -122,7 +129,24 @@ impl Publisher {
             self.queue().send(message).await.map_err(|_| Error::Closed)?;
             outcome.await.map_err(|_| Error::Closed)?
         };
-        tokio::time::timeout(within, published).await.unwrap_or(Err(Error::Timeout(within)))
+        let waiting = async {
+            tokio::time::sleep(QUIET).await;
+            if !self.is_told.swap(true, Ordering::Relaxed) {
+                let (Broker { host, port, .. }, left) = (&self.broker, within.saturating_sub(QUIET).as_secs());
+                tracing::warn!(
+                    "the broker at {host}:{port} has not taken a message yet; it is waited for {left} s more"
+                );
+            }
+            std::future::pending().await
+        };
+        let outcome = tokio::select! {
+            outcome = tokio::time::timeout(within, published) => outcome.unwrap_or(Err(Error::Timeout(within))),
+            outcome = waiting => outcome,
+        };
+        if outcome.is_ok() {
+            self.is_told.store(false, Ordering::Relaxed);
+        }
+        outcome
     }
 
     fn queue(&self) -> &mpsc::Sender<Message> {

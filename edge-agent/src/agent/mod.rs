@@ -28,7 +28,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    action::Action,
+    action::{self, Action},
     api,
     config::{Config, Lifecycle},
     inference::{self, Inference, Machine, problems},
@@ -85,6 +85,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let pipeline =
         pipeline::start(store.clone(), settings, feeds, Arc::new(bridge::ToRunner::new(runner_wanted))).await?;
     let broker = shown(&config, &pipeline);
+    if let Some(count) = config.run.as_ref().map(action::sweep_processes).filter(|count| *count > 0) {
+        tracing::info!(count, "folders of processes that an agent before left are removed");
+    }
     let action = Action::new(bridge::broker(&config, pipeline.connection()), config.calls());
     let policies = Arc::clone(&force.site.policies);
     let performer = Arc::new(workflow::Rooms::new(

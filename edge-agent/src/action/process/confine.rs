@@ -49,7 +49,7 @@ impl<'r> Confined<'r> {
 
     /// An empty folder for one process.
     pub(in super::super) fn folder(&self, errand: &Errand<'_>) -> Result<Folder, Failure> {
-        Folder::new(errand, &self.run.work_dir, self.user)
+        Folder::new(errand, self.run, self.user)
     }
 
     /// The command, ready to be spawned.
@@ -172,6 +172,35 @@ fn look_up(name: &str) -> Result<(u32, u32), String> {
     found.ok_or_else(|| format!("there is no user {name:?} in /etc/passwd (`useradd --system {name}` makes one)"))
 }
 
+/// How the names of processes' folders begin.
+const NAMES: &str = "skerry-";
+
+/// The same for those of one node.
+fn own_names(mark: &str) -> String {
+    format!("{NAMES}{mark}-")
+}
+
+/// Removes the folders of processes that were under way when an agent of this node was killed; how many they were. To be called while no other
+/// process of this node runs.
+pub fn sweep(run: &Run) -> usize {
+    let Some(names) = run.mark.as_deref().map(own_names) else { return 0 };
+    let is_own = |name: &str| {
+        let rest = name.strip_prefix(&names);
+        rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
+    let entries = std::fs::read_dir(&run.work_dir).into_iter().flatten().flatten();
+    let is_folder = |entry: &std::fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    let own = entries.filter(|entry| is_own(&entry.file_name().to_string_lossy()) && is_folder(entry));
+    own.filter(|entry| match std::fs::remove_dir_all(entry.path()) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(folder = %entry.path().display(), %error, "the folder of a process stays behind");
+            false
+        }
+    })
+    .count()
+}
+
 /// A folder that is removed with all that lies in it.
 pub(in super::super) struct Folder {
     path: PathBuf,
@@ -180,8 +209,9 @@ pub(in super::super) struct Folder {
 
 impl Folder {
     /// An empty one in this folder, for this user and group; `None`: the agent's own.
-    pub(super) fn new(errand: &Errand<'_>, work_dir: &Path, user: Option<(u32, u32)>) -> Result<Self, Failure> {
-        let path = work_dir.join(format!("skerry-{}", hex::encode(crate::clock::seed())));
+    pub(super) fn new(errand: &Errand<'_>, run: &Run, user: Option<(u32, u32)>) -> Result<Self, Failure> {
+        let mark = run.mark.as_deref().map(own_names).unwrap_or_else(|| NAMES.to_owned());
+        let path = run.work_dir.join(format!("{mark}{}", hex::encode(crate::clock::seed())));
         let make = || {
             std::fs::DirBuilder::new().mode(0o700).create(&path)?;
             let folder = Self { path: path.clone(), user };

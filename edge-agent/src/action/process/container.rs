@@ -91,7 +91,7 @@ pub(super) async fn call(errand: &Errand<'_>, run: &Run) -> Result<Value, Failur
     let end = End::of(errand, container.lifetime.as_ref())?;
     let place = container.common.place(errand)?;
     // The command line runs as the agent, and so reads what only the agent may read.
-    let folder = Folder::new(errand, &run.work_dir, None)?;
+    let folder = Folder::new(errand, run, None)?;
     let variables = folder.write(errand, "environment", &variables(errand, &container.common.environment(errand)?)?)?;
     let key = Digest::of(errand.call.key.0.as_bytes()).to_string();
     let mut arguments = arguments(errand, run, engine, &container)?;

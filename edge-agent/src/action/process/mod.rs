@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 use shared::policy::{Action, TargetKind};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-pub use confine::problems;
 pub(super) use confine::{Confined, Folder};
+pub use confine::{problems, sweep};
 use running::{Ended, Limits};
 pub(super) use running::{Group, Launch};
 

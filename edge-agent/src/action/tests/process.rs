@@ -306,3 +306,22 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
     };
     tokio::time::timeout(Duration::from_secs(10), waited).await.unwrap_or_else(|_| panic!("{what}: not within 10 s"));
 }
+
+#[tokio::test]
+async fn folders_that_a_killed_agent_left_are_swept_and_no_others() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut own = Run { work_dir: dir.path().to_owned(), ..run() };
+    own.resolve(Path::new("/"), Path::new("/srv/node"));
+    let mark = own.mark.clone().expect("of this node");
+    let left = format!("skerry-{mark}-00ff");
+    let others = [format!("skerry-{mark}-notes"), "skerry-00ff".to_owned(), "skerry-0123456789ab-00ff".to_owned()];
+    for name in others.iter().chain([&left]) {
+        std::fs::create_dir(dir.path().join(name)).expect("made");
+        std::fs::write(dir.path().join(name).join("script.sh"), "true").expect("written");
+    }
+    assert_eq!((sweep_processes(&own), sweep_processes(&own)), (1, 0));
+    assert!(!dir.path().join(&left).exists() && others.iter().all(|name| dir.path().join(name).exists()));
+    let marked = Run { mark: Some(mark.clone()), ..run() };
+    let done = go(marked, "shell", json!({"command": "pwd"})).await.output();
+    assert!(done.as_str().is_some_and(|path| path.contains(&format!("/skerry-{mark}-"))), "{done}");
+}

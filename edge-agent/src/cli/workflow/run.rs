@@ -95,6 +95,9 @@ pub(in super::super) fn run(args: &Args, context: &Context) -> Result<ExitCode, 
     let workflow = Arc::new(read(&args.file)?);
     let play = Play::of(args, Arc::clone(&workflow), context.json)?;
     let config = configuration(&context.config_path)?;
+    // What else there is to tell is told task by task.
+    let log = tracing_subscriber::fmt().with_env_filter("edge_agent::action::mqtt=warn").with_writer(std::io::stderr);
+    drop(log.without_time().with_target(false).with_level(false).with_ansi(false).try_init());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     let told = runtime.block_on(async {

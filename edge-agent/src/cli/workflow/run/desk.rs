@@ -138,6 +138,8 @@ fn calls(args: &Args, config: Option<&Config>) -> Result<action::config::Calls, 
     if !user.is_empty() {
         (run.user, run.as_agent) = (Some(user.clone()), false);
     }
+    // An agent of this configuration may run meanwhile.
+    run.mark = None;
     calls.run = Some(run);
     Ok(calls)
 }
