@@ -16,6 +16,9 @@ use crate::{
     product::{Input, Matrix, Sheet},
 };
 
+/// Sixteen columns of tokens that go through a gate at once: what waits for it stays in a core's first cache.
+const GATED: usize = 256;
+
 pub(super) struct Layer {
     pub(super) norm: Vec<[f32; ROWS]>,
     pub(super) mixing: Mixing,
@@ -143,12 +146,17 @@ impl Decoder {
         let bytes = matrices.iter().map(|matrix| matrix.groups() * matrix.group_bytes()).sum();
         let each = self.groups_each(pool, width / ROWS, bytes);
         pool.pieces(inner.all_mut(), each * tokens, |piece, out| {
-            let mut up = vec![[0.0; ROWS]; tokens];
-            for (at, gate) in out.chunks_exact_mut(tokens).enumerate() {
-                let group = piece * each + at;
-                self.product(&layer.gate, group, input, gate);
-                self.product(&layer.up, group, input, &mut up);
-                self.processor.compute(Gate { bend: self.bend, gate, up: &up });
+            let some = (GATED / tokens).clamp(1, each);
+            let mut up = vec![[0.0; ROWS]; out.len().min(some * tokens)];
+            for (at, gate) in out.chunks_mut(some * tokens).enumerate() {
+                let (first, up) = (piece * each + at * some, &mut up[..gate.len()]);
+                // First one matrix, then the other: so each is read from front to back.
+                for (matrix, out) in [(&layer.gate, &mut *gate), (&layer.up, &mut *up)] {
+                    for (at, out) in out.chunks_exact_mut(tokens).enumerate() {
+                        self.product(matrix, first + at, input, out);
+                    }
+                }
+                self.processor.compute(Gate { bend: self.bend, gate, up });
             }
         });
         let matrix = std::slice::from_ref(&layer.down);

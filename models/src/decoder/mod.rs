@@ -41,7 +41,7 @@ use crate::{
 pub(crate) const CHUNK_LEN: usize = 256;
 /// Pieces of a product for each thread, at most: when another program takes a core for a while, the other threads take over its pieces.
 const PIECES: usize = 8;
-/// What a piece has of the weights, at least: at its start and end the memory is not asked for ahead of time.
+/// What a piece has of the weights, at least: at its start the processor does not know yet what comes next.
 const PIECE_BYTES: usize = 192 << 10;
 
 /// A model's weights.

@@ -47,6 +47,8 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     fn with_fifth<const STEP: usize>(self, values: Self::Bytes, bits: Self::Bytes) -> Self::Bytes;
     /// The values with bits `2 STEP` and `2 STEP + 1` of `bits` as their fifth and sixth.
     fn with_sixth<const STEP: usize>(self, values: Self::Bytes, bits: Self::Bytes) -> Self::Bytes;
+    /// The `AT`-th of the four bytes of each row, 0 to 3, as a number without a sign.
+    fn nth<const AT: usize>(self, bytes: Self::Bytes) -> Self::Float;
     /// Adds for each row the products of its bytes, of at most `BITS` bits without a sign, with the activations: four in each word.
     fn dot<const LEN: usize, const BITS: u32>(
         self,
@@ -103,7 +105,6 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     /// Half-precision numbers as `keep` gave them.
     fn kept(self, from: &[u16; ROWS], part: usize) -> Self::Float;
     fn keep(self, float: Self::Float, to: &mut [u16; ROWS], part: usize);
-    fn unsigned(self, from: &[u8; ROWS], part: usize) -> Self::Float;
     fn signed(self, from: &[u8; ROWS], part: usize) -> Self::Float;
     fn multiply(self, a: Self::Float, b: Self::Float) -> Self::Float;
     fn add(self, a: Self::Float, b: Self::Float) -> Self::Float;

@@ -61,6 +61,11 @@ impl Lanes for Plain {
     }
 
     #[inline(always)]
+    fn nth<const AT: usize>(self, bytes: Bytes) -> [f32; ROWS] {
+        std::array::from_fn(|row| f32::from(bytes[4 * row + AT]))
+    }
+
+    #[inline(always)]
     fn dot<const LEN: usize, const BITS: u32>(
         self,
         mut start: [i32; ROWS],
@@ -129,11 +134,6 @@ impl Lanes for Plain {
     #[inline(always)]
     fn keep(self, float: [f32; ROWS], to: &mut [u16; ROWS], _part: usize) {
         *to = float.map(|number| f16::from_f32(number).to_bits());
-    }
-
-    #[inline(always)]
-    fn unsigned(self, from: &[u8; ROWS], _part: usize) -> [f32; ROWS] {
-        from.map(f32::from)
     }
 
     #[inline(always)]

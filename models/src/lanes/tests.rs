@@ -104,7 +104,7 @@ impl Compute for OfFloats<'_> {
     #[inline(always)]
     fn on<L: Lanes>(self, lanes: L) -> Self::Output {
         let Given { runs, floats: [a, b, c], halves, .. } = self.0;
-        let (mut out, mut kept) = (vec![[0.0; ROWS]; 9], [0; ROWS]);
+        let (mut out, mut kept) = (vec![[0.0; ROWS]; 12], [0; ROWS]);
         let bytes = &runs[0].as_chunks::<ROWS>().0[0];
         let mut little = [0; 32];
         for (to, half) in little.as_chunks_mut().0.iter_mut().zip(halves) {
@@ -119,7 +119,10 @@ impl Compute for OfFloats<'_> {
                 lanes.add(one, two),
                 lanes.larger(one, two),
                 lanes.fused(one, two, three),
-                lanes.unsigned(bytes, part),
+                lanes.nth::<0>(lanes.bytes(&runs[0], part)),
+                lanes.nth::<1>(lanes.bytes(&runs[0], part)),
+                lanes.nth::<2>(lanes.bytes(&runs[0], part)),
+                lanes.nth::<3>(lanes.bytes(&runs[0], part)),
                 lanes.signed(bytes, part),
                 lanes.halves(&little, part),
                 lanes.kept(halves, part),

@@ -93,6 +93,20 @@ impl Lanes for Wide256 {
     }
 
     #[inline(always)]
+    fn nth<const AT: usize>(self, bytes: __m256i) -> __m256 {
+        // SAFETY: the features were detected.
+        unsafe {
+            let bytes = match AT {
+                0 => bytes,
+                1 => _mm256_srli_epi32::<8>(bytes),
+                2 => _mm256_srli_epi32::<16>(bytes),
+                _ => _mm256_srli_epi32::<24>(bytes),
+            };
+            _mm256_cvtepi32_ps(_mm256_and_si256(bytes, _mm256_set1_epi32(255)))
+        }
+    }
+
+    #[inline(always)]
     fn dot<const LEN: usize, const BITS: u32>(
         self,
         mut start: __m256i,
@@ -198,13 +212,6 @@ impl Lanes for Wide256 {
         let to = &mut to[part * WIDTH..][..WIDTH];
         // SAFETY: the features were detected; the slice has room for the 8 numbers.
         unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(float)) }
-    }
-
-    #[inline(always)]
-    fn unsigned(self, from: &[u8; ROWS], part: usize) -> __m256 {
-        let from = &from[part * WIDTH..][..WIDTH];
-        // SAFETY: the features were detected; the slice has the 8 bytes that are read.
-        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.as_ptr().cast()))) }
     }
 
     #[inline(always)]

@@ -96,6 +96,20 @@ impl Lanes for Wide512 {
     }
 
     #[inline(always)]
+    fn nth<const AT: usize>(self, bytes: __m512i) -> __m512 {
+        // SAFETY: the features were detected.
+        unsafe {
+            let bytes = match AT {
+                0 => bytes,
+                1 => _mm512_srli_epi32::<8>(bytes),
+                2 => _mm512_srli_epi32::<16>(bytes),
+                _ => _mm512_srli_epi32::<24>(bytes),
+            };
+            _mm512_cvtepi32_ps(_mm512_and_si512(bytes, _mm512_set1_epi32(255)))
+        }
+    }
+
+    #[inline(always)]
     fn dot<const LEN: usize, const BITS: u32>(
         self,
         mut start: __m512i,
@@ -166,12 +180,6 @@ impl Lanes for Wide512 {
     fn keep(self, float: __m512, to: &mut [u16; ROWS], _part: usize) {
         // SAFETY: the features were detected; the array has room for the 16 numbers.
         unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(float)) }
-    }
-
-    #[inline(always)]
-    fn unsigned(self, from: &[u8; ROWS], _part: usize) -> __m512 {
-        // SAFETY: the features were detected; the array has the 16 bytes that are read.
-        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.as_ptr().cast()))) }
     }
 
     #[inline(always)]

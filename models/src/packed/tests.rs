@@ -224,13 +224,13 @@ fn the_packing_is_that_of_its_number() {
         });
     }
     let expected = [
-        "tiny-llama3: packing 1 is bafc9b09",
-        "tiny-qwen3-q8: packing 1 is a4327ae0",
-        "tiny-q40: packing 1 is 9317e7ba",
-        "tiny-q4ks: packing 1 is 0ba1cad4",
-        "tiny-q5ks: packing 1 is c4198cb2",
-        "tiny-q6k: packing 1 is 1474bb82",
-        "tiny-q4km: packing 1 is 5de9d58f",
+        "tiny-llama3: packing 2 is bafc9b09",
+        "tiny-qwen3-q8: packing 2 is ec17fc6f",
+        "tiny-q40: packing 2 is 918f2744",
+        "tiny-q4ks: packing 2 is 21560170",
+        "tiny-q5ks: packing 2 is c2fe7e0a",
+        "tiny-q6k: packing 2 is fa08d03b",
+        "tiny-q4km: packing 2 is b275222b",
     ];
     assert_eq!(found, expected);
 }

@@ -3,7 +3,13 @@
 //! Blocks are of 32 columns, in the forms with a K eight of them under one scale. A block's bytes are in steps of four columns: 64 bytes,
 //! the four of the first row, then the four of the second. Where a byte holds two nibbles, the low one belongs to step `n`, the
 //! high one to step `n + 4`. Fifth bits stand in one more run of 64 bytes, bit `n` for step `n`; fifth and sixth bits in two more, two bits for
-//! each of four steps. All blocks of sixteen rows come first, then all their scales.
+//! each of four steps. The scales of a unit (a block, or the eight of a K form) come right before it, so that sixteen rows
+//! are one stream.
+//!
+//! The scales of eight blocks in FourK and FiveK take as many bytes as in the file: two half-precision floats for each row, then three runs
+//! of 64 bytes, of four bytes a row. A byte of the first run has the low four bits of a block's scale and above them those of its minimum,
+//! for blocks 0 to 3; the second for blocks 4 to 7. A byte of the third has the two bits above, from the lowest bit on of the scales
+//! of blocks `n` and `n + 4`, then of their minima.
 
 use crate::{gguf::Kind, lanes::ROWS};
 
@@ -56,30 +62,23 @@ impl Form {
         }
     }
 
-    /// Bytes of so many columns of sixteen rows: of what is multiplied, and of the scales.
-    pub(super) const fn bytes(self) -> (usize, usize) {
+    /// Bytes of a unit, so many columns of sixteen rows: of the scales, which come first, and of what they scale.
+    pub(super) const fn unit(self) -> (usize, usize) {
         match self {
-            Self::Half => (2 * ROWS, 0),
-            Self::Full => (4 * ROWS, 0),
-            Self::Four => (256, 32),
-            Self::Five => (320, 32),
-            Self::Eight => (512, 32),
-            Self::FourK => (8 * 256, 2 * 32 + 2 * 8 * ROWS),
-            Self::FiveK => (8 * 320, 2 * 32 + 2 * 8 * ROWS),
-            Self::SixK => (8 * 384, 32 + 16 * ROWS),
+            Self::Half => (0, 2 * ROWS),
+            Self::Full => (0, 4 * ROWS),
+            Self::Four => (32, 256),
+            Self::Five => (32, 320),
+            Self::Eight => (32, 512),
+            Self::FourK => (4 * 64, 8 * 256),
+            Self::FiveK => (4 * 64, 8 * 320),
+            Self::SixK => (32 + 16 * ROWS, 8 * 384),
         }
     }
 
     /// Bytes of sixteen rows. The next ones begin where a register can be read at once.
     pub(super) const fn group_bytes(self, columns: usize) -> usize {
-        let (body, scales) = self.bytes();
-        (columns / self.columns() * (body + scales)).next_multiple_of(64)
-    }
-
-    /// The bytes of sixteen rows in two: of what is multiplied, and of the scales.
-    #[inline(always)]
-    pub(super) fn split(self, group: &[u8]) -> (&[u8], &[u8]) {
-        let (body, scales) = self.bytes();
-        group.split_at(group.len() / (body + scales) * body)
+        let (scales, body) = self.unit();
+        (columns / self.columns() * (scales + body)).next_multiple_of(64)
     }
 }

@@ -109,6 +109,21 @@ impl<D: Dots> Lanes for Neon<D> {
     }
 
     #[inline(always)]
+    fn nth<const AT: usize>(self, bytes: uint8x16_t) -> float32x4_t {
+        // SAFETY: the features were detected.
+        unsafe {
+            let words = vreinterpretq_u32_u8(bytes);
+            let words = match AT {
+                0 => words,
+                1 => vshrq_n_u32::<8>(words),
+                2 => vshrq_n_u32::<16>(words),
+                _ => vshrq_n_u32::<24>(words),
+            };
+            vcvtq_f32_u32(vandq_u32(words, vdupq_n_u32(255)))
+        }
+    }
+
+    #[inline(always)]
     fn dot<const LEN: usize, const BITS: u32>(
         self,
         start: int32x4_t,
@@ -214,13 +229,6 @@ impl<D: Dots> Lanes for Neon<D> {
             );
             vst1_u16(to.as_mut_ptr(), halves);
         }
-    }
-
-    #[inline(always)]
-    fn unsigned(self, from: &[u8; ROWS], part: usize) -> float32x4_t {
-        let numbers: [f32; WIDTH] = std::array::from_fn(|lane| f32::from(from[part * WIDTH + lane]));
-        // SAFETY: the features were detected; the array has the 4 numbers that are read.
-        unsafe { vld1q_f32(numbers.as_ptr()) }
     }
 
     #[inline(always)]

@@ -31,18 +31,16 @@ pub(super) fn group(
     let again = is_rounded_again(rows.kind).then(|| round_again(rows, &room.stored));
     let stored = again.as_deref().unwrap_or(&room.stored);
     let stored = Stored { row_bytes: stored.len() / ROWS.min(rows.count - group * ROWS), bytes: stored };
-    let (body_bytes, _) = form.bytes();
-    let (body, scales) = to.split_at_mut(rows.columns / form.columns() * body_bytes);
     match form {
-        Form::Half => stored.columns(body, |from: [u8; 2]| from),
-        Form::Full if rows.kind == Kind::F32 => stored.columns(body, |from: [u8; 4]| from),
-        Form::Full => stored.columns(body, |[low, high]: [u8; 2]| [0, 0, low, high]),
-        Form::Four => stored.blocks(body, scales, four),
-        Form::Five => stored.blocks(body, scales, five),
-        Form::Eight => stored.blocks(body, scales, eight),
-        Form::FourK => stored.blocks(body, scales, four_k),
-        Form::FiveK => stored.blocks(body, scales, five_k),
-        Form::SixK => stored.blocks(body, scales, six_k),
+        Form::Half => stored.columns(to, |from: [u8; 2]| from),
+        Form::Full if rows.kind == Kind::F32 => stored.columns(to, |from: [u8; 4]| from),
+        Form::Full => stored.columns(to, |[low, high]: [u8; 2]| [0, 0, low, high]),
+        Form::Four => stored.blocks(to, four),
+        Form::Five => stored.blocks(to, five),
+        Form::Eight => stored.blocks(to, eight),
+        Form::FourK => stored.blocks(to, four_k),
+        Form::FiveK => stored.blocks(to, five_k),
+        Form::SixK => stored.blocks(to, six_k),
     }
     Ok(())
 }
@@ -74,13 +72,13 @@ impl Stored<'_> {
     #[inline(always)]
     fn blocks<const BLOCK: usize, const RUNS: usize, const SCALES: usize>(
         &self,
-        body: &mut [u8],
-        scales: &mut [u8],
+        units: &mut [u8],
         pack: impl Fn(&[u8; BLOCK], usize, &mut [Run; RUNS], &mut [u8; SCALES]),
     ) {
-        let runs: &mut [Run] = body.as_chunks_mut::<4>().0.as_chunks_mut().0;
-        let places = runs.as_chunks_mut().0.iter_mut().zip(scales.as_chunks_mut().0);
-        for (at, (runs, scales)) in places.enumerate() {
+        let size = SCALES + RUNS * size_of::<Run>();
+        for (at, unit) in units.chunks_exact_mut(size).enumerate() {
+            let Some((scales, body)) = unit.split_first_chunk_mut() else { break };
+            let runs = &mut body.as_chunks_mut::<4>().0.as_chunks_mut().0.as_chunks_mut().0[0];
             for (lane, row) in (0..ROWS).zip(self.bytes.chunks_exact(self.row_bytes)) {
                 pack(&row.as_chunks().0[at], lane, runs, scales);
             }
@@ -89,8 +87,8 @@ impl Stored<'_> {
 
     /// Packs numbers of so many bytes, each after `widen`.
     #[inline(always)]
-    fn columns<const FROM: usize, const TO: usize>(&self, body: &mut [u8], widen: impl Fn([u8; FROM]) -> [u8; TO]) {
-        let columns = body.as_chunks_mut::<TO>().0.as_chunks_mut::<ROWS>().0;
+    fn columns<const FROM: usize, const TO: usize>(&self, to: &mut [u8], widen: impl Fn([u8; FROM]) -> [u8; TO]) {
+        let columns = to.as_chunks_mut::<TO>().0.as_chunks_mut::<ROWS>().0;
         for (at, to) in columns.iter_mut().enumerate() {
             for (to, row) in to.iter_mut().zip(self.bytes.chunks_exact(self.row_bytes)) {
                 *to = widen(row.as_chunks().0[at]);
@@ -205,19 +203,22 @@ fn words<const BYTES: usize, const WORDS: usize>(bytes: &[u8; BYTES]) -> &[[u8; 
     &bytes.as_chunks().0.as_chunks().0[0]
 }
 
-/// The scales of Q4_K and Q5_K, which begin alike.
-fn put_scales(from: &[u8; 16], lane: usize, scales: &mut [u8; 320]) {
+/// The scales of Q4_K and Q5_K, which begin alike: halves, then the blocks' six bits, in [`Form`]'s order.
+fn put_scales(from: &[u8; 16], lane: usize, scales: &mut [u8; 256]) {
     let [a, b, c, d, small @ ..] = from;
     put_half(&mut scales[..32], lane, [*a, *b]);
     put_half(&mut scales[32..64], lane, [*c, *d]);
+    let mut above = [0; 4];
+    let runs: &mut [Run] = scales[64..].as_chunks_mut::<4>().0.as_chunks_mut().0;
     for at in 0..8 {
         let (scale, minimum) = six_bit_scales(small, at);
-        scales[64 + ROWS * at + lane] = scale;
-        scales[64 + ROWS * (8 + at) + lane] = minimum;
+        runs[at / 4][lane][at % 4] = scale & 15 | minimum << 4;
+        above[at % 4] |= (scale >> 4) << (2 * (at / 4)) | (minimum >> 4) << (4 + 2 * (at / 4));
     }
+    runs[2][lane] = above;
 }
 
-fn four_k(from: &[u8; 144], lane: usize, runs: &mut [Run; 32], scales: &mut [u8; 320]) {
+fn four_k(from: &[u8; 144], lane: usize, runs: &mut [Run; 32], scales: &mut [u8; 256]) {
     put_scales(&from.as_chunks().0[0], lane, scales);
     let nibbles = from[16..].as_chunks().0.as_chunks().0;
     for (at, runs) in runs.as_chunks_mut().0.iter_mut().enumerate() {
@@ -225,7 +226,7 @@ fn four_k(from: &[u8; 144], lane: usize, runs: &mut [Run; 32], scales: &mut [u8;
     }
 }
 
-fn five_k(from: &[u8; 176], lane: usize, runs: &mut [Run; 40], scales: &mut [u8; 320]) {
+fn five_k(from: &[u8; 176], lane: usize, runs: &mut [Run; 40], scales: &mut [u8; 256]) {
     put_scales(&from.as_chunks().0[0], lane, scales);
     let words = from[16..].as_chunks().0.as_chunks().0;
     for (at, runs) in runs.as_chunks_mut::<5>().0.iter_mut().enumerate() {
@@ -252,11 +253,9 @@ fn six_k(from: &[u8; 210], lane: usize, runs: &mut [Run; 48], scales: &mut [u8; 
 
 /// Unpacks a lane of a group.
 pub(super) fn unpack(form: Form, group: &[u8], lane: usize, to: &mut [f32]) {
-    let (body_bytes, scale_bytes) = form.bytes();
-    let (body, scales) = group.split_at(to.len() / form.columns() * body_bytes);
-    for (at, to) in to.chunks_exact_mut(form.columns()).enumerate() {
-        let body = &body[at * body_bytes..][..body_bytes];
-        let scales = &scales[at * scale_bytes..][..scale_bytes];
+    let (scale_bytes, body_bytes) = form.unit();
+    for (unit, to) in group.chunks_exact(scale_bytes + body_bytes).zip(to.chunks_exact_mut(form.columns())) {
+        let (scales, body) = unit.split_at(scale_bytes);
         let half = |run: usize| gguf::half(&scales[32 * run + 2 * lane..]);
         let block = body_bytes / to.len().div_ceil(32);
         for (at, to) in to.chunks_mut(32).enumerate() {
@@ -276,9 +275,8 @@ pub(super) fn unpack(form: Form, group: &[u8], lane: usize, to: &mut [f32]) {
                         } else {
                             with_fifth(body, lane, column)
                         };
-                        let scale = half(0) * f32::from(scales[64 + ROWS * at + lane]);
-                        let minimum = half(1) * f32::from(scales[64 + ROWS * (8 + at) + lane]);
-                        scale * f32::from(value) - minimum
+                        let (scale, minimum) = small_scales(scales, lane, at);
+                        half(0) * f32::from(scale) * f32::from(value) - half(1) * f32::from(minimum)
                     }
                     Form::SixK => {
                         let scale =
@@ -291,6 +289,13 @@ pub(super) fn unpack(form: Form, group: &[u8], lane: usize, to: &mut [f32]) {
             }
         }
     }
+}
+
+/// What `put_scales` wrote for a block: of the weights, and of the minimum.
+fn small_scales(scales: &[u8], lane: usize, at: usize) -> (u8, u8) {
+    let run = |run: usize| scales[64 * (1 + run) + 4 * lane + at % 4];
+    let (low, above) = (run(at / 4), run(2) >> (2 * (at / 4)));
+    (low & 15 | (above & 3) << 4, low >> 4 | (above >> 4 & 3) << 4)
 }
 
 fn nibble(body: &[u8], lane: usize, column: usize) -> u8 {
