@@ -6,7 +6,7 @@ use super::{
     rounded::Rounded,
     steps::gelu,
 };
-use crate::lanes::{Compute, Lanes, ROWS};
+use crate::lanes::{Compute, Lanes, ROWS, fetch};
 
 /// Columns of tokens: `[column / 16][token][column % 16]`.
 #[derive(Clone, Copy)]
@@ -111,6 +111,8 @@ fn tiles<L: Lanes, const HALVES: usize, const PARTS: usize, const MOST: usize>(
             let (low, high) = (&mut out.0[at..], &mut out.1[at..]);
             let out = if half == 0 { [low, high] } else { [high, low] };
             at += match out[0].len() {
+                // Four that are left over would wait for the weights.
+                16 if MOST == 12 => tile::<L, HALVES, PARTS, 8>(lanes, panel, half, from, ends, out),
                 left if left >= MOST => tile::<L, HALVES, PARTS, MOST>(lanes, panel, half, from, ends, out),
                 8.. => tile::<L, HALVES, PARTS, 8>(lanes, panel, half, from, ends, out),
                 4.. => tile::<L, HALVES, PARTS, 4>(lanes, panel, half, from, ends, out),
@@ -123,6 +125,8 @@ fn tiles<L: Lanes, const HALVES: usize, const PARTS: usize, const MOST: usize>(
 
 /// How far ahead the memory is asked for when few tokens are multiplied, which takes less time than bringing the weights.
 pub(super) const AHEAD: usize = 24 << 10;
+/// How far ahead the weights are brought into the first cache for many tokens.
+const SOON: usize = 1 << 10;
 /// Tokens that take longer than their weights do.
 pub(super) const BUSY: usize = 12;
 
@@ -163,6 +167,13 @@ fn tile<L: Lanes, const HALVES: usize, const PARTS: usize, const SIZE: usize>(
             if is_short {
                 lanes.ask(column, AHEAD);
                 lanes.ask(column, AHEAD + size_of::<Floats>() / 2);
+            } else {
+                fetch(column, SOON);
+                fetch(column, SOON + size_of::<Floats>() / 2);
+                if lane < SIZE {
+                    // What this token has in the next sixteen columns.
+                    fetch(&tokens[lane], size_of_val(&tokens[lane]) * from.tokens);
+                }
             }
             let mut weights = [[lanes.splat(0.0); PARTS]; HALVES];
             for at in 0..HALVES {

@@ -118,21 +118,22 @@ pub(crate) trait Lanes: Copy + Send + Sync {
     fn near(self, stored: &[[u8; 64]], asked: &[[u8; 64]], offset: i32) -> i32;
 }
 
-/// Asks for the memory of a block to be brought into the first cache; nothing is read.
+/// Asks for the memory so many bytes after a place, which need not be there, to be brought into the first cache; nothing is read.
 #[inline(always)]
-pub(crate) fn fetch(block: &[u8; 64]) {
+pub(crate) fn fetch<T: ?Sized>(place: &T, after: usize) {
+    let place = std::ptr::from_ref(place).cast::<u8>().wrapping_add(after);
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch is a hint that never faults; every x86-64 processor has it.
+    // SAFETY: a prefetch is a hint that never faults, whatever the address; every x86-64 processor has it.
     unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(block.as_ptr().cast());
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(place.cast());
     }
     #[cfg(target_arch = "aarch64")]
-    // SAFETY: a prefetch is a hint that never faults; every 64-bit ARM processor has it.
+    // SAFETY: a prefetch is a hint that never faults, whatever the address; every 64-bit ARM processor has it.
     unsafe {
-        std::arch::asm!("prfm pldl1keep, [{block}]", block = in(reg) block.as_ptr(), options(readonly, nostack, preserves_flags));
+        std::arch::asm!("prfm pldl1keep, [{place}]", place = in(reg) place, options(readonly, nostack, preserves_flags));
     }
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    let _ = block;
+    let _ = place;
 }
 
 /// A computation that any lanes can do.

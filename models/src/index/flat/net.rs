@@ -89,7 +89,7 @@ impl<'n> Net<'n> {
     #[inline(always)]
     pub(in crate::index) fn fetch(&self, slot: u32) {
         for block in self.code(slot) {
-            lanes::fetch(block);
+            lanes::fetch(block, 0);
         }
     }
 
@@ -97,7 +97,7 @@ impl<'n> Net<'n> {
     #[inline(always)]
     pub(in crate::index) fn fetch_links(&self, slot: u32) {
         for half in self.ground(slot).as_flattened().as_chunks::<BLOCK>().0 {
-            lanes::fetch(half);
+            lanes::fetch(half, 0);
         }
     }
 }
