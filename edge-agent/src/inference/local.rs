@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edge_core::admit::{Entered, Place, Priority, Queue, Turn, wait};
+use edge_core::admit::{Joined, Line, Place, Priority, Refused, Turn};
 use models::{
     catalog::Digests,
     generate::{Answer, Generator, Request},
@@ -28,6 +28,7 @@ use super::{
     residents::{self, Residents},
     tokens_estimate,
 };
+use crate::clock;
 
 /// Takes each piece of text as it is written; `Break` ends the answer.
 pub type OnText = Box<dyn FnMut(&str) -> ControlFlow<()> + Send>;
@@ -65,17 +66,9 @@ struct Desk {
 }
 
 struct State {
-    queue: Queue<Job>,
-    writing: Vec<Writing>,
+    line: Line<Job>,
     watch: Watch,
     is_closed: bool,
-}
-
-/// An answer that is being written.
-struct Writing {
-    number: u64,
-    began: Instant,
-    takes: Option<Duration>,
 }
 
 struct Job {
@@ -112,8 +105,8 @@ impl Drop for Worker {
 impl Worker {
     #[must_use]
     pub fn new(name: String, weights: Weights, residents: Arc<Residents>) -> Self {
-        let queue = Queue::new(QUEUE_LEN_MAX);
-        let state = State { queue, writing: Vec::new(), watch: Watch::default(), is_closed: false };
+        let line = Line::new(QUEUE_LEN_MAX, weights.parallel());
+        let state = State { line, watch: Watch::default(), is_closed: false };
         let (state, bell) = (Mutex::new(state), Condvar::new());
         let desk = Arc::new(Desk { name: name.clone(), weights, residents, state, bell });
         Self { name, desk, thread: OnceLock::new() }
@@ -150,7 +143,7 @@ impl Worker {
     #[must_use]
     pub fn expected(&self, request: &Request, within: Option<Duration>, priority: Priority) -> Option<Duration> {
         let turn = Turn { priority, deadline: None, takes: None };
-        let expected = |takes| Some(self.desk.lock().wait(&turn, self.desk.weights.parallel()) + takes);
+        let expected = |takes| Some(self.desk.lock().line.wait(&turn, clock::now()) + takes);
         let roughly = expected(self.desk.takes(request, prompt_tokens(request))?)?;
         if within.is_none_or(|within| roughly <= within) {
             return Some(roughly);
@@ -167,7 +160,7 @@ impl Worker {
     pub fn figures(&self) -> Figures {
         let held = self.desk.residents.held(&self.name);
         let state = self.desk.lock();
-        state.watch.figures(state.queue.len(), state.writing.len(), held)
+        state.watch.figures(state.line.waiting(), state.line.served(), held)
     }
 
     /// What the model needs of the memory, in bytes, if there is room for it now; nothing for the built-in one.
@@ -192,23 +185,6 @@ impl Worker {
                 .spawn(move || desk.work())
                 .expect("a thread for a local model can be started");
         });
-    }
-}
-
-impl State {
-    /// Who comes now with this turn waits so long.
-    fn wait(&self, turn: &Turn, places: usize) -> Duration {
-        // A place that is free is taken at once, whatever the others have left.
-        if self.writing.len() < places && self.queue.is_empty() {
-            return Duration::ZERO;
-        }
-        wait(self.busy(), self.queue.before(turn), places)
-    }
-
-    /// What those that write have left, as far as it is known.
-    fn busy(&self) -> Duration {
-        let left = |writing: &Writing| writing.takes.unwrap_or_default().saturating_sub(writing.began.elapsed());
-        self.writing.iter().map(left).sum()
     }
 }
 
@@ -241,78 +217,56 @@ impl Desk {
         if let (Weights::Gguf { .. }, (Some(degrees), true)) = (&self.weights, self.residents.temperature()) {
             return Err(Error::Hot { degrees });
         }
-        let now = crate::clock::now();
-        let deadline = Some(now.plus(within));
-        let turn = |takes| Turn { priority, deadline, takes };
-        let roughly = turn(self.takes(&job.request, prompt_tokens(&job.request)));
+        let now = clock::now();
+        let turn = |takes| Turn { priority, deadline: Some(now.plus(within)), takes };
+        let mut own = turn(self.takes(&job.request, prompt_tokens(&job.request)));
         let mut state = self.lock();
-        state.queue.retain(|job| !job.given_up.load(Ordering::Relaxed));
-        let turn = match self.late(&state, &roughly, within) {
-            None => roughly,
-            Some(late) => {
+        state.line.retain(|job| !job.given_up.load(Ordering::Relaxed));
+        if let Some(late) = state.line.late(&own, now) {
+            drop(state);
+            // One that no time would be enough for is told why, and not that it may come again.
+            let Some(unread) = self.unread(&job.request)? else { return self.turn_away(late) };
+            own = turn(self.takes(&job.request, unread));
+            state = self.lock();
+            if let Some(late) = state.line.late(&own, now) {
                 drop(state);
-                // One that no time would be enough for is told why, and not that it may come again.
-                let Some(unread) = self.unread(&job.request)? else { return self.turn_away(late) };
-                let exactly = turn(self.takes(&job.request, unread));
-                state = self.lock();
-                if let Some(late) = self.late(&state, &exactly, within) {
-                    drop(state);
-                    return self.turn_away(late);
-                }
-                exactly
-            }
-        };
-        match state.queue.enter(turn, job) {
-            Entered::Waits => {}
-            Entered::Displaced(other) => {
-                state.watch.turned_away += 1;
-                other.turn_away(Error::Displaced);
-            }
-            Entered::Full(_) => {
-                state.watch.turned_away += 1;
-                return Err(Error::Full { waiting: QUEUE_LEN_MAX });
+                return self.turn_away(late);
             }
         }
-        // Who stands behind may have been in time until now.
-        let busy = state.busy();
-        for Place { turn, item, .. } in state.queue.late(now, busy, self.weights.parallel()) {
-            state.watch.turned_away += 1;
-            let left = turn.deadline.map_or(Duration::ZERO, |deadline| deadline.since(now));
-            let takes = turn.takes.unwrap_or_default();
-            let before = state.wait(&turn, self.weights.parallel());
-            item.turn_away(Error::Late { expected: before + takes, before, left });
+        let Joined { left, .. } = match state.line.enter(own, job, now) {
+            Ok(joined) => joined,
+            Err(full) => {
+                drop(state);
+                return self.turn_away(full);
+            }
+        };
+        state.watch.turned_away += left.len() as u64;
+        for (job, refused) in left {
+            job.turn_away(refused.into());
         }
         drop(state);
         self.bell.notify_all();
         Ok(())
     }
 
-    /// Why who comes now with this turn would not be answered in time.
-    fn late(&self, state: &State, turn: &Turn, within: Duration) -> Option<Error> {
-        let before = state.wait(turn, self.weights.parallel());
-        let expected = before + turn.takes?;
-        (expected > within).then_some(Error::Late { expected, before, left: within })
-    }
-
-    fn turn_away(&self, late: Error) -> Result<(), Error> {
+    fn turn_away(&self, refused: Refused) -> Result<(), Error> {
         self.lock().watch.turned_away += 1;
-        Err(late)
+        Err(refused.into())
     }
 
     /// The thread: loads, has answers written, lets go.
     fn work(self: Arc<Self>) {
-        let mut number = 0;
         while let Some(place) = self.next() {
-            number += 1;
             // A model that breaks down over one request answers the next: its caller is told that the thread has ended.
-            if catch_unwind(AssertUnwindSafe(|| self.serve(place, number))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| self.serve(place))).is_err() {
                 tracing::error!(name = self.name, "a model panicked over a request");
             }
         }
     }
 
-    fn serve(self: &Arc<Self>, place: Place<Job>, number: u64) {
-        let Place { turn, item: mut job, .. } = place;
+    fn serve(self: &Arc<Self>, place: Place<Job>) {
+        let done = Done { desk: Arc::clone(self), number: place.number() };
+        let mut job = place.item;
         if job.given_up.load(Ordering::Relaxed) {
             return;
         }
@@ -323,8 +277,7 @@ impl Desk {
         if let Weights::Gguf { model, .. } = &self.weights {
             job.request.sampling = job.request.sampling.or(model.sampling);
         }
-        self.lock().writing.push(Writing { number, began: Instant::now(), takes: turn.takes });
-        self.write(generator, job, number);
+        self.write(generator, job, done);
     }
 
     /// Whose turn it is, as soon as one of the places is free; `None` when all is over.
@@ -334,15 +287,13 @@ impl Desk {
             if state.is_closed {
                 return None;
             }
-            if state.writing.len() < self.weights.parallel()
-                && let Some(next) = state.queue.take_first()
-            {
+            if let Some(next) = state.line.next(clock::now()) {
                 return Some(next);
             }
             let (woken, slept) =
                 self.bell.wait_timeout(state, self.residents.unload_after()).unwrap_or_else(PoisonError::into_inner);
             state = woken;
-            if slept.timed_out() && state.queue.is_empty() && state.writing.is_empty() {
+            if slept.timed_out() && state.line.is_idle() {
                 drop(state);
                 self.residents.unload(&self.name);
                 state = self.lock();
@@ -371,8 +322,7 @@ impl Desk {
     }
 
     /// Has an answer written: alone on this thread, or beside others on one of its own. The model computes what they ask for together.
-    fn write(self: &Arc<Self>, generator: Arc<dyn Generator>, mut job: Job, number: u64) {
-        let done = Done { desk: Arc::clone(self), number };
+    fn write(self: &Arc<Self>, generator: Arc<dyn Generator>, mut job: Job, done: Done) {
         let answer = move || {
             let began = Instant::now();
             let mut first = None;
@@ -402,7 +352,7 @@ struct Done {
 
 impl Drop for Done {
     fn drop(&mut self) {
-        self.desk.lock().writing.retain(|writing| writing.number != self.number);
+        self.desk.lock().line.done(self.number);
         self.desk.bell.notify_all();
     }
 }

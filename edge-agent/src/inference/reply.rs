@@ -5,9 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edge_core::engine::{
-    ToolCall,
-    effect::{Call, Error as Dsl, Keep, kind},
+use edge_core::{
+    admit::Refused,
+    engine::{
+        ToolCall,
+        effect::{Call, Error as Dsl, Keep, kind},
+    },
 };
 use models::generate::{self, Message, Request, Sampling, with_passages};
 use serde_json::{Value, json};
@@ -24,6 +27,8 @@ use super::{
 
 /// A model on this node that cannot answer now and may later: as HTTP says it.
 const UNAVAILABLE: (&str, u16) = (kind::COMMUNICATION.0, 503);
+/// One before which too many wait.
+const CROWDED: (&str, u16) = (kind::COMMUNICATION.0, 429);
 
 /// One call as it goes to one target.
 pub(super) struct Asked<'a> {
@@ -340,6 +345,7 @@ pub(super) fn local_error(name: &str, error: &local::Error) -> Dsl {
         local::Error::Generate(models::Error::Request { .. }) => kind::VALIDATION,
         local::Error::Generate(models::Error::TooLong { .. }) => kind::LIMIT,
         local::Error::Timeout { .. } => kind::TIMEOUT,
+        local::Error::Refused(Refused::Full { .. } | Refused::Displaced) => CROWDED,
         error if error.is_unasked() => UNAVAILABLE,
         _ => kind::RUNTIME,
     };

@@ -35,8 +35,13 @@ pub struct Turn {
 pub struct Place<T> {
     pub turn: Turn,
     number: u64,
+    /// It is not turned away when the queue is full, and takes nobody's place.
+    stays: bool,
     pub item: T,
 }
+
+/// What a place is sorted by.
+pub(super) type Order = (Priority, bool, Option<Timestamp>, u64);
 
 /// A bounded queue, in the order in which it is served.
 #[derive(Debug)]
@@ -58,8 +63,25 @@ pub enum Entered<T> {
 
 impl Turn {
     /// Who has no deadline comes after all who have one.
-    fn order(&self, number: u64) -> (Priority, bool, Option<Timestamp>, u64) {
+    pub(super) fn order(&self, number: u64) -> Order {
         (self.priority, self.deadline.is_none(), self.deadline, number)
+    }
+
+    /// Of one who comes now.
+    pub(super) fn newest(&self) -> Order {
+        self.order(u64::MAX)
+    }
+}
+
+impl<T> Place<T> {
+    /// Names it for as long as it waits or is served; counted up from 1.
+    #[must_use]
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn order(&self) -> Order {
+        self.turn.order(self.number)
     }
 }
 
@@ -83,17 +105,51 @@ impl<T> Queue<T> {
     /// alone drives nobody out.
     pub fn enter(&mut self, turn: Turn, item: T) -> Entered<T> {
         let mut displaced = None;
-        if self.waiting.len() >= self.len_max {
-            match self.waiting.pop_if(|last| last.turn.priority > turn.priority) {
-                Some(last) => displaced = Some(last.item),
+        if self.waiting.iter().filter(|place| !place.stays).count() >= self.len_max {
+            let last = self.waiting.iter().rposition(|place| !place.stays);
+            match last.filter(|&last| self.waiting[last].turn.priority > turn.priority) {
+                Some(last) => displaced = Some(self.waiting.remove(last).item),
                 None => return Entered::Full(item),
             }
         }
-        self.arrived += 1;
-        let number = self.arrived;
-        let at = self.waiting.partition_point(|place| place.turn.order(place.number) < turn.order(number));
-        self.waiting.insert(at, Place { turn, number, item });
+        self.stand(turn, item, false);
         displaced.map_or(Entered::Waits, Entered::Displaced)
+    }
+
+    /// Takes one in who is turned away by nobody, however many wait: work that has to be done some time, and of which whoever does it brings
+    /// one piece at a time.
+    pub fn stay(&mut self, turn: Turn, item: T) {
+        self.stand(turn, item, true);
+    }
+
+    fn stand(&mut self, turn: Turn, item: T, stays: bool) {
+        self.arrived += 1;
+        self.insert(Place { turn, number: self.arrived, stays, item });
+    }
+
+    fn insert(&mut self, place: Place<T>) {
+        let at = self.waiting.partition_point(|other| other.order() < place.order());
+        self.waiting.insert(at, place);
+    }
+
+    /// The number of who came last.
+    pub(super) const fn newest(&self) -> u64 {
+        self.arrived
+    }
+
+    /// Takes one back who was served for a while. What is begun is not turned away.
+    pub(super) fn take_back(&mut self, number: u64, turn: Turn, item: T) {
+        self.insert(Place { turn, number, stays: true, item });
+    }
+
+    /// Whether somebody waits who goes before.
+    pub(super) fn has_before(&self, order: Order) -> bool {
+        self.waiting.first().is_some_and(|first| first.order() < order)
+    }
+
+    /// Those who wait, in their order.
+    pub fn items(&self) -> impl Iterator<Item = &T> {
+        self.waiting.iter().map(|place| &place.item)
     }
 
     /// Whose turn it is.
@@ -106,22 +162,28 @@ impl<T> Queue<T> {
         self.waiting.retain(|place| waits(&place.item));
     }
 
+    /// Removes one by its number; whether it waited.
+    pub fn remove(&mut self, number: u64) -> bool {
+        let at = self.waiting.iter().position(|place| place.number == number);
+        at.map(|at| self.waiting.remove(at)).is_some()
+    }
+
     /// How long those take together who would be served before one who comes now. Those of whom nobody knows count as nothing.
     #[must_use]
     pub fn before(&self, turn: &Turn) -> Duration {
-        let own = turn.order(self.arrived + 1);
-        let ahead = self.waiting.iter().take_while(|place| place.turn.order(place.number) < own);
+        let own = turn.newest();
+        let ahead = self.waiting.iter().take_while(|place| place.order() < own);
         ahead.filter_map(|place| place.turn.takes).sum()
     }
 
-    /// Takes out those who can no longer be served in time, where those who are served have so much work left, so many at a time.
-    pub fn late(&mut self, now: Timestamp, busy: Duration, places: usize) -> Vec<Place<T>> {
+    /// Takes out those who can no longer be served in time, so many at a time, where those who are served have so much left that goes before.
+    pub(super) fn late(&mut self, now: Timestamp, busy: impl Fn(Order) -> Duration, places: usize) -> Vec<Place<T>> {
         let (mut ahead, mut late) = (Duration::ZERO, Vec::new());
         let mut at = 0;
         while at < self.waiting.len() {
             let turn = self.waiting[at].turn;
             let takes = turn.takes.unwrap_or_default();
-            let ends = now.plus(wait(busy, ahead, places) + takes);
+            let ends = now.plus(wait(busy(self.waiting[at].order()), ahead, places) + takes);
             if turn.takes.is_some() && turn.deadline.is_some_and(|deadline| ends > deadline) {
                 late.push(self.waiting.remove(at));
             } else {
@@ -182,6 +244,22 @@ mod tests {
     }
 
     #[test]
+    fn who_stays_is_turned_away_by_nobody_and_takes_nobodys_place() {
+        use Priority::{Batch, Normal, Urgent};
+        let mut queue = Queue::new(1);
+        for name in ["chore", "another"] {
+            queue.stay(turn(Batch, None, None), name);
+        }
+        assert_eq!(queue.enter(turn(Batch, Some(9), None), "batch"), Entered::Waits);
+        assert_eq!(queue.enter(turn(Normal, None, None), "normal"), Entered::Displaced("batch"));
+        assert_eq!(queue.enter(turn(Normal, None, None), "second"), Entered::Full("second"));
+        queue.take_back(1, turn(Normal, None, None), "begun");
+        assert_eq!(queue.enter(turn(Urgent, None, None), "alarm"), Entered::Displaced("normal"));
+        assert!(queue.remove(2) && !queue.remove(2));
+        assert_eq!(served(queue), ["alarm", "begun", "chore"]);
+    }
+
+    #[test]
     fn who_cannot_be_served_in_time_is_told_at_once() {
         use Priority::{Normal, Urgent};
         let mut queue = Queue::new(9);
@@ -190,9 +268,10 @@ mod tests {
         queue.enter(turn(Normal, None, Some(4)), "no hurry");
         assert_eq!(queue.before(&turn(Normal, Some(20), Some(1))).as_secs(), 4);
         assert_eq!(queue.before(&turn(Urgent, None, Some(1))).as_secs(), 0);
-        assert!(queue.late(NOW, Duration::from_secs(6), 1).is_empty());
+        let busy = |_| Duration::from_secs(6);
+        assert!(queue.late(NOW, busy, 1).is_empty());
         queue.enter(turn(Urgent, None, Some(3)), "alarm");
-        let late = queue.late(NOW, Duration::from_secs(6), 1);
+        let late = queue.late(NOW, busy, 1);
         assert_eq!(late.into_iter().map(|place| place.item).collect::<Vec<_>>(), ["patient"], "6 + 3 + 4 s > 10 s");
         assert_eq!(served(queue), ["alarm", "no hurry"]);
     }
@@ -221,15 +300,14 @@ mod tests {
                 if *serves {
                     let first = queue.take_first().expect("one just came, or the queue was full");
                     served_now.push(first.item);
-                    let key = |place: &Place<usize>| place.turn.order(place.number);
-                    prop_assert!(queue.waiting.iter().all(|other| key(&first) < key(other)));
+                    prop_assert!(queue.waiting.iter().all(|other| first.order() < other.order()));
                 }
-                let late = queue.late(NOW, Duration::ZERO, 1);
+                let late = queue.late(NOW, |_| Duration::ZERO, 1);
                 for place in &late {
                     prop_assert!(place.turn.deadline.is_some() && place.turn.takes.is_some());
                 }
                 away.extend(late.into_iter().map(|place| place.item));
-                prop_assert!(queue.late(NOW, Duration::ZERO, 1).is_empty(), "who is left is in time");
+                prop_assert!(queue.late(NOW, |_| Duration::ZERO, 1).is_empty(), "who is left is in time");
             }
             prop_assert_eq!(away.len() + served_now.len() + queue.len(), count);
         }

@@ -55,12 +55,12 @@ impl Speed {
         mean(&mut self.load, took.as_secs_f64());
     }
 
-    /// How long an answer to so many tokens will take, as long as answers usually are and no longer than `answer_max` tokens; with loading
-    /// when the model is not there. `None` before the first answer.
+    /// How long an answer to so many tokens will take, as long as answers usually are and no longer than `answer_max` tokens (none of a model
+    /// that writes nothing); with loading when the model is not there. `None` before the first answer.
     #[must_use]
     pub fn takes(&self, prompt_tokens: u64, answer_max: u64, is_loaded: bool) -> Option<Duration> {
-        let answer = self.answer?.min(answer_max as f64);
-        let seconds = prompt_tokens as f64 / self.prompt? + answer / self.decode?;
+        let writing = if answer_max == 0 { 0.0 } else { self.answer?.min(answer_max as f64) / self.decode? };
+        let seconds = prompt_tokens as f64 / self.prompt? + writing;
         let load = if is_loaded { 0.0 } else { self.load.unwrap_or(0.0) };
         Duration::try_from_secs_f64(seconds + load).ok()
     }
@@ -96,6 +96,17 @@ mod tests {
         assert_eq!(speed.takes(300, 20, true), Some(Duration::from_secs(5)), "300 at 100 a second, 20 at 10");
         assert_eq!(speed.takes(300, 1_000, true), Some(Duration::from_millis(7_100)), "as long as answers usually are");
         assert_eq!(speed.takes(300, 20, false), Some(Duration::from_secs(8)));
+    }
+
+    #[test]
+    fn what_writes_nothing_takes_its_texts_at_the_speed_that_was_seen() {
+        let mut speed = Speed::default();
+        speed.answered(&seen(4, 0, 1, 0));
+        assert_eq!(speed.takes(100, 0, true), None, "a few tokens say nothing");
+        speed.answered(&seen(200, 0, 2, 0));
+        speed.loaded(Duration::from_secs(3));
+        assert_eq!(speed.takes(300, 0, true), Some(Duration::from_secs(3)));
+        assert_eq!(speed.takes(300, 0, false), Some(Duration::from_secs(6)));
     }
 
     #[test]

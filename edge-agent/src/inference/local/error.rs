@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use edge_core::admit::Refused;
 use shared::{digest::Digest, ledger::entry::CallEnd};
 
 use super::residents;
@@ -13,14 +14,8 @@ pub enum Error {
     Resident(#[from] residents::Error),
     #[error("the model is refused: {} is {found}: expected {expected}; `edge-agent models pull` brings the right one", file.display())]
     Wrong { file: PathBuf, found: Digest, expected: Digest },
-    #[error("an answer takes about {} ms, {} of them for those before it; {} ms are left", expected.as_millis(), before.as_millis(), left.as_millis())]
-    Late { expected: Duration, before: Duration, left: Duration },
-    #[error(
-        "{waiting} requests wait for the model already, which is as many as may, and none of them is less important"
-    )]
-    Full { waiting: usize },
-    #[error("a more important request took the place in the full queue")]
-    Displaced,
+    #[error(transparent)]
+    Refused(#[from] Refused),
     #[error("the machine has {degrees:.0} degrees, above `temperature_max` under [inference]: models rest")]
     Hot { degrees: f64 },
     #[error("the model cannot answer")]
@@ -45,8 +40,7 @@ impl Error {
     /// Whether the request never came to a model: then nobody saw it.
     #[must_use]
     pub const fn is_unasked(&self) -> bool {
-        self.is_without_room()
-            || matches!(self, Self::Late { .. } | Self::Full { .. } | Self::Displaced | Self::Hot { .. })
+        self.is_without_room() || matches!(self, Self::Refused(_) | Self::Hot { .. })
     }
 
     /// Whether the machine has no room for the model.
@@ -66,11 +60,9 @@ impl Error {
             Self::Generate(_) => "the model cannot answer".to_owned(),
             Self::Timeout { .. } => "no answer in time".to_owned(),
             Self::Ended => "the model's thread has ended".to_owned(),
-            told @ (Self::Resident(residents::Error::NoRoom(_))
-            | Self::Late { .. }
-            | Self::Full { .. }
-            | Self::Displaced
-            | Self::Hot { .. }) => told.to_string(),
+            told @ (Self::Resident(residents::Error::NoRoom(_)) | Self::Refused(_) | Self::Hot { .. }) => {
+                told.to_string()
+            }
         }
     }
 }

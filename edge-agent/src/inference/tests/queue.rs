@@ -5,6 +5,8 @@ use std::{
     sync::mpsc::{Receiver, Sender, channel},
 };
 
+use edge_core::admit::Refused;
+
 use super::*;
 use crate::inference::local::Error;
 
@@ -103,13 +105,13 @@ async fn a_full_queue_turns_away_who_is_least_important_and_says_so_at_once() {
     };
     let mut batch: Vec<_> = (0..64).map(|_| ask(Priority::Batch)).collect();
     waiting(&inference, 64).await;
-    assert!(matches!(ask(Priority::Batch).await.expect("ended"), Err(Error::Full { waiting: 64 })));
+    assert!(matches!(ask(Priority::Batch).await.expect("ended"), Err(Error::Refused(Refused::Full { waiting: 64 }))));
     let alarm = ask(Priority::Urgent);
     let (displaced, ..) = futures::future::select_all(&mut batch).await;
-    assert!(matches!(displaced.expect("ended"), Err(Error::Displaced)));
+    assert!(matches!(displaced.expect("ended"), Err(Error::Refused(Refused::Displaced))));
     // The endpoint says so in HTTP, as a thing that passes.
-    let error = reply::local_error(EXTRACT, &Error::Full { waiting: 64 });
-    assert_eq!(error.status, 503);
+    let error = reply::local_error(EXTRACT, &Refused::Full { waiting: 64 }.into());
+    assert_eq!(error.status, 429);
     go.send(()).expect("it waits");
     alarm.await.expect("ended").expect("answered");
     first.await.expect("answered");
@@ -127,7 +129,7 @@ async fn a_deadline_that_the_measured_speed_cannot_meet_is_told_before_the_model
     let expected = worker.expected(&asked, None, Priority::Normal).expect("it has answered once");
     let late = worker.ask(asked, Box::new(|_| ControlFlow::Continue(())), expected / 4, Priority::Normal);
     let late = late.await.expect_err("too late");
-    assert!(matches!(late, Error::Late { .. }) && late.is_unasked(), "{late}");
+    assert!(matches!(late, Error::Refused(Refused::Late { .. })) && late.is_unasked(), "{late}");
     let endless = generate::Request::ask("Stop the pump when it leaks? ".repeat(400));
     let endless = worker.ask(endless, Box::new(|_| ControlFlow::Continue(())), expected / 4, Priority::Normal).await;
     let endless = endless.expect_err("no time is enough for it");
@@ -156,7 +158,7 @@ async fn what_is_kept_of_a_conversation_is_not_counted_against_its_deadline() {
     assert!(rest < whole, "{rest:?} of {whole:?} without what is kept");
     let within = (rest + whole) / 2;
     let other = ask("Open the gate. ", within).await;
-    assert!(matches!(other, Err(Error::Late { .. })), "nothing is kept of it: {other:?}");
+    assert!(matches!(other, Err(Error::Refused(Refused::Late { .. }))), "nothing is kept of it: {other:?}");
     // A machine that is busy may not keep the time; that it is tried is what counts.
     let same = ask("Stop the pump. ", within).await;
     assert!(matches!(same, Ok(_) | Err(Error::Timeout { .. })), "{same:?}");
