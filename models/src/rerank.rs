@@ -33,16 +33,23 @@ pub fn rerank(embedder: &dyn Embedder, question: &str, texts: &[&str]) -> Result
     // A word that few of the texts have tells more; one that none has tells nothing.
     let weigh = |stem: &String| counts.get(stem.as_str()).map_or(0.0, |count| (1.0 + texts.len() as f32 / count).ln());
     let all: f32 = words.iter().map(weigh).sum();
-    let mut ranked = Vec::with_capacity(texts.len());
+    let mut scores = Vec::with_capacity(texts.len());
     for (at, text) in texts.iter().enumerate() {
         let sentences = sentences(text);
         let best = near(&sentences.iter().map(String::as_str).collect::<Vec<_>>())?.into_iter().fold(0.0, f32::max);
         let shared: f32 = words.intersection(&found[at]).map(weigh).sum();
         let share = if all > 0.0 { shared / all } else { 0.0 };
-        ranked.push((at, WHOLE * whole[at] + SENTENCE * best + WORDS * share));
+        scores.push(WHOLE * whole[at] + SENTENCE * best + WORDS * share);
     }
+    Ok(best_first(scores))
+}
+
+/// The places of scores with these, best first; ties in their order.
+#[must_use]
+pub fn best_first(scores: Vec<f32>) -> Vec<(usize, f32)> {
+    let mut ranked: Vec<(usize, f32)> = scores.into_iter().enumerate().collect();
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    Ok(ranked)
+    ranked
 }
 
 #[cfg(test)]

@@ -242,7 +242,7 @@ pub(super) fn changes(
 /// What the OpenAI-compatible endpoint needs.
 pub(super) fn openai(
     view: &View,
-    embedder: Arc<dyn models::embed::Embedder>,
+    embedder: api::openai::Embedding,
     rooms: Arc<workflow::Rooms>,
     key: Option<String>,
 ) -> axum::Router {
@@ -259,7 +259,6 @@ pub(super) fn openai(
         chat: view.inference.as_chat(),
         embedder,
         embed_target: memory::EMBEDDER.to_owned(),
-        embeds: Arc::default(),
         gate,
         key,
     })

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::rollout::InForce;
 use crate::{
-    api::live::{Feed, Finding, Link, Live, Model, Series, Serving, Target},
+    api::live::{Encoder, Feed, Finding, Link, Live, Model, Series, Serving, Target},
     config::Config,
     feed::journal::{Totals, totals},
     inference::{
@@ -46,6 +46,7 @@ pub(super) struct View {
     pub in_force: watch::Receiver<InForce>,
     pub inference: Inference,
     pub memory: watch::Receiver<memory::Status>,
+    pub encoders: Box<dyn Fn() -> Vec<memory::Figures> + Send + Sync>,
     pub rates: Mutex<Option<Rates>>,
 }
 
@@ -97,6 +98,7 @@ impl View {
             findings: snapshot.recent.iter().rev().map(finding).collect(),
             findings_count: snapshot.findings,
             targets,
+            encoders: (self.encoders)().into_iter().map(encoder).collect(),
             serving: self.serving(),
         }
     }
@@ -212,6 +214,18 @@ fn model(kind: &str, figures: &Figures) -> Model {
         answer_tokens: tokens_out,
         turned_away,
     }
+}
+
+/// A small model's figures as the pages show them.
+fn encoder(figures: memory::Figures) -> Encoder {
+    let memory::Figures { name, model, waiting, is_loaded: loaded, speed, texts, turned_away } = figures;
+    let does = match model {
+        memory::Model::Embedder => "embeds",
+        memory::Model::Former => "embeds as before",
+        memory::Model::Reranker => "ranks",
+        memory::Model::Classifier => "classifies",
+    };
+    Encoder { name, does: does.to_owned(), waiting, loaded, tokens_per_second: speed.prompt, texts, turned_away }
 }
 
 /// What a target is, and where it computes.

@@ -147,10 +147,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         in_force: rollout.state(),
         inference: inference.clone(),
         memory: following.status(),
+        encoders: Box::new(following.as_figures()),
         rates: std::sync::Mutex::new(None),
     });
     let token = api::Token::load_or_create(&config.data_dir.join(TOKEN_FILE)).context("no local token")?;
     let key = bridge::key(&config)?;
+    let (name, dimensions, embed) = (embedder.name().to_owned(), embedder.dimensions(), following.as_embed());
+    let embedding = api::openai::Embedding { name, dimensions, embed };
     let follower = follow::Follower {
         memory: following,
         rooms: Arc::clone(&performer),
@@ -159,7 +162,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     };
     tasks.spawn(follower.run(stop.clone()));
     let asking = bridge::ask(&view, Arc::clone(&performer));
-    let more = bridge::openai(&view, embedder, performer, key.clone());
+    let more = bridge::openai(&view, embedding, performer, key.clone());
     let changes = bridge::changes(&view, &tasks, &stop, report);
     let router = api::router(bridge::handles(Arc::clone(&view), token, key, &runner, asking, changes), more);
     let address = serve(&config, router, &tasks, &stop).await?;
@@ -260,3 +263,6 @@ async fn told_to_stop() -> anyhow::Result<()> {
         interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot wait for Ctrl-C"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,8 @@ pub struct Live {
     pub findings_count: u64,
     /// Where an inference can run.
     pub targets: Vec<Target>,
+    /// The small models on this node: what embeds, ranks and classifies.
+    pub encoders: Vec<Encoder>,
     pub serving: Serving,
 }
 
@@ -131,6 +133,21 @@ pub struct Model {
     /// Those of them that were known from answers before.
     pub reused_tokens: u64,
     pub answer_tokens: u64,
+    /// Requests that had no place in the queue, or were told at once that it would be too late.
+    pub turned_away: u64,
+}
+
+/// How a small model on this node stands. They have one queue; counts are since the agent started.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Encoder {
+    pub name: String,
+    /// Such as `embeds`.
+    pub does: String,
+    pub waiting: usize,
+    pub loaded: bool,
+    /// Tokens of texts read a second, about, a mean over the last ones.
+    pub tokens_per_second: Option<f64>,
+    pub texts: u64,
     /// Requests that had no place in the queue, or were told at once that it would be too late.
     pub turned_away: u64,
 }

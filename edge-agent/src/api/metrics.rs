@@ -137,6 +137,7 @@ pub(super) mod tests {
             findings: Vec::new(),
             findings_count: 4,
             targets: Vec::new(),
+            encoders: Vec::new(),
             serving: Serving::default(),
         }
     }

@@ -25,10 +25,7 @@ use axum::{
 };
 use edge_core::{admit::Priority, engine::effect};
 use futures::{StreamExt as _, future::BoxFuture};
-use models::{
-    embed::Embedder,
-    generate::{Answer, Request},
-};
+use models::generate::{Answer, Request};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use shared::{
@@ -40,7 +37,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-pub use embeddings::Line;
+pub use embeddings::{Embed, Embedding};
 use envelope::{Envelope, Form};
 use gate::{Admitted, Said};
 pub use gate::{Decide, Gate, WORKFLOW};
@@ -58,11 +55,9 @@ pub struct Handles {
     /// The names of the chat models.
     pub models: Vec<String>,
     pub chat: Chat,
-    pub embedder: Arc<dyn Embedder>,
+    pub embedder: Embedding,
     /// The embedder as policy and the ledger name it.
     pub embed_target: String,
-    /// Who waits for the embedder.
-    pub embeds: Arc<Line>,
     pub gate: Gate,
     /// The bearer token that callers must show; `None` for a listener that only the node itself reaches.
     pub key: Option<String>,
@@ -71,12 +66,17 @@ pub struct Handles {
 impl Handles {
     /// Of all models.
     fn names(&self) -> impl Iterator<Item = &str> {
-        self.models.iter().map(String::as_str).chain([self.embedder.name()])
+        self.models.iter().map(String::as_str).chain([self.embedder.name.as_str()])
     }
 }
 
 /// As much text as a request of a workflow may have.
 const BODY_BYTES_MAX: usize = 4 << 20;
+
+/// The code of what passes by itself.
+const OVERLOADED: Option<&str> = Some("overloaded");
+/// Seconds after which it may be asked again: a small model has answered one or two by then.
+const RETRY_AFTER_S: u64 = 2;
 
 /// The routes under `/v1`.
 pub fn router(handles: Handles) -> Router {
@@ -141,11 +141,9 @@ impl From<effect::Error> for Refusal {
             400 => Self::invalid(message),
             413 => Self { code: Some("context_length_exceeded"), ..Self::invalid(message) },
             408 => Self { status: StatusCode::GATEWAY_TIMEOUT, kind: "timeout", code: None, message },
-            // No place in the queue, no time, no memory: clients try again after a while.
-            503 => {
-                let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, Some("overloaded"));
-                Self { status, kind: "server_error", code, message }
-            }
+            // No place in the queue; no time, no memory, too hot: clients try again after a while.
+            429 => Self { status: StatusCode::TOO_MANY_REQUESTS, kind: "server_error", code: OVERLOADED, message },
+            503 => Self { status: StatusCode::SERVICE_UNAVAILABLE, kind: "server_error", code: OVERLOADED, message },
             _ => Self { status: StatusCode::INTERNAL_SERVER_ERROR, kind: "server_error", code: None, message },
         }
     }
@@ -153,7 +151,8 @@ impl From<effect::Error> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.status, axum::Json(self.body())).into_response()
+        let retry_after = (self.code == OVERLOADED).then_some([(header::RETRY_AFTER, RETRY_AFTER_S)]);
+        (self.status, retry_after, axum::Json(self.body())).into_response()
     }
 }
 

@@ -12,7 +12,6 @@ use shared::{
 use tower::ServiceExt as _;
 
 use super::*;
-use live::Link;
 
 struct Site {
     router: Router,
@@ -29,14 +28,9 @@ fn live(health: Health) -> Live {
         started: Timestamp::from_millis(0),
         health,
         complaints: vec!["the <broker> is away".to_owned()],
-        link: Link::None,
-        bundle: None,
         broker: "mqtt://127.0.0.1:1883".to_owned(),
-        feeds: Vec::new(),
-        findings: Vec::new(),
         findings_count: 0,
-        targets: Vec::new(),
-        serving: live::Serving::default(),
+        ..metrics::tests::live()
     }
 }
 

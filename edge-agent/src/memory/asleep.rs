@@ -1,7 +1,7 @@
 //! A model that is loaded when it is asked for, and let go when nobody has asked for it for a while.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak},
     time::Duration,
 };
 
@@ -34,6 +34,15 @@ impl<M: Send + Sync + 'static> Asleep<M> {
 
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether it is in memory now. One that is being loaded is not.
+    pub(super) fn is_awake(&self) -> bool {
+        match self.state.try_lock() {
+            Ok(state) => state.awake.is_some(),
+            Err(TryLockError::Poisoned(state)) => state.into_inner().awake.is_some(),
+            Err(TryLockError::WouldBlock) => false,
+        }
     }
 
     /// The model. Blocks while it is loaded, and keeps others from loading it a second time.
@@ -86,10 +95,6 @@ mod tests {
 
     use super::*;
 
-    fn is_awake(model: &Asleep<u32>) -> bool {
-        model.lock().awake.is_some()
-    }
-
     fn counting(rests_after: Duration) -> Arc<Asleep<u32>> {
         let loads = AtomicU32::new(0);
         Asleep::new("m".to_owned(), rests_after, move || Ok(loads.fetch_add(1, Ordering::Relaxed)))
@@ -99,10 +104,10 @@ mod tests {
     async fn it_is_loaded_once_while_it_is_asked_for() {
         let hour = Duration::from_secs(3_600);
         let model = counting(hour);
-        assert!(!is_awake(&model), "nothing is loaded before somebody asks");
+        assert!(!model.is_awake(), "nothing is loaded before somebody asks");
         assert_eq!((*model.awake().unwrap(), *model.awake().unwrap()), (0, 0));
         let left = model.tire().expect("it was asked just now");
-        assert!(is_awake(&model) && left <= hour && left > hour / 2, "{left:?}");
+        assert!(model.is_awake() && left <= hour && left > hour / 2, "{left:?}");
     }
 
     #[tokio::test]
@@ -111,7 +116,7 @@ mod tests {
         assert_eq!(*model.awake().unwrap(), 0);
         let resting = rest(Arc::downgrade(&model));
         tokio::time::timeout(Duration::from_secs(30), resting).await.expect("it comes to rest");
-        assert!(!is_awake(&model));
+        assert!(!model.is_awake());
         assert_eq!(*model.awake().unwrap(), 1);
     }
 

@@ -5,7 +5,10 @@ use std::{
     time::Instant,
 };
 
-use edge_core::engine::effect::{Call, Completion, Failure, Keep};
+use edge_core::{
+    admit::Priority,
+    engine::effect::{Call, Completion, Failure, Keep},
+};
 use models::{
     classify::{Case, Cases},
     embed::Embedder,
@@ -14,7 +17,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::{label::Label, policy::Permit};
 
-use super::{EMBEDDER, Memory, TOP_K_MAX, broken, hold, locks::read, text, wrong};
+use super::{
+    EMBEDDER, Inner, Judges, Memory, TOP_K_MAX, broken,
+    desk::{self, Asker, Model, Work, tokens},
+    embed::desk_failure,
+    hold,
+    locks::read,
+    text, wrong,
+};
 
 /// Labelled cases, embedded when first asked for.
 pub(super) struct CaseSet {
@@ -29,6 +39,8 @@ struct Classify {
     text: String,
     cases: Option<GivenCases>,
     k: Option<usize>,
+    #[serde(default)]
+    priority: Priority,
 }
 
 #[derive(Deserialize)]
@@ -47,26 +59,25 @@ impl Memory {
     /// when the model fails.
     pub async fn classify(&self, call: &Call, permit: Permit, keep: Keep) -> Result<Completion, Failure> {
         hold(call, &permit, EMBEDDER)?;
-        let asked: Classify = call.arguments()?;
-        let text = text(call, "text", asked.text)?;
-        let Some(cases) = asked.cases else { return self.by_classifier(call, text, asked.k, keep).await };
-        let k = asked.k.unwrap_or(5);
+        let Classify { text: given, cases, k, priority } = call.arguments()?;
+        let text = text(call, "text", given)?;
+        let Some(cases) = cases else { return self.by_classifier(call, text, k, priority, keep).await };
+        let k = k.unwrap_or(5);
         if !(1..=TOP_K_MAX).contains(&k) {
             return Err(wrong(call, "k", &format!("{k}; expected 1 to {TOP_K_MAX}")));
         }
         let set = self.cases(call, cases)?;
         let label = call.label.join(&set.label);
-        let began = Instant::now();
-        let (inner, asked) = (Arc::clone(&self.inner), text.clone());
-        let classify = move || {
-            let _use = inner.rest.r#use();
-            set.embedded(inner.embedder.as_ref())?.nearest(inner.embedder.as_ref(), &asked, k)
+        let (began, asked) = (Instant::now(), text.clone());
+        let classify = move |inner: &Inner, asker: &Asker<'_>| {
+            let embedder = inner.embedder.as_ref();
+            let work = Work { model: Model::Embedder, tokens: set.tokens(embedder, &asked), is_loaded: true };
+            asker.begin(&work)?.with(embedder, |embedder| set.embedded(embedder)?.nearest(embedder, &asked, k))
         };
-        let outcome = tokio::task::spawn_blocking(classify).await;
-        let outcome = outcome.map_err(|_| broken(call, "the classifier panicked, see the log"))?;
+        let outcome = self.compute(call, priority, classify).await?;
         let outcome = outcome.map_err(|error| match error {
-            models::Error::Request { message } => wrong(call, "cases", &message),
-            error => broken(call, error),
+            desk::Error::Model(models::Error::Request { message }) => wrong(call, "cases", &message),
+            error => desk_failure(call, &error),
         })?;
         // Policy was asked about the run's label; the answer is of the cases too, which may demand more.
         let keep = if label == call.label { keep } else { Keep::Digest };
@@ -94,6 +105,7 @@ impl Memory {
         call: &Call,
         text: String,
         k: Option<usize>,
+        priority: Priority,
         keep: Keep,
     ) -> Result<Completion, Failure> {
         let Some(classifier) = self.judges.classifier.clone() else {
@@ -104,14 +116,9 @@ impl Memory {
             return Err(wrong(call, "k", "given without cases; expected both or neither"));
         }
         let (began, name) = (Instant::now(), classifier.name().to_owned());
-        let (inner, asked) = (Arc::clone(&self.inner), text.clone());
-        let classify = move || {
-            let _use = inner.rest.r#use();
-            classifier.awake()?.classify(&[&asked])
-        };
-        let shares = tokio::task::spawn_blocking(classify).await;
-        let shares = shares.map_err(|_| broken(call, "the classifier panicked, see the log"))?;
-        let labels = shares.map_err(|error| broken(call, error))?.into_iter().next().unwrap_or_default();
+        let asked = text.clone();
+        let classify = move |_: &Inner, asker: &Asker<'_>| Judges::classify(asker, &classifier, &asked);
+        let labels = self.compute(call, priority, classify).await?.map_err(|error| desk_failure(call, &error))?;
         let Some(best) = labels.first() else { return Err(broken(call, "the classifier has no label")) };
         let fact = self.called(&name, keep, &text, keep.content(&best.label), began.elapsed());
         let none: [Value; 0] = [];
@@ -123,6 +130,13 @@ impl Memory {
 impl CaseSet {
     pub(super) const fn new(cases: Vec<Case>, label: Label) -> Self {
         Self { cases, label, ready: OnceLock::new() }
+    }
+
+    /// What is to be read of a text, and of the cases where nobody asked for them yet.
+    fn tokens(&self, embedder: &dyn Embedder, text: &str) -> u64 {
+        let cases = if self.ready.get().is_some() { [].as_slice() } else { &self.cases };
+        let texts: Vec<&str> = cases.iter().map(|case| case.text.as_str()).chain([text]).collect();
+        tokens(embedder, &texts)
     }
 
     fn embedded(&self, embedder: &dyn Embedder) -> Result<&Cases, models::Error> {

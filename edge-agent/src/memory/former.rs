@@ -11,11 +11,14 @@ use rusqlite::{OptionalExtension as _, params};
 use shared::digest::Digest;
 
 use super::{
-    Inner,
-    index::{EMBED_BATCH_LEN, Error, embedded, insert},
+    Inner, Model,
+    index::{Error, embedded, insert},
     locks::lock,
     shelf::Served,
 };
+
+/// Texts that are brought into an index in one go, under its lock.
+const COMPLETED_LEN: usize = 32;
 
 /// Loads an embedder from where it was said to be, if it has room; else why not, for people.
 pub type Recall = Box<dyn Fn(&str) -> Result<Arc<dyn Embedder>, String> + Send + Sync>;
@@ -49,6 +52,11 @@ impl Former {
         lock(&self.known).clear();
     }
 
+    /// What the one is called that is there, unless one is being loaded.
+    pub(super) fn name(&self) -> Option<String> {
+        self.known.try_lock().ok()?.values().flatten().next().map(|former| former.name().to_owned())
+    }
+
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
         lock(&self.known).len()
@@ -75,6 +83,11 @@ impl Inner {
             recalled.ok()
         });
         recalled.clone()
+    }
+
+    /// Which of the models that take turns an embedder is.
+    pub(super) fn model(&self, embedder: &dyn Embedder) -> Model {
+        if embedder.digest() == self.embedder.digest() { Model::Embedder } else { Model::Former }
     }
 
     fn recall(&self, digest: Digest) -> Result<Arc<dyn Embedder>, String> {
@@ -111,7 +124,7 @@ impl Inner {
 
     /// Brings texts that came since another embedder was chosen into the indexes that serve until the switch, where a restart lost them: their
     /// files were written before, and the store has no vectors of the old embedder for them.
-    pub(super) fn complete(&self, is_outdated: &dyn Fn() -> bool) -> Result<(), Error> {
+    pub(super) fn complete(&self, is_outdated: &(dyn Fn() -> bool + Sync)) -> Result<(), Error> {
         let lacks = |(name, served): (&String, &Served)| {
             served.next.as_ref()?;
             let has: BTreeSet<u64> = served.index.ids().collect();
@@ -121,7 +134,7 @@ impl Inner {
         let lacking: Vec<_> = self.indexes().iter().filter_map(lacks).collect();
         for (index, digest, ids) in lacking {
             let Some(embedder) = self.embedder_of(digest) else { continue };
-            for ids in ids.chunks(EMBED_BATCH_LEN) {
+            for ids in ids.chunks(COMPLETED_LEN) {
                 if is_outdated() {
                     return Ok(());
                 }

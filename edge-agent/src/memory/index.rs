@@ -14,6 +14,7 @@ use shared::digest::Digest;
 use super::{
     Inner,
     chunk::{Chunk, TooMany, chunk},
+    desk::{self, Asker, Work, pieces},
     documents::Document,
     episode::Episode,
     limits::Bounds,
@@ -24,9 +25,6 @@ use super::{
     wipe::Wiping,
 };
 use crate::store;
-
-/// Texts that are embedded in one go: enough to fill a batch, short enough that a shutdown does not wait.
-pub(super) const EMBED_BATCH_LEN: usize = 32;
 
 /// Why a document is not in the index.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +41,8 @@ pub enum Error {
     Changed { document: String },
     #[error("nobody waits for the document {document} any more")]
     GivenUp { document: String },
+    #[error(transparent)]
+    Late(desk::Error),
     #[error("cannot keep the vector index {name}")]
     Index { name: String, source: models::Error },
     #[error("cannot start a thread for the vector index {name}")]
@@ -131,7 +131,7 @@ pub(super) struct Text<'t> {
     pub digest: Digest,
     pub origin: Origin,
     /// Asked from time to time while it is embedded, which takes minutes for a long text and a large model.
-    pub is_given_up: &'t dyn Fn() -> bool,
+    pub is_given_up: &'t (dyn Fn() -> bool + Sync),
 }
 
 /// What is embedded of a chunk: the headings with the text, because a paragraph often does not say what it is about.
@@ -151,7 +151,11 @@ pub(super) fn from_blob(blob: &[u8]) -> Vec<f32> {
 impl Inner {
     /// Brings the store and the vectors in step with these documents, or stops once they are outdated. A document that
     /// fails is left as it was and named; the others go on.
-    pub(super) fn refresh(&self, documents: &[Document], is_outdated: &dyn Fn() -> bool) -> Result<Vec<Error>, Error> {
+    pub(super) fn refresh(
+        &self,
+        documents: &[Document],
+        is_outdated: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Vec<Error>, Error> {
         let known = self.known()?;
         let wanted: BTreeSet<Key> = documents.iter().map(|d| (d.index.clone(), d.path.clone())).collect();
         for (key, gone) in known.iter().filter(|(key, _)| !wanted.contains(key)) {
@@ -227,7 +231,7 @@ impl Inner {
         Ok(())
     }
 
-    fn index(&self, document: &Document, label: String, is_given_up: &dyn Fn() -> bool) -> Result<(), Error> {
+    fn index(&self, document: &Document, label: String, is_given_up: &(dyn Fn() -> bool + Sync)) -> Result<(), Error> {
         let name = || format!("{}/{}", document.index, document.path);
         let content = std::fs::read(&document.file).map_err(|source| Error::Read { document: name(), source })?;
         if Digest::of(&content) != document.digest {
@@ -352,19 +356,25 @@ impl Inner {
         embedder: &dyn Embedder,
         name: &str,
         texts: &[String],
-        is_given_up: &dyn Fn() -> bool,
+        is_given_up: &(dyn Fn() -> bool + Sync),
     ) -> Result<Vec<Vec<f32>>, Error> {
         let _use = self.rest.r#use();
-        let mut vectors = Vec::with_capacity(texts.len());
-        for batch in texts.chunks(EMBED_BATCH_LEN) {
-            if is_given_up() {
-                return Err(Error::GivenUp { document: name.to_owned() });
+        let (asker, model) = (Asker::chore(&self.desk, is_given_up), self.model(embedder));
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let made = || -> Result<Vec<Vec<f32>>, desk::Error> {
+            let mut vectors = Vec::with_capacity(texts.len());
+            for piece in pieces(&texts, |text| embedder.size(text)) {
+                // Behind whoever waits by then.
+                let seat = asker.begin(&Work { model, tokens: piece.tokens, is_loaded: true })?;
+                vectors.extend(seat.piece(&piece, |texts| embedder.embed(texts))?);
             }
-            let batch: Vec<&str> = batch.iter().map(String::as_str).collect();
-            let made = embedder.embed(&batch);
-            vectors.extend(made.map_err(|source| Error::Embed { document: name.to_owned(), source })?);
-        }
-        Ok(vectors)
+            Ok(vectors)
+        };
+        made().map_err(|error| match error {
+            desk::Error::Model(source) => Error::Embed { document: name.to_owned(), source },
+            // It has no deadline and is turned away by nobody.
+            _ => Error::GivenUp { document: name.to_owned() },
+        })
     }
 
     /// The vectors by which texts are found until the index of the present embedder is complete, where another one serves until then.
@@ -373,7 +383,7 @@ impl Inner {
         index: &str,
         name: &str,
         texts: &[String],
-        is_given_up: &dyn Fn() -> bool,
+        is_given_up: &(dyn Fn() -> bool + Sync),
     ) -> Option<(Digest, Vec<Vec<f32>>)> {
         let digest = self.indexes().get(index).filter(|served| served.next.is_some())?.index.embedder();
         let vectors = self.vectors(&*self.embedder_of(digest)?, name, texts, is_given_up);

@@ -4,10 +4,17 @@ use std::sync::Arc;
 
 use models::{
     embed::Embedder,
-    encoder::{Classifier, CrossEncoder},
+    encoder::{Classifier, CrossEncoder, LabelShare},
+    rerank::{best_first, rerank},
 };
 
-use super::asleep::Asleep;
+use super::{
+    asleep::Asleep,
+    desk::{Asker, Error, Model, Work, pieces, tokens},
+};
+
+/// Tokens that a model of this kind reads of a text, as a rule.
+const READ_MAX: usize = 512;
 
 /// What a node has for it.
 #[derive(Clone, Default)]
@@ -27,13 +34,46 @@ impl Judges {
     /// Texts by how well they answer: their places with scores from 0 to 1, best first.
     pub(super) fn rank(
         &self,
-        embedder: &Arc<dyn Embedder>,
+        asker: &Asker<'_>,
+        embedder: &dyn Embedder,
         question: &str,
         texts: &[&str],
-    ) -> Result<Vec<(usize, f32)>, models::Error> {
-        match &self.reranker {
-            Some(reranker) => reranker.awake()?.rank(question, texts),
-            None => models::rerank::rerank(embedder.as_ref(), question, texts),
+    ) -> Result<Vec<(usize, f32)>, Error> {
+        let Some(reranker) = &self.reranker else {
+            // Each text is read whole and sentence by sentence.
+            let tokens = tokens(embedder, &[question]) + 2 * tokens(embedder, texts);
+            let seat = asker.begin(&Work { model: Model::Embedder, tokens, is_loaded: true })?;
+            return seat.with(embedder, |embedder| rerank(embedder, question, texts));
+        };
+        let tokens = texts.iter().map(|text| (size(question) + size(text)) as u64).sum();
+        let work = Work { model: Model::Reranker, tokens, is_loaded: reranker.is_awake() };
+        let seat = asker.begin(&work)?;
+        let reranker = seat.load(&work, || reranker.awake())?;
+        let mut scores = Vec::with_capacity(texts.len());
+        for piece in pieces(texts, |text| reranker.size(question, text)) {
+            scores.extend(seat.piece(&piece, |texts| reranker.scores(question, texts))?);
         }
+        Ok(best_first(scores))
     }
+
+    /// The labels of a text with how sure a classifier is of each, the likeliest first.
+    pub(super) fn classify(
+        asker: &Asker<'_>,
+        classifier: &Arc<Asleep<Classifier>>,
+        text: &str,
+    ) -> Result<Vec<LabelShare>, Error> {
+        let work = Work { model: Model::Classifier, tokens: size(text) as u64, is_loaded: classifier.is_awake() };
+        let seat = asker.begin(&work)?;
+        let classifier = seat.load(&work, || classifier.awake())?;
+        let mut shares = Vec::new();
+        for piece in pieces(&[text], |text| classifier.size(text)) {
+            shares.extend(seat.piece(&piece, |texts| classifier.classify(texts))?);
+        }
+        Ok(shares.into_iter().next().unwrap_or_default())
+    }
+}
+
+/// Tokens of a text, about, before the model is there that knows how far it reads.
+fn size(text: &str) -> usize {
+    models::embed::size(text).min(READ_MAX)
 }

@@ -5,7 +5,9 @@ mod age;
 mod asleep;
 mod chunk;
 mod classify;
+mod desk;
 pub mod documents;
+mod embed;
 mod episode;
 pub mod files;
 mod fit;
@@ -35,14 +37,17 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{Arc, Condvar, Mutex, PoisonError, RwLock, atomic::AtomicBool},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use age::Age;
 pub use asleep::Asleep;
 use classify::CaseSet;
+use desk::Desk;
+pub use desk::Model;
 use documents::{Content, Document, Labelled};
-use edge_core::engine::effect::{Call, Completion, Failure, Keep, kind};
+use edge_core::engine::effect::{Call, Failure, kind};
+pub use embed::{Embed, Figures};
 pub use episode::path as episode_path;
 pub use follow::{Due, Followed, Mark, Read};
 use former::Former;
@@ -57,12 +62,7 @@ pub use remember::reserved;
 pub use rerank::PASSAGES_MAX as RANKED_MAX;
 pub use rest::AreBusy;
 use rest::Rest;
-use serde::Deserialize;
-use serde_json::json;
-use shared::{
-    ledger::entry::{self, Fact},
-    policy::Permit,
-};
+use shared::policy::Permit;
 use shelf::{Merging, Served, Shelf};
 use tokio::sync::watch;
 use wipe::Remains;
@@ -78,8 +78,6 @@ pub const EMBEDDER: &str = "local/embed";
 /// How long a search waits for an index that is being made for the first time, when the task sets no deadline.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 const TOP_K_MAX: usize = 100;
-/// Texts of one `embed`; a vector has some KB of JSON.
-const EMBED_TEXTS_MAX: usize = 256;
 /// A query or a text to embed or classify; the embedders read the first few hundred words alone.
 const TEXT_BYTES_MAX: usize = 64 << 10;
 
@@ -110,6 +108,8 @@ struct Inner {
     embedder: Arc<dyn Embedder>,
     /// Made vectors before.
     former: Former,
+    /// Before the models that embed, rank and classify.
+    desk: Desk,
     /// Where the indexes are kept; `None` in a memory that ends with its process.
     shelf: Option<Shelf>,
     indexes: RwLock<BTreeMap<String, Served>>,
@@ -164,13 +164,6 @@ impl Loaded {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Embed {
-    text: Option<String>,
-    texts: Option<Vec<String>>,
-}
-
 impl Memory {
     /// Opens the memory in the store, for a process that ends soon. What is stored can be searched soon after; nothing here
     /// waits for it.
@@ -193,6 +186,7 @@ impl Memory {
             store,
             embedder,
             former: Former { origin, recall, known: Mutex::default() },
+            desk: Desk::default(),
             shelf,
             indexes: RwLock::default(),
             loaded: Loaded::default(),
@@ -252,54 +246,6 @@ impl Memory {
     #[must_use]
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.subscribe()
-    }
-
-    /// Turns texts into vectors.
-    ///
-    /// # Errors
-    /// `validation` for wrong arguments, `runtime` when the embedder fails.
-    pub async fn embed(&self, call: &Call, permit: Permit, keep: Keep) -> Result<Completion, Failure> {
-        hold(call, &permit, EMBEDDER)?;
-        let asked: Embed = call.arguments()?;
-        let texts = match (asked.text, asked.texts) {
-            (Some(text), None) => vec![text],
-            (None, Some(texts)) if (1..=EMBED_TEXTS_MAX).contains(&texts.len()) => texts,
-            (None, Some(texts)) => {
-                return Err(wrong(call, "texts", &format!("{} texts; expected 1 to {EMBED_TEXTS_MAX}", texts.len())));
-            }
-            _ => return Err(wrong(call, "text", "give either text or texts")),
-        };
-        let texts: Vec<String> = texts.into_iter().map(|t| text(call, "texts", t)).collect::<Result<_, _>>()?;
-        let began = Instant::now();
-        let (inner, prompt) = (Arc::clone(&self.inner), texts.join("\n"));
-        let embed = move || {
-            let _use = inner.rest.r#use();
-            inner.embedder.embed(&texts.iter().map(String::as_str).collect::<Vec<_>>())
-        };
-        let vectors = tokio::task::spawn_blocking(embed).await;
-        let vectors = vectors.map_err(|_| broken(call, "the embedder panicked, see the log"))?;
-        let vectors = vectors.map_err(|error| broken(call, error))?;
-        let output = json!({"vectors": vectors, "model": self.inner.embedder.name()});
-        // Vectors are nothing that a person reads: of them the digest alone is kept.
-        let answer = Keep::Digest.content(&output["vectors"].to_string());
-        let fact = self.called(self.inner.embedder.name(), keep, &prompt, answer, began.elapsed());
-        Ok(Completion { output, label: call.label.clone(), facts: vec![fact] })
-    }
-}
-
-impl Memory {
-    fn called(&self, model: &str, keep: Keep, prompt: &str, answer: entry::Content, took: Duration) -> Fact {
-        Fact::ModelCalled {
-            target: EMBEDDER.to_owned(),
-            model: model.to_owned(),
-            prompt: keep.content(prompt),
-            answer,
-            ended: entry::CallEnd::Answered,
-            tokens_in: 0,
-            tokens_out: 0,
-            cost_micro_usd: 0,
-            duration_ms: millis(took),
-        }
     }
 
     /// Waits for an index that is being made for the first time; one that is merely out of date is searched as it is.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use edge_core::engine::effect::{Call, Completion, Failure, Keep, kind};
+use models::embed::size;
 use rusqlite::params;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -21,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Inner, Memory, broken,
+    desk::{self, Asker, Model, Work},
+    embed::desk_failure,
     episode::{self, Episode, Kind},
     hold,
     index::{Error, Kept, Origin, Text, embedded},
@@ -29,7 +32,7 @@ use super::{
     wipe::Wiping,
     wrong,
 };
-use crate::store;
+use crate::{clock, store};
 
 /// The index that texts are kept in when the task names none.
 pub(super) const INDEX: &str = "remembered";
@@ -140,8 +143,8 @@ impl Memory {
     /// effect is asked again.
     ///
     /// # Errors
-    /// `validation` for wrong arguments, `runtime` when the store or the embedder fails, with status 413 when the index
-    /// is full.
+    /// `validation` for wrong arguments, `timeout` when it cannot be embedded in time, `runtime` when the store or the embedder fails, with
+    /// status 413 when the index is full.
     pub async fn remember(&self, call: &Call, permit: Permit, keep: Keep) -> Result<Completion, Failure> {
         if session::is_of_session(call) {
             return self.say(call, &permit, keep).await;
@@ -158,8 +161,11 @@ impl Memory {
         // Whoever asked may go meanwhile, or the node may stop.
         let gone = CancellationToken::new();
         let _when_dropped = gone.clone().drop_guard();
+        let ends = call.gives_up_at();
         let put = move || {
-            let is_given_up = &|| gone.is_cancelled();
+            let is_given_up = &|| gone.is_cancelled() || ends.is_some_and(|ends| ends < clock::now());
+            let work = Work { model: Model::Embedder, tokens: size(&kept) as u64, is_loaded: true };
+            Asker { ends, ..Asker::chore(&inner.desk, is_given_up) }.late(&work).map_err(Error::Late)?;
             let digest = Digest::of(kept.as_bytes());
             let origin = Origin::Remembered(said);
             inner.put(&Text { index: &index, path: &path, text: &kept, digest, origin, is_given_up }, label)
@@ -172,6 +178,9 @@ impl Memory {
                 return Err(Failure::new(kind::LIMIT, detail));
             }
             Err(Error::Form { why, .. }) => return Err(wrong(call, "text", &why)),
+            Err(Error::Late(late)) => return Err(desk_failure(call, &late)),
+            // Who has gone does not hear it.
+            Err(Error::GivenUp { .. }) => return Err(desk_failure(call, &desk::Error::Timeout)),
             Err(error) => return Err(broken(call, error)),
         }
         let output = json!({ "id": id });
@@ -187,7 +196,7 @@ impl Memory {
 
 impl Inner {
     /// Embeds again what has the vectors of another embedder; until all of an index is, the one before serves it.
-    pub(super) fn renew(&self, is_outdated: &dyn Fn() -> bool) -> Result<(), Error> {
+    pub(super) fn renew(&self, is_outdated: &(dyn Fn() -> bool + Sync)) -> Result<(), Error> {
         let embedder = self.embedder.digest();
         let old = self.store.read_blocking("find what is to be embedded again", |connection| {
             let sql = "SELECT id, idx, path FROM memory_document WHERE embedder <> ?1";

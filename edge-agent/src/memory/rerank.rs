@@ -2,12 +2,15 @@
 
 use std::{sync::Arc, time::Instant};
 
-use edge_core::engine::effect::{Call, Completion, Failure, Keep};
+use edge_core::{
+    admit::Priority,
+    engine::effect::{Call, Completion, Failure, Keep},
+};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use shared::policy::Permit;
 
-use super::{EMBEDDER, Memory, broken, hold, text, wrong};
+use super::{EMBEDDER, Inner, Memory, desk::Asker, embed::desk_failure, hold, text, wrong};
 
 /// Passages of one call; without a cross-encoder each of their sentences is embedded.
 pub const PASSAGES_MAX: usize = 256;
@@ -18,6 +21,8 @@ struct Rerank {
     query: String,
     passages: Vec<Map<String, Value>>,
     top_k: Option<usize>,
+    #[serde(default)]
+    priority: Priority,
 }
 
 impl Memory {
@@ -27,7 +32,7 @@ impl Memory {
     /// `validation` for wrong arguments, `runtime` when the model fails.
     pub async fn rerank(&self, call: &Call, permit: Permit, keep: Keep) -> Result<Completion, Failure> {
         hold(call, &permit, EMBEDDER)?;
-        let Rerank { query, mut passages, top_k } = call.arguments()?;
+        let Rerank { query, mut passages, top_k, priority } = call.arguments()?;
         let query = text(call, "query", query)?;
         let k = top_k.unwrap_or(passages.len().max(1));
         if !(1..=PASSAGES_MAX).contains(&k) {
@@ -42,16 +47,12 @@ impl Memory {
             let own = passage.get("text").and_then(Value::as_str).unwrap_or_default();
             texts.push(text(call, &format!("passages[{at}].text"), own.to_owned())?);
         }
-        let began = Instant::now();
-        let (inner, judges) = (Arc::clone(&self.inner), Arc::clone(&self.judges));
-        let asked = query.clone();
-        let rank = move || {
-            let _use = inner.rest.r#use();
-            judges.rank(&inner.embedder, &asked, &texts.iter().map(String::as_str).collect::<Vec<_>>())
+        let (began, judges, asked) = (Instant::now(), Arc::clone(&self.judges), query.clone());
+        let rank = move |inner: &Inner, asker: &Asker<'_>| {
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            judges.rank(asker, inner.embedder.as_ref(), &asked, &texts)
         };
-        let ranked = tokio::task::spawn_blocking(rank).await;
-        let ranked = ranked.map_err(|_| broken(call, "the ranking panicked, see the log"))?;
-        let ranked = ranked.map_err(|error| broken(call, error))?;
+        let ranked = self.compute(call, priority, rank).await?.map_err(|error| desk_failure(call, &error))?;
         let best: Vec<Value> = ranked
             .into_iter()
             .take(k)

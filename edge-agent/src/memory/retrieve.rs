@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Instant};
 
-use edge_core::engine::effect::{Call, Completion, Failure, Keep};
+use edge_core::{
+    admit::Priority,
+    engine::effect::{Call, Completion, Failure, Keep},
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::{
@@ -12,7 +15,9 @@ use shared::{
 };
 
 use super::{
-    EMBEDDER, Memory, TOP_K_MAX, broken,
+    EMBEDDER, Inner, Memory, TOP_K_MAX, broken,
+    desk::Asker,
+    embed::desk_failure,
     episode::{self, Kind},
     hold, millis, roster,
     search::{self, Found, Hits, Sought},
@@ -39,6 +44,8 @@ struct Retrieve {
     source: Option<String>,
     /// What episodes came to.
     outcome: Option<Outcomes>,
+    #[serde(default)]
+    priority: Priority,
 }
 
 #[derive(Deserialize)]
@@ -99,20 +106,22 @@ impl Memory {
     }
 
     async fn found(&self, call: &Call, sought: Wanted, k: usize) -> Result<Hits, Failure> {
-        let inner = Arc::clone(&self.inner);
-        let reranked = sought.rerank.then(|| Arc::clone(&self.judges));
-        let search = move || {
-            let Hits { found, fits } = inner.search(&sought.sought, &sought.text)?;
-            let Some(judges) = reranked else { return Ok(Hits { found, fits }) };
-            let _use = inner.rest.r#use();
+        let (judges, priority) = (Arc::clone(&self.judges), sought.priority);
+        let search = move |inner: &Inner, asker: &Asker<'_>| {
+            let Hits { found, fits } = inner.search(&sought.sought, &sought.text, asker)?;
+            if !sought.rerank {
+                return Ok(Hits { found, fits });
+            }
             let texts: Vec<&str> = found.iter().map(|found| found.text.as_str()).collect();
-            let ranked = judges.rank(&inner.embedder, &sought.text, &texts)?;
+            let ranked = judges.rank(asker, inner.embedder.as_ref(), &sought.text, &texts)?;
             let best = ranked.into_iter().take(k).map(|(at, score)| Found { score, ..found[at].clone() });
             Ok::<_, search::Error>(Hits { found: best.collect(), fits })
         };
-        let found = tokio::task::spawn_blocking(search).await;
-        let found = found.map_err(|_| broken(call, "the search panicked, see the log"))?;
-        found.map_err(|error| broken(call, error))
+        let found = self.compute(call, priority, search).await?;
+        found.map_err(|error| match error {
+            search::Error::Embed(error) => desk_failure(call, &error),
+            error => broken(call, error),
+        })
     }
 
     /// The index that is meant: the one that is named, or the only one.
@@ -141,11 +150,12 @@ impl Memory {
     }
 }
 
-/// What is looked for by what, and whether it is ranked anew.
+/// What is looked for by what, whether it is ranked anew, and before whom.
 struct Wanted {
     sought: Sought,
     text: String,
     rerank: bool,
+    priority: Priority,
 }
 
 fn sought(call: &Call, asked: Retrieve, index: String) -> Result<(Wanted, usize), Failure> {
@@ -168,7 +178,8 @@ fn sought(call: &Call, asked: Retrieve, index: String) -> Result<(Wanted, usize)
     let depth = if asked.rerank { k.max(RERANKED) } else { k };
     let wanted = roster::Wanted { clearance: asked.clearance, source: asked.source, episodes, outcomes };
     let sought = Sought { index, k: depth, wanted };
-    Ok((Wanted { sought, text: text(call, "query", asked.query)?, rerank: asked.rerank }, k))
+    let (rerank, priority) = (asked.rerank, asked.priority);
+    Ok((Wanted { sought, text: text(call, "query", asked.query)?, rerank, priority }, k))
 }
 
 fn passage(found: Found) -> Value {

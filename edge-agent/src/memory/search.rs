@@ -8,6 +8,7 @@ use shared::{digest::Digest, label::Label};
 
 use super::{
     Inner,
+    desk::{self, Asker, Work, tokens},
     episode::Episode,
     fit,
     roster::{Kin, Passing, Wanted},
@@ -51,8 +52,8 @@ pub(super) struct Found {
 pub enum Error {
     #[error(transparent)]
     Store(#[from] store::Error),
-    #[error("cannot embed the query")]
-    Embed(#[from] models::Error),
+    #[error(transparent)]
+    Embed(#[from] desk::Error),
     #[error("cannot search the vectors of {index}: {why}")]
     Vectors { index: String, why: models::Error },
     #[error("{0}")]
@@ -76,9 +77,8 @@ struct Near {
 
 impl Inner {
     /// The `k` chunks of the index that fit best. Blocks for a few milliseconds, and until the indexes are loaded.
-    pub(super) fn search(&self, sought: &Sought, query: &str) -> Result<Hits, Error> {
+    pub(super) fn search(&self, sought: &Sought, query: &str, asker: &Asker<'_>) -> Result<Hits, Error> {
         let Sought { index, k, wanted } = sought;
-        let _use = self.rest.r#use();
         let depth = DEPTH.max(*k);
         self.loaded.wait().map_err(Error::NotLoaded)?;
         let age = self.store.read_blocking("tell the memory's age", |connection| self.age.now(connection))?;
@@ -87,7 +87,7 @@ impl Inner {
         let Some(passing) = passing.filter(|passing| !passing.is_empty()) else {
             return Ok(Hits { found: Vec::new(), fits: false });
         };
-        let Near { ids: by_meaning, are_far } = self.by_meaning(index, query, depth, wanted)?;
+        let Near { ids: by_meaning, are_far } = self.by_meaning(sought, query, depth, asker)?;
         let words = match_expression(script::phrases(query));
         let subject = if are_far { match_expression(fit::subject(query)) } else { String::new() };
         let hits = self.store.read_blocking("search the documents", |connection| {
@@ -107,14 +107,23 @@ impl Inner {
         Ok(hits)
     }
 
-    fn by_meaning(&self, index: &str, query: &str, depth: usize, wanted: &Wanted) -> Result<Near, Error> {
+    fn by_meaning(
+        &self,
+        Sought { index, wanted, .. }: &Sought,
+        query: &str,
+        depth: usize,
+        asker: &Asker<'_>,
+    ) -> Result<Near, Error> {
         let served_by = |indexes: &BTreeMap<String, Served>| indexes.get(index).map(|served| served.index.embedder());
         // Embedding takes longer than a search, so nobody waits for it; a switch meanwhile is rare.
         let digest = served_by(&self.indexes());
         let Some(embedder) = digest.and_then(|digest| self.embedder_of(digest)) else {
             return Ok(Near::default());
         };
-        let vectors = embedder.embed(&[query])?;
+        let (model, tokens) = (self.model(embedder.as_ref()), tokens(embedder.as_ref(), &[query]));
+        let seat = asker.begin(&Work { model, tokens, is_loaded: true })?;
+        let vectors = seat.with(embedder.as_ref(), |embedder| embedder.embed(&[query]))?;
+        drop(seat);
         let Some(vector) = vectors.first().filter(|vector| vector.iter().any(|value| *value != 0.0)) else {
             return Ok(Near::default());
         };

@@ -1,11 +1,13 @@
 //! Retrieval over real small documents, with the built-in embedder and a store on disk.
 
-use edge_core::engine::effect::EffectKey;
+use edge_core::engine::effect::{Completion, EffectKey, Keep};
 use serde_json::{Value, json};
 use shared::{
     id::RunId,
     label::{DataClass, Label},
+    ledger::entry::Fact,
     policy::{Action, PolicySet, Request},
+    time::Timestamp,
 };
 
 use super::*;
@@ -18,6 +20,7 @@ mod gone;
 mod judged;
 mod kept;
 mod lasting;
+mod queue;
 mod scripts;
 mod sessions;
 mod shelf;
@@ -71,6 +74,15 @@ impl Site {
     }
 
     async fn call(&self, function: &str, input: Value) -> Result<Completion, Failure> {
+        self.call_until(None, function, input).await
+    }
+
+    async fn call_until(
+        &self,
+        deadline: Option<Timestamp>,
+        function: &str,
+        input: Value,
+    ) -> Result<Completion, Failure> {
         let now = clock::now();
         let call = Call {
             key: EffectKey("run:/do/0/look".to_owned()),
@@ -80,14 +92,18 @@ impl Site {
             function: function.to_owned(),
             input,
             label: Label::default(),
-            deadline: None,
+            deadline,
             agent: None,
             asked_at: now,
             ahead_us: 0,
         };
-        let target = self.memory.target(&call)?;
+        let target = match function {
+            "remember" => self.memory.kept_in(&call)?,
+            _ => self.memory.target(&call)?,
+        };
         let request = Request {
             action: match function {
+                "remember" => Action::Remember,
                 "retrieve" => Action::Retrieve,
                 "rerank" => Action::Rerank,
                 _ => Action::Classify,
@@ -100,6 +116,7 @@ impl Site {
         };
         let permit = PolicySet::default_rules().decide(&request).expect("the default rules permit it for open data");
         match function {
+            "remember" => self.memory.remember(&call, permit, Keep::Text).await,
             "retrieve" => self.memory.retrieve(&call, permit, Keep::Text).await,
             "rerank" => self.memory.rerank(&call, permit, Keep::Digest).await,
             "embed" => self.memory.embed(&call, permit, Keep::Digest).await,

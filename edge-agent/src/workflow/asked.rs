@@ -145,7 +145,7 @@ impl Desk<'_> {
         let (mut found, mut sources, mut looked_at): (Vec<Value>, _, _) = (Vec::new(), 0, label.clone());
         let mut fits = false;
         for index in &indexes {
-            let mut input = json!({ "index": index, "query": query, "topK": k });
+            let mut input = json!({ "index": index, "query": query, "topK": k, "priority": "urgent" });
             for (name, value) in [("kind", &kind), ("outcome", &outcome)] {
                 if let Some(value) = value {
                     input[name] = value.clone();
@@ -163,7 +163,7 @@ impl Desk<'_> {
             found.sort_by(|a, b| score(b).total_cmp(&score(a)));
             found.truncate(RANKED_MAX);
             // A score is a rank in its own index: across indexes only a look at the texts tells.
-            let input = json!({ "query": query, "passages": found, "topK": k });
+            let input = json!({ "query": query, "passages": found, "topK": k, "priority": "urgent" });
             let done = self.call("rerank", input, looked_at.clone()).await?;
             found = done.output["passages"].as_array().cloned().unwrap_or_default();
         }

@@ -24,11 +24,25 @@ pub trait Embedder: Send + Sync {
         None
     }
 
+    /// How much there is to read of a text, in tokens, about: less than its length where the model reads no further than its limit.
+    fn size(&self, text: &str) -> usize {
+        size(text)
+    }
+
     /// One unit vector for each text, in order. A text without a known word gives the zero vector.
     ///
     /// # Errors
     /// When the model cannot compute; never for the content of a text.
     fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, Error>;
+}
+
+/// Bytes of a token, about: errs on the long side for English and German.
+const TOKEN_BYTES: usize = 3;
+
+/// Tokens of a text, about, without splitting it; at least one.
+#[must_use]
+pub fn size(text: &str) -> usize {
+    text.len().div_ceil(TOKEN_BYTES).max(1)
 }
 
 /// The dot product; of unit vectors, the cosine of their angle.

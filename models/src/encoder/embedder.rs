@@ -88,6 +88,10 @@ impl Embedder for Sentences {
         UNRELATED_BELOW.iter().find(|(digest, _)| *digest == own).map(|(_, cosine)| *cosine)
     }
 
+    fn size(&self, text: &str) -> usize {
+        self.texts.size(&[text])
+    }
+
     fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, Error> {
         let mut vectors = self.encoder.vectors(&self.texts.each(texts)?)?;
         vectors.iter_mut().for_each(|vector| normalise(vector));

@@ -67,6 +67,12 @@ impl CrossEncoder {
         self.0.digest
     }
 
+    /// How much there is to read of a question with a text, in tokens, about.
+    #[must_use]
+    pub fn size(&self, question: &str, text: &str) -> usize {
+        self.0.texts.size(&[question, text])
+    }
+
     /// How well each text answers the question: 0 to 1, the logistic function of the model's number.
     ///
     /// # Errors
@@ -74,16 +80,6 @@ impl CrossEncoder {
     pub fn scores(&self, question: &str, texts: &[&str]) -> Result<Vec<f32>, Error> {
         let numbers = self.0.numbers(&self.0.texts.pairs(question, texts)?)?;
         Ok(numbers.iter().map(|numbers| logistic(numbers[0])).collect())
-    }
-
-    /// The texts' places in the list with their scores, best first; ties in the list's order.
-    ///
-    /// # Errors
-    /// When the model cannot compute.
-    pub fn rank(&self, question: &str, texts: &[&str]) -> Result<Vec<(usize, f32)>, Error> {
-        let mut ranked: Vec<_> = self.scores(question, texts)?.into_iter().enumerate().collect();
-        ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        Ok(ranked)
     }
 }
 
@@ -120,6 +116,12 @@ impl Classifier {
     #[must_use]
     pub fn labels(&self) -> &[String] {
         &self.0.labels
+    }
+
+    /// How much there is to read of a text, in tokens, about.
+    #[must_use]
+    pub fn size(&self, text: &str) -> usize {
+        self.0.texts.size(&[text])
     }
 
     /// All labels of each text, the likeliest first; ties in the model's order.

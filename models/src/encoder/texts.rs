@@ -5,7 +5,7 @@ use std::path::Path;
 use tokenizers::{EncodeInput, Tokenizer, TruncationParams};
 
 use super::config::Sizes;
-use crate::Error;
+use crate::{Error, embed::size};
 
 /// A text's tokens, and of which kind each is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub(super) struct Tokens {
 /// Cuts texts into tokens.
 pub(super) struct Texts {
     tokenizer: Tokenizer,
+    /// Tokens that are read of a text, or of two together.
+    most: usize,
 }
 
 impl Texts {
@@ -38,7 +40,7 @@ impl Texts {
         tokenizer.with_truncation(Some(truncation)).map_err(|error| wrong(error.to_string()))?;
         // Texts stand one behind the other; none is filled up to the length of another.
         tokenizer.with_padding(None);
-        let texts = Self { tokenizer };
+        let texts = Self { tokenizer, most: max_length };
         let [alone, pair] = [EncodeInput::from(""), EncodeInput::from(("a", "a"))].map(|input| texts.tokens(input));
         if alone?.ids.len() < 2 {
             let message = "an empty text has no tokens: expected a tokenizer that puts one before and one behind, as those of BERT do";
@@ -57,6 +59,11 @@ impl Texts {
         let encoding = self.tokenizer.encode_fast(input, true);
         let encoding = encoding.map_err(|error| Error::request(format!("cannot split a text into tokens: {error}")))?;
         Ok(Tokens { ids: encoding.get_ids().to_vec(), types: encoding.get_type_ids().to_vec() })
+    }
+
+    /// How many tokens texts have that are looked at together, about.
+    pub(super) fn size(&self, texts: &[&str]) -> usize {
+        texts.iter().map(|text| size(text)).sum::<usize>().min(self.most)
     }
 
     pub(super) fn each(&self, texts: &[&str]) -> Result<Vec<Tokens>, Error> {

@@ -1,7 +1,7 @@
 //! The figures of the models on this node.
 
 use super::{family, line};
-use crate::api::live::{Live, Model};
+use crate::api::live::{Encoder, Live, Model};
 
 /// A figure of one model; `None` while nothing was measured.
 type Gauge = fn(&Model) -> Option<f64>;
@@ -38,6 +38,24 @@ const PARTS: [(&str, &str, &str, Parts); 2] = [
     ),
 ];
 
+/// A figure of a small model; `None` while nothing was measured.
+type OfEncoder = fn(&Encoder) -> Option<f64>;
+
+const ENCODERS: [(&str, &str, &str, OfEncoder); 5] = [
+    ("waiting", "gauge", "Requests for the model in the queue before all small ones.", |own| Some(own.waiting as f64)),
+    ("loaded", "gauge", "Whether the model is in memory.", |own| Some(f64::from(u8::from(own.loaded)))),
+    ("tokens_per_second", "gauge", "Tokens of texts read a second, about, a mean over the last ones.", |own| {
+        own.tokens_per_second
+    }),
+    ("texts_total", "counter", "Texts that the model has read.", |own| Some(own.texts as f64)),
+    (
+        "turned_away_total",
+        "counter",
+        "Requests without a place in the queue, or told at once that it would be too late.",
+        |own| Some(own.turned_away as f64),
+    ),
+];
+
 pub(super) fn tell(out: &mut String, live: &Live) {
     let models = || live.targets.iter().filter_map(|target| Some((target.name.as_str(), target.model.as_ref()?)));
     for (name, help, of) in GAUGES {
@@ -66,6 +84,13 @@ pub(super) fn tell(out: &mut String, live: &Live) {
         family(out, &name, "counter", help);
         for (target, model) in models() {
             line(out, &name, &[("target", target)], of(model) as f64);
+        }
+    }
+    for (name, kind, help, of) in ENCODERS {
+        let name = format!("skerry_encoder_{name}");
+        family(out, &name, kind, help);
+        for (encoder, value) in live.encoders.iter().filter_map(|encoder| Some((encoder, of(encoder)?))) {
+            line(out, &name, &[("model", &encoder.name), ("does", &encoder.does)], value);
         }
     }
     let (bytes, most) = (live.serving.cache_bytes as f64, live.serving.cache_bytes_max as f64);
@@ -105,8 +130,12 @@ pub(super) mod tests {
     fn what_was_never_measured_has_no_line() {
         let mut out = String::new();
         let serving = crate::api::live::Serving::default();
-        let live = Live { targets: vec![target()], serving, ..super::super::tests::live() };
+        let (name, does) = ("table".to_owned(), "embeds".to_owned());
+        let encoders = vec![Encoder { name, does, waiting: 3, ..Encoder::default() }];
+        let live = Live { targets: vec![target()], encoders, serving, ..super::super::tests::live() };
         tell(&mut out, &live);
+        assert!(out.contains("skerry_encoder_waiting{model=\"table\",does=\"embeds\"} 3\n"), "{out}");
+        assert!(!out.contains("skerry_encoder_tokens_per_second{"), "{out}");
         assert!(!out.contains("skerry_model_first_text_seconds{") && !out.contains("celsius"), "{out}");
         assert!(out.contains("skerry_model_loaded{target=\"local/a\"} 0\n"), "{out}");
     }

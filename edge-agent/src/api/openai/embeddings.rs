@@ -1,37 +1,45 @@
 //! Embeddings: texts in, vectors out, as OpenAI's clients ask for them.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
-use axum::{
-    extract::State,
-    http::{HeaderMap, StatusCode},
-};
+use axum::{extract::State, http::HeaderMap};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use edge_core::engine::effect::Keep;
-use models::embed::Embedder;
+use edge_core::{
+    admit::Priority,
+    engine::effect::{self, Keep, kind},
+};
+use futures::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::{ledger::entry::CallEnd, policy::Action};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use shared::{
+    ledger::entry::CallEnd,
+    policy::{Action, Permit},
+};
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Body, Handles, Refusal,
     fields::{self, Rest},
     parse,
+    request::priority,
 };
 
 const EMBED_TEXTS_MAX: usize = 2_048;
-/// Texts that are embedded in one go, so that one large request does not hold a thread for minutes without a look.
-const EMBED_BATCH_LEN: usize = 32;
-/// Requests that wait for the embedder, as many as for a chat model.
-const WAITING_MAX: usize = 64;
+
+/// Turns texts into vectors, as many; it ends when its future is dropped.
+pub type Embed = Arc<
+    dyn Fn(Permit, Vec<String>, Priority) -> BoxFuture<'static, Result<Vec<Vec<f32>>, effect::Error>> + Send + Sync,
+>;
+
+/// What the node embeds by.
+#[derive(Clone)]
+pub struct Embedding {
+    pub name: String,
+    /// The length of each vector.
+    pub dimensions: usize,
+    pub embed: Embed,
+}
 
 #[derive(Deserialize)]
 struct EmbeddingRequest {
@@ -39,6 +47,7 @@ struct EmbeddingRequest {
     input: Input,
     encoding_format: Option<String>,
     dimensions: Option<usize>,
+    service_tier: Option<String>,
     #[serde(flatten)]
     rest: Rest,
 }
@@ -57,9 +66,10 @@ pub(super) async fn embeddings(
 ) -> Result<axum::Json<Value>, Refusal> {
     let asked: EmbeddingRequest = parse(body)?;
     fields::check(&asked.rest)?;
+    let priority = priority(asked.service_tier.as_deref())?;
     // Vectors of another model than the one asked for would be compared with what they cannot be compared with.
-    if asked.model != handles.embedder.name() {
-        return Err(Refusal::no_model("embedder", &asked.model, handles.embedder.name()));
+    if asked.model != handles.embedder.name {
+        return Err(Refusal::no_model("embedder", &asked.model, &handles.embedder.name));
     }
     let texts = match asked.input {
         Input::One(text) => vec![text],
@@ -71,7 +81,7 @@ pub(super) async fn embeddings(
     if let Some(empty) = texts.iter().position(|text| text.trim().is_empty()) {
         return Err(Refusal::invalid(format!("input[{empty}]: no text; expected at least one character")));
     }
-    let dimensions = handles.embedder.dimensions();
+    let dimensions = handles.embedder.dimensions;
     if asked.dimensions.is_some_and(|asked| asked != dimensions) {
         return Err(Refusal::invalid(format!("dimensions: this node's embedder makes vectors of {dimensions}")));
     }
@@ -81,8 +91,8 @@ pub(super) async fn embeddings(
         Some(other) => return Err(Refusal::invalid(format!("encoding_format: {other:?}; expected float or base64"))),
     };
     let words: usize = texts.iter().map(|text| text.split_whitespace().count()).sum();
-    let model = handles.embedder.name().to_owned();
-    let vectors = embed(handles, texts, &headers).await?;
+    let model = handles.embedder.name.clone();
+    let vectors = embed(handles, texts, priority, &headers).await?;
     let encode = |vector: &[f32]| match in_base64 {
         true => STANDARD.encode(vector.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>()).into(),
         false => json!(vector),
@@ -99,83 +109,34 @@ pub(super) async fn embeddings(
     })))
 }
 
-/// Who waits for the embedder, which embeds for one at a time.
-pub struct Line {
-    place: Semaphore,
-    waiting: AtomicUsize,
-}
-
-impl Default for Line {
-    fn default() -> Self {
-        Self { place: Semaphore::new(1), waiting: AtomicUsize::new(0) }
-    }
-}
-
-impl Line {
-    /// Waits for the embedder.
-    ///
-    /// # Errors
-    /// When too many wait already.
-    async fn enter(&self) -> Result<SemaphorePermit<'_>, Refusal> {
-        /// However the wait ends.
-        struct Waits<'l>(&'l AtomicUsize);
-        impl Drop for Waits<'_> {
-            fn drop(&mut self) {
-                self.0.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
-        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let _waits = Waits(&self.waiting);
-        if before >= WAITING_MAX {
-            let message = format!("{WAITING_MAX} requests wait for the embedder already: ask again later");
-            let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, Some("overloaded"));
-            return Err(Refusal { status, kind: "server_error", code, message });
-        }
-        Ok(self.place.acquire().await.expect("it is never closed"))
-    }
-}
-
-/// Embeds, if policy permits it, when it is this request's turn. On a task of its own: the ledger is told also when the caller has gone
-/// meanwhile; then it ends after the batch that it is at.
-async fn embed(handles: Handles, texts: Vec<String>, headers: &HeaderMap) -> Result<Vec<Vec<f32>>, Refusal> {
+/// Embeds, if policy permits it. On a task of its own: the ledger is told also when the caller has gone meanwhile; then the embedding ends.
+async fn embed(
+    handles: Handles,
+    texts: Vec<String>,
+    priority: Priority,
+    headers: &HeaderMap,
+) -> Result<Vec<Vec<f32>>, Refusal> {
     let admitted = handles.gate.admit(Action::Embed, &handles.embed_target, headers).await?;
     let gone = CancellationToken::new();
     let _when_dropped = gone.clone().drop_guard();
     let task = async move {
-        let _turn = handles.embeds.enter().await?;
         let (began, prompt) = (Instant::now(), texts.join("\n"));
-        let embedder = Arc::clone(&handles.embedder);
-        let is_gone = gone.clone();
-        let outcome = tokio::task::spawn_blocking(move || in_batches(embedder.as_ref(), &texts, &is_gone)).await;
-        let outcome = match outcome {
-            Ok(outcome) => outcome,
-            Err(error) => Err(error.to_string()),
+        let embedding = (handles.embedder.embed)(admitted.permit.clone(), texts, priority);
+        let outcome = tokio::select! {
+            outcome = embedding => outcome,
+            () = gone.cancelled() => Err(effect::Error::new(kind::RUNTIME, "nobody waits for the vectors any more")),
         };
         let (said, ended) = match &outcome {
             Ok(vectors) => (json!(vectors).to_string(), CallEnd::Answered),
             Err(_) if gone.is_cancelled() => (String::new(), CallEnd::Cancelled),
+            Err(error) if error.status == kind::TIMEOUT.1 => (String::new(), CallEnd::TimedOut),
             Err(_) => (String::new(), CallEnd::Failed),
         };
         // Vectors are nothing that a person reads: of them the digest alone is kept.
         let fact = admitted.called(&prompt, Keep::Digest.content(&said), ended, (0, 0), began.elapsed());
         handles.gate.tell(fact).await?;
-        outcome.map_err(failed)
+        Ok(outcome?)
     };
-    tokio::spawn(task).await.map_err(|error| failed(error.to_string()))?
-}
-
-fn in_batches(embedder: &dyn Embedder, texts: &[String], gone: &CancellationToken) -> Result<Vec<Vec<f32>>, String> {
-    let mut vectors = Vec::with_capacity(texts.len());
-    for batch in texts.chunks(EMBED_BATCH_LEN) {
-        if gone.is_cancelled() {
-            return Err("nobody waits for the vectors any more".to_owned());
-        }
-        let batch: Vec<_> = batch.iter().map(String::as_str).collect();
-        vectors.extend(embedder.embed(&batch).map_err(|error| error.to_string())?);
-    }
-    Ok(vectors)
-}
-
-const fn failed(message: String) -> Refusal {
-    Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, kind: "server_error", code: None, message }
+    let broken = |error: JoinError| effect::Error::new(kind::RUNTIME, format!("the call broke down: {error}"));
+    tokio::spawn(task).await.map_err(broken)?
 }

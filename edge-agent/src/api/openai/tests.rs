@@ -54,9 +54,8 @@ async fn serve_with(key: Option<&str>, rules: PolicySet, label: Option<Label>, s
     let handles = Handles {
         models: ["local/extract", "local/broken", "local/long", "local/short"].map(str::to_owned).into(),
         chat,
-        embedder: models::embed::default_embedder(),
+        embedder: embedding(),
         embed_target: "local/embed".to_owned(),
-        embeds: Arc::default(),
         gate: Gate {
             store,
             decide: Arc::new(move |action, target, workflow, label| {
@@ -79,6 +78,22 @@ async fn serve_with(key: Option<&str>, rules: PolicySet, label: Option<Label>, s
     let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
     tokio::spawn(async move { axum::serve(listener, router(handles)).await });
     url
+}
+
+/// The built-in embedder; before "a crowd" it has no place.
+fn embedding() -> Embedding {
+    let embedder = models::embed::default_embedder();
+    let (name, dimensions) = (embedder.name().to_owned(), embedder.dimensions());
+    let embed: Embed = Arc::new(move |_, texts, _| {
+        let embedder = Arc::clone(&embedder);
+        Box::pin(async move {
+            if texts.iter().any(|text| text == "a crowd") {
+                return Err(effect::Error::new((effect::kind::COMMUNICATION.0, 429), "64 requests wait already"));
+            }
+            Ok(embedder.embed(&texts.iter().map(String::as_str).collect::<Vec<_>>()).expect("embedded"))
+        })
+    });
+    Embedding { name, dimensions, embed }
 }
 
 async fn ask(url: &str, path: &str, body: Value) -> (u16, String) {
@@ -262,6 +277,7 @@ async fn mistakes_are_told_in_openais_form() {
         ),
         ("embeddings", json!({"model": embedder, "input": [[1, 2]]}), 400, "a text or a list of texts"),
         ("embeddings", json!({"model": embedder, "input": "a", "task": "query"}), 400, "task: no field"),
+        ("embeddings", json!({"model": embedder, "input": "a", "service_tier": "best"}), 400, "service_tier: \"best\""),
         ("embeddings", json!({"model": "ada", "input": "a"}), 404, "no embedder \"ada\" on this node; it has"),
     ] {
         let (found, answer) = ask(&url, path, body.clone()).await;
@@ -369,6 +385,25 @@ async fn every_call_is_decided_by_policy_and_told_to_the_ledger_however_it_ends(
     assert_eq!(entries[0]["label"], json!({"class": "restricted", "origins": ["CH"], "personal": true}));
     assert_eq!(entries[0]["action"], "infer");
     assert!(entries.iter().all(|entry| !entry.to_string().contains("pump-7")), "{entries:?}");
+}
+
+#[tokio::test]
+async fn who_has_no_place_in_the_queue_is_told_when_to_come_again() {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let store = folder_store();
+    let url = serve_with(None, PolicySet::default_rules(), None, store.clone()).await;
+    let body = json!({"model": embedder(), "input": "a crowd", "service_tier": "flex"});
+    let answer = reqwest::Client::new().post(format!("{url}/embeddings")).json(&body).send().await.expect("sent");
+    assert_eq!(
+        (answer.status(), answer.headers()["retry-after"].to_str().ok()),
+        (StatusCode::TOO_MANY_REQUESTS, Some("2"))
+    );
+    let error = answer.json::<Value>().await.expect("JSON")["error"].clone();
+    let expected =
+        json!({"message": "64 requests wait already", "type": "server_error", "param": null, "code": "overloaded"});
+    assert_eq!(error, expected);
+    let last = ledger(&store).await.pop().expect("an entry");
+    assert_eq!((&last["fact"], &last["ended"]), (&json!("model-called"), &json!("failed")), "{last}");
 }
 
 #[tokio::test]

@@ -4,7 +4,20 @@ use maud::{Markup, html};
 use shared::look::words;
 
 use super::parts;
-use crate::api::live::{Live, Model, Serving};
+use crate::api::live::{Encoder, Live, Model, Serving};
+
+/// Whether there is anything to show beside what every node has.
+pub(super) fn are_used(live: &Live) -> bool {
+    let of_chat = live
+        .targets
+        .iter()
+        .any(|target| target.model.as_ref().is_some_and(|model| model.answers > 0 || target.kind == "gguf"));
+    of_chat || are_asked(&live.encoders)
+}
+
+fn are_asked(encoders: &[Encoder]) -> bool {
+    encoders.iter().any(|encoder| encoder.texts > 0 || encoder.waiting > 0)
+}
 
 pub(super) fn table(live: &Live) -> Markup {
     let models = || live.targets.iter().filter_map(|target| Some((target, target.model.as_ref()?)));
@@ -20,12 +33,37 @@ pub(super) fn table(live: &Live) -> Markup {
                 td.n { (speed(model.answer_tokens_per_second)) }
                 td.n { @match model.first_text_seconds { Some(seconds) => { (words::number(seconds)) " " span.faint { "s" } }, None => "–" } }
                 td.n { @if model.loaded && model.model_bytes > 0 { (megabytes(model.model_bytes + model.kept_bytes)) } @else { "–" } }
-                td.n { (words::count(model.answers as f64))
-                    @if model.turned_away > 0 { " " (parts::pill("wait", &format!("{} turned away", model.turned_away))) } }
+                td.n { (words::count(model.answers as f64)) (turned_away(model.turned_away)) }
             } } }
         } }
         p.empty { (room(&live.serving)) }
+        (encoders(&live.encoders))
     }
+}
+
+/// The small ones, where any was asked.
+fn encoders(encoders: &[Encoder]) -> Markup {
+    html! {
+        @if are_asked(encoders) {
+            div.scroll { table.rows {
+                thead { tr { th { "Small model" } th { "Now" } th.n { "Reads" } th.n { "Texts" } } }
+                tbody { @for encoder in encoders { tr {
+                    td { (encoder.name) " " span.faint { (encoder.does) } }
+                    td { @if encoder.loaded { (parts::pill("good", "ready")) } @else { (parts::pill("", "not loaded")) } (waiting(encoder.waiting)) }
+                    td.n { (speed(encoder.tokens_per_second)) }
+                    td.n { (words::count(encoder.texts as f64)) (turned_away(encoder.turned_away)) }
+                } } }
+            } }
+        }
+    }
+}
+
+fn waiting(count: usize) -> Markup {
+    html! { @if count > 0 { " " (parts::pill("wait", &format!("{count} waiting"))) } }
+}
+
+fn turned_away(count: u64) -> Markup {
+    html! { @if count > 0 { " " (parts::pill("wait", &format!("{count} turned away"))) } }
 }
 
 fn now(model: &Model) -> Markup {
@@ -36,8 +74,7 @@ fn now(model: &Model) -> Markup {
         (several, _) => ("good", format!("writes {several} answers")),
     };
     html! {
-        (parts::pill(state.0, &state.1))
-        @if model.waiting > 0 { " " (parts::pill("wait", &format!("{} waiting", model.waiting))) }
+        (parts::pill(state.0, &state.1)) (waiting(model.waiting))
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) async fn show(State(server): Shared, Extension(session): Extension<Se
             section.sheet { header { h2 { "Newest findings" } a.end href="/feeds" { "All feeds" } }
                 div #findings data-live { (findings(&live)) } }
         }
-        @if live.targets.iter().any(|target| target.model.as_ref().is_some_and(|model| model.answers > 0 || target.kind == "gguf")) {
+        @if super::models::are_used(&live) {
             section.sheet { header { h2 { "Models on this node" } }
                 div #models data-live { (super::models::table(&live)) } }
         }

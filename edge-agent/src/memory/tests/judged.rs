@@ -6,7 +6,7 @@ use models::encoder::{Classifier, Compute, CrossEncoder};
 use serde_json::{Value, json};
 
 use super::{Site, site};
-use crate::memory::{Asleep, Judges};
+use crate::memory::{Asleep, Judges, Model};
 
 fn tiny(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../models/reference/encoders").join(name)
@@ -84,6 +84,24 @@ async fn a_classifier_needs_no_cases() {
     assert_eq!(site.call("classify", own).await.expect("by its cases").output["label"], "refused");
     let failure = site.call("classify", json!({"text": "a", "k": 3})).await.expect_err("k without cases");
     assert!(failure.error.detail.is_some_and(|detail| detail.contains("k: given without cases")));
+}
+
+#[tokio::test]
+async fn what_was_seen_of_each_model_is_told_and_how_long_it_takes_to_load() {
+    let site = judged(&[]).await;
+    let figures = site.memory.as_figures();
+    let told = || -> Vec<_> {
+        figures().into_iter().map(|own| (own.model, own.is_loaded, own.texts, own.speed.load.is_some())).collect()
+    };
+    let asleep = [(Model::Reranker, false, 0, false), (Model::Classifier, false, 0, false)];
+    assert_eq!(told()[1..], asleep);
+    let passages: Vec<Value> = (0..40).map(|at| json!({"text": format!("the seal of press {at}")})).collect();
+    site.call("rerank", json!({"query": "which seal", "passages": passages})).await.expect("ranked");
+    site.call("classify", json!({"text": "the seal leaks"})).await.expect("classified");
+    let awake = [(Model::Reranker, true, 40, true), (Model::Classifier, true, 1, true)];
+    assert_eq!(told()[1..], awake);
+    let ranks = &figures()[1];
+    assert!(ranks.speed.prompt.is_some_and(|speed| speed > 0.0) && ranks.name == "cross", "{ranks:?}");
 }
 
 #[tokio::test]

@@ -21,8 +21,8 @@ impl Hands {
 }
 
 impl Source for Hands {
-    fn wall(&self) -> shared::time::Timestamp {
-        shared::time::Timestamp::from_millis(self.0.0.load(Ordering::Relaxed))
+    fn wall(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.0.load(Ordering::Relaxed))
     }
 
     fn passed(&self) -> Duration {

@@ -1,5 +1,7 @@
 //! Questions that nothing in the documents answers, against those that something does: `models/reference/retrieval.json`, asked as `retrieve` asks.
 
+use serde::Deserialize;
+
 use super::*;
 
 /// What the passages of no set answer.

@@ -115,10 +115,7 @@ fn a_cross_encoder_scores_as_sentence_transformers_does() {
         for (found, expected) in model.scores(&question, &texts(&asked)).unwrap().into_iter().zip(&scores) {
             assert!((found - expected).abs() < most, "{found} {expected}");
         }
-        let ranked = model.rank(&question, &texts(&asked)).unwrap();
-        assert!(ranked.is_sorted_by(|a, b| a.1 >= b.1));
-        assert!(ranked.iter().all(|(at, score)| (score - scores[*at]).abs() < most), "{ranked:?}");
-        assert_eq!(model.rank(&question, &[]).unwrap(), []);
+        assert!(model.scores(&question, &[]).unwrap().is_empty());
     }
 }
 

@@ -215,6 +215,7 @@ fn classify() -> Entry {
             "text": {"type": "string"},
             "cases": {"type": ["string", "array"], "items": case},
             "k": {"type": "integer", "minimum": 1, "maximum": 100},
+            "priority": priority(),
         }),
     );
     let output = json!({"type": "object", "required": ["label", "score", "neighbours"], "properties": {
@@ -227,7 +228,11 @@ fn classify() -> Entry {
 fn embed() -> Entry {
     let input = object(
         &[],
-        json!({"text": {"type": "string"}, "texts": {"type": "array", "items": {"type": "string"}, "minItems": 1}}),
+        json!({
+            "text": {"type": "string"},
+            "texts": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+            "priority": priority(),
+        }),
     );
     let vector = json!({"type": "array", "items": {"type": "number"}});
     let output = object(
@@ -258,7 +263,7 @@ fn infer() -> Entry {
             "maxCostUsd": {"type": "number", "minimum": 0},
             "offline": {"enum": ["refuse", "local", "degrade", "park"]},
             "parkFor": {"type": "string", "format": "duration"},
-            "priority": {"enum": ["urgent", "normal", "batch"]},
+            "priority": priority(),
         }),
     );
     let usage = json!({"type": "object", "properties": {
@@ -269,6 +274,11 @@ fn infer() -> Entry {
         "degraded": {"type": "boolean"}, "usage": usage,
     }});
     ("infer", true, &["prompt", "messages"], input, output)
+}
+
+/// Before whom a model on the node computes.
+fn priority() -> Value {
+    json!({"enum": ["urgent", "normal", "batch"]})
 }
 
 /// A passage as `retrieve` gives it and `infer` takes it.

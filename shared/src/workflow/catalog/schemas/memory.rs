@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Entry, label, object, passage};
+use super::{Entry, label, object, passage, priority};
 
 pub(super) fn query() -> Entry {
     let input = object(
@@ -73,6 +73,7 @@ pub(super) fn rerank() -> Entry {
             "query": {"type": "string"},
             "passages": {"type": "array", "items": passage(), "maxItems": 256},
             "topK": {"type": "integer", "minimum": 1, "maximum": 256},
+            "priority": priority(),
         }),
     );
     let output = object(&["passages"], json!({"passages": {"type": "array", "items": passage()}}));
@@ -93,6 +94,7 @@ pub(super) fn retrieve() -> Entry {
             "source": {"type": "string", "minLength": 1},
             "clearance": label(),
             "rerank": {"type": "boolean"},
+            "priority": priority(),
         }),
     );
     let output = json!({"passages": {"type": "array", "items": passage()}, "fits": {"type": "boolean"}});
