@@ -71,6 +71,8 @@ embedder = next(m for m in models if not m.startswith("local/"))
 vectors, floats = (client.embeddings.create(model=embedder, input=["pump", "press"], **how).data for how in ({}, {"encoding_format": "float"}))
 assert len(vectors) == 2 and vectors[1].embedding == floats[1].embedding, (vectors[1], floats[1])
 assert abs(sum(x * x for x in vectors[0].embedding) - 1) < 1e-3
+# In tokens of the embedder's own, of which a full stop is one.
+assert client.embeddings.create(model=embedder, input=["Grease it.", "pump"]).usage.total_tokens == 4
 def refused(kind, expected, call):
     try:
         call()

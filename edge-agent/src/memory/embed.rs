@@ -36,10 +36,12 @@ const CROWDED: (&str, u16) = (kind::COMMUNICATION.0, 429);
 /// It cannot be done in time now; later it may.
 const UNAVAILABLE: (&str, u16) = (kind::COMMUNICATION.0, 503);
 
+/// Vectors, and how many tokens were read for them.
+type Made = (Vec<Vec<f32>>, usize);
+
 /// Embeds for whoever has policy's permit for it.
-pub type Embed = Arc<
-    dyn Fn(Permit, Vec<String>, Priority) -> BoxFuture<'static, Result<Vec<Vec<f32>>, effect::Error>> + Send + Sync,
->;
+pub type Embed =
+    Arc<dyn Fn(Permit, Vec<String>, Priority) -> BoxFuture<'static, Result<Made, effect::Error>> + Send + Sync>;
 
 /// How a small model stands now.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,7 +106,11 @@ impl Memory {
                     return Err(effect::Error::new(kind::AUTHORIZATION, detail));
                 }
                 let ends = Some(clock::now().plus(ENDPOINT_WITHIN));
-                let made = compute(inner, priority, ends, move |inner, asker| inner.embed(asker, &texts)).await;
+                let embed = move |inner: &Inner, asker: &Asker<'_>| {
+                    let vectors = inner.embed(asker, &texts)?;
+                    Ok::<_, desk::Error>((vectors, texts.iter().map(|text| inner.embedder.tokens(text)).sum()))
+                };
+                let made = compute(inner, priority, ends, embed).await;
                 let made = made.map_err(|_| effect::Error::new(kind::RUNTIME, PANICKED))?;
                 made.map_err(|error| {
                     // Who sets no deadline is not told that it is over, but to come again.

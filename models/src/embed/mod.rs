@@ -19,6 +19,11 @@ pub trait Embedder: Send + Sync {
     /// The length of each vector.
     fn dimensions(&self) -> usize;
 
+    /// How many tokens of a text it reads: by its own tokenizer, else words. None of a text that `embed` refuses.
+    fn tokens(&self, text: &str) -> usize {
+        text.split_whitespace().count()
+    }
+
     /// The cosine below which no text without a word of an English question was ever one that answers it, where somebody measured that.
     fn unrelated_below(&self) -> Option<f32> {
         None

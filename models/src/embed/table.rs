@@ -106,6 +106,12 @@ impl Embedder for Table {
         self.dimensions
     }
 
+    fn tokens(&self, text: &str) -> usize {
+        let mut count = 0;
+        wordpiece::pieces(text, |name| self.find(name), |_| count += 1);
+        count
+    }
+
     fn unrelated_below(&self) -> Option<f32> {
         Some(UNRELATED_BELOW)
     }
@@ -192,6 +198,7 @@ mod tests {
             let encoding = tokenizer.encode_fast(text, false).unwrap();
             let expected: Vec<u32> = encoding.get_ids().iter().copied().filter(|id| *id != u32::MAX).collect();
             assert_eq!(own(&table, text), expected, "{text:?}");
+            assert_eq!(table.tokens(text), expected.len(), "{text:?}");
         };
         check("Überdruck: 80°C, p=2.5 bar (±5%) — see §4.2; Kühlmittelpumpe P-101/B läuft heiß!");
         check("İstanbul ﬁn ½ №5 \u{301}e\u{301} a\u{200b}b\tc\r\nd 中文字 ok \u{0}x \u{fffd}");

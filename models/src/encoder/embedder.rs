@@ -83,6 +83,11 @@ impl Embedder for Sentences {
         self.encoder.sizes.hidden
     }
 
+    fn tokens(&self, text: &str) -> usize {
+        let tokens = self.texts.each(&[text]).unwrap_or_default();
+        tokens.iter().map(|tokens| tokens.ids.len()).sum()
+    }
+
     fn unrelated_below(&self) -> Option<f32> {
         let own = self.digest.to_string();
         UNRELATED_BELOW.iter().find(|(digest, _)| *digest == own).map(|(_, cosine)| *cosine)

@@ -27,10 +27,12 @@ use super::{
 
 const EMBED_TEXTS_MAX: usize = 2_048;
 
+/// Vectors, and how many tokens were read for them.
+type Made = (Vec<Vec<f32>>, usize);
+
 /// Turns texts into vectors, as many; it ends when its future is dropped.
-pub type Embed = Arc<
-    dyn Fn(Permit, Vec<String>, Priority) -> BoxFuture<'static, Result<Vec<Vec<f32>>, effect::Error>> + Send + Sync,
->;
+pub type Embed =
+    Arc<dyn Fn(Permit, Vec<String>, Priority) -> BoxFuture<'static, Result<Made, effect::Error>> + Send + Sync>;
 
 /// What the node embeds by.
 #[derive(Clone)]
@@ -90,9 +92,8 @@ pub(super) async fn embeddings(
         Some("base64") => true,
         Some(other) => return Err(Refusal::invalid(format!("encoding_format: {other:?}; expected float or base64"))),
     };
-    let words: usize = texts.iter().map(|text| text.split_whitespace().count()).sum();
     let model = handles.embedder.name.clone();
-    let vectors = embed(handles, texts, priority, &headers).await?;
+    let (vectors, tokens) = embed(handles, texts, priority, &headers).await?;
     let encode = |vector: &[f32]| match in_base64 {
         true => STANDARD.encode(vector.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>()).into(),
         false => json!(vector),
@@ -104,18 +105,12 @@ pub(super) async fn embeddings(
         .collect();
     Ok(axum::Json(json!({
         "object": "list", "data": data, "model": model,
-        // In words: the embedder does not say how many tokens it read.
-        "usage": {"prompt_tokens": words, "total_tokens": words},
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     })))
 }
 
 /// Embeds, if policy permits it. On a task of its own: the ledger is told also when the caller has gone meanwhile; then the embedding ends.
-async fn embed(
-    handles: Handles,
-    texts: Vec<String>,
-    priority: Priority,
-    headers: &HeaderMap,
-) -> Result<Vec<Vec<f32>>, Refusal> {
+async fn embed(handles: Handles, texts: Vec<String>, priority: Priority, headers: &HeaderMap) -> Result<Made, Refusal> {
     let admitted = handles.gate.admit(Action::Embed, &handles.embed_target, headers).await?;
     let gone = CancellationToken::new();
     let _when_dropped = gone.clone().drop_guard();
@@ -127,13 +122,14 @@ async fn embed(
             () = gone.cancelled() => Err(effect::Error::new(kind::RUNTIME, "nobody waits for the vectors any more")),
         };
         let (said, ended) = match &outcome {
-            Ok(vectors) => (json!(vectors).to_string(), CallEnd::Answered),
+            Ok((vectors, _)) => (json!(vectors).to_string(), CallEnd::Answered),
             Err(_) if gone.is_cancelled() => (String::new(), CallEnd::Cancelled),
             Err(error) if error.status == kind::TIMEOUT.1 => (String::new(), CallEnd::TimedOut),
             Err(_) => (String::new(), CallEnd::Failed),
         };
+        let tokens = outcome.as_ref().map_or(0, |(_, tokens)| *tokens);
         // Vectors are nothing that a person reads: of them the digest alone is kept.
-        let fact = admitted.called(&prompt, Keep::Digest.content(&said), ended, (0, 0), began.elapsed());
+        let fact = admitted.called(&prompt, Keep::Digest.content(&said), ended, (tokens, 0), began.elapsed());
         handles.gate.tell(fact).await?;
         Ok(outcome?)
     };

@@ -90,7 +90,8 @@ fn embedding() -> Embedding {
             if texts.iter().any(|text| text == "a crowd") {
                 return Err(effect::Error::new((effect::kind::COMMUNICATION.0, 429), "64 requests wait already"));
             }
-            Ok(embedder.embed(&texts.iter().map(String::as_str).collect::<Vec<_>>()).expect("embedded"))
+            let vectors = embedder.embed(&texts.iter().map(String::as_str).collect::<Vec<_>>()).expect("embedded");
+            Ok((vectors, texts.iter().map(|text| embedder.tokens(text)).sum()))
         })
     });
     Embedding { name, dimensions, embed }

@@ -182,5 +182,10 @@ fn the_files_of_minilm_are_those_of_the_catalog() {
     let Some(folder) = minilm() else { return };
     let manifest = crate::catalog::Manifest::built_in().remove(0);
     assert_eq!((manifest.name.as_str(), manifest.verify(&folder).unwrap()), ("all-minilm-l6-v2", Vec::new()));
-    load_embedder(&folder).unwrap();
+    let model = load_embedder(&folder).unwrap();
+    let tokens = |text: &str| model.tokens(text);
+    // With one before and one behind, and no more than it reads.
+    assert_eq!((tokens("Grease the bearing."), tokens(""), tokens(&"oil ".repeat(999))), (6, 2, 256));
+    let in_eight_bits = load_embedder_with(&folder, EIGHT).unwrap();
+    assert_eq!((model.unrelated_below(), in_eight_bits.unrelated_below()), (Some(0.3), None));
 }
