@@ -130,6 +130,16 @@ const SOON: usize = 1 << 10;
 /// Tokens that take longer than their weights do.
 pub(super) const BUSY: usize = 12;
 
+/// Brings weights that come soon into the first cache, and what a token has in the next sixteen columns.
+#[inline(always)]
+fn fetch_soon(column: &Floats, token: Option<&[f32; ROWS]>, tokens: usize) {
+    fetch(column, SOON);
+    fetch(column, SOON + size_of::<Floats>() / 2);
+    if let Some(token) = token {
+        fetch(token, size_of_val(token) * tokens);
+    }
+}
+
 #[expect(clippy::needless_range_loop, reason = "an index that is known keeps the sums in registers")]
 #[inline(always)]
 fn tile<L: Lanes, const HALVES: usize, const PARTS: usize, const SIZE: usize>(
@@ -168,12 +178,7 @@ fn tile<L: Lanes, const HALVES: usize, const PARTS: usize, const SIZE: usize>(
                 lanes.ask(column, AHEAD);
                 lanes.ask(column, AHEAD + size_of::<Floats>() / 2);
             } else {
-                fetch(column, SOON);
-                fetch(column, SOON + size_of::<Floats>() / 2);
-                if lane < SIZE {
-                    // What this token has in the next sixteen columns.
-                    fetch(&tokens[lane], size_of_val(&tokens[lane]) * from.tokens);
-                }
+                fetch_soon(column, tokens.get(lane), from.tokens);
             }
             let mut weights = [[lanes.splat(0.0); PARTS]; HALVES];
             for at in 0..HALVES {

@@ -93,7 +93,7 @@ impl Merge {
     }
 
     /// Does the next step: so many vectors are put in, a fraction of a millisecond each, or sixteen times as many copied or mended.
-    /// A step of choosing landmarks compares all vectors with one.
+    /// A step of choosing landmarks compares all vectors with one, after at most 32 searches.
     /// False when nothing is left to do but [`Merge::finish`].
     ///
     /// # Errors

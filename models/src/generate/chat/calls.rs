@@ -7,7 +7,13 @@ use llguidance::Matcher;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Characters, Chat, Read, answer, guide::Guide, sample::Allowed, schema, template::Form, unwritten, writing::Writing,
+    Characters, Chat, Read, answer,
+    guide::{Guide, lost},
+    sample::Allowed,
+    schema,
+    template::Form,
+    unwritten,
+    writing::Writing,
 };
 use crate::{
     Error,
@@ -76,7 +82,11 @@ impl Chat {
             if finish == Finish::Cancelled {
                 break finish;
             }
-            let Some(call) = read_call(&written, &tools) else {
+            let mut call = read_call(&written, &tools);
+            if held.is_some() && call.is_some() && !self.is_call(&tools, form, &written)? {
+                call = None;
+            }
+            let Some(call) = call else {
                 // A bare object that is no call is the value.
                 if held.is_some() {
                     break stream.push(&written).break_value().unwrap_or(finish);
@@ -97,11 +107,18 @@ impl Chat {
         Ok(Answer { calls, ..answer(writing, stream, finish) })
     }
 
+    /// Whether a text is a call that its tool takes; a schema may be fit by what only looks like one.
+    pub(super) fn is_call(&self, tools: &[&Tool], form: Form, text: &str) -> Result<bool, Error> {
+        let (mut matcher, _) = self.grammars.matcher(&self.tokens, &calls_schema(tools, form, None)?)?;
+        let mut tokens = Vec::new();
+        self.tokens.encode_plain(text, &mut tokens)?;
+        let taken = matcher.try_consume_tokens(&tokens).map_err(lost)?;
+        Ok(taken == tokens.len() && (matcher.is_stopped() || matcher.is_accepting().map_err(lost)?))
+    }
+
     /// Whether the model begins a call where it may as well begin a value: by its first token, of those that begin the one or the other.
     fn begins_call(&self, writing: &mut Writing<'_>, value: &Matcher) -> Result<bool, Error> {
-        let mask = value.deep_clone().compute_mask();
-        let mut mask =
-            mask.map_err(|error| Error::request(format!("schema: the answer cannot be held to it: {error}")))?;
+        let mut mask = value.deep_clone().compute_mask().map_err(lost)?;
         let begins = |token: &u32| {
             let bytes = self.tokens.bytes(*token);
             !bytes.is_empty() && (OPEN.as_bytes().starts_with(bytes) || bytes.starts_with(OPEN.as_bytes()))

@@ -316,7 +316,8 @@ fn only(mask: &SimpleVob) -> Option<u32> {
     }
 }
 
-fn lost(error: impl std::fmt::Display) -> Error {
+/// What a request is told when its grammar gives up.
+pub(super) fn lost(error: impl std::fmt::Display) -> Error {
     let reason = error.to_string();
     Error::request(format!("schema: the answer cannot be held to it: {}", reason.lines().next().unwrap_or_default()))
 }

@@ -23,7 +23,7 @@ use crate::{
 const LANDMARKS: usize = 256;
 /// With those that are added: four times as much, where subjects are many.
 const LANDMARKS_MAX: usize = 1_024;
-/// Nodes that are looked for, to be landmarks where they are not found: a search for each, a second in all.
+/// Nodes that are looked for, to be landmarks where they are not found: a search for each, and another look at each vector for each that is not.
 const LOOKED_FOR_MAX: usize = 8_192;
 /// Of them in one step.
 const LOOKED_FOR_LEN: usize = 32;
@@ -56,7 +56,7 @@ impl Builder {
         self.spread.landmarks = flat.net().landmarks.iter().filter_map(now).filter(|slot| *slot != NONE).collect();
     }
 
-    /// Chooses another landmark, or looks for some of the nodes that are far from all; false when all are chosen and linked with what is around
+    /// Chooses another landmark, or looks for some of the nodes that are far from all until one has to be a landmark; false when all are chosen and linked with what is around
     /// them.
     pub(in crate::index) fn spread(&mut self) -> bool {
         if self.spread.nearest.is_empty() {
@@ -68,12 +68,16 @@ impl Builder {
             return true;
         }
         let mut far = self.spread.far.take().unwrap_or_else(|| self.far());
-        for slot in far.split_off(far.len().saturating_sub(LOOKED_FOR_LEN)).into_iter().rev() {
-            if self.spread.landmarks.len() < LANDMARKS_MAX && !self.finds(slot) {
+        let rest = far.len().saturating_sub(LOOKED_FOR_LEN);
+        while far.len() > rest
+            && let Some(slot) = far.pop()
+        {
+            if !self.finds(slot) {
                 self.set_landmark(slot);
+                break;
             }
         }
-        if !far.is_empty() {
+        if !far.is_empty() && self.spread.landmarks.len() < LANDMARKS_MAX {
             self.spread.far = Some(far);
             return true;
         }
@@ -106,7 +110,7 @@ impl Builder {
         far
     }
 
-    /// Whether a walk comes to a node that looks for its own vector.
+    /// Whether a walk comes to a node that looks for its own vector, or to others that are as near to it: of equal ones it keeps some.
     fn finds(&mut self, slot: u32) -> bool {
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut code = Code::new(0);
@@ -121,7 +125,8 @@ impl Builder {
             passes: &All,
             scratch: &mut scratch,
         });
-        let is_found = scratch.beam.found().iter().any(|near| near.slot == slot);
+        let own = self.processor.compute(Own { net: self.net(), code: &code, slot });
+        let is_found = scratch.beam.found().iter().any(|near| near.slot == slot || near.score >= own);
         self.scratch = scratch;
         is_found
     }
@@ -144,6 +149,22 @@ impl Builder {
                 *link = new;
             }
         }
+    }
+}
+
+/// How near a node is to itself.
+struct Own<'s> {
+    net: Net<'s>,
+    code: &'s Code,
+    slot: u32,
+}
+
+impl Compute for Own<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn on<L: Lanes>(self, lanes: L) -> f32 {
+        score(lanes, &self.net, self.code, self.slot)
     }
 }
 

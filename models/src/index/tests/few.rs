@@ -108,20 +108,42 @@ fn each_of_many_small_subjects_is_found_by_its_own_vectors() {
     let mut all = around(25_000);
     let many = all.len();
     all.extend((0..MANY).flat_map(|subject| around(3 + subject % 3)));
-    let folder = tempfile::tempdir().unwrap();
-    let vectors = (0..).zip(all.iter().map(Vec::as_slice));
-    let mut merge = Merge::of(DIMENSIONS, EMBEDDER, vectors.clone()).unwrap();
-    while merge.step(100).unwrap() {}
-    let index = Index::of(merge.finish(&folder.path().join("many.index")).unwrap());
+    let index = merged(&all);
     let is_lost = |(id, vector): &(u64, &[f32])| {
         index.search(vector, 5, Filter::All).unwrap().iter().all(|(found, _)| found != id)
     };
+    let vectors = (0..).zip(all.iter().map(Vec::as_slice));
     let lost: Vec<u64> = vectors.skip(many).filter(is_lost).map(|(id, _)| id).collect();
-    println!(
-        "{} landmarks, {} of {} lost",
-        index.flat.as_ref().unwrap().net().landmarks.len(),
-        lost.len(),
-        all.len() - many
-    );
+    println!("{} landmarks, {} of {} lost", landmarks(&index), lost.len(), all.len() - many);
     assert!(lost.is_empty(), "{lost:?}");
+}
+
+fn merged(all: &[Vec<f32>]) -> Index {
+    let folder = tempfile::tempdir().unwrap();
+    let mut merge = Merge::of(DIMENSIONS, EMBEDDER, (0..).zip(all.iter().map(Vec::as_slice))).unwrap();
+    while merge.step(100).unwrap() {}
+    Index::of(merge.finish(&folder.path().join("many.index")).unwrap())
+}
+
+fn landmarks(index: &Index) -> usize {
+    index.flat.as_ref().unwrap().net().landmarks.len()
+}
+
+/// More of one vector than a walk keeps, such as the footers of pages.
+#[test]
+fn equal_vectors_take_no_landmarks_from_those_that_are_not_found() {
+    let seed = rand::random();
+    println!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    // So many subjects that the landmarks of any index do not cover these.
+    let mut all: Vec<Vec<f32>> = (0..24_000).map(|_| towards(&mut random, &[], 1.0)).collect();
+    let mut footer = towards(&mut random, &[], 1.0);
+    footer.iter_mut().zip(&all[0]).for_each(|(own, near)| *own = 0.4 * *own + *near);
+    normalise(&mut footer);
+    all.extend(std::iter::repeat_n(footer, 1_000));
+    let of_footers = merged(&all);
+    let of_others = merged(&all[..24_000]);
+    let more = landmarks(&of_footers).saturating_sub(landmarks(&of_others));
+    println!("{} and {} landmarks", landmarks(&of_footers), landmarks(&of_others));
+    assert!(more < 32, "{more} more landmarks for 1,000 equal vectors");
 }

@@ -89,7 +89,7 @@ impl Stored<'_> {
     #[inline(always)]
     fn columns<const FROM: usize, const TO: usize>(&self, to: &mut [u8], widen: impl Fn([u8; FROM]) -> [u8; TO]) {
         let columns = to.as_chunks_mut::<TO>().0.as_chunks_mut::<ROWS>().0;
-        for (at, to) in columns.iter_mut().enumerate() {
+        for (at, to) in columns.iter_mut().enumerate().take(self.row_bytes / FROM) {
             for (to, row) in to.iter_mut().zip(self.bytes.chunks_exact(self.row_bytes)) {
                 *to = widen(row.as_chunks().0[at]);
             }

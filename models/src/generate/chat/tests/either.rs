@@ -1,6 +1,6 @@
 //! Tools beside a schema: calls or a value, as the model begins.
 
-use super::*;
+use super::{super::template::Form, *};
 
 #[test]
 fn beside_tools_a_model_calls_or_answers_by_the_schema_as_it_begins() {
@@ -47,8 +47,35 @@ fn beside_tools_a_model_calls_or_answers_by_the_schema_as_it_begins() {
     script(&chat, "<tool_call>");
     let called = answer(&chat, &Request { single_call: true, ..ask.clone() });
     assert_eq!((called.text.as_str(), called.calls.len()), ("", 1));
+    assert!(jsonschema::is_valid(&part, &called.calls[0].arguments), "{called:?}");
+    chat.script.lock().unwrap().clear();
+    // Behind a call nothing is said but other calls.
+    (0..2).for_each(|_| script(&chat, "<tool_call>"));
+    let called = answer(&chat, &Request { max_tokens: 300, ..ask.clone() });
+    assert_eq!((called.text.as_str(), called.calls.len() >= 2), ("", true), "{called:?}");
+    assert!(called.calls.iter().all(|call| jsonschema::is_valid(&part, &call.arguments)), "{called:?}");
     chat.script.lock().unwrap().clear();
     script(&chat, "{");
     let told = answer(&chat, &ask);
     assert!(told.calls.is_empty() && is_value(&told.text), "{told:?}");
+}
+
+/// A schema that takes any object takes one with a tool's name too, and arguments that the tool does not.
+#[test]
+fn what_only_looks_like_a_call_is_the_value() {
+    let parameters =
+        serde_json::json!({"type": "object", "properties": {"part": {"enum": ["fan", "pump"]}}, "required": ["part"]});
+    let tool = Tool { name: "stop".to_owned(), description: String::new(), parameters };
+    let chat = Chat::load(&path("tiny-qwen3")).unwrap();
+    let is_call = |text: &str| chat.is_call(&[&tool], Form::Bare, text).unwrap();
+    assert!(is_call(r#"{"name": "stop", "parameters": {"part": "fan"}}"#));
+    for text in [
+        r#"{"name": "stop", "parameters": {"part": "zzz"}}"#,
+        r#"{"name": "stop", "parameters": {}}"#,
+        r#"{"name": "stop", "arguments": {"part": "fan"}}"#,
+        r#"{"name": "stop", "parameters": {"part": "fan"}, "leaves": []}"#,
+        r#"{"name": "stop", "parameters": {"part": "fan"}"#,
+    ] {
+        assert!(!is_call(text), "{text}");
+    }
 }
