@@ -66,11 +66,14 @@ async fn files_of_one_name_in_different_folders_are_documents_of_their_own() {
         again.err
     );
     // Of what is given one source by hand, names tell what is the same.
-    let (north, south) = (write("north/plan.md", "North."), write("south/plan.md", "South."));
-    agent.cli(&["docs", "add", &north, "--source", "plans", "--index", "plans"]).await.ok();
-    let told = agent.cli(&["docs", "add", &south, "--source", "plans", "--index", "plans"]).await;
-    assert!(told.code() == 1 && told.err.contains(&format!("{north} has one of this name")), "{}", told.err);
-    write("north/plan.md", "North, again.");
+    for (one, other, source) in [("north", "south", "plans"), ("east/hall", "west/hall", "halls")] {
+        let [one, other] = [one, other].map(|folder| write(&format!("{folder}/plan.md"), folder));
+        agent.cli(&["docs", "add", &one, "--source", source, "--index", "plans"]).await.ok();
+        let told = agent.cli(&["docs", "add", &other, "--source", source, "--index", "plans"]).await;
+        assert!(told.code() == 1 && told.err.contains(&format!("{one} has one of this name")), "{}", told.err);
+    }
+    agent.cli(&["docs", "remove", "--source", "halls"]).await.ok();
+    let north = write("north/plan.md", "North, again.");
     let again = agent.json(&["docs", "add", &north, "--index", "plans"]).await;
     assert_eq!((&again["kept"], &again["source"]), (&serde_json::json!(["plan.md"]), &"plans".into()), "{again}");
     agent.cli(&["docs", "remove", "--source", "plans"]).await.ok();

@@ -98,10 +98,20 @@ pub fn name_of(added: &Path, id: &str, owner: impl Fn(&str) -> Owner) -> Option<
     }
 }
 
-/// Whether what was added has a file of this id.
-#[must_use]
-pub fn holds(added: &Path, id: &str) -> bool {
-    added.join(id).is_file() || (name(added) == id && added.is_file())
+/// Whether `name_of` may give a name to a file of what was added. Looks at no file.
+pub(super) fn may_be_named(added: &Path, id: &str, name: &str) -> bool {
+    let Some(before) = name.strip_suffix(id) else { return false };
+    let above = if self::name(added) == id { added.parent() } else { Some(added) };
+    let is_above = |folders| above.is_some_and(|above| above.ends_with(folders));
+    before.is_empty() || before.strip_suffix('/').is_some_and(|folders| !folders.is_empty() && is_above(folders))
+}
+
+/// Whether what was added has a file that is kept under this name.
+pub fn holds(added: &Path, name: &str, owner: impl Fn(&str) -> Owner) -> bool {
+    let shorter = name.match_indices('/').map(|(at, _)| &name[at + 1..]);
+    let mut ids = std::iter::once(name).chain(shorter).filter(|id| may_be_named(added, id, name));
+    let is_there = |id: &str| added.join(id).is_file() || (self::name(added) == id && added.is_file());
+    ids.any(|id| is_there(id) && name_of(added, id, &owner).as_deref() == Some(name))
 }
 
 /// The id that a file has that was added by itself.
@@ -196,7 +206,20 @@ mod tests {
         let above = folder.path().file_name().expect("a name").to_string_lossy().into_owned();
         assert_eq!(named(&a, "z.md", &[("z.md", Owner::Other)]), format!("{above}/a/z.md"), "a/z.md is another file");
         assert_eq!(name_of(&a, "x.md", |_| Owner::Other), None);
-        assert!(holds(&a, "x.md") && holds(&by_itself, "x.md") && !holds(&a, "y.md"));
+        let may_be = |added: &str, id, name| may_be_named(Path::new(added), id, name);
+        for name in ["sub/y.md", "pump/sub/y.md", "srv/pump/sub/y.md"] {
+            assert!(may_be("/srv/pump", "sub/y.md", name), "{name}");
+        }
+        assert!(may_be("/srv/pump/x.md", "x.md", "pump/x.md"));
+        for (id, name) in [("y.md", "pump/sub/y.md"), ("y.md", "/y.md"), ("y.md", "2026/y.md"), ("y.md", "pumpy.md")] {
+            assert!(!may_be("/srv/pump", id, name), "{name}");
+        }
+        let holds = |added: &Path, name: &str, names| holds(added, name, owned(names));
+        let own: &[_] = &[("x.md", Owner::This)];
+        assert!(holds(&a, "x.md", own) && holds(&by_itself, "x.md", own) && !holds(&a, "y.md", own));
+        let above: &[_] = &[("x.md", Owner::Other), ("a/x.md", Owner::This)];
+        assert!(holds(&a, "a/x.md", above) && holds(&by_itself, "a/x.md", above) && !holds(&a, "x.md", above));
+        assert!(!holds(&a, "a/x.md", own), "it is kept under a name without the folder");
     }
 
     #[test]

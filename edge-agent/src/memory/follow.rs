@@ -225,20 +225,40 @@ impl Memory {
     /// # Errors
     /// Why that cannot be read, for people.
     pub fn name(&self, followed: &Followed, id: &str) -> Result<Option<String>, String> {
-        let Followed { index, source, path, .. } = followed;
+        self.by_owner(followed, |_, owner| Ok(files::name_of(&followed.path, id, owner)))
+    }
+
+    /// Another path that is followed with the same source and keeps a file under this name.
+    fn rival(&self, followed: &Followed, name: &str) -> Result<Option<Followed>, String> {
+        self.by_owner(followed, |connection, owner| {
+            let is_beside = |other: &Followed| {
+                (&other.index, &other.source) == (&followed.index, &followed.source) && other.id != followed.id
+            };
+            let mut all = list(connection)?.into_iter();
+            Ok(all.find(|other| is_beside(other) && files::holds(&other.path, name, owner)))
+        })
+    }
+
+    /// Finds something out by whose the names of the index are, where the files of one source are `This`.
+    fn by_owner<T>(
+        &self,
+        followed: &Followed,
+        find: impl FnOnce(&Connection, &dyn Fn(&str) -> Owner) -> rusqlite::Result<T>,
+    ) -> Result<T, String> {
+        let Followed { index, source, .. } = followed;
         let read = self.inner.store.read_blocking("find what is kept of a file", |connection| {
             let failed = Cell::new(None);
             let owner = |name: &str| match kept(connection, index, &kept_path(name)) {
                 Ok(None) => Owner::Nobody,
-                Ok(Some((_, own))) if own.as_ref().is_none_or(|own| own == source) => Owner::This,
+                Ok(Some((_, own))) if own.as_ref() == Some(source) => Owner::This,
                 Ok(Some(_)) => Owner::Other,
                 Err(error) => {
                     failed.set(Some(error));
                     Owner::Other
                 }
             };
-            let name = files::name_of(path, id, owner);
-            failed.take().map_or(Ok(name), Err)
+            let found = find(connection, &owner)?;
+            failed.take().map_or(Ok(found), Err)
         });
         read.map_err(|error| error.to_string())
     }
@@ -256,9 +276,9 @@ impl Memory {
         let name = name.ok_or_else(|| format!("{} has documents of this name from elsewhere", followed.index))?;
         let path = kept_path(&name);
         let known = self.inner.store.read_blocking("read what is kept of a file", |connection| {
-            Ok((known(connection, followed.id)?, kept(connection, &followed.index, &path)?, list(connection)?))
+            Ok((known(connection, followed.id)?, kept(connection, &followed.index, &path)?))
         });
-        let (mut seen, kept, all) = known.map_err(|error| error.to_string())?;
+        let (mut seen, kept) = known.map_err(|error| error.to_string())?;
         let seen = seen.remove(id);
         let is_same = seen.as_ref().is_some_and(|seen| seen.digest == Some(digest));
         let text = if is_same { String::new() } else { files::text(id, content)? };
@@ -271,12 +291,8 @@ impl Memory {
             self.note(followed, id, &read).map_err(|error| error.to_string())?;
             return Ok(None);
         }
-        let is_rival = |other: &&Followed| {
-            (&other.index, &other.source) == (&followed.index, &followed.source)
-                && other.id != followed.id
-                && files::holds(&other.path, &read.name)
-        };
-        match all.iter().find(is_rival).filter(|_| seen.is_none() && kept.is_some()) {
+        let is_new = seen.is_none() && kept.is_some();
+        match if is_new { self.rival(followed, &read.name)? } else { None } {
             Some(rival) => Err(format!("{} has one of this name with the same source, too", rival.path.display())),
             None => Ok(Some(read)),
         }
@@ -407,19 +423,29 @@ pub(super) fn forget(
     (id, source, subject): (Option<&str>, Option<&str>, Option<&str>),
 ) -> rusqlite::Result<()> {
     let fits = "idx = ?1 AND (?2 IS NULL OR source = ?2) AND (?3 IS NULL OR subject = ?3)";
-    match id {
-        Some(id) => {
-            // Its name may be the file's with folders above before it.
-            for file in ["id = ?4", "substr(?4, -length(id) - 1) = '/' || id"] {
-                let sql = format!(
-                    "UPDATE memory_file SET dropped = 1 WHERE {file} AND followed IN (SELECT id FROM memory_followed WHERE {fits})"
-                );
-                if connection.prepare_cached(&sql)?.execute(params![index, source, subject, id])? > 0 {
-                    return Ok(());
-                }
+    match (id, source) {
+        (Some(name), Some(_)) => {
+            let sql = format!(
+                "SELECT file.followed, file.id, path FROM memory_file AS file JOIN memory_followed AS root ON root.id = file.followed
+                 WHERE {fits} AND (file.id = ?4 OR substr(?4, -length(file.id) - 1) = '/' || file.id)"
+            );
+            let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+            let mut query = connection.prepare_cached(&sql)?;
+            let alike: Vec<(i64, String, String)> =
+                query.query_map(params![index, source, subject, name], row)?.collect::<rusqlite::Result<_>>()?;
+            let own: Vec<_> =
+                alike.iter().filter(|(_, id, path)| files::may_be_named(Path::new(path), id, name)).collect();
+            // With a name shorter than that of another, the other's folders would be read as folders above.
+            let longest = own.iter().map(|(_, id, _)| id.len()).max();
+            let sql = "UPDATE memory_file SET dropped = 1 WHERE followed = ?1 AND id = ?2";
+            let mut drop = connection.prepare_cached(sql)?;
+            for (followed, id, _) in own.iter().filter(|(_, id, _)| Some(id.len()) == longest) {
+                drop.execute(params![followed, id])?;
             }
         }
-        None => {
+        // A text without source came from no file.
+        (Some(_), None) => {}
+        (None, _) => {
             let sql = format!("DELETE FROM memory_followed WHERE {fits}");
             connection.prepare_cached(&sql)?.execute(params![index, source, subject])?;
         }

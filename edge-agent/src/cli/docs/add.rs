@@ -194,18 +194,22 @@ impl Before {
         let mut names = BTreeMap::new();
         let mut taken = BTreeSet::new();
         for id in ids {
-            let owner = |name: &str| match self.known.get(name) {
-                _ if taken.contains(name) => Owner::Other,
-                None => Owner::Nobody,
-                Some(known) if known.source.as_ref().is_none_or(|source| *source == self.source) => Owner::This,
-                Some(_) => Owner::Other,
-            };
+            let owner = |name: &str| if taken.contains(name) { Owner::Other } else { self.owner(name) };
             if let Some(name) = files::name_of(&self.path, id, owner) {
                 taken.insert(name.clone());
                 names.insert(id.clone(), name);
             }
         }
         names
+    }
+
+    /// Whose a name is; what a workflow keeps without a source is its own.
+    fn owner(&self, name: &str) -> Owner {
+        match self.known.get(name) {
+            None => Owner::Nobody,
+            Some(known) if known.source.as_ref() == Some(&self.source) => Owner::This,
+            Some(_) => Owner::Other,
+        }
     }
 
     /// The other source that the same path was added with.
@@ -219,7 +223,7 @@ impl Before {
     /// Why a file is not to be kept under a name, though no other source has it.
     fn objection(&self, name: &str) -> Option<String> {
         let is_kept = self.known.contains_key(name) && self.followed.is_none();
-        let rival = self.beside.iter().find(|other| is_kept && files::holds(other, name))?;
+        let rival = self.beside.iter().find(|other| is_kept && files::holds(other, name, |name| self.owner(name)))?;
         let (rival, source) = (rival.display(), &self.source);
         Some(format!(
             "{rival} has one of this name with the source {source}, too: give another --source, or another --index"

@@ -32,7 +32,7 @@ impl Plant {
         Self { site, root, followed }
     }
 
-    /// One look, done with: what was kept and what was forgotten.
+    /// One look, done with: the names of what was kept and of what was forgotten.
     async fn look(&self) -> Result<(Vec<String>, Vec<String>), String> {
         let (mut kept, mut gone) = (Vec::new(), Vec::new());
         let (memory, followed) = (&self.site.memory, &self.followed);
@@ -42,15 +42,16 @@ impl Plant {
                     let Some(read) = tokio::task::block_in_place(|| memory.read(followed, &id, &file))? else {
                         continue;
                     };
-                    let input = json!({"index": "notes", "id": id, "text": read.text, "source": "plant"});
+                    let input = json!({"index": "notes", "id": read.name, "text": read.text, "source": "plant"});
                     perform(&self.site, "remember", input).await;
                     tokio::task::block_in_place(|| memory.note(followed, &id, &read)).expect("noted");
-                    kept.push(id);
+                    kept.push(read.name);
                 }
                 Due::Gone { id } => {
-                    perform(&self.site, "forget", json!({"index": "notes", "id": id, "source": "plant"})).await;
+                    let name = tokio::task::block_in_place(|| memory.name(followed, &id))?.expect("a name");
+                    perform(&self.site, "forget", json!({"index": "notes", "id": name, "source": "plant"})).await;
                     tokio::task::block_in_place(|| memory.unnote(followed, &id)).expect("noted");
-                    gone.push(id);
+                    gone.push(name);
                 }
             }
         }
@@ -61,6 +62,11 @@ impl Plant {
         let found = self.look().await.expect("a look");
         let expected = (kept.iter().map(ToString::to_string).collect(), gone.iter().map(ToString::to_string).collect());
         assert_eq!(found, expected);
+    }
+
+    /// How many texts go by this name.
+    async fn forget(&self, name: &str) -> Value {
+        perform(&self.site, "forget", json!({"index": "notes", "id": name})).await["forgotten"].clone()
     }
 
     /// Writes with a time of its own, so that the clock's grain does not matter.
@@ -152,4 +158,65 @@ async fn a_file_by_itself_is_followed_too_and_what_is_forgotten_stays_so() {
     plant.finds(&["a.md"], &[]).await;
     assert_eq!(forget(json!({"index": "notes", "source": "plant"})).await, 1);
     assert_eq!(plant.site.memory.followed().expect("a list"), [], "followed no more");
+}
+
+/// Has texts of other places in the index, before the folder is looked at.
+async fn beside(others: &[(&str, Option<&str>)], files: &[(&str, &str)]) -> Plant {
+    let plant = Plant::of(files, "").await;
+    for (id, source) in others {
+        let mut input = json!({"index": "notes", "id": id, "text": format!("Of {source:?}.")});
+        if let Some(source) = source {
+            input["source"] = (*source).into();
+        }
+        perform(&plant.site, "remember", input).await;
+    }
+    plant
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_forgotten_or_gone_leaves_those_that_its_name_ends_like() {
+    let files = [("readme.md", "The pump."), ("sub/readme.md", "The belt."), ("sub/b.md", "The fan.")];
+    let plant = beside(&[("sub/readme.md", Some("elsewhere"))], &files).await;
+    plant.finds(&["readme.md", "sub/b.md", "plant/sub/readme.md"], &[]).await;
+    std::fs::remove_file(plant.root.join("sub/readme.md")).expect("removed");
+    plant.finds(&[], &[]).await;
+    plant.finds(&[], &["plant/sub/readme.md"]).await;
+    let names = |plant: &Plant| plant.site.documents().into_iter().map(|(_, path)| path).collect::<Vec<_>>();
+    assert_eq!(names(&plant), ["remembered:readme.md", "remembered:sub/b.md", "remembered:sub/readme.md"]);
+    plant.write("readme.md", "The pump is dry.", 1);
+    plant.write("sub/readme.md", "The belt is back.", 1);
+    plant.finds(&["readme.md", "plant/sub/readme.md"], &[]).await;
+    assert_eq!(plant.forget("plant/sub/readme.md").await, 1);
+    plant.write("readme.md", "The pump is wet.", 2);
+    plant.write("sub/readme.md", "The belt is torn.", 2);
+    plant.finds(&["readme.md"], &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_without_source_takes_no_file_with_it() {
+    let files = [("readme.md", "The pump."), ("b.md", "The belt.")];
+    let plant = beside(&[("readme.md", None), ("2026/b.md", None)], &files).await;
+    plant.finds(&["b.md", "plant/readme.md"], &[]).await;
+    // Once they are there, and once they are not.
+    for (seals, count) in [(1, 1), (2, 0)] {
+        assert_eq!((plant.forget("readme.md").await, plant.forget("2026/b.md").await), (count.into(), count.into()));
+        for file in ["readme.md", "b.md"] {
+            plant.write(file, &format!("The pump has {seals} seals."), seals);
+        }
+        plant.finds(&["b.md", "plant/readme.md"], &[]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_of_one_name_and_source_are_told_with_the_folders_before_it_too() {
+    let plant = beside(&[("readme.md", Some("elsewhere"))], &[("readme.md", "The pump.")]).await;
+    plant.finds(&["plant/readme.md"], &[]).await;
+    let other = plant.site.dir.path().join("north/plant");
+    write(&other, &[("readme.md", "The fan.")]);
+    perform(&plant.site, "follow", json!({"index": "notes", "source": "plant", "path": other})).await;
+    let memory = &plant.site.memory;
+    let followed = memory.followed().expect("a list").into_iter().find(|one| one.path == other).expect("followed");
+    let read = tokio::task::block_in_place(|| memory.read(&followed, "readme.md", &other.join("readme.md")));
+    let told = format!("{} has one of this name with the same source, too", plant.followed.path.display());
+    assert_eq!(read, Err(told));
 }
