@@ -96,8 +96,8 @@ impl Follower {
         let (memory, own) = (self.memory.clone(), followed.clone());
         match due {
             Due::Read { id, file, .. } => {
-                let (at, path) = (id.clone(), file);
-                let Some(read) = blocking(move || memory.read(&own, &at, &path)).await? else { return Ok(()) };
+                let read_id = id.clone();
+                let Some(read) = blocking(move || memory.read(&own, &read_id, &file)).await? else { return Ok(()) };
                 // Somebody may have taken it away since the look began.
                 let (memory, own) = (self.memory.clone(), followed.clone());
                 let all = blocking(move || memory.followed().map_err(|error| error.to_string())).await?;
@@ -114,9 +114,11 @@ impl Follower {
                 blocking(move || memory.note(&own, &id, &read).map_err(|error| error.to_string())).await
             }
             Due::Gone { id } => {
-                let (at, gone) = (memory.clone(), id.clone());
-                let own_path = own.clone();
-                if let Some(name) = blocking(move || at.name(&own_path, &gone)).await? {
+                let name = {
+                    let (memory, own, id) = (memory.clone(), own.clone(), id.clone());
+                    blocking(move || memory.name(&own, &id)).await?
+                };
+                if let Some(name) = name {
                     let input = json!({ "index": followed.index, "id": name, "source": followed.source });
                     self.ask("forget", input, followed).await?;
                 }

@@ -202,15 +202,17 @@ impl Desk<'_> {
             }
             Err(mut failure) => {
                 self.facts.append(&mut failure.facts);
-                // There is no task here that could be named.
-                let of_task = format!("{} of {}: ", call.function, call.task);
-                if let Some(said) = failure.error.detail.as_ref().and_then(|detail| detail.strip_prefix(&of_task)) {
-                    failure.error.detail = Some(said.to_owned());
-                }
+                failure.error.detail = failure.error.detail.map(|said| without_task(&said, &call.task).to_owned());
                 Err(failure)
             }
         }
     }
+}
+
+/// What a room says, without the function and task that it names first: there is no task here that could be named.
+fn without_task<'a>(said: &'a str, task: &str) -> &'a str {
+    let parts = said.split_once(&format!(" of {task}: ")).filter(|(function, _)| !function.contains(' '));
+    parts.map_or(said, |(_, why)| why)
 }
 
 fn said(field: &str, words: &str) -> Result<(), Failure> {

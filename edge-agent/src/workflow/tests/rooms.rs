@@ -22,6 +22,12 @@ pub(super) async fn node_of(
 ) -> (tempfile::TempDir, Store, Runner) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&path(&dir)).unwrap();
+    let runner = Runner::open(store.clone(), Arc::new(rooms(&store, rules, calls))).await.unwrap();
+    runner.set_workflows(Digest::of(b"bundle"), workflows).await.unwrap();
+    (dir, store, runner)
+}
+
+fn rooms(store: &Store, rules: PolicySet, calls: Calls) -> Rooms {
     let memory = Memory::open(store.clone(), models::embed::default_embedder());
     // Nobody listens there: what is not permitted must not even try.
     let broker =
@@ -34,9 +40,7 @@ pub(super) async fn node_of(
         "CH".to_owned(),
     );
     rooms.set_learning(Learning::new(store.clone()));
-    let runner = Runner::open(store.clone(), Arc::new(rooms)).await.unwrap();
-    runner.set_workflows(Digest::of(b"bundle"), workflows).await.unwrap();
-    (dir, store, runner)
+    rooms
 }
 
 pub(super) async fn ended(store: &Store, runner: &Runner, run: RunId) -> runs::RunDetail {
@@ -119,6 +123,37 @@ async fn wrong_arguments_are_named() {
     let error = ended(&store, &runner, run).await.error.unwrap();
     assert!(error["type"].as_str().unwrap().ends_with("/validation"), "{error}");
     assert_eq!(error["instance"], "/do/0/ask");
+}
+
+#[tokio::test]
+async fn a_person_is_told_of_no_task() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&path(&dir)).unwrap();
+    let rooms = rooms(&store, PolicySet::default_rules(), Calls::default());
+    let ask = async |function: &str, input: Value| {
+        let wanted = Wanted { function: function.to_owned(), input, label: Label::default() };
+        perform_wanted(&rooms, &store, wanted).await
+    };
+    ask("remember", json!({"index": "notes", "text": "The bearing is worn."})).await.expect("kept");
+    let asked = |name: &str, value: Value| {
+        let mut input = json!({"question": "What is worn?", "index": "notes"});
+        input[name] = value;
+        input
+    };
+    for (function, input, expected) in [
+        ("remember", json!({"text": " "}), "text: empty"),
+        ("remember", json!({"texts": []}), "unknown field `texts`"),
+        ("forget", json!({}), "id: missing"),
+        ("follow", json!({"index": "notes", "source": "a", "path": "here"}), "path: here; expected the whole path"),
+        ("search", json!({"query": "worn", "index": "nowhere"}), "\"nowhere\""),
+        ("ask", asked("topK", json!(0)), "topK"),
+        ("ask", asked("maxTokens", json!(0)), "maxTokens"),
+        ("ask", asked("model", json!("cloud/none")), "cloud/none"),
+    ] {
+        let told = ask(function, input).await.expect_err("wrong").error.detail.expect("words");
+        let task = ["remember", "forget", "follow", "retrieve", "infer"].map(|name| format!("/{name}"));
+        assert!(told.contains(expected) && !task.iter().any(|task| told.contains(task)), "{told}");
+    }
 }
 
 const STARTS: &str = "do: [{ c: { run: { workflow: { namespace: test, name: w1, version: '0.1.0' } } } }]";
