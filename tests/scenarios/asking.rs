@@ -94,7 +94,8 @@ async fn files_of_one_name_in_different_folders_are_documents_of_their_own() {
     agent.start().await;
     write("pump/readme.md", "The pump has seal kit SK-40.\n");
     let finds = async |words: &str, name: &str| {
-        let found = async || agent.json(&["docs", "search", words, "--top", "1"]).await;
+        // A search that finds nothing yet ends with 3.
+        let found = async || agent.cli(&["docs", "search", words, "--top", "1", "--json"]).await.printed();
         let is = |found: &Value| found[0]["document"] == *name && found[0]["text"].to_string().contains(words);
         let wait = async { while !is(&found().await) {} };
         tokio::time::timeout(std::time::Duration::from_secs(60), wait).await.unwrap_or_else(|_| panic!("{words}"));
