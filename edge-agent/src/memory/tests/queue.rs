@@ -206,6 +206,7 @@ async fn who_waits_past_its_deadline_and_who_has_gone_leave_the_queue() {
     gone.iter().for_each(JoinHandle::abort);
     waiting(&site, 0).await;
     first.abort();
+    assert!(first.await.is_err(), "nobody waits for it any more");
     noting.go();
     embed(&site, "next", "batch").await.expect("it ends").expect("embedded");
     assert_eq!(noting.read(), [STAND_STILL, "next"], "what nobody waits for is not computed to its end");
