@@ -110,8 +110,18 @@ pub(super) fn may_be_named(added: &Path, id: &str, name: &str) -> bool {
 pub fn holds(added: &Path, name: &str, owner: impl Fn(&str) -> Owner) -> bool {
     let shorter = name.match_indices('/').map(|(at, _)| &name[at + 1..]);
     let mut ids = std::iter::once(name).chain(shorter).filter(|id| may_be_named(added, id, name));
-    let is_there = |id: &str| added.join(id).is_file() || (self::name(added) == id && added.is_file());
-    ids.any(|id| is_there(id) && name_of(added, id, &owner).as_deref() == Some(name))
+    ids.any(|id| has(added, id) && name_of(added, id, &owner).as_deref() == Some(name))
+}
+
+/// The id of a file of what was added that may be kept under this name, the longest.
+pub(super) fn id_of<'n>(added: &Path, name: &'n str) -> Option<&'n str> {
+    let shorter = name.match_indices('/').map(|(at, _)| &name[at + 1..]);
+    std::iter::once(name).chain(shorter).find(|id| may_be_named(added, id, name) && has(added, id))
+}
+
+/// Whether what was added has a file of this id.
+fn has(added: &Path, id: &str) -> bool {
+    added.join(id).is_file() || (name(added) == id && added.is_file())
 }
 
 /// The id that a file has that was added by itself.

@@ -15,7 +15,7 @@ use std::{
 };
 
 use edge_core::engine::effect::{Call, Completion, Failure, Keep};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, ToSql, params};
 use serde::Deserialize;
 use serde_json::json;
 use shared::{
@@ -435,6 +435,9 @@ pub(super) fn forget(
                 query.query_map(params![index, source, subject, name], row)?.collect::<rusqlite::Result<_>>()?;
             let own: Vec<_> =
                 alike.iter().filter(|(_, id, path)| files::may_be_named(Path::new(path), id, name)).collect();
+            if own.is_empty() {
+                return drop_unseen(connection, fits, params![index, source, subject], name);
+            }
             // With a name shorter than that of another, the other's folders would be read as folders above.
             let longest = own.iter().map(|(_, id, _)| id.len()).max();
             let sql = "UPDATE memory_file SET dropped = 1 WHERE followed = ?1 AND id = ?2";
@@ -448,6 +451,23 @@ pub(super) fn forget(
         (None, _) => {
             let sql = format!("DELETE FROM memory_followed WHERE {fits}");
             connection.prepare_cached(&sql)?.execute(params![index, source, subject])?;
+        }
+    }
+    Ok(())
+}
+
+/// Notes that files which were not looked at yet, and are kept under this name, are not to be read.
+fn drop_unseen(connection: &Connection, fits: &str, roots: &[&dyn ToSql], name: &str) -> rusqlite::Result<()> {
+    let sql = format!("SELECT id, path FROM memory_followed WHERE {fits}");
+    let mut query = connection.prepare_cached(&sql)?;
+    let roots: Vec<(i64, String)> =
+        query.query_map(roots, |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+    let sql = "INSERT INTO memory_file (followed, id, changed, bytes, device, digest, dropped)
+               VALUES (?1, ?2, 0, 0, 0, x'', 1) ON CONFLICT (followed, id) DO UPDATE SET dropped = 1";
+    let mut drop = connection.prepare_cached(sql)?;
+    for (followed, path) in roots {
+        if let Some(id) = files::id_of(Path::new(&path), name) {
+            drop.execute(params![followed, id])?;
         }
     }
     Ok(())

@@ -160,6 +160,18 @@ async fn a_file_by_itself_is_followed_too_and_what_is_forgotten_stays_so() {
     assert_eq!(plant.site.memory.followed().expect("a list"), [], "followed no more");
 }
 
+/// `docs add` keeps the texts before the folder is looked at for the first time.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_forgotten_before_the_first_look_stays_so_too() {
+    let files = [("a.md", "The pump leaks."), ("sub/a.md", "The belt slips."), ("b.md", "The fan is loud.")];
+    let plant = beside(&[("a.md", Some("plant")), ("sub/a.md", Some("plant"))], &files).await;
+    let forget = async |id: &str| perform(&plant.site, "forget", json!({"index": "notes", "id": id})).await;
+    assert_eq!(forget("sub/a.md").await["forgotten"], 1);
+    plant.finds(&["a.md", "b.md"], &[]).await;
+    plant.write("sub/a.md", "The belt is new.", 1);
+    plant.finds(&[], &[]).await;
+}
+
 /// Has texts of other places in the index, before the folder is looked at.
 async fn beside(others: &[(&str, Option<&str>)], files: &[(&str, &str)]) -> Plant {
     let plant = Plant::of(files, "").await;
