@@ -18,6 +18,8 @@ const STEPS_MAX: u64 = 1_000;
 const WAYS_TOGETHER: u64 = 8;
 /// Where fewer than one token in so many fits, those are found out before the model's logits, of which then few are computed.
 const NARROW: usize = 8;
+/// Tokens that are drawn and tried in a text before those that fit are found out, which takes as long as a hundred draws.
+const TRIES: usize = 8;
 /// Digits that bring any number to a multiple of what a schema may ask for.
 const MULTIPLE_DIGITS: usize = 4;
 /// Characters that an end may take.
@@ -123,16 +125,20 @@ impl Guide<'_, '_> {
         }
     }
 
-    /// Chooses of all tokens, and takes in what was chosen if it may come next: so it is as likely as if it had been chosen of those that
-    /// may, which need not be found out.
+    /// Chooses of all tokens, and takes in what was chosen if it may come next, or what is chosen instead: so it is as likely as if it had been
+    /// chosen of those that may, which need not be found out.
     fn choose_freely(&mut self, written: &Written) -> Result<Option<u32>, Error> {
-        let Some(token) = self.writing.choose(Allowed::All)? else { return Ok(None) };
-        let tokens = &self.writing.chat.tokens;
-        if tokens.is_end(token) || !written.numbers.take(tokens.bytes(token)) {
-            return Ok(None);
+        let mut chosen = self.writing.choose(Allowed::All)?;
+        for _ in 0..TRIES {
+            let Some(token) = chosen else { break };
+            let tokens = &self.writing.chat.tokens;
+            let may_be = !tokens.is_end(token) && written.numbers.take(tokens.bytes(token));
+            if may_be && self.matcher.try_consume_tokens(&[token]).map_err(lost)? == 1 {
+                return Ok(Some(token));
+            }
+            chosen = self.writing.choose_other(token);
         }
-        let taken = self.matcher.try_consume_tokens(&[token]).map_err(lost)?;
-        Ok((taken == 1).then_some(token))
+        Ok(None)
     }
 
     /// The tokens that may come next.

@@ -121,6 +121,20 @@ impl Sampler {
         if self.top_k > 0 || self.top_p < 1.0 { self.draw_likely() } else { self.draw_any() }
     }
 
+    /// Another of the tokens that were weighed last, without this one: each as likely as if the first had not been among them. `None` where none is
+    /// left, and where only the likeliest are drawn: those would be others.
+    pub(super) fn choose_other(&mut self, than: u32) -> Option<u32> {
+        if self.temperature <= 0.0 || self.top_k > 0 || self.top_p < 1.0 || self.min_p > LEAST_WEIGHT {
+            return None;
+        }
+        let (at, lane) = (than as usize / SIDE, than as usize % SIDE);
+        let Weights { each, sums } = &mut self.weights;
+        let place = sums.binary_search_by_key(&at, |(at, _)| *at).ok()?;
+        each[place][lane] = 0.0;
+        sums[place].1 = each[place].iter().sum();
+        self.draw_any()
+    }
+
     fn draw_any(&mut self) -> Option<u32> {
         let Weights { each, sums } = &self.weights;
         let total: f64 = sums.iter().map(|(_, sum)| f64::from(*sum)).sum();
@@ -343,6 +357,30 @@ mod tests {
         assert_eq!(drawn.len(), 50, "those beyond the last whole word too");
         assert_eq!(sampler(1).choose(&[1.0, f32::NAN], Allowed::Bits(&[2])), None);
         assert_eq!(sampler(1).choose(&[1.0, 2.0], Allowed::Bits(&[0])), None);
+    }
+
+    #[test]
+    fn what_is_drawn_instead_is_as_likely_as_if_nothing_else_had_been_there() {
+        let sampling = Sampling { temperature: Some(1.0), ..Sampling::default() };
+        let mut sampler = Sampler::new(&Request { sampling, seed: 3, ..Request::default() }, Processor::detect());
+        let mut counts = [0usize; 40];
+        for _ in 0..10_000 {
+            // Of forty tokens those at 1, 34 and 39 fit, as 0.1, 0.2 and 0.3 of all.
+            let mut shares = [0.4 / 37.0; 40];
+            (shares[1], shares[34], shares[39]) = (0.1f32, 0.2, 0.3);
+            let mut drawn = sampler.choose(&shares.map(f32::ln), Allowed::All);
+            while let Some(token) = drawn.filter(|token| ![1, 34, 39].contains(token)) {
+                drawn = sampler.choose_other(token);
+            }
+            counts[drawn.unwrap() as usize] += 1;
+        }
+        let percent = [1, 34, 39].map(|token| (counts[token] + 50) / 100);
+        let is_near = percent.iter().zip([17, 33, 50]).all(|(found, expected)| found.abs_diff(expected) <= 2);
+        assert!(is_near, "{percent:?}");
+        assert_eq!(sampler.choose(&[1.0, f32::NEG_INFINITY], Allowed::All), Some(0));
+        assert_eq!(sampler.choose_other(0), None, "none is left");
+        sampler.top_k = 1;
+        assert_eq!((sampler.choose(&[1.0, 2.0], Allowed::All), sampler.choose_other(1)), (Some(1), None));
     }
 
     proptest! {

@@ -79,6 +79,11 @@ impl<'a> Writing<'a> {
         Ok(self.sampler.choose(&self.logits, allowed))
     }
 
+    /// Another of the tokens that the last was chosen of, which did not fit.
+    pub(super) fn choose_other(&mut self, than: u32) -> Option<u32> {
+        self.sampler.choose_other(than)
+    }
+
     /// Writes a token that was chosen from the logits.
     pub(super) fn push_chosen(&mut self, token: u32) {
         self.sampler.saw(token);
