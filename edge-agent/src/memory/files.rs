@@ -113,12 +113,6 @@ pub fn holds(added: &Path, name: &str, owner: impl Fn(&str) -> Owner) -> bool {
     ids.any(|id| has(added, id) && name_of(added, id, &owner).as_deref() == Some(name))
 }
 
-/// The id of a file of what was added that may be kept under this name, the longest.
-pub(super) fn id_of<'n>(added: &Path, name: &'n str) -> Option<&'n str> {
-    let shorter = name.match_indices('/').map(|(at, _)| &name[at + 1..]);
-    std::iter::once(name).chain(shorter).find(|id| may_be_named(added, id, name) && has(added, id))
-}
-
 /// Whether what was added has a file of this id.
 fn has(added: &Path, id: &str) -> bool {
     added.join(id).is_file() || (name(added) == id && added.is_file())

@@ -4,6 +4,8 @@
 //! A folder or mount that is away takes nothing away with it: a file is gone only when the place where it was is there, on the same
 //! device, with something else in it, at two looks.
 
+mod rows;
+
 use std::{
     cell::Cell,
     collections::BTreeMap,
@@ -15,7 +17,7 @@ use std::{
 };
 
 use edge_core::engine::effect::{Call, Completion, Failure, Keep};
-use rusqlite::{Connection, OptionalExtension as _, ToSql, params};
+use rusqlite::{Connection, params};
 use serde::Deserialize;
 use serde_json::json;
 use shared::{
@@ -25,17 +27,16 @@ use shared::{
     policy::{Permit, Target, TargetKind},
 };
 
+pub(super) use self::rows::forget;
+use self::rows::{Row, kept, known, list};
 use super::{
     Memory, broken,
     files::{self, Owner},
     hold, millis,
     remember::{index_named, named},
-    room, wrong,
+    wrong,
 };
 use crate::{memory::kept_path, store};
-
-/// Paths that are followed; each look goes through the files of all.
-const FOLLOWED_MAX: i64 = 256;
 
 /// A file or folder that is followed.
 #[derive(Debug, Clone, PartialEq)]
@@ -135,12 +136,18 @@ impl Memory {
         let began = Instant::now();
         let told = format!("{index}: {path}");
         let label = json!(call.label).to_string();
-        let looked_at = PathBuf::from(&path);
-        let look = move || files::documents(&looked_at).err().map(|error| error.to_string());
-        let unreadable = tokio::task::spawn_blocking(look).await;
-        let unreadable = unreadable.map_err(|_| broken(call, "the look panicked, see the log"))?;
-        let row = unreadable.is_none().then_some(Row { index, source, path, subject, label });
-        let write = move |tx: &mut store::Transaction<'_>| row.map_or(Ok(()), |row| add(tx.connection(), &row));
+        let row = Row { index, source, path, subject, label, files: Vec::new() };
+        let memory = self.clone();
+        let look = move || {
+            let files = memory.kept_of(&row)?;
+            Ok::<_, String>(Row { files, ..row })
+        };
+        let looked = tokio::task::spawn_blocking(look).await;
+        let (row, unreadable) = match looked.map_err(|_| broken(call, "the look panicked, see the log"))? {
+            Ok(row) => (Some(row), None),
+            Err(why) => (None, Some(why)),
+        };
+        let write = move |tx: &mut store::Transaction<'_>| row.map_or(Ok(()), |row| rows::add(tx.connection(), &row));
         match self.inner.store.write("follow files", write).await {
             Ok(()) => {}
             Err(store::Error::Data { detail, .. }) => return Err(wrong(call, "path", &detail)),
@@ -154,6 +161,23 @@ impl Memory {
             duration_ms: millis(began.elapsed()),
         };
         Ok(Completion { output, label: call.label.clone(), facts: vec![fact] })
+    }
+
+    /// Those of a path's files whose text is kept, with their devices. Blocks.
+    fn kept_of(&self, row: &Row) -> Result<Vec<(String, i64)>, String> {
+        let path = Path::new(&row.path);
+        let files = files::documents(path).map_err(|error| error.to_string())?.files;
+        self.by_owner(&row.index, &row.source, |connection, owner| {
+            let mut beside = list(connection)?;
+            beside.retain(|other| (&other.index, &other.source) == (&row.index, &row.source) && other.path != path);
+            let is_own = |name: &String| {
+                owner(name) == Owner::This && !beside.iter().any(|other| files::holds(&other.path, name, owner))
+            };
+            let is_kept = |id: &str| files::name_of(path, id, owner).as_ref().is_some_and(is_own);
+            let device = |file: &Path| file.metadata().ok().map(|now| Mark::of(&now).device);
+            let kept = files.iter().filter(|(id, _)| is_kept(id));
+            Ok(kept.filter_map(|(id, file)| Some((id.clone(), device(file)?))).collect())
+        })
     }
 
     /// What is followed.
@@ -225,12 +249,12 @@ impl Memory {
     /// # Errors
     /// Why that cannot be read, for people.
     pub fn name(&self, followed: &Followed, id: &str) -> Result<Option<String>, String> {
-        self.by_owner(followed, |_, owner| Ok(files::name_of(&followed.path, id, owner)))
+        self.by_owner(&followed.index, &followed.source, |_, owner| Ok(files::name_of(&followed.path, id, owner)))
     }
 
     /// Another path that is followed with the same source and keeps a file under this name.
     fn rival(&self, followed: &Followed, name: &str) -> Result<Option<Followed>, String> {
-        self.by_owner(followed, |connection, owner| {
+        self.by_owner(&followed.index, &followed.source, |connection, owner| {
             let is_beside = |other: &Followed| {
                 (&other.index, &other.source) == (&followed.index, &followed.source) && other.id != followed.id
             };
@@ -242,15 +266,15 @@ impl Memory {
     /// Finds something out by whose the names of the index are, where the files of one source are `This`.
     fn by_owner<T>(
         &self,
-        followed: &Followed,
+        index: &str,
+        source: &str,
         find: impl FnOnce(&Connection, &dyn Fn(&str) -> Owner) -> rusqlite::Result<T>,
     ) -> Result<T, String> {
-        let Followed { index, source, .. } = followed;
         let read = self.inner.store.read_blocking("find what is kept of a file", |connection| {
             let failed = Cell::new(None);
             let owner = |name: &str| match kept(connection, index, &kept_path(name)) {
                 Ok(None) => Owner::Nobody,
-                Ok(Some((_, own))) if own.as_ref() == Some(source) => Owner::This,
+                Ok(Some((_, own))) if own.as_deref() == Some(source) => Owner::This,
                 Ok(Some(_)) => Owner::Other,
                 Err(error) => {
                     failed.set(Some(error));
@@ -291,7 +315,7 @@ impl Memory {
             self.note(followed, id, &read).map_err(|error| error.to_string())?;
             return Ok(None);
         }
-        let is_new = seen.is_none() && kept.is_some();
+        let is_new = seen.is_none_or(|seen| seen.digest.is_none()) && kept.is_some();
         match if is_new { self.rival(followed, &read.name)? } else { None } {
             Some(rival) => Err(format!("{} has one of this name with the same source, too", rival.path.display())),
             None => Ok(Some(read)),
@@ -330,65 +354,6 @@ impl Memory {
     }
 }
 
-/// A path as it is written down.
-struct Row {
-    index: String,
-    source: String,
-    path: String,
-    subject: Option<String>,
-    /// JSON.
-    label: String,
-}
-
-fn add(connection: &Connection, row: &Row) -> Result<(), store::Error> {
-    let Row { index, source, path, subject, label } = row;
-    let sql = "INSERT INTO memory_followed (idx, source, path, subject, label) VALUES (?1, ?2, ?3, ?4, ?5)
-               ON CONFLICT (idx, path) DO UPDATE SET source = excluded.source, subject = excluded.subject, label = excluded.label
-               RETURNING id";
-    let id: i64 =
-        connection.prepare_cached(sql)?.query_row(params![index, source, path, subject, label], |row| row.get(0))?;
-    connection.prepare_cached("UPDATE memory_file SET dropped = 0 WHERE followed = ?1")?.execute([id])?;
-    let count: i64 = connection.query_row("SELECT count(*) FROM memory_followed", [], |row| row.get(0))?;
-    if count > FOLLOWED_MAX {
-        let detail = format!("{FOLLOWED_MAX} paths are followed already: add a folder that holds several, or --once");
-        return Err(store::Error::Data { operation: "follow files", detail });
-    }
-    Ok(())
-}
-
-fn list(connection: &Connection) -> rusqlite::Result<Vec<Followed>> {
-    let sql = "SELECT id, idx, source, path, subject, label FROM memory_followed ORDER BY id";
-    let row = |row: &rusqlite::Row<'_>| {
-        let (path, label): (String, String) = (row.get(3)?, row.get(5)?);
-        let unreadable =
-            |error| rusqlite::Error::FromSqlConversionFailure(5, rusqlite::types::Type::Text, Box::new(error));
-        let label = serde_json::from_str(&label).map_err(unreadable)?;
-        let (index, source, subject) = (row.get(1)?, row.get(2)?, row.get(4)?);
-        Ok(Followed { id: row.get(0)?, index, source, path: path.into(), subject, label })
-    };
-    connection.prepare_cached(sql)?.query_map([], row)?.collect()
-}
-
-fn known(connection: &Connection, followed: i64) -> rusqlite::Result<BTreeMap<String, Seen>> {
-    let sql = "SELECT id, changed, bytes, device, digest, missed, dropped FROM memory_file WHERE followed = ?1";
-    let row = |row: &rusqlite::Row<'_>| {
-        let mark = Mark { changed: row.get(1)?, bytes: row.get(2)?, device: row.get(3)? };
-        let digest = <[u8; 32]>::try_from(row.get_ref(4)?.as_blob()?).ok().map(Digest::from_bytes);
-        Ok((row.get(0)?, Seen { mark, digest, is_missed: row.get(5)?, is_dropped: row.get(6)? }))
-    };
-    connection.prepare_cached(sql)?.query_map([followed], row)?.collect()
-}
-
-/// The digest of a kept text, and where it came from.
-fn kept(connection: &Connection, index: &str, path: &str) -> rusqlite::Result<Option<(Digest, Option<String>)>> {
-    let sql = "SELECT digest, source FROM memory_document WHERE idx = ?1 AND path = ?2 AND remembered = ?3";
-    let row = |row: &rusqlite::Row<'_>| {
-        let digest: [u8; 32] = row.get(0)?;
-        Ok((Digest::from_bytes(digest), row.get(1)?))
-    };
-    connection.prepare_cached(sql)?.query_row(params![index, path, room::TEXTS], row).optional()
-}
-
 /// The documents that are there now.
 fn here(followed: &Followed, seen: &BTreeMap<String, Seen>) -> Result<BTreeMap<String, PathBuf>, String> {
     match files::documents(&followed.path) {
@@ -413,62 +378,4 @@ fn is_gone(root: &Path, id: &str, device: i64) -> bool {
         Ok(is_same && std::fs::read_dir(folder)?.next().is_some())
     };
     there.is_some_and(|folder| holds(folder).unwrap_or(false))
-}
-
-/// With texts that somebody has forgotten, the files go that they came from: those of a source or subject are followed no more, and one by
-/// its id stays away until it is added again.
-pub(super) fn forget(
-    connection: &Connection,
-    index: &str,
-    (id, source, subject): (Option<&str>, Option<&str>, Option<&str>),
-) -> rusqlite::Result<()> {
-    let fits = "idx = ?1 AND (?2 IS NULL OR source = ?2) AND (?3 IS NULL OR subject = ?3)";
-    match (id, source) {
-        (Some(name), Some(_)) => {
-            let sql = format!(
-                "SELECT file.followed, file.id, path FROM memory_file AS file JOIN memory_followed AS root ON root.id = file.followed
-                 WHERE {fits} AND (file.id = ?4 OR substr(?4, -length(file.id) - 1) = '/' || file.id)"
-            );
-            let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
-            let mut query = connection.prepare_cached(&sql)?;
-            let alike: Vec<(i64, String, String)> =
-                query.query_map(params![index, source, subject, name], row)?.collect::<rusqlite::Result<_>>()?;
-            let own: Vec<_> =
-                alike.iter().filter(|(_, id, path)| files::may_be_named(Path::new(path), id, name)).collect();
-            if own.is_empty() {
-                return drop_unseen(connection, fits, params![index, source, subject], name);
-            }
-            // With a name shorter than that of another, the other's folders would be read as folders above.
-            let longest = own.iter().map(|(_, id, _)| id.len()).max();
-            let sql = "UPDATE memory_file SET dropped = 1 WHERE followed = ?1 AND id = ?2";
-            let mut drop = connection.prepare_cached(sql)?;
-            for (followed, id, _) in own.iter().filter(|(_, id, _)| Some(id.len()) == longest) {
-                drop.execute(params![followed, id])?;
-            }
-        }
-        // A text without source came from no file.
-        (Some(_), None) => {}
-        (None, _) => {
-            let sql = format!("DELETE FROM memory_followed WHERE {fits}");
-            connection.prepare_cached(&sql)?.execute(params![index, source, subject])?;
-        }
-    }
-    Ok(())
-}
-
-/// Notes that files which were not looked at yet, and are kept under this name, are not to be read.
-fn drop_unseen(connection: &Connection, fits: &str, roots: &[&dyn ToSql], name: &str) -> rusqlite::Result<()> {
-    let sql = format!("SELECT id, path FROM memory_followed WHERE {fits}");
-    let mut query = connection.prepare_cached(&sql)?;
-    let roots: Vec<(i64, String)> =
-        query.query_map(roots, |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
-    let sql = "INSERT INTO memory_file (followed, id, changed, bytes, device, digest, dropped)
-               VALUES (?1, ?2, 0, 0, 0, x'', 1) ON CONFLICT (followed, id) DO UPDATE SET dropped = 1";
-    let mut drop = connection.prepare_cached(sql)?;
-    for (followed, path) in roots {
-        if let Some(id) = files::id_of(Path::new(&path), name) {
-            drop.execute(params![followed, id])?;
-        }
-    }
-    Ok(())
 }

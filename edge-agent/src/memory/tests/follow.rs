@@ -15,15 +15,29 @@ async fn perform(site: &Site, function: &str, input: Value) -> Value {
     kept_as("run:/do/0/follow", site, function, input, DataClass::Public).await.expect("done").output
 }
 
+async fn follow(site: &Site, path: &Path) -> Value {
+    perform(site, "follow", json!({"index": "notes", "source": "plant", "path": path})).await
+}
+
 impl Plant {
     async fn of(files: &[(&str, &str)], path: &str) -> Self {
+        Self::beside(&[], files, path).await
+    }
+
+    async fn beside(others: &[(&str, Option<&str>)], files: &[(&str, &str)], path: &str) -> Self {
         let site = site(&[]).await;
         let root = site.dir.path().join("plant");
         write(&root, files);
+        for (id, source) in others {
+            let mut input = json!({"index": "notes", "id": id, "text": format!("Of {source:?}.")});
+            if let Some(source) = source {
+                input["source"] = (*source).into();
+            }
+            perform(&site, "remember", input).await;
+        }
         let path = root.join(path);
-        let input = |path: PathBuf| json!({"index": "notes", "source": "plant", "path": path});
-        assert_eq!(perform(&site, "follow", input(path)).await, json!({"unreadable": null}));
-        let nowhere = perform(&site, "follow", input(root.join("none"))).await;
+        assert_eq!(follow(&site, &path).await, json!({"unreadable": null}));
+        let nowhere = follow(&site, &root.join("none")).await;
         assert!(
             nowhere["unreadable"].as_str().is_some_and(|why| why.contains("there is no file or folder")),
             "{nowhere}"
@@ -172,17 +186,38 @@ async fn what_is_forgotten_before_the_first_look_stays_so_too() {
     plant.finds(&[], &[]).await;
 }
 
-/// Has texts of other places in the index, before the folder is looked at.
-async fn beside(others: &[(&str, Option<&str>)], files: &[(&str, &str)]) -> Plant {
-    let plant = Plant::of(files, "").await;
-    for (id, source) in others {
-        let mut input = json!({"index": "notes", "id": id, "text": format!("Of {source:?}.")});
-        if let Some(source) = source {
-            input["source"] = (*source).into();
-        }
-        perform(&plant.site, "remember", input).await;
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_gone_before_the_first_look_is_found_gone() {
+    let files = [("a.md", "The pump leaks."), ("b.md", "The fan is loud."), ("c.md", "The belt slips.")];
+    let kept = [("a.md", Some("plant")), ("b.md", Some("elsewhere")), ("c.md", None)];
+    let plant = beside(&kept, &files).await;
+    for file in ["a.md", "b.md"] {
+        std::fs::remove_file(plant.root.join(file)).expect("removed");
     }
-    plant
+    plant.finds(&["plant/c.md"], &[]).await;
+    plant.finds(&[], &["a.md"]).await;
+    let names: Vec<_> = plant.site.documents().into_iter().map(|(_, path)| path).collect();
+    assert_eq!(names, ["remembered:b.md", "remembered:c.md", "remembered:plant/c.md"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_path_keeps_with_the_same_source_does_not_go_with_a_file_of_its_name() {
+    let plant = Plant::of(&[("a.md", "The pump leaks."), ("b.md", "The fan is loud.")], "").await;
+    plant.finds(&["a.md", "b.md"], &[]).await;
+    let other = plant.site.dir.path().join("other");
+    write(&other, &[("a.md", "The pump is dry."), ("d.md", "The belt slips.")]);
+    assert_eq!(follow(&plant.site, &other).await, json!({"unreadable": null}));
+    let followed = plant.site.memory.followed().expect("a list").remove(1);
+    std::fs::remove_file(other.join("a.md")).expect("removed");
+    let plant = Plant { followed, root: other, site: plant.site };
+    plant.finds(&["d.md"], &[]).await;
+    plant.finds(&[], &[]).await;
+    assert_eq!(plant.site.documents().len(), 3);
+}
+
+/// Has texts of other places in the index, before the folder is followed.
+async fn beside(others: &[(&str, Option<&str>)], files: &[(&str, &str)]) -> Plant {
+    Plant::beside(others, files, "").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
