@@ -110,6 +110,35 @@ async fn files_of_one_name_in_different_folders_are_documents_of_their_own() {
 }
 
 #[tokio::test]
+async fn a_path_stands_for_what_it_leads_to_and_a_slip_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::create_dir(at("manuals")).expect("made");
+    std::fs::write(at("manuals/pump-2.md"), "The pump has seal kit SK-40.\n").expect("written");
+    std::os::unix::fs::symlink(at("manuals/pump-2.md"), at("pump.md")).expect("linked");
+    std::os::unix::fs::symlink(at("manuals"), at("newest")).expect("linked");
+    let setup = Setup { site: None, ..Setup::new("paths", folder.path()) };
+    let agent = Agent::new(folder.path(), &setup);
+    for (path, what) in [(at("pump.md"), "kept"), (at("manuals/pump-2.md"), "unchanged")] {
+        let added = agent.json(&["docs", "add", &path]).await;
+        assert_eq!(added[what], serde_json::json!(["pump-2.md"]), "{added}");
+    }
+    let refused = async |asked: &[&str], code: i32, part: &str| {
+        let told = agent.cli(asked).await;
+        assert!(told.code() == code && told.err.contains(part), "{asked:?}: {}", told.err);
+    };
+    refused(&["docs", "list", "--index", "documnts"], 3, "in the index documnts; there are some in documents").await;
+    refused(&["docs", "search", "seal", "--top", "0"], 2, "1..=100").await;
+    refused(&["ask", "Which seal?", "--top", "101"], 2, "1..=100").await;
+    refused(&["docs", "remove", "--source", ""], 2, "--source").await;
+    agent.cli(&["docs", "add", &at("newest"), "--source", "shelf", "--index", "manuals"]).await.ok();
+    refused(&["docs", "remove", "--source", &at("newest")], 3, "was added with the source shelf: give --source").await;
+    let removed = agent.json(&["docs", "remove", "--source", &at("pump.md")]).await;
+    assert_eq!(removed["forgotten"], 1, "{removed}");
+    assert_eq!(agent.json(&["docs", "remove", "--source", "shelf"]).await["forgotten"], 1);
+}
+
+#[tokio::test]
 async fn documents_are_added_asked_and_taken_away_with_an_agent_and_without() {
     let folder = tempfile::tempdir().expect("a folder");
     let manuals = folder.path().join("manuals");

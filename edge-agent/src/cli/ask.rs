@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use clap::{builder::NonEmptyStringValueParser, value_parser};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::{label::Label, look::words};
@@ -10,6 +11,10 @@ use super::{
     Context, Failure, output,
     person::{Demands, Person},
 };
+use crate::memory;
+
+/// Passages of one search.
+pub(super) const TOP_MAX: i64 = memory::TOP_K_MAX as i64;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -30,14 +35,14 @@ pub(super) struct Args {
     #[arg(value_name = "QUESTION")]
     question: String,
     /// Look into this index alone.
-    #[arg(long, value_name = "INDEX")]
+    #[arg(long, value_name = "INDEX", value_parser = NonEmptyStringValueParser::new())]
     index: Option<String>,
     /// Have it answered by this target or a pattern such as local/*; may be given several times, in the order of preference.
     #[arg(long = "model", value_name = "TARGET")]
     models: Vec<String>,
     /// So many passages at most.
-    #[arg(long, default_value_t = 4, value_name = "N")]
-    top: usize,
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = value_parser!(u8).range(1..=TOP_MAX))]
+    top: u8,
     /// Answer even where nothing in the documents seems to have to do with the question.
     #[arg(long)]
     any: bool,

@@ -5,7 +5,7 @@ mod add;
 use std::{collections::BTreeSet, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
-use clap::Subcommand;
+use clap::{Subcommand, builder::NonEmptyStringValueParser, value_parser};
 use serde_json::json;
 use shared::{label::Label, look::words};
 
@@ -29,7 +29,7 @@ pub(super) enum Args {
     /// List the documents and episodes that can be found, with label, source and subject.
     List {
         /// Of this index alone.
-        #[arg(long, value_name = "INDEX")]
+        #[arg(long, value_name = "INDEX", value_parser = NonEmptyStringValueParser::new())]
         index: Option<String>,
     },
 }
@@ -40,11 +40,11 @@ pub(super) struct Search {
     #[arg(value_name = "QUERY")]
     query: String,
     /// In this index alone.
-    #[arg(long, value_name = "INDEX")]
+    #[arg(long, value_name = "INDEX", value_parser = NonEmptyStringValueParser::new())]
     index: Option<String>,
     /// So many passages at most.
-    #[arg(long, default_value_t = 5, value_name = "N")]
-    top: usize,
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = value_parser!(u8).range(1..=ask::TOP_MAX))]
+    top: u8,
     /// Look for episodes, what happened in past runs, in place of documents.
     #[arg(long)]
     episodes: bool,
@@ -53,7 +53,7 @@ pub(super) struct Search {
     outcomes: Vec<String>,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
 Examples:
   edge-agent docs remove pump.md                          one document, as `docs list` names it, in every index that has it
@@ -70,16 +70,16 @@ pub(super) struct Remove {
     #[arg(value_name = "DOCUMENT", required_unless_present_any = ["source", "subject", "session"])]
     document: Option<String>,
     /// This conversation, or what was said in it of the source or about the subject.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["document", "index"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["document", "index"], value_parser = NonEmptyStringValueParser::new())]
     session: Option<String>,
-    /// All that came from there.
-    #[arg(long, value_name = "TEXT")]
+    /// All that came from there: the source that `docs list` names, or the path that was added.
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     source: Option<String>,
     /// All that is about it.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     subject: Option<String>,
     /// In this index alone; without it, in all.
-    #[arg(long, value_name = "INDEX")]
+    #[arg(long, value_name = "INDEX", value_parser = NonEmptyStringValueParser::new())]
     index: Option<String>,
 }
 
@@ -127,6 +127,8 @@ fn search(asked: &Search, context: &Context) -> Result<ExitCode, Failure> {
 }
 
 fn remove(asked: &Remove, context: &Context) -> Result<ExitCode, Failure> {
+    let source = asked.source.as_deref().map(|given| source_of(given, context)).transpose()?;
+    let asked = &Remove { source, ..asked.clone() };
     let listed = documents::list(&context.store()?, asked.index.as_deref()).context("cannot list the documents")?;
     let fits = |document: &&Listed| {
         let is =
@@ -171,6 +173,27 @@ fn remove(asked: &Remove, context: &Context) -> Result<ExitCode, Failure> {
         });
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The source that somebody means who gives a path as it was given to `docs add`: the whole path, unless something has the source as it is.
+fn source_of(given: &str, context: &Context) -> Result<String, Failure> {
+    let store = context.store()?;
+    let listed = documents::list(&store, None).context("cannot list the documents")?;
+    let followed = documents::followed(&store, None).context("cannot list what is followed")?;
+    let said = documents::turns(&store, (None, Some(given), None)).context("cannot count what was said")?;
+    let sources = listed.iter().filter_map(|own| own.source.as_deref());
+    let mut sources = sources.chain(followed.iter().map(|own| own.source.as_str()));
+    let whole = std::fs::canonicalize(given).ok().and_then(|path| path.into_os_string().into_string().ok());
+    let Some(whole) = whole.filter(|_| said == 0 && sources.all(|source| source != given)) else {
+        return Ok(given.to_owned());
+    };
+    match followed.iter().find(|own| own.path == whole && own.source != whole) {
+        Some(own) => {
+            let why = format!("{whole} was added with the source {0}: give --source {0:?}", own.source);
+            Err(Failure::NotFound(why))
+        }
+        None => Ok(whole),
+    }
 }
 
 /// How many turns of conversations go too.
@@ -226,7 +249,18 @@ fn forget(
 }
 
 fn list(index: Option<&str>, context: &Context) -> Result<ExitCode, Failure> {
-    let found = documents::list(&context.store()?, index).context("cannot list the documents")?;
+    let store = context.store()?;
+    let found = documents::list(&store, index).context("cannot list the documents")?;
+    let followed = documents::followed(&store, index).context("cannot list what is followed")?;
+    if let Some(index) = index.filter(|_| found.is_empty() && followed.is_empty()) {
+        let all = documents::list(&store, None).context("cannot list the documents")?;
+        let others: BTreeSet<&str> = all.iter().map(|document| document.index.as_str()).collect();
+        let others = match others.into_iter().collect::<Vec<_>>().join(", ") {
+            names if names.is_empty() => "there is none in any other".to_owned(),
+            names => format!("there are some in {names}"),
+        };
+        return Err(Failure::NotFound(format!("no document is in the index {index}; {others}")));
+    }
     if context.json {
         output::json(&found)?;
         return Ok(ExitCode::SUCCESS);
@@ -255,9 +289,7 @@ fn list(index: Option<&str>, context: &Context) -> Result<ExitCode, Failure> {
     let nothing =
         "There is no document: the bundle's lie in its documents/INDEX/, and `edge-agent docs add` brings others.";
     output::table(&["index", "document", "label", "from", "about", "passages", "kept for"], rows, nothing);
-    for documents::Followed { index, path, .. } in
-        documents::followed(&context.store()?, index).context("cannot list what is followed")?
-    {
+    for documents::Followed { index, path, .. } in followed {
         output::say(&format!("{index} follows {path}"));
     }
     Ok(ExitCode::SUCCESS)

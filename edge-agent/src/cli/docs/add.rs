@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use clap::builder::NonEmptyStringValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
@@ -48,13 +49,13 @@ pub(in super::super) struct Add {
     #[arg(value_name = "PATH")]
     path: PathBuf,
     /// Where it is found; made when it is not there.
-    #[arg(long, value_name = "INDEX", default_value = INDEX)]
+    #[arg(long, value_name = "INDEX", default_value = INDEX, value_parser = NonEmptyStringValueParser::new())]
     index: String,
     /// What it is removed by; without one, as it was, and the path where it is new.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     source: Option<String>,
     /// Whom or what it is about; it can be removed by that.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     subject: Option<String>,
     /// Take the files as they are now, and do not follow them.
     #[arg(long)]
@@ -299,9 +300,10 @@ fn known(context: &Context, index: &str) -> Result<BTreeMap<String, Listed>, Fai
     Ok(kept.map(|document| (id_of(&document.document).to_owned(), document)).collect())
 }
 
-/// The documents of a path, as whoever gave it has to be told of mistakes.
+/// The documents of a path, as whoever gave it has to be told of mistakes. A link stands for what it leads to, whose names are kept.
 fn documents_of(path: &Path) -> Result<files::Documents, Failure> {
-    files::documents(path).map_err(|error| match error {
+    let whole = path.canonicalize();
+    files::documents(whole.as_deref().unwrap_or(path)).map_err(|error| match error {
         files::Error::Missing(_) => Failure::NotFound(error.to_string()),
         files::Error::Unreadable { .. } => Failure::Failed(error.into()),
         _ => Failure::Input(error.to_string()),
