@@ -75,15 +75,17 @@ impl Memory {
     pub async fn embed(&self, call: &Call, permit: Permit, keep: Keep) -> Result<Completion, Failure> {
         hold(call, &permit, EMBEDDER)?;
         let asked: Wanted = call.arguments()?;
-        let texts = match (asked.text, asked.texts) {
-            (Some(text), None) => vec![text],
-            (None, Some(texts)) if (1..=EMBED_TEXTS_MAX).contains(&texts.len()) => texts,
+        let texts: Vec<String> = match (asked.text, asked.texts) {
+            (Some(one), None) => vec![text(call, "text", one)?],
+            (None, Some(texts)) if (1..=EMBED_TEXTS_MAX).contains(&texts.len()) => {
+                let each = texts.into_iter().enumerate().map(|(at, one)| text(call, &format!("texts[{at}]"), one));
+                each.collect::<Result<_, _>>()?
+            }
             (None, Some(texts)) => {
                 return Err(wrong(call, "texts", &format!("{} texts; expected 1 to {EMBED_TEXTS_MAX}", texts.len())));
             }
             _ => return Err(wrong(call, "text", "give either text or texts")),
         };
-        let texts: Vec<String> = texts.into_iter().map(|t| text(call, "texts", t)).collect::<Result<_, _>>()?;
         let (began, prompt) = (Instant::now(), texts.join("\n"));
         let embed = move |inner: &Inner, asker: &Asker<'_>| inner.embed(asker, &texts);
         let vectors = self.compute(call, asked.priority, embed).await?.map_err(|error| desk_failure(call, &error))?;

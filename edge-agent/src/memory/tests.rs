@@ -280,7 +280,8 @@ async fn texts_become_vectors_and_mistakes_name_their_field() {
     assert_eq!(done.output["vectors"].as_array().map(Vec::len), Some(2));
     for (function, input, expected) in [
         ("embed", json!({}), "text: give either text or texts"),
-        ("embed", json!({"text": " "}), "texts: empty"),
+        ("embed", json!({"text": " "}), "text: empty"),
+        ("embed", json!({"texts": ["a pump", ""]}), "texts[1]: empty"),
         ("retrieve", json!({"query": "a"}), "index: missing; this node has []"),
         ("retrieve", json!({"index": "a", "qery": "b"}), "unknown field `qery`"),
         ("classify", json!({"text": "a", "cases": []}), "cases: cannot classify without cases"),

@@ -145,7 +145,7 @@ pub(super) fn priority(tier: Option<&str>) -> Result<Priority, Refusal> {
         Some("flex") => Ok(Priority::Batch),
         None | Some("auto" | "default" | "scale") => Ok(Priority::Normal),
         Some(other) => {
-            let expected = "expected auto, default, flex or priority";
+            let expected = "expected auto, default, flex, priority or scale";
             Err(Refusal::invalid(format!("service_tier: {other:?}; {expected}")))
         }
     }
