@@ -18,5 +18,7 @@ pub mod site;
 pub mod size;
 pub mod store;
 pub mod sync;
+#[cfg(test)]
+mod testing;
 mod tls;
 pub mod workflow;

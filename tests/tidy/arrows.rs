@@ -71,12 +71,14 @@ const EDGE_AGENT: Rooms = &[
     ("size", &[]),
     // What scripts without spaces need: the full text in the store, and whoever cuts texts and asks it.
     ("script", &[]),
+    // What tests of several rooms share.
+    ("testing", &[]),
     ("store", &["clock", "script"]),
     ("feed", &["store", "clock"]),
     ("inference", &["store", "clock", "tls", "size"]),
-    ("memory", &["store", "clock", "size", "script"]),
+    ("memory", &["store", "clock", "size", "script", "testing"]),
     ("learning", &["store", "clock"]),
-    ("action", &["store", "clock", "tls"]),
+    ("action", &["store", "clock", "tls", "testing"]),
     ("sync", &["store", "clock"]),
     ("api", &["store", "clock"]),
     ("config", &["feed", "inference", "memory", "action", "sync", "api", "store"]),

@@ -1,74 +1,33 @@
 //! Rooms joined: embeddings over HTTP go through the memory's queue, whichever way they end.
 
-use std::{
-    sync::{
-        Arc, Condvar, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::Arc;
 
 use futures::future::select_all;
-use models::embed::{Embedder, default_embedder};
+use models::embed::Embedder;
 use reqwest::Response;
 use serde_json::{Value, json};
-use shared::{digest::Digest, policy};
+use shared::policy;
 use tokio::task::JoinHandle;
 
 use crate::{
     api::openai::{Chat, Embedding, Gate, Handles, router},
     memory::Memory,
     store::Store,
+    testing::{Noting, STAND_STILL, until},
 };
-
-/// Long enough for a loaded machine; a wait ends as soon as what it waits for is there.
-const SOON: Duration = Duration::from_secs(60);
-const STAND_STILL: &str = "stand still";
-
-/// The built-in embedder, which stands still at a text until the test lets it go.
-struct Still {
-    inner: Arc<dyn Embedder>,
-    stands: AtomicBool,
-    may_go: Mutex<bool>,
-    goes: Condvar,
-}
-
-impl Embedder for Still {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn digest(&self) -> Digest {
-        self.inner.digest()
-    }
-
-    fn dimensions(&self) -> usize {
-        self.inner.dimensions()
-    }
-
-    fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, models::Error> {
-        if texts.contains(&STAND_STILL) {
-            self.stands.store(true, Ordering::Relaxed);
-            let may_go = self.may_go.lock().expect("no thread panicked");
-            drop(self.goes.wait_timeout_while(may_go, SOON, |may_go| !*may_go).expect("no thread panicked"));
-        }
-        self.inner.embed(texts)
-    }
-}
 
 struct Node {
     folder: tempfile::TempDir,
     url: String,
     memory: Memory,
-    still: Arc<Still>,
+    still: Arc<Noting>,
 }
 
 async fn node() -> Node {
     drop(rustls::crypto::ring::default_provider().install_default());
     let folder = tempfile::tempdir().expect("a folder");
     let store = Store::open(&folder.path().join("node.db")).expect("a store");
-    let (stands, may_go, goes) = (AtomicBool::default(), Mutex::default(), Condvar::new());
-    let still = Arc::new(Still { inner: default_embedder(), stands, may_go, goes });
+    let still = Noting::new();
     let memory = Memory::open(store.clone(), Arc::clone(&still) as Arc<dyn Embedder>);
     let rules = policy::PolicySet::default_rules();
     let decide = move |action, target, workflow: &str, label: &shared::label::Label| {
@@ -97,17 +56,9 @@ impl Node {
     /// Waits until so many wait, and so many texts are read.
     async fn until(&self, waiting: usize, texts: u64) {
         let figures = self.memory.as_figures();
-        until(|| (figures()[0].waiting, figures()[0].texts) == (waiting, texts)).await;
+        let what = format!("{waiting} wait and {texts} are read");
+        until(&what, || (figures()[0].waiting, figures()[0].texts) == (waiting, texts)).await;
     }
-}
-
-async fn until(holds: impl Fn() -> bool) {
-    let wait = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(SOON, wait).await.expect("it comes to hold");
 }
 
 async fn has_no_place(answer: Response) {
@@ -122,7 +73,7 @@ async fn a_crowd_before_the_embedder_is_served_or_told_to_come_again() {
     let node = node().await;
     node.ask("read", "default").await.expect("it ends");
     let first = node.ask(STAND_STILL, "default");
-    until(|| node.still.stands.load(Ordering::Relaxed)).await;
+    until("it stands still", || node.still.stands()).await;
     let mut crowd: Vec<_> = (0..64).map(|_| node.ask("waits", "flex")).collect();
     node.until(64, 1).await;
     has_no_place(node.ask("one more", "flex").await.expect("it ends")).await;
@@ -134,8 +85,7 @@ async fn a_crowd_before_the_embedder_is_served_or_told_to_come_again() {
     let left = gone.iter().filter(|asked| !asked.is_finished()).count();
     gone.iter().for_each(JoinHandle::abort);
     node.until(64 - left, 1).await;
-    *node.still.may_go.lock().expect("no thread panicked") = true;
-    node.still.goes.notify_all();
+    node.still.go();
     for asked in [first, urgent] {
         assert_eq!(asked.await.expect("it ends").status(), 200);
     }

@@ -6,6 +6,7 @@ use super::{
     config::{Container, Run},
     *,
 };
+use crate::testing::until;
 
 fn run() -> Run {
     let is_root = super::super::process::is_root();
@@ -296,15 +297,6 @@ async fn ends(pid: &str) -> bool {
     };
     until("the process ends", gone).await;
     true
-}
-
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    let waited = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), waited).await.unwrap_or_else(|_| panic!("{what}: not within 10 s"));
 }
 
 #[tokio::test]

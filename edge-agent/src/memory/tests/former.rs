@@ -5,9 +5,10 @@ use shared::digest::Digest;
 
 use super::{
     kept::kept_as,
-    shelf::{Turned, files, until},
+    shelf::{Turned, files},
     *,
 };
+use crate::testing::until;
 
 /// A memory whose embedder was another one before, which is loaded again if it may be.
 fn open_after(dir: tempfile::TempDir, chosen: &Arc<Turned>, may_load: bool) -> Site {

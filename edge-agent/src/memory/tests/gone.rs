@@ -3,9 +3,10 @@
 use super::{
     kept::kept_as,
     lasting::{Hands, found, fresh, kept},
-    shelf::{files, manual, until},
+    shelf::{files, manual},
     *,
 };
+use crate::testing::until;
 
 /// Does what idle time is for.
 async fn idle(site: &Site) {

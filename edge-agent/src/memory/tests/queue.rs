@@ -1,82 +1,22 @@
 //! The queue before the small models: who goes first, who makes way in the middle, who is turned away, and who is told at once that it would
 //! be too late.
 
-use std::sync::{Condvar, Mutex};
-
 use edge_core::admit::Priority;
-use shared::{
-    digest::Digest,
-    policy::{Target, TargetKind},
-};
+use shared::policy::{Target, TargetKind};
 use tokio::task::JoinHandle;
 
-use super::{
-    shelf::{SOON, manual, until},
-    *,
-};
-
-const STAND_STILL: &str = "Stand still";
-const BREAK_DOWN: &str = "Break down";
-
-/// The built-in embedder. It notes what it reads, stands still at a text that says so until the test lets it go, and breaks down at another.
-struct Noting {
-    inner: Arc<dyn Embedder>,
-    /// The first line of what it was given in each go.
-    read: Mutex<Vec<String>>,
-    may_go: Mutex<bool>,
-    goes: Condvar,
-}
-
-impl Noting {
-    fn go(&self) {
-        *self.may_go.lock().expect("no thread panicked") = true;
-        self.goes.notify_all();
-    }
-
-    fn read(&self) -> Vec<String> {
-        self.read.lock().expect("no thread panicked").clone()
-    }
-
-    fn stands(&self) -> bool {
-        self.read().last().is_some_and(|text| text.contains(STAND_STILL))
-    }
-}
-
-impl Embedder for Noting {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn digest(&self) -> Digest {
-        self.inner.digest()
-    }
-
-    fn dimensions(&self) -> usize {
-        self.inner.dimensions()
-    }
-
-    fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, models::Error> {
-        let first = texts.first().and_then(|text| text.lines().next()).unwrap_or_default();
-        self.read.lock().expect("no thread panicked").push(first.to_owned());
-        if texts.iter().any(|text| text.contains(STAND_STILL)) {
-            let may_go = self.may_go.lock().expect("no thread panicked");
-            drop(self.goes.wait_timeout_while(may_go, SOON, |may_go| !*may_go).expect("no thread panicked"));
-        }
-        assert!(!texts.contains(&BREAK_DOWN), "as the test wants it");
-        self.inner.embed(texts)
-    }
-}
+use super::{shelf::manual, *};
+use crate::testing::{BREAK_DOWN, Noting, STAND_STILL, until};
 
 async fn noted(files: &[(&str, &str)]) -> (Arc<Site>, Arc<Noting>) {
     let dir = tempfile::tempdir().expect("a folder");
     write(dir.path(), files);
-    let (inner, read) = (models::embed::default_embedder(), Mutex::default());
-    let noting = Arc::new(Noting { inner, read, may_go: Mutex::default(), goes: Condvar::new() });
+    let noting = Noting::new();
     let store = Store::open(&dir.path().join("node.db")).expect("a store");
     let memory = Memory::open(store, Arc::clone(&noting) as Arc<dyn Embedder>);
     let site = Site { dir, memory };
     site.refresh().await;
-    noting.read.lock().expect("no thread panicked").clear();
+    noting.clear();
     (Arc::new(site), noting)
 }
 

@@ -1,17 +1,11 @@
 //! Vector indexes in files: mapped at the next start, made again when they cannot be trusted, replaced when the embedder is.
 
-use std::{
-    os::unix::fs::FileExt as _,
-    path::PathBuf,
-    sync::{Condvar, Mutex},
-};
+use std::{os::unix::fs::FileExt as _, path::PathBuf};
 
 use shared::digest::Digest;
 
 use super::*;
-
-/// Long enough for a loaded machine; a wait ends as soon as what it waits for is there.
-pub(super) const SOON: Duration = Duration::from_secs(60);
+use crate::testing::{Door, SOON, until};
 
 /// A manual with more sections than an index takes without a merge.
 pub(super) fn manual(machine: &str) -> String {
@@ -23,15 +17,6 @@ pub(super) fn manual(machine: &str) -> String {
 pub(super) fn files(site: &Site) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(site.dir.path().join("indexes")).into_iter().flatten();
     entries.map(|entry| entry.expect("an entry").path()).collect()
-}
-
-pub(super) async fn until(what: &str, holds: impl Fn() -> bool) {
-    let wait = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("{what} within a minute"));
 }
 
 fn is_merged(site: &Site) -> bool {
@@ -190,14 +175,13 @@ pub(super) struct Turned {
     by: usize,
     /// A text with this in it is looked at, for its length, when the test says so: before it stands in anybody's way.
     waits_for: &'static str,
-    is_open: Mutex<bool>,
-    opened: Condvar,
+    door: Door,
 }
 
 impl Turned {
     pub(super) fn by(by: usize, waits_for: &'static str) -> Arc<Self> {
         let (inner, name) = (models::embed::default_embedder(), format!("turned by {by}"));
-        Arc::new(Self { inner, name, by, waits_for, is_open: Mutex::new(false), opened: Condvar::new() })
+        Arc::new(Self { inner, name, by, waits_for, door: Door::default() })
     }
 
     fn closed() -> Arc<Self> {
@@ -205,8 +189,7 @@ impl Turned {
     }
 
     pub(super) fn open(&self) {
-        *self.is_open.lock().expect("no thread panicked") = true;
-        self.opened.notify_all();
+        self.door.open();
     }
 }
 
@@ -225,8 +208,7 @@ impl Embedder for Turned {
 
     fn size(&self, text: &str) -> usize {
         if text.contains(self.waits_for) {
-            let is_open = self.is_open.lock().expect("no thread panicked");
-            drop(self.opened.wait_timeout_while(is_open, SOON, |is_open| !*is_open).expect("no thread panicked"));
+            self.door.pass();
         }
         self.inner.size(text)
     }
