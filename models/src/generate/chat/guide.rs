@@ -129,14 +129,14 @@ impl Guide<'_, '_> {
     /// chosen of those that may, which need not be found out.
     fn choose_freely(&mut self, written: &Written) -> Result<Option<u32>, Error> {
         let mut chosen = self.writing.choose(Allowed::All)?;
-        for _ in 0..TRIES {
+        for tried in 1..=TRIES {
             let Some(token) = chosen else { break };
             let tokens = &self.writing.chat.tokens;
             let may_be = !tokens.is_end(token) && written.numbers.take(tokens.bytes(token));
             if may_be && self.matcher.try_consume_tokens(&[token]).map_err(lost)? == 1 {
                 return Ok(Some(token));
             }
-            chosen = self.writing.choose_other(token);
+            chosen = if tried < TRIES { self.writing.choose_other(token) } else { None };
         }
         Ok(None)
     }

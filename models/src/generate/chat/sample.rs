@@ -71,6 +71,8 @@ pub(super) struct Sampler {
     random: StdRng,
     weights: Weights,
     candidates: Vec<(f32, u32)>,
+    /// Of a greedy choice: the bits of the tokens that were not chosen since, 32 in a word.
+    untried: Vec<u32>,
 }
 
 /// How likely each token is beside the likeliest, which has 1; 0 for those that are not drawn.
@@ -96,6 +98,7 @@ impl Sampler {
             random: StdRng::seed_from_u64(request.seed),
             weights: Weights::default(),
             candidates: Vec::new(),
+            untried: Vec::new(),
         }
     }
 
@@ -113,6 +116,7 @@ impl Sampler {
         let logits = penalised.as_deref().unwrap_or(logits);
         let (highest, token) = self.processor.compute(Likeliest { logits, allowed })?;
         if self.temperature <= 0.0 {
+            self.untried.clear();
             return Some(token);
         }
         let (temperature, least) = (self.temperature, self.min_p.max(LEAST_WEIGHT));
@@ -121,10 +125,13 @@ impl Sampler {
         if self.top_k > 0 || self.top_p < 1.0 { self.draw_likely() } else { self.draw_any() }
     }
 
-    /// Another of the tokens that were weighed last, without this one: each as likely as if the first had not been among them. `None` where none is
-    /// left, and where only the likeliest are drawn: those would be others.
-    pub(super) fn choose_other(&mut self, than: u32) -> Option<u32> {
-        if self.temperature <= 0.0 || self.top_k > 0 || self.top_p < 1.0 || self.min_p > LEAST_WEIGHT {
+    /// Another token, of all, than the one that was chosen last and those before it since [`Sampler::choose`]: each as likely as if they had never
+    /// been there. `None` where none is left, and where of the likeliest alone is drawn: without those they would be others.
+    pub(super) fn choose_other(&mut self, logits: &[f32], than: u32) -> Option<u32> {
+        if self.temperature <= 0.0 {
+            return self.next_likely(logits, than);
+        }
+        if self.top_k > 0 || self.top_p < 1.0 || self.min_p > LEAST_WEIGHT {
             return None;
         }
         let (at, lane) = (than as usize / SIDE, than as usize % SIDE);
@@ -133,6 +140,14 @@ impl Sampler {
         each[place][lane] = 0.0;
         sums[place].1 = each[place].iter().sum();
         self.draw_any()
+    }
+
+    fn next_likely(&mut self, logits: &[f32], than: u32) -> Option<u32> {
+        self.untried.resize(logits.len().div_ceil(SIDE), u32::MAX);
+        *self.untried.get_mut(than as usize / SIDE)? &= !(1 << (than as usize % SIDE));
+        let penalised = self.penalised(logits);
+        let (logits, allowed) = (penalised.as_deref().unwrap_or(logits), Allowed::Bits(&self.untried));
+        self.processor.compute(Likeliest { logits, allowed }).map(|(_, token)| token)
     }
 
     fn draw_any(&mut self) -> Option<u32> {
@@ -370,17 +385,28 @@ mod tests {
             (shares[1], shares[34], shares[39]) = (0.1f32, 0.2, 0.3);
             let mut drawn = sampler.choose(&shares.map(f32::ln), Allowed::All);
             while let Some(token) = drawn.filter(|token| ![1, 34, 39].contains(token)) {
-                drawn = sampler.choose_other(token);
+                drawn = sampler.choose_other(&shares.map(f32::ln), token);
             }
             counts[drawn.unwrap() as usize] += 1;
         }
         let percent = [1, 34, 39].map(|token| (counts[token] + 50) / 100);
         let is_near = percent.iter().zip([17, 33, 50]).all(|(found, expected)| found.abs_diff(expected) <= 2);
         assert!(is_near, "{percent:?}");
-        assert_eq!(sampler.choose(&[1.0, f32::NEG_INFINITY], Allowed::All), Some(0));
-        assert_eq!(sampler.choose_other(0), None, "none is left");
+        let logits = [1.0, f32::NEG_INFINITY];
+        assert_eq!(sampler.choose(&logits, Allowed::All), Some(0));
+        assert_eq!(sampler.choose_other(&logits, 0), None, "none is left");
         sampler.top_k = 1;
-        assert_eq!((sampler.choose(&[1.0, 2.0], Allowed::All), sampler.choose_other(1)), (Some(1), None));
+        let logits = [1.0, 2.0, 1.5];
+        assert_eq!((sampler.choose(&logits, Allowed::All), sampler.choose_other(&logits, 1)), (Some(1), None));
+        (sampler.temperature, sampler.repetition_penalty) = (0.0, 2.0);
+        // The likeliest, then the next, twice over: what was tried is forgotten with the next token.
+        for _ in 0..2 {
+            assert_eq!(sampler.choose(&logits, Allowed::All), Some(1));
+            assert_eq!((sampler.choose_other(&logits, 1), sampler.choose_other(&logits, 2)), (Some(2), Some(0)));
+            assert_eq!(sampler.choose_other(&logits, 0), None);
+        }
+        sampler.saw(1);
+        assert_eq!((sampler.choose(&logits, Allowed::All), sampler.choose_other(&logits, 2)), (Some(2), Some(0)));
     }
 
     proptest! {

@@ -81,7 +81,7 @@ impl<'a> Writing<'a> {
 
     /// Another of the tokens that the last was chosen of, which did not fit.
     pub(super) fn choose_other(&mut self, than: u32) -> Option<u32> {
-        self.sampler.choose_other(than)
+        self.sampler.choose_other(&self.logits, than)
     }
 
     /// Writes a token that was chosen from the logits.
