@@ -195,6 +195,8 @@ impl Place {
             }
             let mut session = state.kept.remove(at).session;
             session.truncate(common);
+            // The claim is for what the answer needs: the rest is free for others.
+            session.shrink();
             session
         });
         state.make_room(bytes);

@@ -92,3 +92,17 @@ fn what_is_kept_of_a_prompt_is_not_to_be_read_again() {
     let long = chat.unread(&Request::ask("word ".repeat(100_000))).unwrap_err();
     assert!(long.to_string().contains("expected at most"), "{long}");
 }
+
+#[test]
+fn what_is_gone_on_with_takes_no_more_than_was_claimed() {
+    let chat = Chat::load(&path("tiny-qwen3")).unwrap();
+    let go_on = &mut || ControlFlow::<()>::Continue(());
+    let prompt: Vec<u32> = (1..=192).collect();
+    let mut session = chat.decoder.session();
+    chat.decoder.forward(&mut session, &prompt).unwrap();
+    let (_, claim) = chat.place.take(&[], 192, go_on).continue_value().unwrap();
+    chat.place.keep(prompt.clone(), session, claim);
+    let (taken, claim) = chat.place.take(&prompt[..100], 110, go_on).continue_value().unwrap();
+    let session = taken.expect("what was kept begins alike");
+    assert_eq!((session.len(), session.bytes() as u64), (99, claim.bytes), "two steps of 64");
+}
