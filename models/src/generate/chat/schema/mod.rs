@@ -82,6 +82,10 @@ impl Narrowing<'_> {
         if let Some(key) = map.keys().find(|key| keywords::UNSUPPORTED.contains(&key.as_str())) {
             return Err(wrong(at, key, "is not supported here"));
         }
+        let is_named = |key: &str| map.get(key).and_then(Value::as_str).is_some_and(|id| !id.starts_with('#'));
+        if let Some(key) = ["$id", "id"].into_iter().find(|key| !at.is_empty() && is_named(key) && refers(schema)) {
+            return Err(wrong(at, key, "says where the references in it begin: expected it at the top alone"));
+        }
         let inner = keywords::inner(map, stands);
         let mut part = Part { whole: self, at, depth, inner: inner.own, out: Map::new(), all_of: Vec::new() };
         part.order(map)?;
@@ -110,6 +114,15 @@ impl Narrowing<'_> {
             self.definitions.len() - 1
         });
         Ok(json!(format!("#/$defs/r{number}")))
+    }
+}
+
+/// Whether there is a reference in a part of a schema.
+fn refers(part: &Value) -> bool {
+    match part {
+        Value::Object(map) => map.get("$ref").is_some_and(Value::is_string) || map.values().any(refers),
+        Value::Array(parts) => parts.iter().any(refers),
+        _ => false,
     }
 }
 
