@@ -344,7 +344,7 @@ impl Desk {
     }
 }
 
-/// Frees the place of an answer, however it ended.
+/// Frees the place of an answer, however it ended; its model is unused from then on.
 struct Done {
     desk: Arc<Desk>,
     number: u64,
@@ -352,6 +352,7 @@ struct Done {
 
 impl Drop for Done {
     fn drop(&mut self) {
+        self.desk.residents.rests(&self.desk.name);
         self.desk.lock().line.done(self.number);
         self.desk.bell.notify_all();
     }

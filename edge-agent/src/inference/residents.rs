@@ -153,18 +153,30 @@ impl Residents {
         let began = Instant::now();
         let unloaded = self.open(model)?;
         let bytes = unloaded.needs().weights + unloaded.needs().work;
-        let (gone, cache) = match self.plan(name, &unloaded) {
-            Plan::Load { unload, cache } => (self.take_out(&unload), cache),
-            Plan::Refuse(refusal) => {
-                tracing::warn!(%refusal, "a model is not loaded");
-                return Err(Error::NoRoom(refusal));
+        let bounds = self.bounds();
+        let planned = {
+            // Nobody gets a model between the plan and its going.
+            let mut loaded = self.lock();
+            match plan(&self.asked(name, &unloaded, bounds, &loaded)) {
+                Plan::Load { unload, cache } => {
+                    let gone: Vec<_> = unload.iter().filter_map(|name| loaded.remove_entry(name)).collect();
+                    Ok((gone, cache))
+                }
+                Plan::Refuse(refusal) => Err(refusal),
             }
         };
+        let (gone, cache) = planned.map_err(|refusal| {
+            tracing::warn!(%refusal, "a model is not loaded");
+            Error::NoRoom(refusal)
+        })?;
         for (name, resident) in gone {
             tracing::info!(name, bytes = resident.bytes, "an idle model makes room");
         }
         self.room.set_limit(cache);
-        let generator = unloaded.load(&self.room).map_err(Error::Load)?;
+        let generator = unloaded.load(&self.room).map_err(|error| {
+            self.set_cache_limit();
+            Error::Load(error)
+        })?;
         let mapped = generator.mapped_bytes();
         let resident = Resident { generator: Arc::clone(&generator), bytes, mapped, used: Instant::now() };
         self.lock().insert(name.to_owned(), resident);
@@ -182,14 +194,29 @@ impl Residents {
 
     /// Unloads a model, unless an answer of it is being written.
     pub fn unload(&self, name: &str) {
-        let gone = self.take_out(&[name.to_owned()]);
-        if gone.is_empty() {
+        let mut loaded = self.lock();
+        let is_idle = loaded.get(name).is_some_and(|resident| !resident.is_busy());
+        let gone = if is_idle { loaded.remove(name) } else { None };
+        drop(loaded);
+        if gone.is_none() {
             return;
         }
         tracing::info!(name, "a model that nobody asked is unloaded");
         drop(gone);
+        self.set_cache_limit();
+    }
+
+    /// Keys and values may have what the models that are loaded leave.
+    fn set_cache_limit(&self) {
         let bounds = self.bounds();
         self.room.set_limit(cache_limit(&bounds, &self.cache_use(&bounds)));
+    }
+
+    /// An answer of the model has ended: it is idle from now on.
+    pub fn rests(&self, name: &str) {
+        if let Some(resident) = self.lock().get_mut(name) {
+            resident.used = Instant::now();
+        }
     }
 
     /// What the model would need, in bytes with the least of keys and values, if it could be loaded now.
@@ -199,7 +226,9 @@ impl Residents {
     pub fn look(&self, name: &str, model: &Gguf) -> Result<u64, Error> {
         let unloaded = self.open(model)?;
         let Needs { weights, work, cache } = needs(&unloaded);
-        match self.plan(name, &unloaded) {
+        let bounds = self.bounds();
+        let asked = self.asked(name, &unloaded, bounds, &self.lock());
+        match plan(&asked) {
             Plan::Load { .. } => Ok(weights + work + cache),
             Plan::Refuse(refusal) => Err(Error::NoRoom(refusal)),
         }
@@ -243,10 +272,8 @@ impl Residents {
         generate::open_gguf(&model.file, compute).map_err(Error::Load)
     }
 
-    fn plan(&self, name: &str, unloaded: &Unloaded) -> Plan {
-        let needs = needs(unloaded);
-        let bounds = self.bounds();
-        let loaded = self.lock();
+    /// What a plan is asked for: a load beside what is loaded, the longest unused first.
+    fn asked(&self, name: &str, unloaded: &Unloaded, bounds: Vec<Bound>, loaded: &BTreeMap<String, Resident>) -> Ask {
         let mut order: Vec<_> = loaded.iter().collect();
         order.sort_by_key(|(_, resident)| resident.used);
         let told = |(name, resident): (&String, &Resident)| Loaded {
@@ -256,15 +283,7 @@ impl Residents {
         };
         let loaded = order.into_iter().map(told).collect();
         let cache = self.cache_use(&bounds);
-        plan(&Ask { name: name.to_owned(), needs, cache, bounds, loaded })
-    }
-
-    /// Those of these that are idle, which are unloaded when they are dropped.
-    fn take_out(&self, names: &[String]) -> Vec<(String, Resident)> {
-        let mut loaded = self.lock();
-        let idle = |name: &String| loaded.get(name).is_some_and(|resident| !resident.is_busy());
-        let names: Vec<_> = names.iter().filter(|name| idle(name)).cloned().collect();
-        names.into_iter().filter_map(|name| loaded.remove_entry(&name)).collect()
+        Ask { name: name.to_owned(), needs: needs(unloaded), cache, bounds, loaded }
     }
 
     fn bounds(&self) -> Vec<Bound> {

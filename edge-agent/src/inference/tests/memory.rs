@@ -165,3 +165,32 @@ fn keys_and_values_below_what_a_model_takes_anyway_are_told() {
     assert_eq!(shortage(&targets, &given(1 << 30)), None);
     assert_eq!(shortage(&targets, &Limits::default()), None, "what is not given is planned");
 }
+
+#[test]
+fn a_model_is_unused_from_the_end_of_its_last_answer_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let models = ["one", "two", "three"].map(|name| {
+        let file = folder.path().join(name);
+        std::fs::copy(tiny_file("tiny-qwen3-q8"), &file).expect("copied");
+        (name, Gguf::of(&file))
+    });
+    let residents = |memory: Option<u64>| {
+        let memory = memory.map(Bytes);
+        let limits = Limits { memory, keys_and_values: Some(Bytes(1 << 20)), ..Limits::default() };
+        Residents::new(limits, Beside::default(), Machine::this(), None)
+    };
+    let load = |residents: &Residents, at: usize| residents.load(models[at].0, &models[at].1).expect("there is room").0;
+    let free = residents(None);
+    let needs = free.look("one", &models[0].1).expect("it fits");
+    drop(load(&free, 0));
+    let one = free.held("one").expect("it is loaded").model;
+    // Two of them, and never three.
+    let residents = residents(Some(needs + one + one / 2));
+    let writes = load(&residents, 0);
+    drop(load(&residents, 1));
+    drop(writes);
+    residents.rests("one");
+    drop(load(&residents, 2));
+    let loaded = models.each_ref().map(|(name, _)| residents.held(name).is_some());
+    assert_eq!(loaded, [true, false, true], "of the first an answer ended last");
+}
