@@ -104,6 +104,11 @@ impl Follower {
                 if !all.contains(&own) {
                     return Ok(());
                 }
+                let announce = {
+                    let (memory, own, id, read) = (self.memory.clone(), own.clone(), id.clone(), read.clone());
+                    move || memory.announce(&own, &id, &read).map_err(|error| error.to_string())
+                };
+                blocking(announce).await?;
                 let Followed { index, source, subject, .. } = followed;
                 let mut input = json!({ "index": index, "id": read.name, "text": read.text, "source": source });
                 if let Some(subject) = subject {
@@ -116,7 +121,7 @@ impl Follower {
             Due::Gone { id } => {
                 let name = {
                     let (memory, own, id) = (memory.clone(), own.clone(), id.clone());
-                    blocking(move || memory.name(&own, &id)).await?
+                    blocking(move || memory.left_by(&own, &id)).await?
                 };
                 if let Some(name) = name {
                     let input = json!({ "index": followed.index, "id": name, "source": followed.source });

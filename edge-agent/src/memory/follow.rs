@@ -248,8 +248,17 @@ impl Memory {
     ///
     /// # Errors
     /// Why that cannot be read, for people.
-    pub fn name(&self, followed: &Followed, id: &str) -> Result<Option<String>, String> {
+    fn name(&self, followed: &Followed, id: &str) -> Result<Option<String>, String> {
         self.by_owner(&followed.index, &followed.source, |_, owner| Ok(files::name_of(&followed.path, id, owner)))
+    }
+
+    /// What is to be forgotten with a file that is gone: the name of its text, unless another path has a file that is kept there too. Blocks.
+    ///
+    /// # Errors
+    /// Why that cannot be read, for people.
+    pub fn left_by(&self, followed: &Followed, id: &str) -> Result<Option<String>, String> {
+        let Some(name) = self.name(followed, id)? else { return Ok(None) };
+        Ok(if self.rival(followed, &name)?.is_some() { None } else { Some(name) })
     }
 
     /// Another path that is followed with the same source and keeps a file under this name.
@@ -320,6 +329,17 @@ impl Memory {
             Some(rival) => Err(format!("{} has one of this name with the same source, too", rival.path.display())),
             None => Ok(Some(read)),
         }
+    }
+
+    /// Notes that a file is about to be kept, so that whoever has its text forgotten in between is heard. Blocks.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn announce(&self, followed: &Followed, id: &str, read: &Read) -> Result<(), store::Error> {
+        let (followed, id, device) = (followed.id, id.to_owned(), read.mark.device);
+        let announce =
+            move |tx: &mut store::Transaction<'_>| Ok(rows::announce(tx.connection(), followed, &id, device)?);
+        self.inner.store.write_blocking("note a new file", announce)
     }
 
     /// Notes that a file's text is kept as it was read. Blocks.

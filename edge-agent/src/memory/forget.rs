@@ -121,7 +121,7 @@ impl Inner {
         let (count, chunks) = self.store.write_blocking("forget texts", move |tx| {
             let connection = tx.connection();
             let mut query = connection.prepare_cached(
-                "SELECT id, source FROM memory_document WHERE remembered AND idx = ?1 AND remembered = ?5 AND (?2 IS NULL OR path = ?2)
+                "SELECT id, path, source FROM memory_document WHERE remembered AND idx = ?1 AND remembered = ?5 AND (?2 IS NULL OR path = ?2)
                  AND (?3 IS NULL OR source = ?3) AND (?4 IS NULL OR subject = ?4)",
             )?;
             let (path, form): (fn(&str) -> String, i64) = match which.kind {
@@ -129,25 +129,30 @@ impl Inner {
                 _ => (kept_path, room::TEXTS),
             };
             let values = params![which.place(), which.id.as_deref().map(path), which.source, which.subject, form];
-            let found = query.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?;
-            let found: Vec<(i64, Option<String>)> = found.collect::<rusqlite::Result<_>>()?;
-            let (ids, sources): (Vec<i64>, Vec<Option<String>>) = found.into_iter().unzip();
+            let found = query.query_map(values, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            let found: Vec<(i64, String, Option<String>)> = found.collect::<rusqlite::Result<_>>()?;
             let wiping = Wiping::begin(connection)?;
             let mut chunks = Vec::new();
-            for id in &ids {
+            for (id, ..) in &found {
                 chunks.extend(wiping.remove(*id)?);
             }
-            if is_of_many && !ids.is_empty() {
+            if is_of_many && !found.is_empty() {
                 wipe::note(connection)?;
             }
             if which.kind != Some(Kind::Episode) {
                 // Of one by its id, the files of another source are not meant.
-                let own = sources.first().filter(|_| which.id.is_some()).cloned().flatten();
+                let own = found.first().filter(|_| which.id.is_some()).and_then(|(.., source)| source.clone());
                 let source = which.source.as_ref().or(own.as_ref());
                 let fits = (which.id.as_deref(), source.map(String::as_str), which.subject.as_deref());
                 follow::forget(connection, which.place(), fits)?;
+                // What has a subject of its own may lie in a folder without.
+                for (_, path, source) in found.iter().filter(|_| which.id.is_none() && which.subject.is_some()) {
+                    if let (Some(name), Some(source)) = (path.strip_prefix(&kept_path("")), source) {
+                        follow::forget(connection, which.place(), (Some(name), Some(source), None))?;
+                    }
+                }
             }
-            Ok((ids.len(), chunks))
+            Ok((found.len(), chunks))
         })?;
         self.hide(&index, &chunks);
         if is_of_many && count > 0 {

@@ -26,7 +26,7 @@ pub(super) struct Row {
     pub(super) files: Vec<(String, i64)>,
 }
 
-/// Has a path followed from now on. Its files are looked at soon, and are known already: what is forgotten or gone before that stays so.
+/// Has a path followed from now on, with those of its files that are kept already.
 pub(super) fn add(connection: &Connection, row: &Row) -> Result<(), store::Error> {
     let Row { index, source, path, subject, label, files } = row;
     let sql = "INSERT INTO memory_followed (idx, source, path, subject, label) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -35,11 +35,8 @@ pub(super) fn add(connection: &Connection, row: &Row) -> Result<(), store::Error
     let id: i64 =
         connection.prepare_cached(sql)?.query_row(params![index, source, path, subject, label], |row| row.get(0))?;
     connection.prepare_cached("UPDATE memory_file SET dropped = 0 WHERE followed = ?1")?.execute([id])?;
-    let sql = "INSERT INTO memory_file (followed, id, changed, bytes, device, digest) VALUES (?1, ?2, 0, 0, ?3, x'')
-               ON CONFLICT (followed, id) DO NOTHING";
-    let mut note = connection.prepare_cached(sql)?;
     for (file, device) in files {
-        note.execute(params![id, file, device])?;
+        announce(connection, id, file, *device)?;
     }
     let count: i64 = connection.query_row("SELECT count(*) FROM memory_followed", [], |row| row.get(0))?;
     if count > FOLLOWED_MAX {
@@ -47,6 +44,15 @@ pub(super) fn add(connection: &Connection, row: &Row) -> Result<(), store::Error
         return Err(store::Error::Data { operation: "follow files", detail });
     }
     Ok(())
+}
+
+/// Notes a file whose text is not known to be kept as the file is: with an empty digest, and a time and size that no look finds. What is forgotten
+/// or gone from now on is found by that.
+pub(super) fn announce(connection: &Connection, followed: i64, id: &str, device: i64) -> rusqlite::Result<()> {
+    // Nobody follows it any more: then nothing is noted.
+    let sql = "INSERT INTO memory_file (followed, id, changed, bytes, device, digest)
+               SELECT id, ?2, 0, 0, ?3, x'' FROM memory_followed WHERE id = ?1 ON CONFLICT (followed, id) DO NOTHING";
+    connection.prepare_cached(sql)?.execute(params![followed, id, device]).map(drop)
 }
 
 /// All that is followed.

@@ -56,16 +56,19 @@ impl Plant {
                     let Some(read) = tokio::task::block_in_place(|| memory.read(followed, &id, &file))? else {
                         continue;
                     };
+                    tokio::task::block_in_place(|| memory.announce(followed, &id, &read)).expect("noted");
                     let input = json!({"index": "notes", "id": read.name, "text": read.text, "source": "plant"});
                     perform(&self.site, "remember", input).await;
                     tokio::task::block_in_place(|| memory.note(followed, &id, &read)).expect("noted");
                     kept.push(read.name);
                 }
                 Due::Gone { id } => {
-                    let name = tokio::task::block_in_place(|| memory.name(followed, &id))?.expect("a name");
-                    perform(&self.site, "forget", json!({"index": "notes", "id": name, "source": "plant"})).await;
+                    let name = tokio::task::block_in_place(|| memory.left_by(followed, &id))?;
+                    if let Some(name) = name {
+                        perform(&self.site, "forget", json!({"index": "notes", "id": name, "source": "plant"})).await;
+                        gone.push(name);
+                    }
                     tokio::task::block_in_place(|| memory.unnote(followed, &id)).expect("noted");
-                    gone.push(name);
                 }
             }
         }
@@ -202,17 +205,53 @@ async fn what_is_gone_before_the_first_look_is_found_gone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_path_keeps_with_the_same_source_does_not_go_with_a_file_of_its_name() {
+    for text in ["The pump leaks.", "The pump is dry."] {
+        let plant = Plant::of(&[("a.md", "The pump leaks."), ("b.md", "The fan is loud.")], "").await;
+        plant.finds(&["a.md", "b.md"], &[]).await;
+        let root = plant.site.dir.path().join("other");
+        write(&root, &[("a.md", text), ("d.md", "The belt slips.")]);
+        assert_eq!(follow(&plant.site, &root).await, json!({"unreadable": null}));
+        let Plant { site, root: first, followed: of_first } = plant;
+        let followed = site.memory.followed().expect("a list").remove(1);
+        let other = Plant { site, root, followed };
+        // The same text is the same document; another is told.
+        assert_eq!(other.look().await.is_ok(), text == "The pump leaks.");
+        std::fs::remove_file(other.root.join("a.md")).expect("removed");
+        other.finds(if text == "The pump leaks." { &[] } else { &["d.md"] }, &[]).await;
+        other.finds(&[], &[]).await;
+        assert_eq!(other.site.documents().len(), 3);
+        let plant = Plant { site: other.site, root: first, followed: of_first };
+        plant.write("a.md", "The pump is back.", 1);
+        plant.finds(&["a.md"], &[]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_forgotten_while_it_is_being_kept_stays_so() {
+    let plant = Plant::of(&[("b.md", "The fan is loud.")], "").await;
+    plant.finds(&["b.md"], &[]).await;
+    plant.write("a.md", "The pump leaks.", 1);
+    let (memory, file) = (&plant.site.memory, plant.root.join("a.md"));
+    let read = tokio::task::block_in_place(|| memory.read(&plant.followed, "a.md", &file)).expect("read").expect("new");
+    tokio::task::block_in_place(|| memory.announce(&plant.followed, "a.md", &read)).expect("noted");
+    let input = json!({"index": "notes", "id": "a.md", "text": read.text, "source": "plant"});
+    perform(&plant.site, "remember", input).await;
+    assert_eq!(plant.forget("a.md").await, 1);
+    tokio::task::block_in_place(|| memory.note(&plant.followed, "a.md", &read)).expect("noted");
+    plant.write("a.md", "The pump leaks again.", 2);
+    plant.finds(&[], &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_forgotten_by_its_subject_stays_so_though_its_folder_has_none() {
     let plant = Plant::of(&[("a.md", "The pump leaks."), ("b.md", "The fan is loud.")], "").await;
     plant.finds(&["a.md", "b.md"], &[]).await;
-    let other = plant.site.dir.path().join("other");
-    write(&other, &[("a.md", "The pump is dry."), ("d.md", "The belt slips.")]);
-    assert_eq!(follow(&plant.site, &other).await, json!({"unreadable": null}));
-    let followed = plant.site.memory.followed().expect("a list").remove(1);
-    std::fs::remove_file(other.join("a.md")).expect("removed");
-    let plant = Plant { followed, root: other, site: plant.site };
-    plant.finds(&["d.md"], &[]).await;
+    let about = json!({"index": "notes", "id": "a.md", "text": "Mia mended it.", "source": "plant", "subject": "Mia"});
+    perform(&plant.site, "remember", about).await;
+    let forgotten = perform(&plant.site, "forget", json!({"index": "notes", "subject": "Mia"})).await;
+    assert_eq!(forgotten["forgotten"], 1);
+    plant.write("a.md", "Mia mended it again.", 1);
     plant.finds(&[], &[]).await;
-    assert_eq!(plant.site.documents().len(), 3);
 }
 
 /// Has texts of other places in the index, before the folder is followed.
