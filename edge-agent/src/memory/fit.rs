@@ -20,8 +20,10 @@ const CONTRACTED: [&str; 6] = ["s", "re", "ve", "ll", "d", "m"];
 /// The words that say what an English question is about; none where it is not known to be English.
 pub(super) fn subject(question: &str) -> Vec<String> {
     let question = question.to_lowercase().replace('’', "'");
-    let words: Vec<String> = question.split_whitespace().flat_map(|word| script::phrases(whole(word))).collect();
-    if !words.iter().any(|word| ENGLISH.contains(&word.as_str())) {
+    let written = question.split(|c: char| !c.is_alphanumeric() && c != '\'' && !script::is_mark(c));
+    let written: Vec<&str> = written.map(|word| word.trim_matches('\'')).collect();
+    let words: Vec<String> = written.iter().flat_map(|word| script::phrases(whole(word))).collect();
+    if !written.iter().any(|word| word.ends_with("n't")) && !words.iter().any(|word| ENGLISH.contains(&word.as_str())) {
         return Vec::new();
     }
     words.into_iter().filter(|word| !models::is_stop_word(word) && !FILLING.contains(&word.as_str())).collect()
@@ -29,7 +31,6 @@ pub(super) fn subject(question: &str) -> Vec<String> {
 
 /// A word without the short one that is written together with it. With "not" it is "can't" or "doesn't" and the like, which name no subject.
 fn whole(word: &str) -> &str {
-    let word = word.trim_end_matches(|c: char| !c.is_alphanumeric() && !script::is_mark(c));
     match word.rsplit_once('\'') {
         Some((_, "t")) if word.ends_with("n't") => "",
         Some((before, end)) if CONTRACTED.contains(&end) => before,
@@ -48,6 +49,8 @@ mod tests {
             subject("Why can't I open the operator's valve, and who’ll close it?"),
             ["open", "operator", "valve", "close"]
         );
+        assert_eq!(subject("Why is my pump—isn't it new—so 'loud'?"), ["pump", "new", "loud"]);
+        assert_eq!(subject("Can't open valve V-12"), ["open", "valve", "v", "12"]);
         assert_eq!(subject("What's those pumps' rate because they're O'Brien's?"), ["pumps", "rate", "o", "brien"]);
         for other in ["Was ist in der Pumpe?", "Quelle huile pour la pompe ?", "oil press", "冷却水", "What is it?", ""]
         {
