@@ -133,6 +133,7 @@ async fn a_path_stands_for_what_it_leads_to_and_a_slip_is_told() {
     refused(&["docs", "remove", "--source", ""], 2, "--source").await;
     agent.cli(&["docs", "add", &at("newest"), "--source", "shelf", "--index", "manuals"]).await.ok();
     refused(&["docs", "remove", "--source", &at("newest")], 3, "was added with the source shelf: give --source").await;
+    refused(&["docs", "remove", "--source", &at("newest"), "--index", "documents"], 3, "nothing that was added").await;
     let removed = agent.json(&["docs", "remove", "--source", &at("pump.md")]).await;
     assert_eq!(removed["forgotten"], 1, "{removed}");
     assert_eq!(agent.json(&["docs", "remove", "--source", "shelf"]).await["forgotten"], 1);

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::memory;
 
-/// Passages of one search.
+/// Passages of one search at most, as its answer is for people.
 pub(super) const TOP_MAX: i64 = memory::TOP_K_MAX as i64;
 
 #[derive(Debug, clap::Args)]

@@ -27,6 +27,7 @@ pub(super) enum Args {
     /// Remove what was added or remembered: one document, a conversation, all of a source, or all about a subject.
     Remove(Remove),
     /// List the documents and episodes that can be found, with label, source and subject.
+    #[command(after_help = "Exit code: 0, or 3 for an --index that has nothing and is not named in the configuration.")]
     List {
         /// Of this index alone.
         #[arg(long, value_name = "INDEX", value_parser = NonEmptyStringValueParser::new())]
@@ -72,7 +73,7 @@ pub(super) struct Remove {
     /// This conversation, or what was said in it of the source or about the subject.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["document", "index"], value_parser = NonEmptyStringValueParser::new())]
     session: Option<String>,
-    /// All that came from there: the source that `docs list` names, or the path that was added.
+    /// All that came from there: the source that `docs list` names, or the path that was added (./manuals, for one in this folder).
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     source: Option<String>,
     /// All that is about it.
@@ -127,9 +128,22 @@ fn search(asked: &Search, context: &Context) -> Result<ExitCode, Failure> {
 }
 
 fn remove(asked: &Remove, context: &Context) -> Result<ExitCode, Failure> {
-    let source = asked.source.as_deref().map(|given| source_of(given, context)).transpose()?;
+    let store = context.store()?;
+    let listed = documents::list(&store, asked.index.as_deref()).context("cannot list the documents")?;
+    let all = documents::followed(&store, asked.index.as_deref()).context("cannot list what is followed")?;
+    let source = match asked.source.as_deref() {
+        None => None,
+        Some(given) => {
+            let said = documents::turns(&store, (None, Some(given), None)).context("cannot count what was said")?;
+            let has = |source: &str| {
+                listed.iter().any(|own| own.source.as_deref() == Some(source))
+                    || all.iter().any(|own| own.source == source)
+                    || (source == given && asked.index.is_none() && said > 0)
+            };
+            Some(source_of(given, has, &all)?)
+        }
+    };
     let asked = &Remove { source, ..asked.clone() };
-    let listed = documents::list(&context.store()?, asked.index.as_deref()).context("cannot list the documents")?;
     let fits = |document: &&Listed| {
         let is =
             |wanted: &Option<String>, own: Option<&String>| wanted.as_ref().is_none_or(|wanted| Some(wanted) == own);
@@ -141,7 +155,7 @@ fn remove(asked: &Remove, context: &Context) -> Result<ExitCode, Failure> {
     };
     let doomed: Vec<&Listed> = listed.iter().filter(fits).filter(|_| asked.session.is_none()).collect();
     let said = said(asked, context)?;
-    let followed = followed(asked, context)?;
+    let followed = followed(asked, all);
     if doomed.is_empty() && said == 0 && followed.is_empty() {
         let of_bundle = asked.document.as_ref().is_some_and(|name| listed.iter().any(|own| own.document == *name));
         let message = match (of_bundle, &asked.session) {
@@ -175,25 +189,34 @@ fn remove(asked: &Remove, context: &Context) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The source that somebody means who gives a path as it was given to `docs add`: the whole path, unless something has the source as it is.
-fn source_of(given: &str, context: &Context) -> Result<String, Failure> {
-    let store = context.store()?;
-    let listed = documents::list(&store, None).context("cannot list the documents")?;
-    let followed = documents::followed(&store, None).context("cannot list what is followed")?;
-    let said = documents::turns(&store, (None, Some(given), None)).context("cannot count what was said")?;
-    let sources = listed.iter().filter_map(|own| own.source.as_deref());
-    let mut sources = sources.chain(followed.iter().map(|own| own.source.as_str()));
-    let whole = std::fs::canonicalize(given).ok().and_then(|path| path.into_os_string().into_string().ok());
-    let Some(whole) = whole.filter(|_| said == 0 && sources.all(|source| source != given)) else {
-        return Ok(given.to_owned());
-    };
-    match followed.iter().find(|own| own.path == whole && own.source != whole) {
-        Some(own) => {
-            let why = format!("{whole} was added with the source {0}: give --source {0:?}", own.source);
-            Err(Failure::NotFound(why))
-        }
-        None => Ok(whole),
+/// The source that somebody means who may give a path as it was given to `docs add`. A word alone is not taken for one: the same word may
+/// have been a source a moment ago.
+///
+/// # Errors
+/// When nothing has it, and it is likely that another one is meant.
+fn source_of(given: &str, has: impl Fn(&str) -> bool, followed: &[documents::Followed]) -> Result<String, Failure> {
+    let Some(whole) = whole(given).filter(|_| !has(given)) else { return Ok(given.to_owned()) };
+    let is_path = given.contains('/') || [".", ".."].contains(&given);
+    if has(&whole) && is_path {
+        return Ok(whole);
     }
+    let other = followed.iter().find(|own| own.path == whole).map(|own| &own.source).filter(|_| !has(&whole));
+    match other {
+        Some(source) => {
+            Err(Failure::NotFound(format!("{whole} was added with the source {source}: give --source {source:?}")))
+        }
+        None if has(&whole) => Err(Failure::NotFound(format!(
+            "nothing has the source {given}; {whole} was added: give --source {whole:?}"
+        ))),
+        None => Ok(given.to_owned()),
+    }
+}
+
+/// The whole path, of what is gone too.
+fn whole(given: &str) -> Option<String> {
+    let path = std::fs::canonicalize(given).or_else(|_| std::path::absolute(given)).ok()?;
+    let whole = path.to_str()?.trim_end_matches('/');
+    Some(if whole.is_empty() { "/" } else { whole }.to_owned())
 }
 
 /// How many turns of conversations go too.
@@ -206,15 +229,14 @@ fn said(asked: &Remove, context: &Context) -> Result<u64, Failure> {
 }
 
 /// What is followed that goes too.
-fn followed(asked: &Remove, context: &Context) -> Result<Vec<documents::Followed>, Failure> {
+fn followed(asked: &Remove, all: Vec<documents::Followed>) -> Vec<documents::Followed> {
     if asked.document.is_some() || asked.session.is_some() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
-    let all = documents::followed(&context.store()?, asked.index.as_deref()).context("cannot list what is followed")?;
     let is = |wanted: &Option<String>, own: Option<&String>| wanted.as_ref().is_none_or(|wanted| Some(wanted) == own);
     let fits =
         |own: &documents::Followed| is(&asked.source, Some(&own.source)) && is(&asked.subject, own.subject.as_ref());
-    Ok(all.into_iter().filter(fits).collect())
+    all.into_iter().filter(fits).collect()
 }
 
 /// Asks for the removal, index by index; how much is gone.
@@ -252,7 +274,8 @@ fn list(index: Option<&str>, context: &Context) -> Result<ExitCode, Failure> {
     let store = context.store()?;
     let found = documents::list(&store, index).context("cannot list the documents")?;
     let followed = documents::followed(&store, index).context("cannot list what is followed")?;
-    if let Some(index) = index.filter(|_| found.is_empty() && followed.is_empty()) {
+    let is_mistyped = |index: &&str| !context.config().is_ok_and(|config| config.memory.knows(index));
+    if let Some(index) = index.filter(|_| found.is_empty() && followed.is_empty()).filter(is_mistyped) {
         let all = documents::list(&store, None).context("cannot list the documents")?;
         let others: BTreeSet<&str> = all.iter().map(|document| document.index.as_str()).collect();
         let others = match others.into_iter().collect::<Vec<_>>().join(", ") {
@@ -298,6 +321,40 @@ fn list(index: Option<&str>, context: &Context) -> Result<ExitCode, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_a_source_where_nothing_else_has_that_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().canonicalize().expect("it is there").join(name).display().to_string();
+        let (added, shelf) = (at("added"), at("shelf"));
+        let followed = |path: &str, source: &str| documents::Followed {
+            index: "documents".to_owned(),
+            path: path.to_owned(),
+            source: source.to_owned(),
+            subject: None,
+            label: Label::default(),
+        };
+        let all = [followed(&added, &added), followed(&added, "plant"), followed(&shelf, "books")];
+        let sources = [added.as_str(), "plant", "books"];
+        let source = |given: &str| source_of(given, |source| sources.contains(&source), &all);
+        let is = |given: &str, expected: &str| assert_eq!(source(given).ok().as_deref(), Some(expected), "{given}");
+        // Gone by now, with more than its name, under another name: what is added by it comes first.
+        is(&added, &added);
+        is(&format!("{added}/"), &added);
+        std::os::unix::fs::symlink(folder.path(), at("link")).expect("linked");
+        std::fs::create_dir(&added).expect("made");
+        is(&at("link/added"), &added);
+        is("plant", "plant");
+        is("nothing", "nothing");
+        let told = |given: &str| match source(given) {
+            Err(Failure::NotFound(why)) => why,
+            other => panic!("{given}: {:?}", other.ok()),
+        };
+        assert!(told(&shelf).ends_with("was added with the source books: give --source \"books\""), "{}", told(&shelf));
+        let here = std::env::current_dir().expect("here").join("word").display().to_string();
+        let word = source_of("word", |source| source == here, &[]);
+        assert!(matches!(word, Err(Failure::NotFound(why)) if why.starts_with("nothing has the source word; ")));
+    }
 
     #[test]
     fn a_document_is_named_by_its_id() {

@@ -79,7 +79,8 @@ pub(super) struct Bounds {
 
 impl Limits {
     /// Whether the configuration speaks of an index of this name.
-    pub(super) fn knows(&self, index: &str) -> bool {
+    #[must_use]
+    pub fn knows(&self, index: &str) -> bool {
         self.indexes.contains_key(index)
     }
 

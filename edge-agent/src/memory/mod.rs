@@ -77,7 +77,7 @@ pub const EMBEDDER: &str = "local/embed";
 
 /// How long a search waits for an index that is being made for the first time, when the task sets no deadline.
 const WAIT_MAX: Duration = Duration::from_secs(30);
-/// Passages of one search.
+/// Passages of one search at most: more than a model reads, and each has its text read from the store.
 pub const TOP_K_MAX: usize = 100;
 /// A query or a text to embed or classify; the embedders read the first few hundred words alone.
 const TEXT_BYTES_MAX: usize = 64 << 10;

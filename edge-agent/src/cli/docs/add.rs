@@ -41,7 +41,7 @@ The agent follows what was added, where it may read it: while it runs, what is n
 (`follow_every` under [memory]). A folder or mount that is away, or empty, takes nothing away; adding it again does. `docs remove` ends it.
 A folder that is added again is brought in step at once; label and subject stay as they were unless they are given. A document is named by
 its place in the folder; where the index has one of that name from elsewhere, the folders above are put before it. Names that begin with a
-dot, links and what is no file are left out. A text has at most 8 MB and is UTF-8, a PDF at most 32 MB, a table 50,000 rows, and a document
+dot, links and what is no file are left out; a PATH that is a link stands for what it leads to. A text has at most 8 MB and is UTF-8, a PDF at most 32 MB, a table 50,000 rows, and a document
 comes to 50,000 passages at most, a folder holds 20,000 documents; a file that is more is named, and the others are kept. Policy's
 `remember` is asked for each document, and each is in the ledger.")]
 pub(in super::super) struct Add {
@@ -129,7 +129,8 @@ pub(super) fn run(asked: &Add, context: &Context) -> Result<ExitCode, Failure> {
         |name: &str, folder: &str| name.starts_with(&format!("{folder}/")) || name.contains(&format!("/{folder}/"));
     let is_closed = |name: &str| added.failed.keys().any(|folder| is_in(name, folder));
     let here: BTreeSet<&String> = names.values().collect();
-    let gone: Vec<_> = before.files.iter().filter(|name| !here.contains(name) && !is_closed(name)).cloned().collect();
+    let is_left = |name: &&String| !here.contains(name) && !is_closed(name) && before.rival(name).is_none();
+    let gone: Vec<_> = before.files.iter().filter(is_left).chain(vanished(&files, &names, asked)).cloned().collect();
     for id in gone {
         person.ask("forget", json!({ "index": asked.index, "id": id }), None)?;
         added.removed.push(id);
@@ -221,15 +222,32 @@ impl Before {
         all.find(|source| **source != self.source)
     }
 
+    /// Another path with a file that is kept under this name.
+    fn rival(&self, name: &str) -> Option<&PathBuf> {
+        self.beside.iter().find(|other| files::holds(other, name, |name| self.owner(name)))
+    }
+
     /// Why a file is not to be kept under a name, though no other source has it.
     fn objection(&self, name: &str) -> Option<String> {
         let is_kept = self.known.contains_key(name) && self.followed.is_none();
-        let rival = self.beside.iter().find(|other| is_kept && files::holds(other, name, |name| self.owner(name)))?;
+        let rival = self.rival(name).filter(|_| is_kept)?;
         let (rival, source) = (rival.display(), &self.source);
         Some(format!(
             "{rival} has one of this name with the source {source}, too: give another --source, or another --index"
         ))
     }
+}
+
+/// Files that went while others were kept: no look would miss them. As at a look, only where their folder is there and holds something.
+fn vanished<'a>(
+    files: &'a BTreeMap<String, PathBuf>,
+    names: &'a BTreeMap<String, String>,
+    asked: &Add,
+) -> impl Iterator<Item = &'a String> {
+    let is_there = |folder: &Path| folder.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+    let is_gone = move |path: &Path| !path.exists() && path.parent().is_some_and(is_there);
+    let gone = files.iter().filter(|_| !asked.once).filter(move |(_, path)| is_gone(path));
+    gone.filter_map(|(id, _)| names.get(id))
 }
 
 /// Has the node follow what was added. What is not said stays as it was.
