@@ -70,6 +70,9 @@ impl Kind {
     pub fn of(path: &str) -> Result<Self, Problem> {
         let steps: Vec<&str> = path.split('/').collect();
         let extension = path.rsplit_once('.').map_or("", |(_, extension)| extension);
+        // Documents come from people, whose programs may write the ends of names in capitals.
+        let lower = extension.to_ascii_lowercase();
+        let extension = if steps[0] == "documents" { lower.as_str() } else { extension };
         let refuse = |message: &str| Err(problem(path, None, message));
         match (steps.as_slice(), extension) {
             (["feeds.yaml"], _) => Ok(Self::Feeds),
@@ -444,6 +447,7 @@ mod tests {
                 b"x",
                 "documents/m/scan.docx: is no document: expected a file that ends with .md, .txt, .html, .pdf or .csv",
             ),
+            ("documents/m/LOUD.TXT", b"a\n\xe4", "documents/m/LOUD.TXT:2:1: is not UTF-8 text"),
             ("documents/m/latin.txt", b"a\n\xe4", "documents/m/latin.txt:2:1: is not UTF-8 text"),
             ("documents/m/label.yaml", b"class: secret", "documents/m/label.yaml:1:8: class: unknown variant `secret`"),
             ("cases/c.jsonl", b"{\"text\":\"a\",\"label\":\"b\"}\n{}", "cases/c.jsonl:2:2: missing field `text`"),

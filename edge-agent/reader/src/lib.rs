@@ -41,11 +41,11 @@ pub enum Error {
 pub const TEXT_BYTES_MAX: usize = 8 << 20;
 
 impl Form {
-    /// The form of a file by the end of its name.
+    /// The form of a file by the end of its name, in capitals too.
     #[must_use]
     pub fn of(path: &str) -> Option<Self> {
         let (_, ending) = path.rsplit_once('.')?;
-        ending.parse().ok()
+        ending.to_ascii_lowercase().parse().ok()
     }
 
     /// Whether reading needs a process with limits: its size says nothing about what it takes.

@@ -16,6 +16,9 @@ use super::reading;
 /// Why a file is not kept that will be as it should be in a moment.
 pub const BEING_WRITTEN: &str = "it is being written to";
 
+/// Why a file or folder is left out whose name is no text.
+const NAMELESS: &str = "its name is no UTF-8: rename it";
+
 /// Why there are none.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -38,7 +41,7 @@ pub enum Error {
 pub struct Documents {
     /// By the ids that they are kept under: a file's name, or its place within the folder.
     pub files: BTreeMap<String, PathBuf>,
-    /// Folders within that cannot be read, by their places, with why.
+    /// What is within and cannot be read, by its place, with why.
     pub closed: BTreeMap<String, String>,
 }
 
@@ -136,7 +139,10 @@ fn walk(root: &Path, folder: &Path, depth: usize, most: usize, found: &mut Docum
         }
         let parts = path.strip_prefix(root).unwrap_or(&path).components();
         let id = parts.map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/");
-        if kind.is_dir() {
+        // Its name as text may be another one's too.
+        if entry.file_name().to_str().is_none() && (kind.is_dir() || Form::of(&id).is_some()) {
+            found.closed.insert(id, NAMELESS.to_owned());
+        } else if kind.is_dir() {
             match walk(root, &path, depth + 1, most, found) {
                 Err(Error::Unreadable { source, .. }) => {
                     drop(found.closed.insert(id, format!("cannot be read: {source}")))
@@ -188,6 +194,8 @@ pub fn text(id: &str, content: Vec<u8>) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt as _;
+
     use super::*;
 
     #[test]
@@ -248,6 +256,17 @@ mod tests {
         assert!(many.contains("holds more than 1 documents"), "{many}");
         assert_eq!(content("i", "pipe.md", &pipe), Err("is not a file".to_owned()), "nobody waits for a writer");
         assert_eq!(content("i", "a.md", &folder.path().join("a.md")), Ok(b"text".to_vec()));
+        std::fs::write(folder.path().join("LOUD.TXT"), "text").expect("written");
+        for name in [&b"M\xfcller.md"[..], b"M\xf6ller.md", b"M\xfcller.exe"] {
+            std::fs::write(folder.path().join(std::ffi::OsStr::from_bytes(name)), "text").expect("written");
+        }
+        let found = documents(folder.path()).expect("documents");
+        assert_eq!(found.files.into_keys().collect::<Vec<_>>(), ["LOUD.TXT", "a.md", "sub/b.txt"]);
+        assert_eq!(
+            found.closed.into_keys().collect::<Vec<_>>(),
+            ["M\u{fffd}ller.md"],
+            "told, and not taken one for the other"
+        );
         assert!(documents(&folder.path().join("d.exe")).expect_err("none").to_string().contains("is no document"));
         assert!(documents(&folder.path().join("none")).expect_err("none").to_string().contains("there is no file"));
     }
