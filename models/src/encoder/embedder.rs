@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// `Embedder::unrelated_below` of the models of which it was measured, on `reference/retrieval.json`, by the digest of their weights:
-/// all-MiniLM-L6-v2 in float32.
+/// all-MiniLM-L6-v2, in float32 and in 8 bits.
 const UNRELATED_BELOW: &[(&str, f32)] =
     &[("sha256:53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db", 0.30)];
 
@@ -27,6 +27,7 @@ pub(super) struct Sentences {
     digest: Digest,
     texts: Texts,
     pub(super) encoder: Encoder,
+    unrelated_below: Option<f32>,
 }
 
 /// Loads a sentence embedder from its folder; the folder's name becomes the model's. Pooling (the mean of all tokens, or the first)
@@ -62,12 +63,14 @@ pub(super) fn open(folder: &Path, compute: Compute, processor: Processor) -> Res
     let tensors = Tensors::open(&folder.join("model.safetensors"))?;
     let load::Folder { texts, encoder, digest } =
         load::folder(folder, &tensors, sizes, tokens_max, pooling, compute, processor)?;
+    let own = digest.to_string();
+    let unrelated_below = UNRELATED_BELOW.iter().find(|(digest, _)| *digest == own).map(|(_, cosine)| *cosine);
     let (name, digest) = match compute.precision {
         Precision::Float32 => (super::heads::name(folder), digest),
         // Vectors of rounded weights are those of another model.
         Precision::Int8 => (super::heads::name(folder) + "-int8", Digest::of(format!("{digest} int8").as_bytes())),
     };
-    Ok(Sentences { name, digest, texts, encoder })
+    Ok(Sentences { name, digest, texts, encoder, unrelated_below })
 }
 
 impl Embedder for Sentences {
@@ -89,8 +92,7 @@ impl Embedder for Sentences {
     }
 
     fn unrelated_below(&self) -> Option<f32> {
-        let own = self.digest.to_string();
-        UNRELATED_BELOW.iter().find(|(digest, _)| *digest == own).map(|(_, cosine)| *cosine)
+        self.unrelated_below
     }
 
     fn size(&self, text: &str) -> usize {

@@ -1,5 +1,6 @@
 //! Questions that nothing in the documents answers, against those that something does: `models/reference/retrieval.json`, asked as `retrieve` asks.
 
+use models::encoder::{Compute, Precision};
 use serde::Deserialize;
 
 use super::*;
@@ -98,6 +99,10 @@ async fn no_question_that_something_answers_is_refused_and_many_others_are() {
         Some(folder) => {
             let minilm = models::encoder::load_embedder(Path::new(&folder)).expect("the model's files");
             assert_eq!(refused(minilm).await, (0, 79));
+            let compute = Compute { precision: Precision::Int8, ..Compute::default() };
+            let in_eight_bits =
+                models::encoder::load_embedder_with(Path::new(&folder), compute).expect("the same files");
+            assert_eq!(refused(in_eight_bits).await, (0, 79));
         }
         None => eprintln!("skipped: SKERRY_MINILM_DIR does not name a folder with all-MiniLM-L6-v2"),
     }
