@@ -203,7 +203,7 @@ fn described(name: &str) -> Value {
 
 async fn chat(State(handles): State<Handles>, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
     let asked: ChatRequest = parse(body)?;
-    let (stream, with_usage, priority) = (asked.stream, asked.wants_usage(), asked.priority()?);
+    let (stream, with_usage, priority) = (asked.is_streamed(), asked.wants_usage(), asked.priority()?);
     let envelope = Envelope::new(Form::Chat, known(&handles, &asked.model)?, with_usage);
     let asked = Asked { request: asked.into_request()?, priority };
     serve(handles, &headers, envelope, asked, stream).await

@@ -33,12 +33,10 @@ struct CompletionRequest {
     stop: Option<OneOrMany>,
     n: Option<u32>,
     best_of: Option<u32>,
-    #[serde(default)]
-    echo: bool,
+    echo: Option<bool>,
     suffix: Option<String>,
     logprobs: Option<Value>,
-    #[serde(default)]
-    stream: bool,
+    stream: Option<bool>,
     stream_options: Option<StreamOptions>,
     service_tier: Option<String>,
     #[serde(flatten)]
@@ -60,7 +58,7 @@ pub(super) async fn complete(
     let asked: CompletionRequest = parse(body)?;
     let with_usage = asked.stream_options.as_ref().is_some_and(StreamOptions::wants_usage);
     let envelope = Envelope::new(Form::Text, known(&handles, &asked.model)?, with_usage);
-    let (stream, priority) = (asked.stream, priority(asked.service_tier.as_deref())?);
+    let (stream, priority) = (asked.stream == Some(true), priority(asked.service_tier.as_deref())?);
     let asked = Asked { request: asked.into_request()?, priority };
     serve(handles, &headers, envelope, asked, stream).await
 }
@@ -73,7 +71,7 @@ impl CompletionRequest {
         let refused = [
             (self.n.is_some_and(|n| n != 1), "n: a local model gives one answer"),
             (self.best_of.is_some_and(|n| n != 1), "best_of: a local model gives one answer"),
-            (self.echo, "echo: the answer is what follows on the prompt alone"),
+            (self.echo == Some(true), "echo: the answer is what follows on the prompt alone"),
             (
                 self.suffix.is_some_and(|suffix| !suffix.is_empty()),
                 "suffix: a local model writes on at the end of a text",

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode};
 use edge_core::engine::effect::{self, Keep};
 use models::generate::{Answer, Finish, Message, with_calls};
 use shared::{
-    label::{DataClass, Label},
+    label::{DataClass, Label, is_jurisdiction},
     ledger::entry::{CallEnd, Content, Entry, Fact},
     policy::{self, Action, Permit, Target, TargetKind},
 };
@@ -74,6 +74,10 @@ impl Gate {
             let expected = r#"expected JSON such as {"class": "internal", "origins": ["CH"], "personal": false}"#;
             let text = value.to_str().map_err(|error| error.to_string());
             let label = text.and_then(|text| serde_json::from_str::<Label>(text).map_err(|error| error.to_string()));
+            let label = label.and_then(|label| match label.origins.iter().find(|code| !is_jurisdiction(code)) {
+                Some(code) => Err(format!("{code:?} is no jurisdiction")),
+                None => Ok(label),
+            });
             label.map_err(|error| Refusal::invalid(format!("the header {LABEL_HEADER}: {error}; {expected}")))
         });
         Ok(match (&self.label, given.transpose()?) {

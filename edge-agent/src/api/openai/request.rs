@@ -12,6 +12,8 @@ use super::{
 
 const MAX_TOKENS: usize = 1_024;
 /// Alternatives of a token, at most, as OpenAI's interface has it.
+/// As long as OpenAI has them.
+const TOOL_NAME_MAX: usize = 64;
 const TOP_LOGPROBS_MAX: usize = 20;
 /// More than OpenAI's four.
 const STOPS_MAX: usize = 16;
@@ -30,14 +32,12 @@ pub(super) struct ChatRequest {
     top_k: Option<usize>,
     min_p: Option<f32>,
     repetition_penalty: Option<f32>,
-    #[serde(default)]
-    logprobs: bool,
+    logprobs: Option<bool>,
     top_logprobs: Option<usize>,
     seed: Option<i64>,
     stop: Option<OneOrMany>,
     n: Option<u32>,
-    #[serde(default)]
-    pub stream: bool,
+    stream: Option<bool>,
     stream_options: Option<StreamOptions>,
     response_format: Option<ResponseFormat>,
     tools: Option<Vec<GivenTool>>,
@@ -177,6 +177,10 @@ impl ChatRequest {
         self.stream_options.as_ref().is_some_and(StreamOptions::wants_usage)
     }
 
+    pub fn is_streamed(&self) -> bool {
+        self.stream == Some(true)
+    }
+
     /// Before whom it is answered.
     ///
     /// # Errors
@@ -192,7 +196,7 @@ impl ChatRequest {
         if self.n.is_some_and(|n| n != 1) {
             return Err(Refusal::invalid("n: a local model gives one answer"));
         }
-        if self.top_logprobs.is_some_and(|top| top > TOP_LOGPROBS_MAX || !self.logprobs) {
+        if self.top_logprobs.is_some_and(|top| top > TOP_LOGPROBS_MAX || self.logprobs != Some(true)) {
             let expected = format!("top_logprobs: expected 0 to {TOP_LOGPROBS_MAX}, with logprobs true");
             return Err(Refusal::invalid(expected));
         }
@@ -204,7 +208,7 @@ impl ChatRequest {
             repetition_penalty: self.repetition_penalty,
         };
         sampling.check().map_err(Refusal::invalid)?;
-        let tools: Vec<Tool> = self.tools.into_iter().flatten().map(GivenTool::into_tool).collect();
+        let tools = tools(self.tools.unwrap_or_default())?;
         let tool_choice = match self.tool_choice {
             None => ToolChoice::Auto,
             Some(choice) => choice.parse(&tools)?,
@@ -240,7 +244,7 @@ impl ChatRequest {
             tools,
             tool_choice,
             single_call: self.parallel_tool_calls == Some(false),
-            logprobs: self.logprobs.then(|| self.top_logprobs.unwrap_or(0)),
+            logprobs: self.logprobs.and_then(|asked| asked.then(|| self.top_logprobs.unwrap_or(0))),
             ..defaults
         })
     }
@@ -272,6 +276,31 @@ impl ChatMessage {
         let calls: Result<Vec<ToolCall>, Refusal> = calls.into_iter().map(|call| call.parse(at)).collect();
         Ok(Message { role, content: with_calls(&content, &calls?) })
     }
+}
+
+/// Tools as they are called by name.
+///
+/// # Errors
+/// Where a name is none that OpenAI's interface has, or there twice, or a tool takes what is no object.
+fn tools(given: Vec<GivenTool>) -> Result<Vec<Tool>, Refusal> {
+    let tools: Vec<Tool> = given.into_iter().map(GivenTool::into_tool).collect();
+    let is_name = |name: &str| {
+        (1..=TOOL_NAME_MAX).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+    };
+    for (at, Tool { name, parameters, .. }) in tools.iter().enumerate() {
+        let refused = |field: &str, why: String| Err(Refusal::invalid(format!("tools[{at}].function.{field}: {why}")));
+        if !is_name(name) {
+            return refused("name", format!("{name:?}; expected 1 to {TOOL_NAME_MAX} of a-z, A-Z, 0-9, _ and -"));
+        }
+        if tools[..at].iter().any(|other| other.name == *name) {
+            return refused("name", format!("{name:?}; another tool has it"));
+        }
+        if parameters.get("type").is_some_and(|kind| kind != "object") {
+            return refused("parameters", "the type is not object; arguments are one".to_owned());
+        }
+    }
+    Ok(tools)
 }
 
 impl GivenTool {
