@@ -177,7 +177,7 @@ impl Config {
     fn mistakes(&self) -> Vec<(String, String)> {
         let mut found = Vec::new();
         let code = &self.jurisdiction;
-        if code.len() != 2 || !code.bytes().all(|b| b.is_ascii_uppercase()) {
+        if !shared::label::is_jurisdiction(code) {
             let message = format!("{code:?} is no jurisdiction: expected two capital letters such as CH, or EU");
             found.push(("jurisdiction".to_owned(), message));
         }

@@ -28,6 +28,12 @@ pub struct Label {
     pub personal: bool,
 }
 
+/// Whether a code can be a jurisdiction's: two capital letters, as ISO 3166-1 alpha-2 has them, or `EU`.
+#[must_use]
+pub fn is_jurisdiction(code: &str) -> bool {
+    code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_uppercase())
+}
+
 impl Label {
     /// The label of what is made from both: the stricter class, all origins, personal if either is.
     #[must_use]

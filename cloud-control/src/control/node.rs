@@ -5,6 +5,7 @@ use std::time::Duration;
 use shared::{
     digest::Digest,
     id::NodeName,
+    label::is_jurisdiction,
     wire::v1::{
         APPROVALS_MAX, Desired, EnrollAnswer, EnrollRequest, HOLD_MS_MAX, LedgerCursor, PendingApproval,
         QUESTION_BYTES_MAX, RUNS_MAX, SyncAnswer, SyncRequest,
@@ -28,7 +29,7 @@ impl Control {
     /// When its token, name or certificate request is refused.
     pub async fn enroll(&self, request: EnrollRequest) -> Result<EnrollAnswer, Error> {
         let EnrollRequest { secret, name, jurisdiction, csr_pem, ledger_key, version } = request;
-        if jurisdiction.len() != 2 || !jurisdiction.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        if !is_jurisdiction(&jurisdiction) {
             let message = format!("{jurisdiction:?} is not a jurisdiction: expected two capital letters such as DE");
             return Err(invalid("jurisdiction", message));
         }

@@ -37,7 +37,8 @@ pub(super) struct Args {
     /// Look into this index alone.
     #[arg(long, value_name = "INDEX", value_parser = NonEmptyStringValueParser::new())]
     index: Option<String>,
-    /// Have it answered by this target or a pattern such as local/*; may be given several times, in the order of preference.
+    /// Have it answered by this target or a pattern such as local/*; may be given several times, in the order of preference. Where none of them can,
+    /// another model on this node does.
     #[arg(long = "model", value_name = "TARGET")]
     models: Vec<String>,
     /// So many passages at most.
@@ -116,7 +117,7 @@ fn told(answer: &Value, passages: &[Passage]) -> String {
     let shown = numbered().filter(|(_, number)| !cites || is_cited(*number));
     let sources: Vec<_> = shown.map(source).collect();
     let by = answer["target"].as_str().unwrap_or_default();
-    let degraded = if answer["degraded"] == true { ", in place of a chat model" } else { "" };
+    let degraded = if answer["degraded"] == true { ", in place of what was asked for" } else { "" };
     let others: String = passed_over(answer).map(|line| format!("\n  not by {line}")).collect();
     let advice = if others.is_empty() { "" } else { "\n  (`edge-agent doctor` looks closer)" };
     format!("{text}\n\n{}\n\nanswered by {by}{degraded}{others}{advice}", sources.join("\n"))

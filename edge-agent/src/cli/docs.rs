@@ -313,7 +313,8 @@ fn list(index: Option<&str>, context: &Context) -> Result<ExitCode, Failure> {
         "There is no document: the bundle's lie in its documents/INDEX/, and `edge-agent docs add` brings others.";
     output::table(&["index", "document", "label", "from", "about", "passages", "kept for"], rows, nothing);
     for documents::Followed { index, path, .. } in followed {
-        output::say(&format!("{index} follows {path}"));
+        let away = if std::path::Path::new(&path).exists() { "" } else { ", which is not there now" };
+        output::say(&format!("{index} follows {path}{away}"));
     }
     Ok(ExitCode::SUCCESS)
 }

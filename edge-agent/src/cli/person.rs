@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use edge_core::engine::effect;
 use serde_json::{Value, json};
-use shared::label::{DataClass, Label};
+use shared::label::{DataClass, Label, is_jurisdiction};
 use tokio::runtime::Runtime;
 
 use super::{Context, Failure, local::Local};
@@ -70,15 +70,20 @@ fn told(error: effect::Error) -> Failure {
 /// What a text demands, as options say it.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Demands {
-    /// Who may see it; without one, what `[api] label` says, and internal where that says nothing.
+    /// Who may see it; without one, what `[api] label` says, and internal where that says nothing. A label is given whole: with it, --origin and
+    /// --personal say the rest, and what stood there before is replaced.
     #[arg(long = "label", value_name = "CLASS")]
     class: Option<Class>,
     /// Where it was born: a country of two letters, or EU; may be given several times.
-    #[arg(long = "origin", value_name = "CODE", requires = "class")]
+    #[arg(long = "origin", value_name = "CODE", requires = "class", value_parser = origin)]
     origins: Vec<String>,
     /// It tells of a person.
     #[arg(long, requires = "class")]
     personal: bool,
+}
+
+fn origin(code: &str) -> Result<String, &'static str> {
+    if is_jurisdiction(code) { Ok(code.to_owned()) } else { Err("expected two capital letters such as CH, or EU") }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

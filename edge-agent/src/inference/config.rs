@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 
 use models::generate::{Cache, Sampling};
 use serde::{Deserialize, Serialize};
-use shared::digest::Digest;
+use shared::{digest::Digest, label::is_jurisdiction};
 
 use super::EXTRACT;
 
@@ -312,9 +312,7 @@ fn provider(raw: &Raw, protocol: Protocol) -> Result<Provider, String> {
         (None, Some(file)) => Some(Key::File(file.clone())),
         (None, None) => None,
     };
-    if let Some(place) =
-        raw.jurisdiction.as_ref().filter(|p| p.len() != 2 || !p.bytes().all(|b| b.is_ascii_uppercase()))
-    {
+    if let Some(place) = raw.jurisdiction.as_ref().filter(|code| !is_jurisdiction(code)) {
         return Err(format!(
             "jurisdiction: {place:?} of target {name}; expected two capital letters such as DE, or EU"
         ));

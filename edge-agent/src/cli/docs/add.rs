@@ -38,7 +38,8 @@ Examples:
   edge-agent docs add interview.pdf --label confidential --personal --subject \"Mia Keller\"
 
 The agent follows what was added, where it may read it: while it runs, what is new, changed or gone is taken over every five minutes
-(`follow_every` under [memory]). A folder or mount that is away, or empty, takes nothing away; adding it again does. `docs remove` ends it.
+(`follow_every` under [memory]). A folder or mount that is away, or empty, takes nothing away; adding it again does. `docs remove` ends it. What is broken off keeps what it
+had kept, and follows nothing until it is added again.
 A folder that is added again is brought in step at once; label and subject stay as they were unless they are given. A document is named by
 its place in the folder; where the index has one of that name from elsewhere, the folders above are put before it. Names that begin with a
 dot, links and what is no file are left out; a PATH that is a link stands for what it leads to. A text has at most 8 MB and is UTF-8, a PDF at most 32 MB, a table 50,000 rows, and a document
