@@ -17,7 +17,7 @@ mod steps;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Mutex;
+use std::{sync::Mutex, time::Instant};
 
 use attention::Run;
 use batch::Queue;
@@ -34,7 +34,7 @@ use crate::{
     gguf::Rows,
     lanes::{Processor, ROWS},
     pool::Pool,
-    product::{Activations, Input, Matrix, Product, Sheet, Weights},
+    product::{Activations, Input, Matrix, Pace, Product, Sheet, Weights},
 };
 
 /// Tokens of a prompt computed at once: what they need beside the weights stays in a core's second cache.
@@ -81,6 +81,7 @@ struct Engine {
     delta: Sheet,
     /// Of each of the turns.
     angles: Vec<Vec<f32>>,
+    pace: Pace,
 }
 
 impl Engine {
@@ -95,6 +96,7 @@ impl Engine {
             inner: sheet(),
             delta: sheet(),
             angles: Vec::new(),
+            pace: Pace::default(),
         }
     }
 }
@@ -183,6 +185,8 @@ impl Decoder {
             runs.push(Run { first, count: tokens.len(), start: session.len() });
         }
         let tokens: Vec<u32> = asked.iter().flat_map(|asked| &asked.tokens).copied().collect();
+        let began = Instant::now();
+        engine.rounded.ask = engine.pace.way();
         self.embed(engine, &tokens)?;
         self.turns(engine, &runs);
         for (at, layer) in self.layers.iter().enumerate() {
@@ -194,7 +198,11 @@ impl Decoder {
             session.add(tokens.len());
         }
         let groups = self.wanted_groups(asked.iter().map(|asked| asked.wanted.as_deref()));
-        Ok(self.logits(engine, &runs, groups.as_deref()))
+        let logits = self.logits(engine, &runs, groups.as_deref());
+        if tokens.len() == 1 && groups.is_none() {
+            engine.pace.took(began.elapsed());
+        }
+        Ok(logits)
     }
 
     fn embed(&self, engine: &mut Engine, tokens: &[u32]) -> Result<(), Error> {

@@ -1,5 +1,6 @@
 //! The activations of several tokens: as floats, and rounded to eight bits.
 
+use super::ask::Ask;
 use crate::lanes::{ROWS, largest};
 
 /// Numbers of several tokens, sixteen columns of a token side by side: `[column / 16][token][column % 16]`. What sixteen rows of
@@ -103,6 +104,8 @@ pub(crate) struct Activations {
     length: usize,
     /// The first token of each tile, and how many it has.
     tiles: Vec<(usize, usize)>,
+    /// How the weights are asked for that one token is multiplied with.
+    pub(crate) ask: Ask,
 }
 
 /// Tokens of a tile, at most.

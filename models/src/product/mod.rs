@@ -5,6 +5,7 @@
 //! Activations are rounded to eight bits in blocks of 32, each with its own scale; matrices of whole floats take them as they are.
 
 mod activations;
+mod ask;
 mod floats;
 mod form;
 mod quants;
@@ -13,6 +14,7 @@ mod tests;
 mod weights;
 
 pub(crate) use activations::{Activations, Sheet, TILE_MAX, Tile};
+pub(crate) use ask::Pace;
 pub(crate) use form::Form;
 pub(crate) use weights::{Matrix, Order, Plan, Weights};
 

@@ -1,17 +1,21 @@
 //! Products of rounded weights with rounded activations: whole numbers within a block, floats across blocks. A sum of a
 //! block is exact, so only the order of the blocks matters, and it is the same for all lanes and for any number of tokens.
 
-use super::activations::{Activations, Block};
+use super::{
+    activations::{Activations, Block},
+    ask::Ask,
+};
 use crate::lanes::{Lanes, ROWS};
 
 /// A form's way to be multiplied.
 pub(super) trait Quants {
-    /// The sums of a part of sixteen rows with a tile of tokens.
+    /// The sums of a part of sixteen rows with a tile of tokens. For one token alone what comes next is asked for.
     fn tile<L: Lanes, const SIZE: usize>(
         lanes: L,
         part: usize,
         group: &[u8],
         tile: &[[Block; SIZE]],
+        ask: Ask,
     ) -> [L::Float; SIZE];
 }
 
@@ -26,11 +30,11 @@ pub(super) fn product<L: Lanes, Q: Quants>(
     for &(first, size) in input.tiles() {
         let out = &mut out[first..][..size];
         match size {
-            16 => one::<L, Q, 16>(lanes, part, group, input.tile(first), out),
-            8 => one::<L, Q, 8>(lanes, part, group, input.tile(first), out),
-            4 => one::<L, Q, 4>(lanes, part, group, input.tile(first), out),
-            2 => one::<L, Q, 2>(lanes, part, group, input.tile(first), out),
-            _ => one::<L, Q, 1>(lanes, part, group, input.tile(first), out),
+            16 => one::<L, Q, 16>(lanes, part, group, input.tile(first), out, input.ask),
+            8 => one::<L, Q, 8>(lanes, part, group, input.tile(first), out, input.ask),
+            4 => one::<L, Q, 4>(lanes, part, group, input.tile(first), out, input.ask),
+            2 => one::<L, Q, 2>(lanes, part, group, input.tile(first), out, input.ask),
+            _ => one::<L, Q, 1>(lanes, part, group, input.tile(first), out, input.ask),
         }
     }
 }
@@ -42,29 +46,11 @@ fn one<L: Lanes, Q: Quants, const SIZE: usize>(
     group: &[u8],
     tile: &[[Block; SIZE]],
     out: &mut [[f32; ROWS]],
+    ask: Ask,
 ) {
-    let sums = Q::tile::<L, SIZE>(lanes, part, group, tile);
+    let sums = Q::tile::<L, SIZE>(lanes, part, group, tile, ask);
     for (out, sum) in out.iter_mut().zip(sums) {
         lanes.store(sum, out, part);
-    }
-}
-
-/// The smallest pages that memory has; those of a mapped file are such, where the kernel has none larger for it.
-const PAGE: usize = 4 << 10;
-/// How far ahead the first line of a page is asked for, so that the page is known when its turn comes.
-const AHEAD: usize = 16 << 10;
-
-/// Asks for the start of a page that comes soon, when a unit ends in another page than it began in, and one token alone is multiplied
-/// with it: that takes less time than bringing the weights. Within a page the processor itself brings what follows. On a Zen 4 core
-/// that reads 32 GB/s at best, Q4_K goes by at 28 on large pages and at 24 on small ones, 22 where nothing is asked for; to ask for
-/// every line is worse (21 and 20), and so is a second stream of scales beside the blocks, which the processor does not follow (12).
-#[inline(always)]
-fn ask<L: Lanes, const SIZE: usize>(lanes: L, unit: &[u8]) {
-    if SIZE == 1 {
-        let behind = (unit.as_ptr().addr() + unit.len()) % PAGE;
-        if behind < unit.len() {
-            lanes.ask(unit, unit.len() - behind + AHEAD);
-        }
     }
 }
 
@@ -197,11 +183,14 @@ impl Quants for Four {
         part: usize,
         group: &[u8],
         tile: &[[Block; SIZE]],
+        ask: Ask,
     ) -> [L::Float; SIZE] {
         let mut sums = [lanes.splat(0.0); SIZE];
         for (unit, tokens) in group.as_chunks::<288>().0.iter().zip(tile) {
             let (scale, body) = apart(unit);
-            ask::<L, SIZE>(lanes, unit);
+            if SIZE == 1 {
+                ask.after(lanes, unit);
+            }
             let scale = lanes.halves(scale, part);
             let bytes = nibbles(lanes, body.as_chunks().0, part);
             Part { bytes, offset: 8, scale, minimum: None }.add::<0, 4, SIZE>(lanes, &mut sums, tokens);
@@ -219,11 +208,14 @@ impl Quants for Five {
         part: usize,
         group: &[u8],
         tile: &[[Block; SIZE]],
+        ask: Ask,
     ) -> [L::Float; SIZE] {
         let mut sums = [lanes.splat(0.0); SIZE];
         for (unit, tokens) in group.as_chunks::<352>().0.iter().zip(tile) {
             let (scale, body) = apart(unit);
-            ask::<L, SIZE>(lanes, unit);
+            if SIZE == 1 {
+                ask.after(lanes, unit);
+            }
             let scale = lanes.halves(scale, part);
             let bytes = fives(lanes, body.as_chunks().0, part);
             Part { bytes, offset: 16, scale, minimum: None }.add::<0, 5, SIZE>(lanes, &mut sums, tokens);
@@ -241,11 +233,14 @@ impl Quants for Eight {
         part: usize,
         group: &[u8],
         tile: &[[Block; SIZE]],
+        ask: Ask,
     ) -> [L::Float; SIZE] {
         let mut sums = [lanes.splat(0.0); SIZE];
         for (unit, tokens) in group.as_chunks::<544>().0.iter().zip(tile) {
             let (scale, body) = apart(unit);
-            ask::<L, SIZE>(lanes, unit);
+            if SIZE == 1 {
+                ask.after(lanes, unit);
+            }
             let scale = lanes.halves(scale, part);
             let runs = body.as_chunks::<64>().0;
             let mut bytes = [lanes.bytes(&runs[0], part); 8];
@@ -305,11 +300,14 @@ impl Quants for FourK {
         part: usize,
         group: &[u8],
         tile: &[[Block; SIZE]],
+        ask: Ask,
     ) -> [L::Float; SIZE] {
         let mut sums = [lanes.splat(0.0); SIZE];
         for (unit, tile) in group.as_chunks::<2304>().0.iter().zip(tile.as_chunks::<8>().0) {
             let (scales, body) = apart(unit);
-            ask::<L, SIZE>(lanes, unit);
+            if SIZE == 1 {
+                ask.after(lanes, unit);
+            }
             let scales = scales_with_minima(lanes, scales, part);
             let blocks = body.as_chunks::<256>().0.iter().zip(scales.as_flattened()).zip(tile);
             for ((body, &[scale, minimum]), tokens) in blocks {
@@ -330,11 +328,14 @@ impl Quants for FiveK {
         part: usize,
         group: &[u8],
         tile: &[[Block; SIZE]],
+        ask: Ask,
     ) -> [L::Float; SIZE] {
         let mut sums = [lanes.splat(0.0); SIZE];
         for (unit, tile) in group.as_chunks::<2816>().0.iter().zip(tile.as_chunks::<8>().0) {
             let (scales, body) = apart(unit);
-            ask::<L, SIZE>(lanes, unit);
+            if SIZE == 1 {
+                ask.after(lanes, unit);
+            }
             let scales = scales_with_minima(lanes, scales, part);
             let blocks = body.as_chunks::<320>().0.iter().zip(scales.as_flattened()).zip(tile);
             for ((body, &[scale, minimum]), tokens) in blocks {
@@ -355,11 +356,14 @@ impl Quants for SixK {
         part: usize,
         group: &[u8],
         tile: &[[Block; SIZE]],
+        ask: Ask,
     ) -> [L::Float; SIZE] {
         let mut sums = [lanes.splat(0.0); SIZE];
         for (unit, tile) in group.as_chunks::<3360>().0.iter().zip(tile.as_chunks::<8>().0) {
             let (scales, body) = apart::<288>(unit);
-            ask::<L, SIZE>(lanes, unit);
+            if SIZE == 1 {
+                ask.after(lanes, unit);
+            }
             let scale = lanes.halves(&scales.as_chunks::<32>().0[0], part);
             let small = scales.as_chunks::<ROWS>().0;
             for (at, (body, tokens)) in body.as_chunks::<384>().0.iter().zip(tile).enumerate() {
