@@ -11,9 +11,9 @@ use super::{
 };
 
 const MAX_TOKENS: usize = 1_024;
-/// Alternatives of a token, at most, as OpenAI's interface has it.
-/// As long as OpenAI has them.
+/// Letters of a tool's name, at most, as OpenAI's interface has it.
 const TOOL_NAME_MAX: usize = 64;
+/// Alternatives of a token, at most, as OpenAI's interface has it.
 const TOP_LOGPROBS_MAX: usize = 20;
 /// More than OpenAI's four.
 const STOPS_MAX: usize = 16;
