@@ -38,11 +38,11 @@ Examples:
   edge-agent docs add interview.pdf --label confidential --personal --subject \"Mia Keller\"
 
 The agent follows what was added, where it may read it: while it runs, what is new, changed or gone is taken over every five minutes
-(`follow_every` under [memory]). A folder or mount that is away, or empty, takes nothing away; adding it again does. `docs remove` ends it. What is broken off keeps what it
-had kept, and follows nothing until it is added again.
-A folder that is added again is brought in step at once; label and subject stay as they were unless they are given. A document is named by
-its place in the folder; where the index has one of that name from elsewhere, the folders above are put before it. Names that begin with a
-dot, links and what is no file are left out; a PATH that is a link stands for what it leads to. A text has at most 8 MB and is UTF-8, a PDF at most 32 MB, a table 50,000 rows, and a document
+(`follow_every` under [memory]). A folder or mount that is away, or empty, takes nothing away; adding it again does. `docs remove` ends it.
+What is broken off keeps what it had kept, and follows nothing until it is added again. A folder that is added again is brought in step at
+once; label and subject stay as they were unless they are given. A document is named by its place in the folder; where the index has one of
+that name from elsewhere, the folders above are put before it. Names that begin with a dot, links and what is no file are left out; a PATH
+that is a link stands for what it leads to. A text has at most 8 MB and is UTF-8, a PDF at most 32 MB, a table 50,000 rows, and a document
 comes to 50,000 passages at most, a folder holds 20,000 documents; a file that is more is named, and the others are kept. Policy's
 `remember` is asked for each document, and each is in the ledger.")]
 pub(in super::super) struct Add {
@@ -130,8 +130,10 @@ pub(super) fn run(asked: &Add, context: &Context) -> Result<ExitCode, Failure> {
         |name: &str, folder: &str| name.starts_with(&format!("{folder}/")) || name.contains(&format!("/{folder}/"));
     let is_closed = |name: &str| added.failed.keys().any(|folder| is_in(name, folder));
     let here: BTreeSet<&String> = names.values().collect();
-    let is_left = |name: &&String| !here.contains(name) && !is_closed(name) && before.rival(name).is_none();
-    let gone: Vec<_> = before.files.iter().filter(is_left).chain(vanished(&files, &names, asked)).cloned().collect();
+    let is_left = |name: &&String| !here.contains(name) && !is_closed(name);
+    let is_kept = |name: &&String| added.kept.contains(name) || added.unchanged.contains(name);
+    let gone = before.files.iter().filter(is_left).chain(vanished(&files, &names, asked).filter(is_kept));
+    let gone: Vec<_> = gone.filter(|name| before.rival(name).is_none()).cloned().collect();
     for id in gone {
         person.ask("forget", json!({ "index": asked.index, "id": id }), None)?;
         added.removed.push(id);
