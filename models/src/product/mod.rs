@@ -43,17 +43,15 @@ impl Compute for Product<'_> {
     #[inline(always)]
     fn on<L: Lanes>(self, lanes: L) {
         let Self { form, group, input, out } = self;
-        for part in 0..ROWS / L::WIDTH {
-            match form {
-                Form::Half => floats::product::<L, floats::Half>(lanes, part, group, input.sheet, out),
-                Form::Full => floats::product::<L, floats::Full>(lanes, part, group, input.sheet, out),
-                Form::Four => quants::product::<L, quants::Four>(lanes, part, group, input.rounded, out),
-                Form::Five => quants::product::<L, quants::Five>(lanes, part, group, input.rounded, out),
-                Form::Eight => quants::product::<L, quants::Eight>(lanes, part, group, input.rounded, out),
-                Form::FourK => quants::product::<L, quants::FourK>(lanes, part, group, input.rounded, out),
-                Form::FiveK => quants::product::<L, quants::FiveK>(lanes, part, group, input.rounded, out),
-                Form::SixK => quants::product::<L, quants::SixK>(lanes, part, group, input.rounded, out),
-            }
+        match form {
+            Form::Half => floats::product::<L, floats::Half>(lanes, group, input, out),
+            Form::Full => floats::product::<L, floats::Full>(lanes, group, input, out),
+            Form::Four => quants::product::<L, quants::Four>(lanes, group, input.rounded, out),
+            Form::Five => quants::product::<L, quants::Five>(lanes, group, input.rounded, out),
+            Form::Eight => quants::product::<L, quants::Eight>(lanes, group, input.rounded, out),
+            Form::FourK => quants::product::<L, quants::FourK>(lanes, group, input.rounded, out),
+            Form::FiveK => quants::product::<L, quants::FiveK>(lanes, group, input.rounded, out),
+            Form::SixK => quants::product::<L, quants::SixK>(lanes, group, input.rounded, out),
         }
     }
 }

@@ -9,48 +9,61 @@ use crate::lanes::{Lanes, ROWS};
 
 /// A form's way to be multiplied.
 pub(super) trait Quants {
-    /// The sums of a part of sixteen rows with a tile of tokens. For one token alone what comes next is asked for.
-    fn tile<L: Lanes, const SIZE: usize>(
+    /// The sums of `PARTS` parts of sixteen rows, from the `first` on, with a tile of tokens. Of memory little is asked for at a time, as
+    /// much as is computed with: who asks for a whole unit at once waits until the processor can keep that many in mind.
+    fn tile<L: Lanes, const SIZE: usize, const PARTS: usize>(
         lanes: L,
-        part: usize,
+        first: usize,
         group: &[u8],
         tile: &[[Block; SIZE]],
         ask: Ask,
-    ) -> [L::Float; SIZE];
+    ) -> [[L::Float; SIZE]; PARTS];
 }
 
+/// The product of sixteen rows with all tokens.
 #[inline(always)]
-pub(super) fn product<L: Lanes, Q: Quants>(
-    lanes: L,
-    part: usize,
-    group: &[u8],
-    input: &Activations,
-    out: &mut [[f32; ROWS]],
-) {
-    for &(first, size) in input.tiles() {
-        let out = &mut out[first..][..size];
-        match size {
-            16 => one::<L, Q, 16>(lanes, part, group, input.tile(first), out, input.ask),
-            8 => one::<L, Q, 8>(lanes, part, group, input.tile(first), out, input.ask),
-            4 => one::<L, Q, 4>(lanes, part, group, input.tile(first), out, input.ask),
-            2 => one::<L, Q, 2>(lanes, part, group, input.tile(first), out, input.ask),
-            _ => one::<L, Q, 1>(lanes, part, group, input.tile(first), out, input.ask),
+pub(super) fn product<L: Lanes, Q: Quants>(lanes: L, group: &[u8], input: &Activations, out: &mut [[f32; ROWS]]) {
+    // For few tokens all parts of a block at once, so that memory is read in one stream; part after part, it would rest while what the
+    // first part brought is read again.
+    match (input.tiles(), L::WIDTH) {
+        ([(0, 1)], 8) => return one::<L, Q, 1, 2>(lanes, 0, group, input.tile(0), out, input.ask),
+        ([(0, 2)], 8) => return one::<L, Q, 2, 2>(lanes, 0, group, input.tile(0), out, input.ask),
+        ([(0, 4)], 8) => return one::<L, Q, 4, 2>(lanes, 0, group, input.tile(0), out, input.ask),
+        ([(0, 1)], 4) => return one::<L, Q, 1, 4>(lanes, 0, group, input.tile(0), out, input.ask),
+        ([(0, 2)], 4) => return one::<L, Q, 2, 4>(lanes, 0, group, input.tile(0), out, input.ask),
+        ([(0, 4)], 4) => return one::<L, Q, 4, 4>(lanes, 0, group, input.tile(0), out, input.ask),
+        _ => {}
+    }
+    for part in 0..ROWS / L::WIDTH {
+        for &(first, size) in input.tiles() {
+            let out = &mut out[first..][..size];
+            // The first tile brings what the others then find in the caches.
+            let ask = if (part, first) == (0, 0) { input.ask } else { Ask::Nothing };
+            match size {
+                16 => one::<L, Q, 16, 1>(lanes, part, group, input.tile(first), out, ask),
+                8 => one::<L, Q, 8, 1>(lanes, part, group, input.tile(first), out, ask),
+                4 => one::<L, Q, 4, 1>(lanes, part, group, input.tile(first), out, ask),
+                2 => one::<L, Q, 2, 1>(lanes, part, group, input.tile(first), out, ask),
+                _ => one::<L, Q, 1, 1>(lanes, part, group, input.tile(first), out, ask),
+            }
         }
     }
 }
 
 #[inline(always)]
-fn one<L: Lanes, Q: Quants, const SIZE: usize>(
+fn one<L: Lanes, Q: Quants, const SIZE: usize, const PARTS: usize>(
     lanes: L,
-    part: usize,
+    first: usize,
     group: &[u8],
     tile: &[[Block; SIZE]],
     out: &mut [[f32; ROWS]],
     ask: Ask,
 ) {
-    let sums = Q::tile::<L, SIZE>(lanes, part, group, tile, ask);
-    for (out, sum) in out.iter_mut().zip(sums) {
-        lanes.store(sum, out, part);
+    let sums = Q::tile::<L, SIZE, PARTS>(lanes, first, group, tile, ask);
+    for (at, sums) in sums.into_iter().enumerate() {
+        for (out, sum) in out.iter_mut().zip(sums) {
+            lanes.store(sum, out, first + at);
+        }
     }
 }
 
@@ -178,22 +191,22 @@ pub(super) struct Four;
 
 impl Quants for Four {
     #[inline(always)]
-    fn tile<L: Lanes, const SIZE: usize>(
+    fn tile<L: Lanes, const SIZE: usize, const PARTS: usize>(
         lanes: L,
-        part: usize,
+        first: usize,
         group: &[u8],
         tile: &[[Block; SIZE]],
         ask: Ask,
-    ) -> [L::Float; SIZE] {
-        let mut sums = [lanes.splat(0.0); SIZE];
+    ) -> [[L::Float; SIZE]; PARTS] {
+        let mut sums = [[lanes.splat(0.0); SIZE]; PARTS];
         for (unit, tokens) in group.as_chunks::<288>().0.iter().zip(tile) {
             let (scale, body) = apart(unit);
-            if SIZE == 1 {
-                ask.after(lanes, unit);
+            ask.after(lanes, unit);
+            for (part, sums) in (first..).zip(&mut sums) {
+                let scale = lanes.halves(scale, part);
+                let bytes = nibbles(lanes, body.as_chunks().0, part);
+                Part { bytes, offset: 8, scale, minimum: None }.add::<0, 4, SIZE>(lanes, sums, tokens);
             }
-            let scale = lanes.halves(scale, part);
-            let bytes = nibbles(lanes, body.as_chunks().0, part);
-            Part { bytes, offset: 8, scale, minimum: None }.add::<0, 4, SIZE>(lanes, &mut sums, tokens);
         }
         sums
     }
@@ -203,22 +216,22 @@ pub(super) struct Five;
 
 impl Quants for Five {
     #[inline(always)]
-    fn tile<L: Lanes, const SIZE: usize>(
+    fn tile<L: Lanes, const SIZE: usize, const PARTS: usize>(
         lanes: L,
-        part: usize,
+        first: usize,
         group: &[u8],
         tile: &[[Block; SIZE]],
         ask: Ask,
-    ) -> [L::Float; SIZE] {
-        let mut sums = [lanes.splat(0.0); SIZE];
+    ) -> [[L::Float; SIZE]; PARTS] {
+        let mut sums = [[lanes.splat(0.0); SIZE]; PARTS];
         for (unit, tokens) in group.as_chunks::<352>().0.iter().zip(tile) {
             let (scale, body) = apart(unit);
-            if SIZE == 1 {
-                ask.after(lanes, unit);
+            ask.after(lanes, unit);
+            for (part, sums) in (first..).zip(&mut sums) {
+                let scale = lanes.halves(scale, part);
+                let bytes = fives(lanes, body.as_chunks().0, part);
+                Part { bytes, offset: 16, scale, minimum: None }.add::<0, 5, SIZE>(lanes, sums, tokens);
             }
-            let scale = lanes.halves(scale, part);
-            let bytes = fives(lanes, body.as_chunks().0, part);
-            Part { bytes, offset: 16, scale, minimum: None }.add::<0, 5, SIZE>(lanes, &mut sums, tokens);
         }
         sums
     }
@@ -228,26 +241,26 @@ pub(super) struct Eight;
 
 impl Quants for Eight {
     #[inline(always)]
-    fn tile<L: Lanes, const SIZE: usize>(
+    fn tile<L: Lanes, const SIZE: usize, const PARTS: usize>(
         lanes: L,
-        part: usize,
+        first: usize,
         group: &[u8],
         tile: &[[Block; SIZE]],
         ask: Ask,
-    ) -> [L::Float; SIZE] {
-        let mut sums = [lanes.splat(0.0); SIZE];
+    ) -> [[L::Float; SIZE]; PARTS] {
+        let mut sums = [[lanes.splat(0.0); SIZE]; PARTS];
         for (unit, tokens) in group.as_chunks::<544>().0.iter().zip(tile) {
             let (scale, body) = apart(unit);
-            if SIZE == 1 {
-                ask.after(lanes, unit);
+            ask.after(lanes, unit);
+            for (part, sums) in (first..).zip(&mut sums) {
+                let scale = lanes.halves(scale, part);
+                let runs = body.as_chunks::<64>().0;
+                let mut bytes = [lanes.bytes(&runs[0], part); 8];
+                for at in 0..8 {
+                    bytes[at] = lanes.wide(lanes.bytes(&runs[at], part));
+                }
+                Part { bytes, offset: L::BIAS, scale, minimum: None }.add::<0, 8, SIZE>(lanes, sums, tokens);
             }
-            let scale = lanes.halves(scale, part);
-            let runs = body.as_chunks::<64>().0;
-            let mut bytes = [lanes.bytes(&runs[0], part); 8];
-            for at in 0..8 {
-                bytes[at] = lanes.wide(lanes.bytes(&runs[at], part));
-            }
-            Part { bytes, offset: L::BIAS, scale, minimum: None }.add::<0, 8, SIZE>(lanes, &mut sums, tokens);
         }
         sums
     }
@@ -295,24 +308,28 @@ pub(super) struct FourK;
 
 impl Quants for FourK {
     #[inline(always)]
-    fn tile<L: Lanes, const SIZE: usize>(
+    fn tile<L: Lanes, const SIZE: usize, const PARTS: usize>(
         lanes: L,
-        part: usize,
+        first: usize,
         group: &[u8],
         tile: &[[Block; SIZE]],
         ask: Ask,
-    ) -> [L::Float; SIZE] {
-        let mut sums = [lanes.splat(0.0); SIZE];
+    ) -> [[L::Float; SIZE]; PARTS] {
+        let mut sums = [[lanes.splat(0.0); SIZE]; PARTS];
         for (unit, tile) in group.as_chunks::<2304>().0.iter().zip(tile.as_chunks::<8>().0) {
-            let (scales, body) = apart(unit);
-            if SIZE == 1 {
-                ask.after(lanes, unit);
+            let (head, body) = apart(unit);
+            ask.after(lanes, head);
+            let mut scales = [[[[lanes.splat(0.0); 2]; 4]; 2]; PARTS];
+            for (part, scales) in (first..).zip(&mut scales) {
+                *scales = scales_with_minima(lanes, head, part);
             }
-            let scales = scales_with_minima(lanes, scales, part);
-            let blocks = body.as_chunks::<256>().0.iter().zip(scales.as_flattened()).zip(tile);
-            for ((body, &[scale, minimum]), tokens) in blocks {
-                let (bytes, minimum) = (nibbles(lanes, body.as_chunks().0, part), Some(minimum));
-                Part { bytes, offset: 0, scale, minimum }.add::<0, 4, SIZE>(lanes, &mut sums, tokens);
+            for (at, (body, tokens)) in body.as_chunks::<256>().0.iter().zip(tile).enumerate() {
+                ask.after(lanes, body);
+                for (part, (sums, scales)) in (first..).zip(sums.iter_mut().zip(&scales)) {
+                    let [scale, minimum] = scales.as_flattened()[at];
+                    let (bytes, minimum) = (nibbles(lanes, body.as_chunks().0, part), Some(minimum));
+                    Part { bytes, offset: 0, scale, minimum }.add::<0, 4, SIZE>(lanes, sums, tokens);
+                }
             }
         }
         sums
@@ -323,24 +340,28 @@ pub(super) struct FiveK;
 
 impl Quants for FiveK {
     #[inline(always)]
-    fn tile<L: Lanes, const SIZE: usize>(
+    fn tile<L: Lanes, const SIZE: usize, const PARTS: usize>(
         lanes: L,
-        part: usize,
+        first: usize,
         group: &[u8],
         tile: &[[Block; SIZE]],
         ask: Ask,
-    ) -> [L::Float; SIZE] {
-        let mut sums = [lanes.splat(0.0); SIZE];
+    ) -> [[L::Float; SIZE]; PARTS] {
+        let mut sums = [[lanes.splat(0.0); SIZE]; PARTS];
         for (unit, tile) in group.as_chunks::<2816>().0.iter().zip(tile.as_chunks::<8>().0) {
-            let (scales, body) = apart(unit);
-            if SIZE == 1 {
-                ask.after(lanes, unit);
+            let (head, body) = apart(unit);
+            ask.after(lanes, head);
+            let mut scales = [[[[lanes.splat(0.0); 2]; 4]; 2]; PARTS];
+            for (part, scales) in (first..).zip(&mut scales) {
+                *scales = scales_with_minima(lanes, head, part);
             }
-            let scales = scales_with_minima(lanes, scales, part);
-            let blocks = body.as_chunks::<320>().0.iter().zip(scales.as_flattened()).zip(tile);
-            for ((body, &[scale, minimum]), tokens) in blocks {
-                let (bytes, minimum) = (fives(lanes, body.as_chunks().0, part), Some(minimum));
-                Part { bytes, offset: 0, scale, minimum }.add::<0, 5, SIZE>(lanes, &mut sums, tokens);
+            for (at, (body, tokens)) in body.as_chunks::<320>().0.iter().zip(tile).enumerate() {
+                ask.after(lanes, body);
+                for (part, (sums, scales)) in (first..).zip(sums.iter_mut().zip(&scales)) {
+                    let [scale, minimum] = scales.as_flattened()[at];
+                    let (bytes, minimum) = (fives(lanes, body.as_chunks().0, part), Some(minimum));
+                    Part { bytes, offset: 0, scale, minimum }.add::<0, 5, SIZE>(lanes, sums, tokens);
+                }
             }
         }
         sums
@@ -351,29 +372,30 @@ pub(super) struct SixK;
 
 impl Quants for SixK {
     #[inline(always)]
-    fn tile<L: Lanes, const SIZE: usize>(
+    fn tile<L: Lanes, const SIZE: usize, const PARTS: usize>(
         lanes: L,
-        part: usize,
+        first: usize,
         group: &[u8],
         tile: &[[Block; SIZE]],
         ask: Ask,
-    ) -> [L::Float; SIZE] {
-        let mut sums = [lanes.splat(0.0); SIZE];
+    ) -> [[L::Float; SIZE]; PARTS] {
+        let mut sums = [[lanes.splat(0.0); SIZE]; PARTS];
         for (unit, tile) in group.as_chunks::<3360>().0.iter().zip(tile.as_chunks::<8>().0) {
-            let (scales, body) = apart::<288>(unit);
-            if SIZE == 1 {
-                ask.after(lanes, unit);
-            }
-            let scale = lanes.halves(&scales.as_chunks::<32>().0[0], part);
-            let small = scales.as_chunks::<ROWS>().0;
+            let (head, body) = apart::<288>(unit);
+            ask.after(lanes, head);
+            let small = head.as_chunks::<ROWS>().0;
             for (at, (body, tokens)) in body.as_chunks::<384>().0.iter().zip(tile).enumerate() {
-                let [first, last] = sixes(lanes, body.as_chunks().0, part);
-                let one = lanes.multiply(scale, lanes.signed(&small[2 + 2 * at], part));
-                let other = lanes.multiply(scale, lanes.signed(&small[3 + 2 * at], part));
-                let first = Part { bytes: first, offset: 32, scale: one, minimum: None };
-                first.add::<0, 6, SIZE>(lanes, &mut sums, tokens);
-                let last = Part { bytes: last, offset: 32, scale: other, minimum: None };
-                last.add::<4, 6, SIZE>(lanes, &mut sums, tokens);
+                ask.after(lanes, body);
+                for (part, sums) in (first..).zip(&mut sums) {
+                    let scale = lanes.halves(&head.as_chunks::<32>().0[0], part);
+                    let [first, last] = sixes(lanes, body.as_chunks().0, part);
+                    let one = lanes.multiply(scale, lanes.signed(&small[2 + 2 * at], part));
+                    let other = lanes.multiply(scale, lanes.signed(&small[3 + 2 * at], part));
+                    let first = Part { bytes: first, offset: 32, scale: one, minimum: None };
+                    first.add::<0, 6, SIZE>(lanes, sums, tokens);
+                    let last = Part { bytes: last, offset: 32, scale: other, minimum: None };
+                    last.add::<4, 6, SIZE>(lanes, sums, tokens);
+                }
             }
         }
         sums
