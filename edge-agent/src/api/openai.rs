@@ -110,6 +110,11 @@ impl Refusal {
         Self { status, kind: "invalid_request_error", code, message }
     }
 
+    /// A model that is larger than the memory of this node. Its status is none after which clients try again.
+    fn too_large(message: &str) -> Self {
+        Self { code: Some("model_too_large"), ..Self::invalid(format!("model: {message}")) }
+    }
+
     /// A body that is longer than may be, or broke off.
     fn unread(rejection: &BytesRejection) -> Self {
         let status = rejection.status();
@@ -138,6 +143,7 @@ impl From<effect::Error> for Refusal {
     fn from(error: effect::Error) -> Self {
         let message = error.detail.unwrap_or_default();
         match error.status {
+            400 if error.kind == effect::kind::CONFIGURATION.0 => Self::too_large(&message),
             400 => Self::invalid(message),
             413 => Self { code: Some("context_length_exceeded"), ..Self::invalid(message) },
             408 => Self { status: StatusCode::GATEWAY_TIMEOUT, kind: "timeout", code: None, message },

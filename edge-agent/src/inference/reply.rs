@@ -64,6 +64,8 @@ pub(super) enum FaultKind {
     Busy,
     /// There is no room for the model in memory; its breaker knows.
     NoRoom,
+    /// The model is larger than the memory that it may have: no waiting helps.
+    TooLarge,
     /// A local model failed.
     Broken,
     /// It cannot call tools.
@@ -215,11 +217,14 @@ impl Inference {
             }
             Err(error) if error.is_unasked() => {
                 let brief = error.brief();
-                let is_room = error.is_without_room();
-                if is_room {
-                    self.note(asked.target, |record| record.failed(brief.clone(), None, crate::clock::now()));
-                }
-                let kind = if is_room { FaultKind::NoRoom } else { FaultKind::Busy };
+                let kind = match error {
+                    error if error.is_too_large() => FaultKind::TooLarge,
+                    error if error.is_without_room() => {
+                        self.note(asked.target, |record| record.failed(brief.clone(), None, crate::clock::now()));
+                        FaultKind::NoRoom
+                    }
+                    _ => FaultKind::Busy,
+                };
                 Err(Fault::new(kind, asked.target, &brief, &brief))
             }
             Err(error) => {
@@ -346,6 +351,7 @@ pub(super) fn local_error(name: &str, error: &local::Error) -> Dsl {
         local::Error::Generate(models::Error::TooLong { .. }) => kind::LIMIT,
         local::Error::Timeout { .. } => kind::TIMEOUT,
         local::Error::Refused(Refused::Full { .. } | Refused::Displaced) => CROWDED,
+        error if error.is_too_large() => kind::CONFIGURATION,
         error if error.is_unasked() => UNAVAILABLE,
         _ => kind::RUNTIME,
     };
@@ -387,7 +393,7 @@ impl Fault {
             FaultKind::Misfit => kind::VALIDATION,
             FaultKind::Timeout => kind::TIMEOUT,
             FaultKind::Busy | FaultKind::NoRoom => UNAVAILABLE,
-            FaultKind::Toolless => kind::CONFIGURATION,
+            FaultKind::Toolless | FaultKind::TooLarge => kind::CONFIGURATION,
             FaultKind::Broken => kind::RUNTIME,
         };
         Dsl::new((uri, status), format!("infer of {}: {}", call.task, self.detail))

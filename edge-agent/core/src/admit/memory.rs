@@ -111,7 +111,7 @@ pub enum Plan {
 pub struct Refusal {
     pub name: String,
     pub needs: Needs,
-    /// The bound that it does not fit in, as if every idle model were unloaded.
+    /// The bound that it does not fit in, as if every idle model were unloaded; one that it never fits in before others.
     pub bound: Bound,
     /// Models that answer now; when they are done there may be room.
     pub busy: Vec<String>,
@@ -133,8 +133,9 @@ pub fn plan(ask: &Ask) -> Plan {
             return Plan::Load { unload, cache: cache.min(ask.cache.wanted.max(least)) };
         }
     }
-    let tightest = ask.bounds.iter().min_by_key(|bound| room(bound, freed, &ask.cache));
-    let bound = tightest.cloned().unwrap_or(Bound { limit: Limit::Machine, total: 0, free: 0, rest: 0 });
+    let never = ask.bounds.iter().find(|bound| ask.needs.whole() > bound.most());
+    let tightest = || ask.bounds.iter().min_by_key(|bound| room(bound, freed, &ask.cache));
+    let bound = never.or_else(tightest).cloned().unwrap_or(Bound { limit: Limit::Machine, total: 0, free: 0, rest: 0 });
     let free = bound.free.saturating_add(freed).saturating_add(ask.cache.used - ask.cache.claimed.min(ask.cache.used));
     let busy = ask.loaded.iter().filter(|loaded| loaded.is_busy).map(|loaded| loaded.name.clone()).collect();
     Plan::Refuse(Refusal {
@@ -157,28 +158,57 @@ const fn room(bound: &Bound, freed: u64, cache: &CacheUse) -> u64 {
     bound.free.saturating_add(freed).saturating_add(cache.used).saturating_sub(bound.rest)
 }
 
+impl Needs {
+    const fn whole(&self) -> u64 {
+        self.weights.saturating_add(self.work).saturating_add(self.cache)
+    }
+}
+
+impl Bound {
+    /// Bytes that a model may have when nothing else is loaded.
+    const fn most(&self) -> u64 {
+        self.total.saturating_sub(self.rest)
+    }
+}
+
+impl Refusal {
+    /// Whether no memory that comes free would suffice.
+    #[must_use]
+    pub const fn is_for_good(&self) -> bool {
+        self.needs.whole() > self.bound.most()
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, needs: Needs { weights, work, cache }, bound, busy } = self;
-        let whole = weights.saturating_add(*work).saturating_add(*cache);
+        let Self { name, needs, bound, busy } = self;
+        let Needs { weights, work, cache } = *needs;
+        let (whole, total, place) = (mb(needs.whole()), mb_down(bound.total), bound.limit.place());
         write!(
             f,
-            "{name} needs {} MB (weights {}, work {}, keys and values {}); free are {} of {} MB {}",
-            mb(whole),
-            mb(*weights),
-            mb(*work),
-            mb(*cache),
-            mb_down(bound.free),
-            mb_down(bound.total),
-            bound.limit.place(),
+            "{name} needs {whole} MB (weights {}, work {}, keys and values {})",
+            mb(weights),
+            mb(work),
+            mb(cache)
         )?;
+        if self.is_for_good() {
+            write!(f, " and never fits into the {total} MB {place}")?;
+        } else {
+            write!(f, "; free are {} of {total} MB {place}", mb_down(bound.free))?;
+        }
         if bound.rest > 0 {
             write!(f, ", and {} of them stay for the node's index and queues", mb(bound.rest))?;
         }
-        if !busy.is_empty() {
+        if !busy.is_empty() && !self.is_for_good() {
             write!(f, "; {} answers now and may make room later", busy.join(", "))?;
         }
-        write!(f, ": {}", bound.limit.advice())
+        write!(f, ": take a smaller model or a smaller quantisation of it")?;
+        match &bound.limit {
+            Limit::Machine if self.is_for_good() => Ok(()),
+            Limit::Machine => write!(f, ", or end what else runs here"),
+            Limit::Group(_) => write!(f, ", or raise the group's limit (MemoryMax of a systemd unit)"),
+            Limit::Configured => write!(f, ", or raise `memory`"),
+        }
     }
 }
 
@@ -188,16 +218,6 @@ impl Limit {
             Self::Machine => "of this machine".to_owned(),
             Self::Group(path) => format!("of the control group {path}"),
             Self::Configured => "of `memory` under [inference]".to_owned(),
-        }
-    }
-
-    const fn advice(&self) -> &'static str {
-        match self {
-            Self::Machine => "take a smaller model or a smaller quantisation of it, or end what else runs here",
-            Self::Group(_) => {
-                "take a smaller model or a smaller quantisation of it, or raise the group's limit (MemoryMax of a systemd unit)"
-            }
-            Self::Configured => "take a smaller model or a smaller quantisation of it, or raise `memory`",
         }
     }
 }
@@ -303,6 +323,30 @@ mod tests {
         let expected = "610 of 2,048 MB of `memory` under [inference]; b answers now and may make room later: take a smaller model or a \
             smaller quantisation of it, or raise `memory`";
         assert!(refusal.to_string().ends_with(expected), "{refusal}");
+    }
+
+    #[test]
+    fn what_never_fits_is_told_apart_from_what_does_not_fit_now() {
+        let refusal = |ask: &Ask| match plan(ask) {
+            Plan::Refuse(refusal) => refusal,
+            Plan::Load { .. } => panic!("it does not fit: {ask:?}"),
+        };
+        assert!(!refusal(&ask(1966, 610, "b 200 busy")).is_for_good(), "all of the machine but what the node keeps");
+        let mut ask = ask(1967, 610, "b 200 busy");
+        let told = refusal(&ask);
+        assert!(told.is_for_good());
+        assert_eq!(
+            told.to_string(),
+            "local/new needs 2,017 MB (weights 1,967, work 20, keys and values 30) and never fits into the 2,048 MB of this machine, and \
+             32 of them stay for the node's index and queues: take a smaller model or a smaller quantisation of it"
+        );
+        // The other bound is tighter now, and may have room later.
+        ask.bounds.insert(0, Bound { limit: Limit::Group("/a".to_owned()), total: 4096 * MB, free: 0, rest: 0 });
+        assert!(refusal(&ask).is_for_good());
+        ask.bounds[1] = Bound { limit: Limit::Configured, total: 2016 * MB, free: 2016 * MB, rest: 0 };
+        let expected = " and never fits into the 2,016 MB of `memory` under [inference]: take a smaller model or a smaller quantisation of it, \
+                        or raise `memory`";
+        assert!(refusal(&ask).to_string().ends_with(expected), "{}", refusal(&ask));
     }
 
     #[test]

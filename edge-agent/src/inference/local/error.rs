@@ -49,6 +49,12 @@ impl Error {
         matches!(self, Self::Resident(residents::Error::NoRoom(_)))
     }
 
+    /// Whether the machine never has room for the model.
+    #[must_use]
+    pub const fn is_too_large(&self) -> bool {
+        matches!(self, Self::Resident(residents::Error::NoRoom(refusal)) if refusal.is_for_good())
+    }
+
     /// What happened, without a word of what was asked.
     #[must_use]
     pub fn brief(&self) -> String {

@@ -1,6 +1,6 @@
 //! Memory that is planned before a model is loaded, with real models.
 
-use std::num::NonZero;
+use std::{num::NonZero, ops::ControlFlow};
 
 use super::*;
 use crate::inference::{
@@ -42,14 +42,45 @@ async fn a_model_that_does_not_fit_is_refused_with_the_numbers_and_the_route_goe
     {
         assert!(told.contains(number), "{told} lacks {number}");
     }
-    let parked = infer(&inference, &ask(json!("local/a"), "park"), &[]).await.expect_err("no room");
-    assert!(parked.ask_again_at.is_some(), "{parked:?}");
-    let refused = infer(&within(targets, 1_000), &ask(json!("local/a"), "refuse"), &[]).await.expect_err("no room");
-    assert_eq!((refused.error.kind.as_str(), refused.error.status), (kind::COMMUNICATION.0, 503));
-    assert!(
-        refused.error.detail.is_some_and(|detail| detail.contains("there is no room for the model: local/a needs"))
-    );
+    for offline in ["park", "refuse", "degrade"] {
+        let refused = infer(&inference, &ask(json!("local/a"), offline), &[]).await;
+        if offline == "degrade" {
+            assert_eq!(refused.expect("the next one").output["target"], EXTRACT);
+            continue;
+        }
+        let refused = refused.expect_err("it never fits");
+        assert_eq!((refused.error.kind.as_str(), refused.ask_again_at), (kind::CONFIGURATION.0, None), "{refused:?}");
+        let detail = refused.error.detail.expect("a reason");
+        assert!(detail.contains("there is no room for the model: local/a needs"), "{detail}");
+    }
     assert!(loaded(&inference).is_empty());
+}
+
+#[tokio::test]
+async fn a_model_that_does_not_fit_now_is_waited_for_and_one_that_never_fits_is_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir_all(folder.path().join("proc")).expect("made");
+    let told = "MemTotal: 1048576 kB\nMemAvailable: 1024 kB\n";
+    std::fs::write(folder.path().join("proc/meminfo"), told).expect("written");
+    let on = |memory: u64| {
+        let limits = Limits { memory: Some(Bytes(memory)), ..Limits::default() };
+        let (targets, machine) = (vec![tiny("local/a", "tiny-qwen3")], Machine::at(folder.path()));
+        Inference::within(targets, &Digests::default(), limits, Beside::default(), machine, None)
+    };
+    let for_v1 = async |inference: &Inference| {
+        let worker = inference.worker("local/a").expect("it is there");
+        let on_text: OnText = Box::new(|_| ControlFlow::Continue(()));
+        let asked = generate::Request::ask("Stop the pump?");
+        let error = worker.ask(asked, on_text, LOCAL_TIMEOUT, Priority::Normal).await.expect_err("no room");
+        reply::local_error("local/a", &error)
+    };
+    let full = on(1 << 30);
+    let parked = infer(&full, &ask(json!("local/a"), "park"), &[]).await.expect_err("no room now");
+    assert!(parked.ask_again_at.is_some(), "{parked:?}");
+    let refused = for_v1(&full).await;
+    assert_eq!((refused.kind.as_str(), refused.status), (kind::COMMUNICATION.0, 503), "{refused:?}");
+    let small = for_v1(&on(1_000)).await;
+    assert_eq!((small.kind.as_str(), small.status), (kind::CONFIGURATION.0, 400), "{small:?}");
 }
 
 #[tokio::test]
@@ -152,7 +183,7 @@ fn an_embedder_that_does_not_fit_is_refused_with_the_numbers() {
         admit("all-minilm", 79 << 20, 2 << 20, limits, &Machine::this()).expect_err("beside others").to_string();
     assert!(refusal.contains("free are 78 of 80 MB of `memory` under [inference]"), "{refusal}");
     let refusal = admit("all-minilm", 91 << 20, 0, limits, &Machine::this()).expect_err("too large").to_string();
-    let expected = "all-minilm needs 91 MB (weights 91, work 0, keys and values 0); free are 80 of 80 MB of `memory` under [inference]";
+    let expected = "all-minilm needs 91 MB (weights 91, work 0, keys and values 0) and never fits into the 80 MB of `memory` under [inference]";
     assert!(refusal.starts_with(expected), "{refusal}");
 }
 

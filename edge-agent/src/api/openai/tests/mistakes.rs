@@ -14,6 +14,17 @@ async fn what_is_null_is_as_if_it_were_not_there() {
 }
 
 #[tokio::test]
+async fn a_model_that_never_fits_is_an_error_after_which_nobody_tries_again() {
+    let told = "local/large: there is no room for the model: local/large needs 91 MB and never fits";
+    let response = Refusal::from(effect::Error::new(effect::kind::CONFIGURATION, told)).into_response();
+    assert_eq!((response.status(), response.headers().get(header::RETRY_AFTER)), (StatusCode::BAD_REQUEST, None));
+    let body = axum::body::to_bytes(response.into_body(), 4096).await.expect("read");
+    let error = &serde_json::from_slice::<Value>(&body).expect("JSON")["error"];
+    let (message, kind) = (format!("model: {told}"), "invalid_request_error");
+    assert_eq!(*error, json!({"message": message, "type": kind, "param": "model", "code": "model_too_large"}));
+}
+
+#[tokio::test]
 async fn mistakes_are_told_in_openais_form() {
     let url = serve(None).await;
     let embedder = embedder();
