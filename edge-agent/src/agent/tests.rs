@@ -64,7 +64,7 @@ impl Node {
 async fn has_no_place(answer: Response) {
     assert_eq!((answer.status().as_u16(), answer.headers()["retry-after"].to_str().ok()), (429, Some("2")));
     let error = answer.json::<Value>().await.expect("JSON")["error"].clone();
-    assert_eq!((&error["code"], &error["type"]), (&json!("overloaded"), &json!("server_error")), "{error}");
+    assert_eq!((&error["code"], &error["type"]), (&json!("rate_limit_exceeded"), &json!("requests")), "{error}");
     assert!(error["message"].as_str().is_some_and(|message| message.starts_with("local/embed: ")), "{error}");
 }
 

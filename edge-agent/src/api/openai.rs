@@ -73,8 +73,6 @@ impl Handles {
 /// As much text as a request of a workflow may have.
 const BODY_BYTES_MAX: usize = 4 << 20;
 
-/// The code of what passes by itself.
-const OVERLOADED: Option<&str> = Some("overloaded");
 /// Seconds after which it may be asked again: a small model has answered one or two by then.
 const RETRY_AFTER_S: u64 = 2;
 
@@ -148,8 +146,15 @@ impl From<effect::Error> for Refusal {
             413 => Self { code: Some("context_length_exceeded"), ..Self::invalid(message) },
             408 => Self { status: StatusCode::GATEWAY_TIMEOUT, kind: "timeout", code: None, message },
             // No place in the queue; no time, no memory, too hot: clients try again after a while.
-            429 => Self { status: StatusCode::TOO_MANY_REQUESTS, kind: "server_error", code: OVERLOADED, message },
-            503 => Self { status: StatusCode::SERVICE_UNAVAILABLE, kind: "server_error", code: OVERLOADED, message },
+            429 => {
+                // As OpenAI tells of too many requests, and not of too many tokens.
+                let (kind, code) = ("requests", Some("rate_limit_exceeded"));
+                Self { status: StatusCode::TOO_MANY_REQUESTS, kind, code, message }
+            }
+            503 => {
+                let (kind, code) = ("server_error", Some("overloaded"));
+                Self { status: StatusCode::SERVICE_UNAVAILABLE, kind, code, message }
+            }
             _ => Self { status: StatusCode::INTERNAL_SERVER_ERROR, kind: "server_error", code: None, message },
         }
     }
@@ -157,7 +162,8 @@ impl From<effect::Error> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let retry_after = (self.code == OVERLOADED).then_some([(header::RETRY_AFTER, RETRY_AFTER_S)]);
+        let passes = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&self.status);
+        let retry_after = passes.then_some([(header::RETRY_AFTER, RETRY_AFTER_S)]);
         (self.status, retry_after, axum::Json(self.body())).into_response()
     }
 }

@@ -313,8 +313,7 @@ async fn who_has_no_place_in_the_queue_is_told_when_to_come_again() {
         (StatusCode::TOO_MANY_REQUESTS, Some("2"))
     );
     let error = answer.json::<Value>().await.expect("JSON")["error"].clone();
-    let expected =
-        json!({"message": "64 requests wait already", "type": "server_error", "param": null, "code": "overloaded"});
+    let expected = json!({"message": "64 requests wait already", "type": "requests", "param": null, "code": "rate_limit_exceeded"});
     assert_eq!(error, expected);
     let last = ledger(&store).await.pop().expect("an entry");
     assert_eq!((&last["fact"], &last["ended"]), (&json!("model-called"), &json!("failed")), "{last}");
