@@ -11,6 +11,7 @@ mod footprint;
 mod live;
 mod rollout;
 mod space;
+mod targets;
 mod trial;
 
 use std::{net::SocketAddr, os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc, time::Duration};
@@ -31,7 +32,7 @@ use crate::{
     action::{self, Action},
     api,
     config::{Config, Lifecycle},
-    inference::{self, Inference, Machine, problems},
+    inference::{self, Inference, Machine},
     learning::Learning,
     memory::Memory,
     pipeline, sync,
@@ -60,10 +61,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let Some(space::Opened { lock: _lock, store, started }) = space::open(&config).await? else { return Ok(()) };
     let digests = Digests::kept_in(config.data_dir.join(DIGESTS_FILE));
-    for problem in problems::of(&config.targets, &digests, problems::Look::Quick) {
-        let problems::Problem { target, found, advice } = problem;
-        tracing::warn!(target_name = target, found, advice, "a target cannot answer");
-    }
+    targets::look_through(config.targets.clone(), digests.clone());
     let former = Former::default();
     let embedders = embedders(&config, &digests, &former)?;
     let (embedder, inference) = (Arc::clone(&embedders.chosen), inference(&config, &digests, &former));

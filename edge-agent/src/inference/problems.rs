@@ -16,11 +16,15 @@ pub struct Problem {
 }
 
 /// How closely to look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Look {
     /// Reads no model: for a start that must be fast.
     Quick,
-    /// Also holds each model against its digest, reading those that were not read before, and reads all of it but the weights.
+    /// Also reads the head of each model, and whether its file holds what that tells of.
+    Heads,
+    /// Also holds each model against its digest, reading those that were not read before.
+    Digests,
+    /// Also reads all of a model but the weights.
     Thorough,
 }
 
@@ -48,17 +52,20 @@ fn of_file(target: &Target, model: &Gguf, digests: &Digests, look: Look) -> Opti
     if !model.file.is_file() {
         return Some((format!("its file {file} is not there"), pull));
     }
+    if look >= Look::Digests {
+        match model.digest.map(|expected| (expected, digests.of(&model.file))) {
+            Some((expected, Ok(found))) if found != expected => {
+                return Some((format!("{file} is {found}: expected {expected}; it will be refused"), pull));
+            }
+            Some((_, Err(error))) => return Some((error.to_string(), "let the agent's user read the file".to_owned())),
+            None | Some((_, Ok(_))) => {}
+        }
+    }
     if look == Look::Quick {
         return None;
     }
-    match model.digest.map(|expected| (expected, digests.of(&model.file))) {
-        Some((expected, Ok(found))) if found != expected => {
-            return Some((format!("{file} is {found}: expected {expected}; it will be refused"), pull));
-        }
-        Some((_, Err(error))) => return Some((error.to_string(), "let the agent's user read the file".to_owned())),
-        None | Some((_, Ok(_))) => {}
-    }
-    let examined = open_gguf(&model.file, Compute::default()).and_then(|unloaded| unloaded.examine());
+    let opened = open_gguf(&model.file, Compute::default());
+    let examined = opened.and_then(|unloaded| if look == Look::Thorough { unloaded.examine() } else { Ok(()) });
     let advice = || "the route goes on to the next target: get another file, or take the target out".to_owned();
     examined.err().map(|error| (format!("cannot be loaded: {}", super::reply::chain(&error)), advice()))
 }
@@ -128,6 +135,12 @@ mod tests {
         assert!(quick[1].contains("--repo OWNER/NAME"), "{}", quick[1]);
         assert!(quick[2].contains("SKERRY_TEST_ABSENT is not set; set SKERRY_TEST_ABSENT"), "{}", quick[2]);
         assert!(quick[3].starts_with("cloud/c: its key is not used: cannot read"), "{}", quick[3]);
+        let heads = told(Look::Heads);
+        assert_eq!(heads.len(), 6, "{heads:?}");
+        assert!(heads[2].starts_with("local/c: cannot be loaded: "), "{heads:?}");
+        let digests = told(Look::Digests);
+        assert_eq!(digests.len(), 6, "the misfit's head is good: {digests:?}");
+        assert!(digests[2].contains("it will be refused; run `edge-agent models pull local/c`"), "{digests:?}");
         let thorough = told(Look::Thorough);
         assert!(thorough[2].contains("it will be refused; run `edge-agent models pull local/c`"), "{thorough:?}");
         assert!(thorough[3].starts_with("local/d: cannot be loaded: "), "{thorough:?}");
@@ -135,6 +148,17 @@ mod tests {
             thorough[4].starts_with("local/e: cannot be loaded: ") && thorough[4].contains("qwen7"),
             "{thorough:?}"
         );
+    }
+
+    #[test]
+    fn a_model_that_is_cut_off_is_found_by_its_head() {
+        let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/reference/tiny/tiny-qwen3.gguf");
+        let bytes = std::fs::read(tiny).unwrap();
+        let file = tempfile::NamedTempFile::with_suffix(".gguf").unwrap();
+        std::fs::write(file.path(), &bytes[..bytes.len() - 1_000]).unwrap();
+        let cut = serde_json::from_value(json!({"name": "local/a", "kind": "gguf", "file": file.path()})).unwrap();
+        let told = of(&[cut], &Digests::default(), Look::Heads);
+        assert!(told.len() == 1 && told[0].found.contains("cut off: tensor "), "{told:?}");
     }
 
     /// A model whose texts are split in a way that nobody knows: its weights are as they should be.
