@@ -215,8 +215,8 @@ impl ChatRequest {
         };
         let messages: Vec<Message> =
             self.messages.into_iter().enumerate().map(|(at, message)| message.parse(at)).collect::<Result<_, _>>()?;
-        if !messages.iter().any(|message| message.role == Role::User) {
-            return Err(Refusal::invalid("messages: expected at least one by the user"));
+        if messages.is_empty() {
+            return Err(Refusal::invalid("messages: expected at least one"));
         }
         let schema = match self.response_format {
             None | Some(ResponseFormat::Text) => None,

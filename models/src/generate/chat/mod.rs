@@ -229,12 +229,13 @@ impl Chat {
     /// The conversation as its template writes it.
     fn chat_text(&self, request: &Request) -> Result<String, Error> {
         let mut messages = with_passages(&request.messages, &request.passages);
-        if !messages.iter().any(|message| message.role == Role::User) {
-            return Err(Error::request("messages hold none by the user: expected at least one"));
+        if messages.is_empty() {
+            return Err(Error::request("messages: expected at least one"));
         }
-        if let (Some(schema), Some(last)) =
-            (request.held_to(), messages.iter_mut().rev().find(|message| message.role == Role::User))
-        {
+        let of_user = messages.iter().rposition(|message| message.role == Role::User);
+        // A conversation of orders alone has its last one for a question.
+        let last = of_user.unwrap_or(messages.len() - 1);
+        if let (Some(schema), Some(last)) = (request.held_to(), messages.get_mut(last)) {
             let how = if request.may_call() { "Call a tool, or answer" } else { "Answer" };
             last.content.push_str(&format!("\n\n{how} with one JSON value that fits this schema:\n{schema}"));
         }

@@ -321,6 +321,32 @@ fn calls_of_tools_fit_what_the_tools_take_whatever_the_weights_say() {
     }
 }
 
+#[test]
+fn orders_alone_are_answered_unless_the_template_refuses_them() {
+    let orders = |content: &str| {
+        let messages = vec![Message { role: Role::System, content: content.to_owned() }];
+        Request { messages, max_tokens: 60, ..Request::ask("") }
+    };
+    let chat = Chat::load(&path("tiny-qwen3")).unwrap();
+    assert!(answer(&chat, &orders("Name a pump.")).tokens_out > 0);
+    let told = |error: Error| error.to_string();
+    let nothing = Request { messages: Vec::new(), ..orders("") };
+    assert_eq!(told(chat.prompt(&nothing).unwrap_err()), "messages: expected at least one");
+
+    let mut chat = Chat::load(&path("tiny-qwen3")).unwrap();
+    let schema = serde_json::json!({"enum": ["fan", "pump"]});
+    let held = Request { schema: Some(schema), ..orders("Name it.") };
+    assert!(chat.chat_text(&held).unwrap().contains("Name it.\n\nAnswer with one JSON value"));
+    let refuses = "{% if messages[0].role == 'system' and messages | length == 1 %}{{ raise_exception('No user query.') }}{% endif %}";
+    chat.template = Template::new(Some(refuses), "", "").unwrap();
+    let refused = told(chat.prompt(&orders("Name it.")).unwrap_err());
+    assert!(
+        refused.starts_with("the chat template of tiny-qwen3 refuses the messages: ")
+            && refused.contains("No user query."),
+        "{refused}"
+    );
+}
+
 /// Has a model say this before anything else.
 fn script(chat: &Chat, text: &str) {
     let mut tokens = Vec::new();

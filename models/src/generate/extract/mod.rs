@@ -193,7 +193,9 @@ impl Generator for Extract {
 impl Task {
     fn of(request: &Request) -> Result<Self, Error> {
         let last = request.messages.iter().rposition(|message| message.role == Role::User);
-        let last = last.ok_or_else(|| Error::request("messages hold none by the user: expected at least one"))?;
+        // A conversation of orders alone has its last one for a question.
+        let last = last.or_else(|| request.messages.len().checked_sub(1));
+        let last = last.ok_or_else(|| Error::request("messages: expected at least one"))?;
         let prompt = &request.messages[last].content;
         let (mut passages, mut prompt) = (request.passages.clone(), prompt.clone());
         if passages.is_empty()

@@ -25,6 +25,18 @@ async fn a_model_that_never_fits_is_an_error_after_which_nobody_tries_again() {
 }
 
 #[tokio::test]
+async fn a_conversation_needs_no_message_by_the_user() {
+    let url = serve(None).await;
+    for role in ["system", "developer", "assistant"] {
+        let messages = json!([{"role": role, "content": "A blocked fan makes the motor hot. Why is the motor hot?"}]);
+        let (status, answer) =
+            ask(&url, "chat/completions", json!({"model": "local/extract", "messages": messages})).await;
+        assert_eq!(status, 200, "{role}: {answer}");
+        assert!(answer.contains("blocked fan"), "{role}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn mistakes_are_told_in_openais_form() {
     let url = serve(None).await;
     let embedder = embedder();
@@ -32,7 +44,7 @@ async fn mistakes_are_told_in_openais_form() {
     for (path, body, status, expected) in [
         ("chat/completions", json!({"model": "gpt-9", "messages": user}), 404, "no chat model \"gpt-9\""),
         ("chat/completions", json!({"model": "local/extract"}), 400, "missing field `messages`"),
-        ("chat/completions", json!({"model": "local/extract", "messages": []}), 400, "at least one by the user"),
+        ("chat/completions", json!({"model": "local/extract", "messages": []}), 400, "messages: expected at least one"),
         ("chat/completions", json!({"model": "local/extract", "messages": user, "n": 2}), 400, "n: a local model"),
         (
             "chat/completions",
