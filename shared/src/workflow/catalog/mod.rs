@@ -4,18 +4,24 @@
 mod schemas;
 mod words;
 
+pub(super) use words::TIMES;
+
 use std::{fmt, sync::LazyLock};
 
 use jsonschema::{Validator, error::ValidationErrorKind};
 use serde_json::Value;
 
 use super::definition::parse_iso8601;
+use crate::time;
 
 /// The catalog of the built-in functions, as in `infer:1.0.0@default`.
 pub const NAME: &str = "default";
 
 /// The version of the built-in functions.
 pub const VERSION: &str = "1.0.0";
+
+/// The format of a text that is a span of time whose length is known, and more than nothing: no year or month has one.
+pub const SPAN: &str = "span";
 
 /// A built-in function.
 #[derive(Debug)]
@@ -106,6 +112,7 @@ impl Schema {
     pub fn compile(document: &Value) -> Result<Self, SchemaError> {
         let validator = jsonschema::options()
             .with_format("duration", |text: &str| parse_iso8601(text).is_ok())
+            .with_format(SPAN, |text: &str| time::span(text).is_some_and(|span| !span.is_zero()))
             .should_validate_formats(true)
             .build(document)
             .map_err(|error| SchemaError { pointer: error.instance_path().to_string(), reason: words::of(&error) })?;
@@ -214,8 +221,16 @@ mod tests {
         );
         assert_eq!(
             messages("infer", json!({"prompt": "x", "parkFor": "soon"})),
-            [r#"/parkFor: found "soon", expected a duration such as PT5M"#]
+            [format!(
+                r#"/parkFor: found "soon", {}"#,
+                "expected a span of time such as P30D or PT12H, in weeks, days, hours, minutes and seconds"
+            )]
         );
+        for (span, fits) in
+            [("P1Y", false), ("P1M", false), ("P0D", false), ("PT0S", false), ("P52W", true), ("P1DT12H", true)]
+        {
+            assert_eq!(messages("remember", json!({"text": "x", "keepFor": span})).is_empty(), fits, "{span}");
+        }
         let found = messages("infer", json!({"prompt": "x", "offline": "wait"}));
         assert_eq!(found, [r#"/offline: "wait" is not one of "refuse", "local", "degrade", "park""#]);
     }

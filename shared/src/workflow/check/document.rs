@@ -8,6 +8,7 @@ use super::{Checker, SCHEDULE, TASK, WORKFLOW};
 use crate::{
     time::span,
     workflow::{
+        catalog::TIMES,
         definition::{Episodes, Evaluate, EvaluateMode, EventFilter, Schedule, Strategy, Until, Use, episodes},
         schedule::Cron,
     },
@@ -92,7 +93,7 @@ impl Checker<'_> {
             }
         }
         if let Some(text) = episodes.keep_for.as_ref().filter(|text| span(text).is_none_or(|span| span.is_zero())) {
-            let message = format!("{text:?} is no span of time: expected such as P30D or PT12H");
+            let message = format!("{text:?} is no span of time: expected {TIMES}");
             self.at(&["keepFor"], |checker| checker.wrong(message));
         }
     }
