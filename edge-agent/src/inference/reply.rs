@@ -66,6 +66,8 @@ pub(super) enum FaultKind {
     NoRoom,
     /// The model is larger than the memory that it may have: no waiting helps.
     TooLarge,
+    /// A local model does not take the request, such as a schema that no value fits.
+    Unfit,
     /// A local model failed.
     Broken,
     /// It cannot call tools.
@@ -241,6 +243,9 @@ impl Inference {
                     local::Error::Timeout { .. } => {
                         Fault::new(FaultKind::Timeout, asked.target, &error.to_string(), &error.to_string())
                     }
+                    local::Error::Generate(models::Error::Request { .. }) => {
+                        Fault::new(FaultKind::Unfit, asked.target, &error.brief(), &chain(&error))
+                    }
                     error => Fault::new(FaultKind::Broken, asked.target, &error.brief(), &chain(&error)),
                 })
             }
@@ -390,7 +395,7 @@ impl Fault {
             FaultKind::Down => kind::COMMUNICATION,
             FaultKind::Key => kind::AUTHENTICATION,
             FaultKind::Rejected(status) => (kind::COMMUNICATION.0, status),
-            FaultKind::Misfit => kind::VALIDATION,
+            FaultKind::Misfit | FaultKind::Unfit => kind::VALIDATION,
             FaultKind::Timeout => kind::TIMEOUT,
             FaultKind::Busy | FaultKind::NoRoom => UNAVAILABLE,
             FaultKind::Toolless | FaultKind::TooLarge => kind::CONFIGURATION,

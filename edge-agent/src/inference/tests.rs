@@ -444,6 +444,18 @@ async fn a_local_model_that_cannot_answer_is_told() {
 }
 
 #[tokio::test]
+async fn a_schema_that_no_value_fits_is_a_mistake_of_the_task() {
+    let inference = Inference::new(vec![tiny("local/a", "tiny-qwen3")], &Digests::default());
+    let schema = json!({"type": "integer", "minimum": 5, "maximum": 1});
+    let ask = call(json!({"prompt": "a", "model": "local/a", "schema": schema}));
+    let failure = infer(&inference, &ask, &[]).await.expect_err("no value");
+    assert_eq!((failure.error.kind.as_str(), failure.error.status), kind::VALIDATION);
+    let detail = failure.error.detail.expect("a reason");
+    assert!(detail.contains("the model cannot answer: schema"), "{detail}");
+    assert_eq!(requests(&failure.facts), [("local/a", CallEnd::Refused, "")]);
+}
+
+#[tokio::test]
 async fn the_reasons_of_a_route_quote_neither_what_was_sent_nor_what_came_back() {
     let quoting = |status: u16| {
         let body = json!({"error": {"message": "cannot read: patient Muster"}}).to_string();
