@@ -128,6 +128,7 @@ async fn a_path_stands_for_what_it_leads_to_and_a_slip_is_told() {
         assert!(told.code() == code && told.err.contains(part), "{asked:?}: {}", told.err);
     };
     refused(&["docs", "list", "--index", "documnts"], 3, "in the index documnts; there are some in documents").await;
+    refused(&["docs", "remove", "a.md", "--index", "nix"], 3, "in the index nix; there are some in documents").await;
     refused(&["docs", "search", "seal", "--top", "0"], 2, "1..=100").await;
     refused(&["ask", "Which seal?", "--top", "101"], 2, "1..=100").await;
     refused(&["docs", "remove", "--source", ""], 2, "--source").await;

@@ -131,7 +131,16 @@ fn remove(asked: &Remove, context: &Context) -> Result<ExitCode, Failure> {
     let store = context.store()?;
     let listed = documents::list(&store, asked.index.as_deref()).context("cannot list the documents")?;
     let all = documents::followed(&store, asked.index.as_deref()).context("cannot list what is followed")?;
-    let source = match asked.source.as_deref() {
+    if listed.is_empty() && all.is_empty() {
+        must_be_known(asked.index.as_deref(), context)?;
+    }
+    let subjects = listed.iter().filter_map(|own| own.subject.as_deref());
+    let subject = asked.subject.as_ref().map(|given| meant(given, subjects));
+    let ids = listed.iter().map(|own| id_of(&own.document));
+    let document = asked.document.as_ref().map(|given| meant(id_of(given), ids));
+    let sources = listed.iter().filter_map(|own| own.source.as_deref());
+    let sources = sources.chain(all.iter().flat_map(|own| [own.source.as_str(), own.path.as_str()]));
+    let source = match asked.source.as_ref().map(|given| meant(given, sources)).as_deref() {
         None => None,
         Some(given) => {
             let said = documents::turns(&store, (None, Some(given), None)).context("cannot count what was said")?;
@@ -274,15 +283,8 @@ fn list(index: Option<&str>, context: &Context) -> Result<ExitCode, Failure> {
     let store = context.store()?;
     let found = documents::list(&store, index).context("cannot list the documents")?;
     let followed = documents::followed(&store, index).context("cannot list what is followed")?;
-    let is_mistyped = |index: &&str| !context.config().is_ok_and(|config| config.memory.knows(index));
-    if let Some(index) = index.filter(|_| found.is_empty() && followed.is_empty()).filter(is_mistyped) {
-        let all = documents::list(&store, None).context("cannot list the documents")?;
-        let others: BTreeSet<&str> = all.iter().map(|document| document.index.as_str()).collect();
-        let others = match others.into_iter().collect::<Vec<_>>().join(", ") {
-            names if names.is_empty() => "there is none in any other".to_owned(),
-            names => format!("there are some in {names}"),
-        };
-        return Err(Failure::NotFound(format!("no document is in the index {index}; {others}")));
+    if found.is_empty() && followed.is_empty() {
+        must_be_known(index, context)?;
     }
     if context.json {
         output::json(&found)?;
@@ -317,6 +319,20 @@ fn list(index: Option<&str>, context: &Context) -> Result<ExitCode, Failure> {
         output::say(&format!("{index} follows {path}{away}"));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// # Errors
+/// When an index that has nothing is none of the configuration's either: it is mistyped.
+fn must_be_known(index: Option<&str>, context: &Context) -> Result<(), Failure> {
+    let is_mistyped = |index: &&str| !context.config().is_ok_and(|config| config.memory.knows(index));
+    let Some(index) = index.filter(is_mistyped) else { return Ok(()) };
+    let all = documents::list(&context.store()?, None).context("cannot list the documents")?;
+    let others: BTreeSet<&str> = all.iter().map(|document| document.index.as_str()).collect();
+    let others = match others.into_iter().collect::<Vec<_>>().join(", ") {
+        names if names.is_empty() => "there is none in any other".to_owned(),
+        names => format!("there are some in {names}"),
+    };
+    Err(Failure::NotFound(format!("no document is in the index {index}; {others}")))
 }
 
 #[cfg(test)]
