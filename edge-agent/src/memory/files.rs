@@ -189,7 +189,7 @@ pub fn content(index: &str, id: &str, path: &Path) -> Result<Vec<u8>, String> {
 /// Why it has none, for people.
 pub fn text(id: &str, content: Vec<u8>) -> Result<String, String> {
     let text = reading::text(id, content)?;
-    if text.trim().is_empty() { Err("holds no text".to_owned()) } else { Ok(text) }
+    if super::is_blank(&text) { Err("holds no text".to_owned()) } else { Ok(text) }
 }
 
 #[cfg(test)]
@@ -232,6 +232,14 @@ mod tests {
         let above: &[_] = &[("x.md", Owner::Other), ("a/x.md", Owner::This)];
         assert!(holds(&a, "a/x.md", above) && holds(&by_itself, "a/x.md", above) && !holds(&a, "x.md", above));
         assert!(!holds(&a, "a/x.md", own), "it is kept under a name without the folder");
+    }
+
+    #[test]
+    fn what_shows_nothing_is_no_text() {
+        for blank in ["", " \n\t\u{a0}", "\u{feff}\u{feff}\u{200b}\n\u{2060}\u{200c}\u{200d}"] {
+            assert_eq!(text("a.md", blank.into()), Err("holds no text".to_owned()), "{blank:?}");
+        }
+        assert_eq!(text("a.md", "\u{200b}a".into()), Ok("\u{200b}a".to_owned()));
     }
 
     #[test]

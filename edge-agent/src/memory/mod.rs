@@ -289,10 +289,15 @@ fn text(call: &Call, field: &str, text: String) -> Result<String, Failure> {
 
 fn text_within(call: &Call, field: &str, text: String, most: usize) -> Result<String, Failure> {
     match text.len() {
-        _ if text.trim().is_empty() => Err(wrong(call, field, "empty; expected a text")),
+        _ if is_blank(&text) => Err(wrong(call, field, "empty; expected a text")),
         bytes if bytes > most => Err(wrong(call, field, &format!("{bytes} bytes; at most {most}"))),
         _ => Ok(text),
     }
+}
+
+/// Whether a text shows nothing: white space, and what has no width.
+fn is_blank(text: &str) -> bool {
+    text.chars().all(|c| c.is_whitespace() || matches!(c, '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}'))
 }
 
 fn wrong(call: &Call, field: &str, expected: &str) -> Failure {
