@@ -295,7 +295,7 @@ mod tests {
                 "2:16: jurisdiction: \"Swiss\" is no jurisdiction: expected two capital letters such as CH, or EU",
             ),
             (format!("{begin}colour = 1\n"), "3:1: colour: unknown field `colour`, expected one of "),
-            (format!("{begin}site = 7\n"), "3:8: site: invalid type: integer `7`, expected path string"),
+            (format!("{begin}site = 7\n"), "3:8: site: invalid type: integer `7`, expected a path"),
             (format!("{begin}site = \n"), "3:8: "),
             (format!("{begin}site = 'a'\nsite = 'b'\n"), "4:1: site: duplicate key"),
             (
@@ -364,6 +364,10 @@ mod tests {
             (
                 format!("{begin}[memory.indexes.notes]\nentries = 0\n"),
                 "4:11: memory.indexes.notes.entries: 0: expected 1",
+            ),
+            (
+                format!("{begin}[inference]\nunload_after_s = 0\n"),
+                "4:18: inference.unload_after_s: invalid value: integer `0`, expected a whole number from 1",
             ),
             (format!("{begin}[run]\ntimeout_s = 5\n"), "3:1: run: expected either `user`, whom processes"),
             (format!("{begin}[secrets.erp]\nvalue = \"x\"\n"), "3:1: secrets.erp: unknown variant `value`"),

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use serde::de::DeserializeOwned;
-use shared::problem::{Problem, dotted, line_and_column, split_field};
+use shared::problem::{Problem, dotted, line_and_column, split_field, words};
 use toml::{
     Spanned,
     de::{DeTable, DeValue, Deserializer, Error},
@@ -57,7 +57,8 @@ impl<'t> Written<'t> {
                     serde_path_to_error::Segment::Enum { .. } | serde_path_to_error::Segment::Unknown => None,
                 })
                 .collect();
-            let (field, message) = split_field(error.inner().message());
+            let said = words::of_serde(error.inner().message());
+            let (field, message) = split_field(&said);
             path.extend(field);
             if path.is_empty() {
                 return broken(error.inner());

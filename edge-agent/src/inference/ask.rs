@@ -14,6 +14,7 @@ use serde_json::Value;
 use shared::{
     digest::Digest,
     label::Label,
+    problem::words,
     time::{self, Timestamp},
 };
 
@@ -159,7 +160,7 @@ impl Ask {
         }
         if let Some(schema) = &given.schema {
             jsonschema::validator_for(schema)
-                .map_err(|error| wrong("schema", &format!("not a JSON schema: {error}")))?;
+                .map_err(|error| wrong("schema", &format!("not a JSON schema: {}", words::of_schema(&error))))?;
         }
         let park_until = match &given.park_for {
             // A timeout of the task, the workflow or a scope between ends it too; without either it would wait for ever.

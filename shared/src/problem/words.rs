@@ -1,6 +1,8 @@
 //! What libraries say of broken input, in the words of whoever wrote it: no type of this program's language, and no place
 //! where one is told beside it.
 
+use jsonschema::{ReferencingError, ValidationError, error::ValidationErrorKind};
+
 /// What serde says of a value that does not fit a type.
 #[must_use]
 pub fn of_serde(message: &str) -> String {
@@ -34,6 +36,21 @@ pub fn why_no_json(error: &serde_json::Error) -> String {
         "trailing characters" => "expected nothing more".to_owned(),
         "trailing comma" => "expected no comma before the end".to_owned(),
         _ => of_serde(&said),
+    }
+}
+
+/// Why a text is no JSON schema, or a value does not fit one.
+#[must_use]
+pub fn of_schema(error: &ValidationError<'_>) -> String {
+    match error.kind() {
+        ValidationErrorKind::Referencing(ReferencingError::Unretrievable { uri, .. }) => {
+            // What has no host is taken for a document beside this one.
+            let uri = uri.strip_prefix("json-schema:///").unwrap_or(uri);
+            format!(
+                "the $ref to {uri:?} leads to another document, and none is fetched: expected one within the schema, such as \"#/$defs/part\""
+            )
+        }
+        _ => error.to_string(),
     }
 }
 
@@ -117,6 +134,15 @@ mod tests {
             ("unknown field `a`, expected `b`", "unknown field `a`, expected `b`"),
         ] {
             assert_eq!(of_serde(said), told);
+        }
+    }
+
+    #[test]
+    fn a_reference_to_another_document_is_named() {
+        for uri in ["https://example.com/part.json", "part.json"] {
+            let schema = serde_json::json!({"properties": {"a": {"$ref": uri}}});
+            let told = of_schema(&jsonschema::validator_for(&schema).unwrap_err());
+            assert!(told.starts_with(&format!("the $ref to {uri:?} leads to another document")), "{told}");
         }
     }
 

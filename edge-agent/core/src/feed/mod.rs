@@ -13,7 +13,7 @@ use serde_json::Value;
 use shared::{
     label::{DataClass, Label},
     problem::{
-        Problems,
+        Problems, words,
         yaml::{Document, Side},
     },
 };
@@ -151,7 +151,7 @@ impl TryFrom<RawFeed> for Feed {
             None => None,
             Some(schema) => match jsonschema::validator_for(&schema) {
                 Ok(compiled) => Some(Schema(compiled)),
-                Err(error) => return Err(format!("schema: not a JSON schema: {error}")),
+                Err(error) => return Err(format!("schema: not a JSON schema: {}", words::of_schema(&error))),
             },
         };
         let signal = Signal { window: raw.window, detectors: raw.detectors };

@@ -4,6 +4,7 @@ use edge_core::admit::Priority;
 use models::generate::{Message, Request, Role, Sampling, Tool, ToolCall, ToolChoice, with_calls};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use shared::problem::words;
 
 use super::{
     Refusal,
@@ -223,9 +224,10 @@ impl ChatRequest {
             Some(ResponseFormat::JsonObject) => Some(json!({"type": "object"})),
             Some(ResponseFormat::JsonSchema { json_schema }) => {
                 let schema = json_schema.schema.unwrap_or_else(|| json!({"type": "object"}));
-                let wrong =
-                    |error| Refusal::invalid(format!("response_format.json_schema.schema: not a JSON schema: {error}"));
-                jsonschema::validator_for(&schema).map_err(wrong)?;
+                jsonschema::validator_for(&schema).map_err(|error| {
+                    let why = words::of_schema(&error);
+                    Refusal::invalid(format!("response_format.json_schema.schema: not a JSON schema: {why}"))
+                })?;
                 Some(schema)
             }
         };

@@ -7,6 +7,7 @@ use jsonschema::{
 use serde_json::Value;
 
 use super::SPAN;
+use crate::problem;
 
 /// What a span of time may be made of.
 pub(in super::super) const TIMES: &str = "such as P30D or PT12H, in weeks, days, hours, minutes and seconds";
@@ -44,7 +45,7 @@ pub(super) fn of(error: &ValidationError<'_>) -> String {
         ValidationErrorKind::OneOfMultipleValid { .. } => {
             format!("{found} fits more than one of the forms that are allowed here: expected exactly one")
         }
-        _ => error.to_string(),
+        _ => problem::words::of_schema(error),
     }
 }
 
