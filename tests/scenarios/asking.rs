@@ -137,6 +137,14 @@ async fn a_path_stands_for_what_it_leads_to_and_a_slip_is_told() {
     refused(&["docs", "remove", "--source", &at("newest"), "--index", "documents"], 3, "nothing that was added").await;
     let removed = agent.json(&["docs", "remove", "--source", &at("pump.md")]).await;
     assert_eq!(removed["forgotten"], 1, "{removed}");
+    // What is shown on one line is taken as it is shown.
+    std::fs::write(at("fan\n3.md"), "The fan has a belt.\n").expect("written");
+    agent.cli(&["docs", "add", &at("fan\n3.md"), "--index", "fans"]).await.ok();
+    let listed = agent.cli(&["docs", "list", "--index", "fans"]).await.ok();
+    assert!(listed.contains(r"remembered:fan\n3.md") && listed.contains(&at(r"fan\n3.md")), "{listed}");
+    assert_eq!(agent.json(&["docs", "remove", r"fan\n3.md"]).await["forgotten"], 1);
+    agent.cli(&["docs", "add", &at("fan\n3.md"), "--index", "fans"]).await.ok();
+    assert_eq!(agent.json(&["docs", "remove", "--source", &at(r"fan\n3.md")]).await["forgotten"], 1);
     assert_eq!(agent.json(&["docs", "remove", "--source", "shelf"]).await["forgotten"], 1);
 }
 

@@ -97,7 +97,7 @@ fn unanswered(answer: &Value) -> String {
 /// Where a passage stands.
 fn stands(passage: &Passage) -> String {
     let place = if passage.place.is_empty() { String::new() } else { format!(", {}", passage.place) };
-    format!("{}{place}", passage.document)
+    format!("{}{place}", output::named(&passage.document))
 }
 
 pub(super) fn passages(answer: &Value) -> Result<Vec<Passage>, Failure> {

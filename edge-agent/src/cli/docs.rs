@@ -119,7 +119,7 @@ fn search(asked: &Search, context: &Context) -> Result<ExitCode, Failure> {
             let text: String = passage.text.split_whitespace().collect::<Vec<_>>().join(" ");
             let beginning: String = text.chars().take(TEXT_CHARS).collect();
             let (label, score) = (words::label(&passage.label), format!("{:.2}", passage.score));
-            vec![passage.document.clone(), passage.place.clone(), label, score, beginning]
+            vec![output::named(&passage.document).into(), passage.place.clone(), label, score, beginning]
         };
         let rows = passages.iter().map(row).collect();
         output::table(&["document", "place", "label", "score", "text"], rows, "Nothing fits.");
@@ -152,7 +152,7 @@ fn remove(asked: &Remove, context: &Context) -> Result<ExitCode, Failure> {
             Some(source_of(given, has, &all)?)
         }
     };
-    let asked = &Remove { source, ..asked.clone() };
+    let asked = &Remove { source, subject, document, ..asked.clone() };
     let fits = |document: &&Listed| {
         let is =
             |wanted: &Option<String>, own: Option<&String>| wanted.as_ref().is_none_or(|wanted| Some(wanted) == own);
@@ -166,7 +166,8 @@ fn remove(asked: &Remove, context: &Context) -> Result<ExitCode, Failure> {
     let said = said(asked, context)?;
     let followed = followed(asked, all);
     if doomed.is_empty() && said == 0 && followed.is_empty() {
-        let of_bundle = asked.document.as_ref().is_some_and(|name| listed.iter().any(|own| own.document == *name));
+        let is_of_bundle = |own: &Listed| !own.kept && asked.document.as_deref() == Some(&own.document);
+        let of_bundle = listed.iter().any(is_of_bundle);
         let message = match (of_bundle, &asked.session) {
             (true, _) => "the bundle brings this document: take it out of the bundle",
             (_, Some(_)) => "nothing that was said there fits",
@@ -182,13 +183,13 @@ fn remove(asked: &Remove, context: &Context) -> Result<ExitCode, Failure> {
         output::json(&json!({ "forgotten": forgotten, "documents": names, "turns": said, "unfollowed": paths }))?;
     } else {
         for document in &doomed {
-            output::say(&format!("{}: {}", document.index, document.document));
+            output::say(&format!("{}: {}", document.index, output::named(&document.document)));
         }
         if said > 0 {
             output::say(&format!("{said} turns of conversations"));
         }
         for documents::Followed { index, path, .. } in &followed {
-            output::say(&format!("{index} does not follow {path} any more"));
+            output::say(&format!("{index} does not follow {} any more", output::named(path)));
         }
         output::say(&match forgotten {
             0 => "No document of it was there.".to_owned(),
@@ -196,6 +197,13 @@ fn remove(asked: &Remove, context: &Context) -> Result<ExitCode, Failure> {
         });
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The name that somebody means who may give it as it is shown.
+fn meant<'a>(given: &str, names: impl Iterator<Item = &'a str> + Clone) -> String {
+    let is_there = names.clone().any(|name| name == given);
+    let shown = names.filter(|_| !is_there).find(|name| output::named(name) == given);
+    shown.unwrap_or(given).to_owned()
 }
 
 /// The source that somebody means who may give a path as it was given to `docs add`. A word alone is not taken for one: the same word may
@@ -293,17 +301,18 @@ fn list(index: Option<&str>, context: &Context) -> Result<ExitCode, Failure> {
     let row = |document: Listed| {
         let label = |label: &Label| words::label(label);
         let from = if document.kept {
-            let source = document.source.unwrap_or_else(|| "a workflow".to_owned());
+            let source =
+                document.source.map_or_else(|| "a workflow".to_owned(), |source| output::named(&source).into());
             document.outcome.map_or_else(|| source.clone(), |outcome| format!("{source}, {outcome}"))
         } else {
             "the bundle".to_owned()
         };
         vec![
             document.index,
-            document.document,
+            output::named(&document.document).into(),
             label(&document.label),
             from,
-            document.subject.unwrap_or_default(),
+            output::named(&document.subject.unwrap_or_default()).into(),
             document.passages.to_string(),
             document
                 .expires_in_s
@@ -316,7 +325,7 @@ fn list(index: Option<&str>, context: &Context) -> Result<ExitCode, Failure> {
     output::table(&["index", "document", "label", "from", "about", "passages", "kept for"], rows, nothing);
     for documents::Followed { index, path, .. } in followed {
         let away = if std::path::Path::new(&path).exists() { "" } else { ", which is not there now" };
-        output::say(&format!("{index} follows {path}{away}"));
+        output::say(&format!("{index} follows {}{away}", output::named(&path)));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -371,6 +380,16 @@ mod tests {
         let here = std::env::current_dir().expect("here").join("word").display().to_string();
         let word = source_of("word", |source| source == here, &[]);
         assert!(matches!(word, Err(Failure::NotFound(why)) if why.starts_with("nothing has the source word; ")));
+    }
+
+    #[test]
+    fn a_name_may_be_given_as_it_is_shown() {
+        let names = ["a\\nb.md", "a\nb.md", "c\td.md"];
+        let meant = |given| meant(given, names.into_iter());
+        assert_eq!(meant("a\\nb.md"), "a\\nb.md", "one is called so");
+        assert_eq!(meant("a\nb.md"), "a\nb.md");
+        assert_eq!(meant("c\\td.md"), "c\td.md");
+        assert_eq!(meant("none"), "none");
     }
 
     #[test]

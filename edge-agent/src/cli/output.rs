@@ -78,6 +78,15 @@ fn shown(text: &str) -> Cow<'_, str> {
     if text.contains(is_order) { text.replace(is_order, "\u{fffd}").into() } else { text.into() }
 }
 
+/// A name on one line: what a terminal would obey, or would break the line, is written as Rust writes it, such as `\n`.
+pub(super) fn named(name: &str) -> Cow<'_, str> {
+    if !name.contains(char::is_control) {
+        return name.into();
+    }
+    let letter = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    name.chars().map(letter).collect::<String>().into()
+}
+
 /// Ends the program without a word when nobody reads what it prints any more, and with a sentence when it cannot be
 /// printed. Not for a program that serves others.
 pub(super) fn end_when_unread() {
@@ -109,6 +118,12 @@ mod tests {
     fn what_a_terminal_would_obey_is_not_printed() {
         assert_eq!(shown("a\tb\nc"), "a\tb\nc");
         assert_eq!(shown("\u{1b}[2Jgone\r\u{9b}1m"), "\u{fffd}[2Jgone\u{fffd}\u{fffd}1m");
+    }
+
+    #[test]
+    fn a_name_stands_on_one_line() {
+        assert_eq!(named("b\\ü.md"), "b\\ü.md");
+        assert_eq!(named("a\n\tb\u{1b}.md"), "a\\n\\tb\\u{1b}.md");
     }
 
     #[test]

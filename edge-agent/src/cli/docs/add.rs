@@ -350,7 +350,7 @@ fn tell(added: &Added, context: &Context) -> Result<(), Failure> {
         return output::json(added);
     }
     for (id, why) in &added.failed {
-        eprintln!("edge-agent: {id}: {why}");
+        eprintln!("edge-agent: {}: {why}", output::named(id));
     }
     let Added { index, source, forgotten, others_forgotten, .. } = added;
     if forgotten.len() + others_forgotten > 0 {
@@ -370,6 +370,6 @@ fn tell(added: &Added, context: &Context) -> Result<(), Failure> {
     ];
     let parts: Vec<_> = parts.into_iter().flatten().collect();
     let followed = if added.followed { "; followed from now on" } else { "" };
-    output::say(&format!("{index}: {} (source {source}){followed}", parts.join(", ")));
+    output::say(&format!("{index}: {} (source {}){followed}", parts.join(", "), output::named(source)));
     Ok(())
 }
