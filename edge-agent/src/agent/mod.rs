@@ -25,6 +25,8 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
+    task::JoinHandle,
+    time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -50,8 +52,11 @@ pub const DIGESTS_FILE: &str = "model-digests.json";
 /// The folder in the data folder with the vector indexes; it may be removed while no agent runs, and is made again.
 pub const INDEXES_FOLDER: &str = "indexes";
 
-/// How long requests in flight may hold up the end of the process.
+/// How long tasks that wait for others may hold up the end of the process.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// How long after it was told to stop the process waits for answers that are being written: shorter than systemd waits before it kills
+/// (`TimeoutStopSec` of the unit).
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
 /// Runs the agent until the process is told to stop.
 ///
@@ -163,7 +168,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let more = bridge::openai(&view, embedding, performer, key.clone());
     let changes = bridge::changes(&view, &tasks, &stop, report);
     let router = api::router(bridge::handles(Arc::clone(&view), token, key, &runner, asking, changes), more);
-    let address = serve(&config, router, &tasks, &stop).await?;
+    let (address, served) = serve(&config, router, &stop).await?;
 
     let bundle = rollout.state().borrow().shown();
     tracing::info!(node = %config.name, api = %address, %broker, %bundle, "ready");
@@ -175,6 +180,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         signal = told_to_stop() => signal?,
     }
     tracing::info!("stopping");
+    let answered_by = Instant::now() + ANSWER_WITHIN;
     drop(sd_notify::notify(&[sd_notify::NotifyState::Stopping]));
     stop.cancel();
     // On a full disk the trial is counted as one that did not end; that must not keep the rest from stopping in order.
@@ -186,6 +192,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tasks.close();
     // What still hangs on a dead link is not worth waiting for: nothing of it is lost.
     drop(tokio::time::timeout(STOP_WITHIN, tasks.wait()).await);
+    if tokio::time::timeout_at(answered_by, served).await.is_err() {
+        tracing::warn!("answers that were being written are broken off");
+    }
     Ok(())
 }
 
@@ -233,9 +242,8 @@ fn shown(config: &Config, pipeline: &pipeline::Running) -> String {
 async fn serve(
     config: &Config,
     router: axum::Router,
-    tasks: &TaskTracker,
     stop: &CancellationToken,
-) -> anyhow::Result<SocketAddr> {
+) -> anyhow::Result<(SocketAddr, JoinHandle<()>)> {
     let listen = config.api.listen;
     let listener = TcpListener::bind(listen).await.with_context(|| {
         format!("cannot listen on {listen}: if another program has the port, `listen` under [api] may name another, or 0 for a free one")
@@ -243,14 +251,17 @@ async fn serve(
     let address = listener.local_addr().context("cannot read the local address")?;
     let path = config.data_dir.join(ADDRESS_FILE);
     std::fs::write(&path, format!("{address}\n")).with_context(|| format!("cannot write {}", path.display()))?;
-    let stopped = stop.clone();
-    tasks.spawn(async move {
-        let served = axum::serve(listener, router).with_graceful_shutdown(async move { stopped.cancelled().await });
+    Ok((address, serving(listener, router, stop.clone())))
+}
+
+/// Serves until `stop`, and ends when everybody has the answer who asked before.
+fn serving(listener: TcpListener, router: axum::Router, stop: CancellationToken) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
         if let Err(error) = served.await {
             tracing::error!(%error, "the local API ended");
         }
-    });
-    Ok(address)
+    })
 }
 
 /// Waits for SIGTERM or Ctrl-C.

@@ -1,14 +1,17 @@
-//! Rooms joined: embeddings over HTTP go through the memory's queue, whichever way they end.
+//! Rooms joined: embeddings over HTTP go through the memory's queue, whichever way they end, and the API ends after its answers.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use futures::future::select_all;
+use axum::{body::Body, routing::get};
+use futures::{StreamExt as _, future::select_all, stream};
 use models::embed::Embedder;
 use reqwest::Response;
 use serde_json::{Value, json};
 use shared::policy;
-use tokio::task::JoinHandle;
+use tokio::{sync::Notify, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
 
+use super::serving;
 use crate::{
     api::openai::{Chat, Embedding, Gate, Handles, router},
     memory::Memory,
@@ -66,6 +69,29 @@ async fn has_no_place(answer: Response) {
     let error = answer.json::<Value>().await.expect("JSON")["error"].clone();
     assert_eq!((&error["code"], &error["type"]), (&json!("rate_limit_exceeded"), &json!("requests")), "{error}");
     assert!(error["message"].as_str().is_some_and(|message| message.starts_with("local/embed: ")), "{error}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_being_written_ends_before_the_api_does() {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}/", listener.local_addr().expect("an address"));
+    let goes_on = Arc::new(Notify::new());
+    let pace = Arc::clone(&goes_on);
+    let answer = move || async move {
+        let rest = stream::once(async move { pace.notified().await }).map(|()| "and the end");
+        Body::from_stream(stream::iter(["half "]).chain(rest).map(Ok::<_, Infallible>))
+    };
+    let stop = CancellationToken::new();
+    let served = serving(listener, axum::Router::new().route("/", get(answer)), stop.clone());
+    let mut response = reqwest::get(url).await.expect("asked");
+    assert_eq!(response.chunk().await.expect("a piece").expect("the first"), "half ");
+    stop.cancel();
+    tokio::task::yield_now().await;
+    assert!(!served.is_finished());
+    goes_on.notify_one();
+    assert_eq!(response.text().await.expect("whole"), "and the end");
+    tokio::time::timeout(Duration::from_secs(30), served).await.expect("nothing holds it up").expect("no panic");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
