@@ -359,7 +359,7 @@ mod tests {
             ),
             (
                 format!("{begin}[memory]\nkeep_for = \"90 days\"\n"),
-                "4:12: memory.keep_for: \"90 days\" is no span of time: expected such as \"P30D\"",
+                "4:12: memory.keep_for: found \"90 days\", expected a span of time such as P30D",
             ),
             (
                 format!("{begin}[memory.indexes.notes]\nentries = 0\n"),

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod feed;
+pub mod idle;
 pub mod inference;
 pub mod learning;
 pub mod memory;

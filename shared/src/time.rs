@@ -64,6 +64,9 @@ impl Timestamp {
     }
 }
 
+/// What [`span`] reads, for whoever wrote something else.
+pub const SPAN: &str = "a span of time such as P30D or PT12H, in weeks, days, hours, minutes and seconds";
+
 /// An ISO 8601 duration such as `PT10M` or `P30D`; a day has 24 hours, and nobody knows how long a month is. `None`: it is none of these.
 #[must_use]
 pub fn span(text: &str) -> Option<std::time::Duration> {

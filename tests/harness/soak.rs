@@ -434,5 +434,7 @@ impl Soak {
 /// A refusal is one only with its reason.
 fn is_overloaded(refusal: &Value) -> Result<(), String> {
     let is_told = refusal["error"]["message"].as_str().is_some_and(|message| !message.is_empty());
-    if refusal["error"]["code"] == "overloaded" && is_told { Ok(()) } else { Err(format!("refused: {refusal}")) }
+    // No memory now, and no place in the queue.
+    let is_passing = [json!("overloaded"), json!("rate_limit_exceeded")].contains(&refusal["error"]["code"]);
+    if is_passing && is_told { Ok(()) } else { Err(format!("refused: {refusal}")) }
 }

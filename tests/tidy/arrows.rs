@@ -69,6 +69,8 @@ const EDGE_AGENT: Rooms = &[
     ("tls", &[]),
     // What limits of several rooms are written in.
     ("size", &[]),
+    // Work for which there is time.
+    ("idle", &[]),
     // What scripts without spaces need: the full text in the store, and whoever cuts texts and asks it.
     ("script", &[]),
     // What tests of several rooms share.
@@ -76,7 +78,7 @@ const EDGE_AGENT: Rooms = &[
     ("store", &["clock", "script"]),
     ("feed", &["store", "clock"]),
     ("inference", &["store", "clock", "tls", "size"]),
-    ("memory", &["store", "clock", "size", "script", "testing"]),
+    ("memory", &["store", "clock", "size", "script", "idle", "testing"]),
     ("learning", &["store", "clock"]),
     ("action", &["store", "clock", "tls", "testing"]),
     ("sync", &["store", "clock"]),

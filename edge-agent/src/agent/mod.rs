@@ -192,10 +192,23 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tasks.close();
     // What still hangs on a dead link is not worth waiting for: nothing of it is lost.
     drop(tokio::time::timeout(STOP_WITHIN, tasks.wait()).await);
-    if tokio::time::timeout_at(answered_by, served).await.is_err() {
+    if !end_of_answers(served, answered_by, async { drop(told_to_stop().await) }).await {
         tracing::warn!("answers that were being written are broken off");
     }
     Ok(())
+}
+
+/// Waits until all answers are written that were begun; whether they are. Not beyond an instant, and not when somebody asks again.
+async fn end_of_answers(mut served: JoinHandle<()>, by: Instant, again: impl Future<Output = ()>) -> bool {
+    // Most end at once.
+    if tokio::time::timeout(Duration::from_millis(200), &mut served).await.is_ok() {
+        return true;
+    }
+    tracing::info!("answers are being written; another signal breaks them off");
+    tokio::select! {
+        ended = tokio::time::timeout_at(by, served) => ended.is_ok(),
+        () = again => false,
+    }
 }
 
 /// Makes the data folder, for the agent's user alone.

@@ -1,6 +1,11 @@
 //! Rooms joined: embeddings over HTTP go through the memory's queue, whichever way they end, and the API ends after its answers.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{pending, ready},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{body::Body, routing::get};
 use futures::{StreamExt as _, future::select_all, stream};
@@ -8,16 +13,18 @@ use models::embed::Embedder;
 use reqwest::Response;
 use serde_json::{Value, json};
 use shared::policy;
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::serving;
+use super::{end_of_answers, serving};
 use crate::{
     api::openai::{Chat, Embedding, Gate, Handles, router},
     memory::Memory,
     store::Store,
     testing::{Noting, STAND_STILL, until},
 };
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 struct Node {
     folder: tempfile::TempDir,
@@ -87,11 +94,18 @@ async fn an_answer_that_is_being_written_ends_before_the_api_does() {
     let mut response = reqwest::get(url).await.expect("asked");
     assert_eq!(response.chunk().await.expect("a piece").expect("the first"), "half ");
     stop.cancel();
-    tokio::task::yield_now().await;
-    assert!(!served.is_finished());
+    let end = tokio::spawn(end_of_answers(served, Instant::now() + MINUTE, pending()));
     goes_on.notify_one();
     assert_eq!(response.text().await.expect("whole"), "and the end");
-    tokio::time::timeout(Duration::from_secs(30), served).await.expect("nothing holds it up").expect("no panic");
+    assert!(end.await.expect("no panic"), "it was not broken off");
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_broken_off_in_time_or_when_somebody_asks_again() {
+    let endless = || tokio::spawn(pending());
+    assert!(!end_of_answers(endless(), Instant::now(), pending()).await);
+    assert!(!end_of_answers(endless(), Instant::now() + MINUTE, ready(())).await);
+    assert!(end_of_answers(tokio::spawn(ready(())), Instant::now() + MINUTE, pending()).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

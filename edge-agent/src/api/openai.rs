@@ -141,6 +141,7 @@ impl From<effect::Error> for Refusal {
     fn from(error: effect::Error) -> Self {
         let message = error.detail.unwrap_or_default();
         match error.status {
+            // Nothing else that a request meets is one of the configuration.
             400 if error.kind == effect::kind::CONFIGURATION.0 => Self::too_large(&message),
             400 => Self::invalid(message),
             413 => Self { code: Some("context_length_exceeded"), ..Self::invalid(message) },

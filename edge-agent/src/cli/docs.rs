@@ -218,12 +218,14 @@ fn source_of(given: &str, has: impl Fn(&str) -> bool, followed: &[documents::Fol
         return Ok(whole);
     }
     let other = followed.iter().find(|own| own.path == whole).map(|own| &own.source).filter(|_| !has(&whole));
+    let (shown, named) = (output::named(&whole), output::named(given));
     match other {
-        Some(source) => {
-            Err(Failure::NotFound(format!("{whole} was added with the source {source}: give --source {source:?}")))
-        }
+        Some(source) => Err(Failure::NotFound(format!(
+            "{shown} was added with the source {}: give --source {source:?}",
+            output::named(source)
+        ))),
         None if has(&whole) => Err(Failure::NotFound(format!(
-            "nothing has the source {given}; {whole} was added: give --source {whole:?}"
+            "nothing has the source {named}; {shown} was added: give --source {whole:?}"
         ))),
         None => Ok(given.to_owned()),
     }

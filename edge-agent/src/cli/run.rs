@@ -1,12 +1,15 @@
 //! `edge-agent run`: the agent in the foreground, until it is told to stop.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
 use super::{Context, Failure, doctor};
 use crate::agent;
+
+/// How long what computes may hold up the end of the process.
+const LEFT_WITHIN: Duration = Duration::from_secs(3);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -38,10 +41,13 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::Failed(anyhow::Error::new(error).context("cannot start the runtime")))?;
-    std::thread::scope(|scope| {
+    let ended = std::thread::scope(|scope| {
         // Reads the heads of model files, which the start need not wait for.
         scope.spawn(|| doctor::cramped(&config, context).inspect(|problem| tracing::warn!("{problem}")));
         runtime.block_on(agent::run(config.clone()))
-    })?;
+    });
+    // A model that writes for nobody any more, or a look at many files: nothing of it is lost.
+    runtime.shutdown_timeout(LEFT_WITHIN);
+    ended?;
     Ok(ExitCode::SUCCESS)
 }

@@ -61,7 +61,7 @@ impl<'t> Written<'t> {
             let (field, message) = split_field(&said);
             path.extend(field);
             if path.is_empty() {
-                return broken(error.inner());
+                return at(self.file, self.text, error.inner().span(), String::new(), said.clone());
             }
             let side = if message.starts_with("unknown field") { Side::Key } else { Side::Value };
             at(self.file, self.text, self.place(&path, side), dotted(&path), message.to_owned())

@@ -142,7 +142,7 @@ impl Ask {
             (Some(value), None) => vec![Message { role: Role::User, content: value.to_string() }],
             (None, Some(messages)) => messages,
         };
-        if !messages.iter().any(|message| message.role == Role::User && !message.content.trim().is_empty()) {
+        if messages.iter().all(|message| message.content.trim().is_empty()) {
             return Err(wrong("prompt", "empty; expected a text"));
         }
         if given.passages.len() > PASSAGES_MAX {
@@ -166,8 +166,9 @@ impl Ask {
             // A timeout of the task, the workflow or a scope between ends it too; without either it would wait for ever.
             None => call.deadline.is_none().then(|| call.by_wall(call.asked_at).plus(PARK_FOR)),
             Some(text) => {
-                let expected = || wrong("parkFor", &format!("{text:?}; expected an ISO 8601 duration such as PT10M"));
-                Some(call.by_wall(call.asked_at).plus(time::span(text).ok_or_else(expected)?))
+                let span = time::span(text).filter(|span| !span.is_zero());
+                let expected = || wrong("parkFor", &format!("{text:?}; expected {}", time::SPAN));
+                Some(call.by_wall(call.asked_at).plus(span.ok_or_else(expected)?))
             }
         };
         Ok(Self {

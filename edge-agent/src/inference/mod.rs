@@ -222,7 +222,8 @@ impl Inference {
     ///
     /// # Errors
     /// `authorization` when the permit is for something else, `validation` for a name that is not here or a request that
-    /// the model cannot serve, `timeout`, `runtime`.
+    /// the model cannot serve, 413 for a prompt that is longer than its context, `configuration` for a model that this machine never has room
+    /// for, `communication` for one without room or a place in its queue now, `timeout`, `runtime`.
     pub async fn chat_local(
         &self,
         permit: &Permit,

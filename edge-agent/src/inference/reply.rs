@@ -68,6 +68,8 @@ pub(super) enum FaultKind {
     TooLarge,
     /// A local model does not take the request, such as a schema that no value fits.
     Unfit,
+    /// The prompt is longer than a local model's context.
+    TooLong,
     /// A local model failed.
     Broken,
     /// It cannot call tools.
@@ -246,6 +248,9 @@ impl Inference {
                     local::Error::Generate(models::Error::Request { .. }) => {
                         Fault::new(FaultKind::Unfit, asked.target, &error.brief(), &chain(&error))
                     }
+                    local::Error::Generate(models::Error::TooLong { .. }) => {
+                        Fault::new(FaultKind::TooLong, asked.target, &error.brief(), &chain(&error))
+                    }
                     error => Fault::new(FaultKind::Broken, asked.target, &error.brief(), &chain(&error)),
                 })
             }
@@ -399,6 +404,7 @@ impl Fault {
             FaultKind::Timeout => kind::TIMEOUT,
             FaultKind::Busy | FaultKind::NoRoom => UNAVAILABLE,
             FaultKind::Toolless | FaultKind::TooLarge => kind::CONFIGURATION,
+            FaultKind::TooLong => kind::LIMIT,
             FaultKind::Broken => kind::RUNTIME,
         };
         Dsl::new((uri, status), format!("infer of {}: {}", call.task, self.detail))

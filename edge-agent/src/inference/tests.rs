@@ -456,6 +456,18 @@ async fn a_schema_that_no_value_fits_is_a_mistake_of_the_task() {
 }
 
 #[tokio::test]
+async fn a_prompt_that_no_context_holds_is_told_and_another_target_may_take_it() {
+    let inference = Inference::new(vec![tiny("local/a", "tiny-qwen3")], &Digests::default());
+    let prompt = "pump ".repeat(20_000);
+    let alone = call(json!({"prompt": prompt, "model": "local/a"}));
+    let failure = infer(&inference, &alone, &[]).await.expect_err("too long");
+    assert_eq!((failure.error.kind.as_str(), failure.error.status), kind::LIMIT, "{:?}", failure.error);
+    assert_eq!(requests(&failure.facts), [("local/a", CallEnd::Refused, "")]);
+    let route = call(json!({"prompt": prompt, "model": ["local/a", EXTRACT]}));
+    assert_eq!(infer(&inference, &route, &[]).await.expect("the next one").output["target"], EXTRACT);
+}
+
+#[tokio::test]
 async fn the_reasons_of_a_route_quote_neither_what_was_sent_nor_what_came_back() {
     let quoting = |status: u16| {
         let body = json!({"error": {"message": "cannot read: patient Muster"}}).to_string();

@@ -236,7 +236,8 @@ mod tests {
 
     #[test]
     fn what_shows_nothing_is_no_text() {
-        for blank in ["", " \n\t\u{a0}", "\u{feff}\u{feff}\u{200b}\n\u{2060}\u{200c}\u{200d}"] {
+        for blank in ["", " \n\t\u{a0}", "\u{feff}\u{feff}\u{200b}\n\u{2060}\u{200c}\u{200d}", "\u{ad}\u{200e}\u{2066}"]
+        {
             assert_eq!(text("a.md", blank.into()), Err("holds no text".to_owned()), "{blank:?}");
         }
         assert_eq!(text("a.md", "\u{200b}a".into()), Ok("\u{200b}a".to_owned()));

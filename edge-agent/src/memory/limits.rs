@@ -59,12 +59,9 @@ impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let span = time::span(&text).filter(|span| !span.is_zero());
-        span.map(Self).ok_or_else(|| D::Error::custom(format!("{text:?} is {SPAN}")))
+        span.map(Self).ok_or_else(|| D::Error::custom(format!("found {text:?}, expected {}", time::SPAN)))
     }
 }
-
-/// What is said of a duration that is none.
-pub(super) const SPAN: &str = "no span of time: expected such as \"P30D\" or \"PT12H\"";
 
 /// What holds in one index.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -143,8 +140,8 @@ mod tests {
     #[test]
     fn a_wrong_bound_says_what_was_expected() {
         for (text, told) in [
-            ("keep_for = 'a month'", "\"a month\" is no span of time: expected such as \"P30D\""),
-            ("keep_for = 'PT0S'", "\"PT0S\" is no span of time"),
+            ("keep_for = 'a month'", "found \"a month\", expected a span of time such as P30D"),
+            ("keep_for = 'PT0S'", "found \"PT0S\", expected a span of time"),
             ("when_full = 'panic'", "unknown variant `panic`, expected `refuse` or `forget_oldest`"),
             ("size = 1", "unknown field `size`"),
             ("bytes = '64'", "\"64\" is no size"),

@@ -295,9 +295,10 @@ fn text_within(call: &Call, field: &str, text: String, most: usize) -> Result<St
     }
 }
 
-/// Whether a text shows nothing: white space, and what has no width.
+/// Whether a text shows nothing: white space, and characters of Unicode's category Cf, such as those that join, part or turn others.
 fn is_blank(text: &str) -> bool {
-    text.chars().all(|c| c.is_whitespace() || matches!(c, '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}'))
+    let has_no_width = |c| matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    text.chars().all(|c| c.is_whitespace() || has_no_width(c))
 }
 
 fn wrong(call: &Call, field: &str, expected: &str) -> Failure {

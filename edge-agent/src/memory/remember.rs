@@ -27,7 +27,7 @@ use super::{
     episode::{self, Episode, Kind},
     hold,
     index::{Error, Kept, Origin, Text, embedded},
-    limits::{Bounds, SPAN, WhenFull},
+    limits::{Bounds, WhenFull},
     millis, session, text_within,
     wipe::Wiping,
     wrong,
@@ -110,7 +110,7 @@ impl Remember {
 pub(super) fn kept_for(call: &Call, given: Option<&str>) -> Result<Option<Duration>, Failure> {
     let span = |text| {
         let span = time::span(text).filter(|span| !span.is_zero());
-        span.ok_or_else(|| wrong(call, "keepFor", &format!("{text:?} is {SPAN}")))
+        span.ok_or_else(|| wrong(call, "keepFor", &format!("found {text:?}, expected {}", time::SPAN)))
     };
     given.map(span).transpose()
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::locks::lock;
+use crate::idle;
 
 /// Who asks goes on to ask: an answer follows a search, and the next question an answer.
 const QUIET: Duration = Duration::from_secs(2);
@@ -79,19 +80,13 @@ impl Rest {
     }
 }
 
-/// Has work done on a thread of its own, at the lowest priority that there is without rights, and waits for it. Not for what holds a lock
-/// that a search wants: on a busy machine it takes long.
+/// Has work done at the lowest priority, and waits for it.
 ///
 /// # Errors
 /// When no thread can be started.
 pub(super) fn lowest<T: Send>(work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
     std::thread::scope(|scope| {
-        let low = move || {
-            // SAFETY: it takes no pointer. Of process 0 it means this thread alone, and whoever may run may be nicer; else it runs as it did.
-            unsafe { libc::setpriority(libc::PRIO_PROCESS as _, 0, 19) };
-            work()
-        };
-        let thread = std::thread::Builder::new().name("idle time".to_owned()).spawn_scoped(scope, low)?;
+        let thread = idle::spawn_scoped(scope, work)?;
         Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }

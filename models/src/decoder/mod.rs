@@ -186,7 +186,9 @@ impl Decoder {
         }
         let tokens: Vec<u32> = asked.iter().flat_map(|asked| &asked.tokens).copied().collect();
         let began = Instant::now();
-        engine.rounded.ask = engine.pace.way();
+        let groups = self.wanted_groups(asked.iter().map(|asked| asked.wanted.as_deref()));
+        let is_timed = tokens.len() == 1 && groups.is_none();
+        engine.rounded.ask = if is_timed { engine.pace.way() } else { engine.pace.best() };
         self.embed(engine, &tokens)?;
         self.turns(engine, &runs);
         for (at, layer) in self.layers.iter().enumerate() {
@@ -197,9 +199,8 @@ impl Decoder {
         for batch::Asked { session, tokens, .. } in asked.iter_mut() {
             session.add(tokens.len());
         }
-        let groups = self.wanted_groups(asked.iter().map(|asked| asked.wanted.as_deref()));
         let logits = self.logits(engine, &runs, groups.as_deref());
-        if tokens.len() == 1 && groups.is_none() {
+        if is_timed {
             engine.pace.took(began.elapsed());
         }
         Ok(logits)

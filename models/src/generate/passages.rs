@@ -2,6 +2,7 @@
 //! behind a chat endpoint finds them.
 
 use super::{Message, Passage, Role};
+use crate::Error;
 
 const OPENING: &str = "Answer from these passages only, and cite them as [n].";
 const QUESTION: &str = "Question:";
@@ -24,6 +25,16 @@ pub fn with_passages(messages: &[Message], passages: &[Passage]) -> Vec<Message>
         None => messages.push(Message { role: Role::User, content: text }),
     }
     messages
+}
+
+/// The message that asks: the last by the user, in a conversation of orders alone the last of those, and else the last.
+///
+/// # Errors
+/// Where there is none.
+pub(super) fn asking(messages: &[Message]) -> Result<usize, Error> {
+    let last = |role| messages.iter().rposition(|message| message.role == role);
+    let asking = last(Role::User).or_else(|| last(Role::System)).or_else(|| messages.len().checked_sub(1));
+    asking.ok_or_else(|| Error::request("messages: expected at least one"))
 }
 
 /// The passages and the question of a message that [`with_passages`] made.

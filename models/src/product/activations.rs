@@ -104,7 +104,7 @@ pub(crate) struct Activations {
     length: usize,
     /// The first token of each tile, and how many it has.
     tiles: Vec<(usize, usize)>,
-    /// How the weights are asked for that one token is multiplied with.
+    /// How the weights are asked for that are multiplied with it.
     pub(crate) ask: Ask,
 }
 

@@ -1,4 +1,4 @@
-//! How weights are asked for before their turn, where one token alone is multiplied with them: that takes less time than bringing them.
+//! How weights are asked for before their turn: few tokens are multiplied with them in less time than it takes to bring them.
 //!
 //! What is best differs from one processor to the next, and with the form of the weights. Q4_K_M of a model of 1.5B on one thread of a
 //! Zen 5 core, ms a token: 54 by pages or by nothing, 31 by lines 4 KB ahead, 29 by lines 8 KB, 31 by 16; without AVX-512 64, 36, 31 and 29.
@@ -29,7 +29,8 @@ pub(crate) enum Ask {
 }
 
 /// All that are tried.
-const WAYS: [Ask; 5] = [Ask::Lines(8 << 10), Ask::Lines(16 << 10), Ask::Lines(4 << 10), Ask::Pages, Ask::Nothing];
+pub(super) const WAYS: [Ask; 5] =
+    [Ask::Lines(8 << 10), Ask::Lines(16 << 10), Ask::Lines(4 << 10), Ask::Pages, Ask::Nothing];
 /// Looks at a way before one is chosen: of several, a moment in which something else ran is not the least.
 const LOOKS: usize = 4;
 /// After one look, two and three a way that took more than so many times the fastest's time is not looked at again.
@@ -65,19 +66,26 @@ pub(crate) struct Pace {
     looks: [(Option<Duration>, usize); WAYS.len()],
     tokens: usize,
     next: usize,
+    /// What was chosen the last time.
+    best: usize,
 }
 
 impl Pace {
-    /// How the next token is to be written.
+    /// How the next token is to be written whose time is told.
     pub(crate) fn way(&self) -> Ask {
         WAYS[self.next]
+    }
+
+    /// How all else is computed: in the way that was fastest until now.
+    pub(crate) fn best(&self) -> Ask {
+        WAYS[self.fastest().map_or(self.best, |(_, at)| at)]
     }
 
     /// A token took so long that was written in the way that was told, with all the weights.
     pub(crate) fn took(&mut self, time: Duration) {
         self.tokens += 1;
         if self.tokens == TOKENS {
-            *self = Self { next: self.next, ..Self::default() };
+            *self = Self { next: self.next, best: self.next, ..Self::default() };
             return;
         }
         let (least, looks) = &mut self.looks[self.next];
@@ -88,9 +96,13 @@ impl Pace {
         }
     }
 
+    fn fastest(&self) -> Option<(Duration, usize)> {
+        (0..WAYS.len()).filter_map(|at| Some((self.looks[at].0?, at))).min()
+    }
+
     /// The way that was looked at least often of those that may be the fastest, or the fastest.
     fn choose(&self) -> usize {
-        let fastest = (0..WAYS.len()).filter_map(|at| Some((self.looks[at].0?, at))).min();
+        let fastest = self.fastest();
         let may_be = |at: &usize| match (self.looks[*at], fastest) {
             ((Some(least), looks), Some((fastest, _))) => {
                 HOPELESS.get(looks - 1).is_some_and(|times| least <= fastest.mul_f64(*times))
@@ -144,8 +156,10 @@ mod tests {
         let mut pace = Pace::default();
         for fastest in [Ask::Lines(4 << 10), Ask::Nothing] {
             let mut last = pace.way();
-            for _ in 0..TOKENS {
+            for token in 0..TOKENS {
                 last = pace.way();
+                let is_tried = token < LOOKS * WAYS.len();
+                assert!(is_tried || pace.best() == fastest, "what is not timed goes the same way: {token}");
                 pace.took(Duration::from_millis(if last == fastest { 5 } else { 9 }));
             }
             assert_eq!(last, fastest);

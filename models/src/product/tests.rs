@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::{Activations, Form, Input, Matrix, Order, Plan, Product, Sheet, Weights};
+use super::{
+    Activations, Form, Input, Matrix, Order, Plan, Product, Sheet, Weights,
+    ask::{Ask, WAYS},
+};
 use crate::{
     gguf::{Kind, Rows},
     lanes::{Processor, ROWS},
@@ -88,8 +91,13 @@ fn packed(rows: Rows, order: Order) -> (Weights, Matrix) {
 
 /// The product by a processor, as rows of each token.
 fn product(processor: Processor, weights: &Weights, matrix: &Matrix, tokens: &[Vec<f32>]) -> Vec<Vec<f32>> {
+    asking(processor, weights, matrix, tokens, Ask::default())
+}
+
+fn asking(processor: Processor, weights: &Weights, matrix: &Matrix, tokens: &[Vec<f32>], ask: Ask) -> Vec<Vec<f32>> {
     let sheet = Sheet::from_columns(tokens);
     let mut rounded = Activations::default();
+    rounded.ask = ask;
     rounded.reset(matrix.columns, tokens.len(), processor.tile());
     for mut tile in rounded.tiles_mut() {
         tile.round(&sheet, |columns, _, _| *columns);
@@ -142,6 +150,27 @@ fn check(kind: Kind, seed: u64) {
             };
             let error = (f64::from(*found) - expected).abs();
             assert!(error <= 1.01 * rounding + 1e-5 * size + 1e-6, "{kind:?}: {found} {expected}, {rounding} {size}");
+        }
+    }
+}
+
+/// Few tokens are computed in tiles of other shapes than many.
+#[test]
+fn any_number_of_tokens_gives_the_bits_of_each_alone_however_weights_are_asked_for() {
+    let mut random = StdRng::seed_from_u64(5);
+    for kind in KINDS {
+        let columns = kind.block_len().max(32) * 2;
+        let (rows, _) = rows(kind, 33, columns, &mut random);
+        let (weights, matrix) = packed(rows, Order::Stored);
+        let tokens = tokens(17, columns, &mut random);
+        for processor in Processor::all() {
+            let one = |token| product(processor, &weights, &matrix, std::slice::from_ref(token)).remove(0);
+            let alone: Vec<Vec<f32>> = tokens.iter().map(one).collect();
+            for (count, ask) in [1, 2, 3, 4, 5, 8, 9, 16, 17].into_iter().flat_map(|count| WAYS.map(|ask| (count, ask)))
+            {
+                let found = asking(processor, &weights, &matrix, &tokens[..count], ask);
+                assert_eq!(found, alone[..count], "{kind:?}: {count} tokens on {}, {ask:?}", processor.name());
+            }
         }
     }
 }

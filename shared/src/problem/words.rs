@@ -85,7 +85,7 @@ fn kind_of(found: &str) -> &str {
 /// What was expected.
 fn wanted(expected: &str) -> &str {
     match expected {
-        "a sequence" => "a list, each entry begun with `- `",
+        "a sequence" => "a list",
         "a map" => "an object",
         "path string" => "a path",
         "a boolean" => "true or false",
@@ -109,10 +109,7 @@ mod tests {
     #[test]
     fn no_type_of_the_program_is_told_and_no_place_twice() {
         for (said, told) in [
-            (
-                "invalid type: map, expected a sequence",
-                "invalid type: an object, expected a list, each entry begun with `- `",
-            ),
+            ("invalid type: map, expected a sequence", "invalid type: an object, expected a list"),
             (
                 "invalid type: string \"a, expected b\", expected u16",
                 "invalid type: string \"a, expected b\", expected a whole number from 0 to 65535",

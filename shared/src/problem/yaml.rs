@@ -24,7 +24,7 @@ pub fn read(yaml: &str) -> Result<Value, (Option<Place>, String)> {
     }
     let fail = |error: serde_yaml_ng::Error| {
         let place = error.location().and_then(|at| place(&at));
-        (place, words::of_serde(&error.to_string()))
+        (place, in_yaml(words::of_serde(&error.to_string())))
     };
     // JSON's own reader would take the last of two equal keys.
     Once.deserialize(serde_yaml_ng::Deserializer::from_str(yaml)).map_err(|error| {
@@ -282,10 +282,15 @@ pub fn decode<'v, T: Deserialize<'v>>(value: &'v Value) -> Result<T, (Vec<String
                 serde_path_to_error::Segment::Unknown => None,
             })
             .collect();
-        let message = words::of_serde(&error.into_inner().to_string());
+        let message = in_yaml(words::of_serde(&error.into_inner().to_string()));
         let side = if message.starts_with("unknown field") { Side::Key } else { Side::Value };
         further(path, side, message)
     })
+}
+
+/// Says how YAML writes what was expected.
+fn in_yaml(message: String) -> String {
+    if message.ends_with(", expected a list") { message + ", each entry begun with `- `" } else { message }
 }
 
 /// Begins the message of a mistake further down than serde knows; no document has it.

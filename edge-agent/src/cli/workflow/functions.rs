@@ -6,7 +6,7 @@ use std::{fmt::Write as _, process::ExitCode};
 use serde_json::{Value, json};
 use shared::{
     problem::near,
-    workflow::catalog::{Function, SPAN, function, functions},
+    workflow::catalog::{Function, function, functions},
 };
 
 use super::super::{Context, Failure, output};
@@ -194,7 +194,6 @@ fn kind(schema: &Value) -> String {
     }
     let word = |name: &str| match name {
         "string" if schema["format"] == "duration" => "span of time, such as PT5M".to_owned(),
-        "string" if schema["format"] == SPAN => "span of time without years and months, such as P30D".to_owned(),
         "string" => "text".to_owned(),
         "integer" => "whole number".to_owned(),
         "boolean" => "true or false".to_owned(),

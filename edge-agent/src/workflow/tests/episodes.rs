@@ -181,7 +181,7 @@ fn what_a_document_says_of_episodes_is_checked_with_the_rest() {
     for (episodes, expected) in [
         ("1", "expected true, or an object with index, situation, subject and keepFor"),
         ("{ situatoin: a }", "unknown field `situatoin`, expected one of `index`, `situation`, `subject`, `keepFor`"),
-        ("{ keepFor: 30 days }", "\"30 days\" is no span of time: expected such as P30D"),
+        ("{ keepFor: 30 days }", "found \"30 days\", expected a span of time such as P30D"),
         ("{ situation: '${ .a | nothing }' }", "the expression does not compile"),
         ("{ subject: '${ $context.a }' }", "`$context` is not known here"),
     ] {

@@ -31,7 +31,11 @@ use template::Template;
 use tokens::Tokens;
 use writing::{Begun, Writing};
 
-use super::{Answer, Finish, Generator, Message, Request, Role, Tool, passages::with_passages, stream::Stream};
+use super::{
+    Answer, Finish, Generator, Message, Request, Role, Tool,
+    passages::{asking, with_passages},
+    stream::Stream,
+};
 use crate::{
     Error,
     decoder::{CHUNK_LEN, Cache, Decoder, Layout, lay_out},
@@ -229,15 +233,15 @@ impl Chat {
     /// The conversation as its template writes it.
     fn chat_text(&self, request: &Request) -> Result<String, Error> {
         let mut messages = with_passages(&request.messages, &request.passages);
-        if messages.is_empty() {
-            return Err(Error::request("messages: expected at least one"));
-        }
-        let of_user = messages.iter().rposition(|message| message.role == Role::User);
-        // A conversation of orders alone has its last one for a question.
-        let last = of_user.unwrap_or(messages.len() - 1);
-        if let (Some(schema), Some(last)) = (request.held_to(), messages.get_mut(last)) {
+        let asking = asking(&messages)?;
+        if let Some(schema) = request.held_to() {
             let how = if request.may_call() { "Call a tool, or answer" } else { "Answer" };
-            last.content.push_str(&format!("\n\n{how} with one JSON value that fits this schema:\n{schema}"));
+            let order = format!("{how} with one JSON value that fits this schema:\n{schema}");
+            match &mut messages[asking] {
+                Message { role: Role::User | Role::System, content } => content.push_str(&format!("\n\n{order}")),
+                // No word is put into the mouth of who does not ask.
+                _ => messages.push(Message { role: Role::User, content: order }),
+            }
         }
         for message in &mut messages {
             message.content = self.tokens.without_controls(&message.content);

@@ -337,6 +337,9 @@ fn orders_alone_are_answered_unless_the_template_refuses_them() {
     let schema = serde_json::json!({"enum": ["fan", "pump"]});
     let held = Request { schema: Some(schema), ..orders("Name it.") };
     assert!(chat.chat_text(&held).unwrap().contains("Name it.\n\nAnswer with one JSON value"));
+    let said = vec![Message { role: Role::Assistant, content: "A pump".to_owned() }];
+    let text = chat.chat_text(&Request { messages: said, ..held.clone() }).unwrap();
+    assert!(text.contains("A pump<|im_end|>") && text.contains("user\nAnswer with one JSON value"), "{text}");
     let refuses = "{% if messages[0].role == 'system' and messages | length == 1 %}{{ raise_exception('No user query.') }}{% endif %}";
     chat.template = Template::new(Some(refuses), "", "").unwrap();
     let refused = told(chat.prompt(&orders("Name it.")).unwrap_err());

@@ -15,7 +15,9 @@ use intent::{Intent, asked};
 use rank::{Evidence, Query, Ranked};
 
 use super::{
-    Answer, Finish, Generator, Message, Passage, Request, Role, ToolChoice, passages::split_passages, shape::Shape,
+    Answer, Finish, Generator, Message, Passage, Request, ToolChoice,
+    passages::{asking, split_passages},
+    shape::Shape,
     stream::Stream,
 };
 use crate::{
@@ -192,10 +194,7 @@ impl Generator for Extract {
 
 impl Task {
     fn of(request: &Request) -> Result<Self, Error> {
-        let last = request.messages.iter().rposition(|message| message.role == Role::User);
-        // A conversation of orders alone has its last one for a question.
-        let last = last.or_else(|| request.messages.len().checked_sub(1));
-        let last = last.ok_or_else(|| Error::request("messages: expected at least one"))?;
+        let last = asking(&request.messages)?;
         let prompt = &request.messages[last].content;
         let (mut passages, mut prompt) = (request.passages.clone(), prompt.clone());
         if passages.is_empty()

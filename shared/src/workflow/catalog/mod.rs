@@ -4,8 +4,6 @@
 mod schemas;
 mod words;
 
-pub(super) use words::TIMES;
-
 use std::{fmt, sync::LazyLock};
 
 use jsonschema::{Validator, error::ValidationErrorKind};
@@ -20,8 +18,9 @@ pub const NAME: &str = "default";
 /// The version of the built-in functions.
 pub const VERSION: &str = "1.0.0";
 
-/// The format of a text that is a span of time whose length is known, and more than nothing: no year or month has one.
-pub const SPAN: &str = "span";
+/// Arguments that are a span of time whose length is known, and more than nothing: no year or month has one. A schema has no format for that,
+/// and models are told the schemas.
+const SPANS: [&str; 2] = ["keepFor", "parkFor"];
 
 /// A built-in function.
 #[derive(Debug)]
@@ -58,6 +57,12 @@ impl Function {
     #[must_use]
     pub fn mismatches(&self, arguments: &Value) -> Vec<Mismatch> {
         let mut found = self.input.mismatches(arguments);
+        for (name, text) in SPANS.iter().filter_map(|name| Some((name, arguments.get(name)?.as_str()?))) {
+            if parse_iso8601(text).is_ok() && time::span(text).is_none_or(|span| span.is_zero()) {
+                let message = format!("found {text:?}, expected {}", time::SPAN);
+                found.push(Mismatch { pointer: format!("/{name}"), is_key: false, message });
+            }
+        }
         let given: Vec<&str> = self.one_of.iter().copied().filter(|name| arguments.get(name).is_some()).collect();
         if !self.one_of.is_empty() && given.len() != 1 {
             let wanted = self.one_of.join("`, `");
@@ -112,7 +117,6 @@ impl Schema {
     pub fn compile(document: &Value) -> Result<Self, SchemaError> {
         let validator = jsonschema::options()
             .with_format("duration", |text: &str| parse_iso8601(text).is_ok())
-            .with_format(SPAN, |text: &str| time::span(text).is_some_and(|span| !span.is_zero()))
             .should_validate_formats(true)
             .build(document)
             .map_err(|error| SchemaError { pointer: error.instance_path().to_string(), reason: words::of(&error) })?;
@@ -221,11 +225,10 @@ mod tests {
         );
         assert_eq!(
             messages("infer", json!({"prompt": "x", "parkFor": "soon"})),
-            [format!(
-                r#"/parkFor: found "soon", {}"#,
-                "expected a span of time such as P30D or PT12H, in weeks, days, hours, minutes and seconds"
-            )]
+            [r#"/parkFor: found "soon", expected a duration such as PT5M"#]
         );
+        let told = r#"/parkFor: found "P1M", expected a span of time such as P30D or PT12H, in weeks, days, hours, minutes and seconds"#;
+        assert_eq!(messages("infer", json!({"prompt": "x", "parkFor": "P1M"})), [told]);
         for (span, fits) in
             [("P1Y", false), ("P1M", false), ("P0D", false), ("PT0S", false), ("P52W", true), ("P1DT12H", true)]
         {

@@ -262,7 +262,7 @@ fn infer() -> Entry {
             "stop": {"type": ["string", "array"], "items": {"type": "string", "minLength": 1, "maxLength": 256}, "minLength": 1, "maxItems": 4},
             "maxCostUsd": {"type": "number", "minimum": 0},
             "offline": {"enum": ["refuse", "local", "degrade", "park"]},
-            "parkFor": {"type": "string", "format": super::SPAN},
+            "parkFor": {"type": "string", "format": "duration"},
             "priority": priority(),
         }),
     );

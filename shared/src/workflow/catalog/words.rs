@@ -6,11 +6,7 @@ use jsonschema::{
 };
 use serde_json::Value;
 
-use super::SPAN;
 use crate::problem;
-
-/// What a span of time may be made of.
-pub(in super::super) const TIMES: &str = "such as P30D or PT12H, in weeks, days, hours, minutes and seconds";
 
 /// Letters of a value that are told.
 const TOLD_CHARS_MAX: usize = 80;
@@ -68,7 +64,6 @@ fn kinds(kind: &TypeKind) -> String {
 fn form(format: &str) -> String {
     match format {
         "duration" => "a duration such as PT5M".to_owned(),
-        SPAN => format!("a span of time {TIMES}"),
         "date-time" => "an instant such as 2026-01-31T12:00:00Z".to_owned(),
         "date" => "a date such as 2026-01-31".to_owned(),
         other => format!("the format {other:?}"),

@@ -6,9 +6,8 @@ use regex::Regex;
 
 use super::{Checker, SCHEDULE, TASK, WORKFLOW};
 use crate::{
-    time::span,
+    time::{SPAN, span},
     workflow::{
-        catalog::TIMES,
         definition::{Episodes, Evaluate, EvaluateMode, EventFilter, Schedule, Strategy, Until, Use, episodes},
         schedule::Cron,
     },
@@ -93,7 +92,7 @@ impl Checker<'_> {
             }
         }
         if let Some(text) = episodes.keep_for.as_ref().filter(|text| span(text).is_none_or(|span| span.is_zero())) {
-            let message = format!("{text:?} is no span of time: expected {TIMES}");
+            let message = format!("found {text:?}, expected {SPAN}");
             self.at(&["keepFor"], |checker| checker.wrong(message));
         }
     }

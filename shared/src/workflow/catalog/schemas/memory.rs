@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{super::SPAN, Entry, label, object, passage, priority};
+use super::{Entry, label, object, passage, priority};
 
 pub(super) fn query() -> Entry {
     let input = object(
@@ -40,7 +40,7 @@ pub(super) fn remember() -> Entry {
             "id": {"type": "string", "minLength": 1},
             "source": {"type": "string", "minLength": 1},
             "subject": {"type": "string", "minLength": 1},
-            "keepFor": {"type": "string", "format": SPAN},
+            "keepFor": {"type": "string", "format": "duration"},
             "kind": {"enum": ["text", "session", "episode"]},
             "outcome": {"type": "string", "minLength": 1},
             "details": {"type": "object"},
