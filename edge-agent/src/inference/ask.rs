@@ -318,7 +318,7 @@ pub(super) mod tests {
                 json!({"prompt": "a", "priority": "high"}),
                 "priority: unknown variant `high`, expected one of `urgent`, `normal`",
             ),
-            (json!({"prompt": "a", "parkFor": "soon"}), "parkFor: \"soon\"; expected an ISO 8601"),
+            (json!({"prompt": "a", "parkFor": "soon"}), "parkFor: \"soon\"; expected a span of time"),
             (json!({"prompt": "a", "schema": {"type": "objekt"}}), "schema: not a JSON schema"),
             (json!({"prompt": "a", "topP": 1.5}), "topP: expected 0 to 1"),
             (json!({"prompt": "a", "stop": ["b", ""]}), "stop: expected at most 4 texts of 1 to 256 bytes"),

@@ -8,11 +8,13 @@ use std::{
 
 use memmap2::{Advice, MmapMut};
 
-use super::{Chat, Compute};
+use super::{Chat, Compute, order};
 use crate::{
     Error,
     generate::{Answer, Generator, Request, Sampling},
 };
+
+const QUESTION: &str = "Describe what you see.";
 
 /// What is measured.
 #[derive(Debug, Clone, Copy)]
@@ -74,7 +76,7 @@ pub fn measure(path: &Path, compute: Compute, trial: Trial) -> Result<Speed, Err
     Ok(Speed { load, prompt, decode, processor, threads })
 }
 
-/// What answers that are held to a schema cost beside free ones to the same question. Of each token of an answer, those among them that
+/// What answers that are held to a schema cost beside free ones to the same prompt, which tells the schema. Of each token of an answer, those among them that
 /// can only come in one way; what brings a value to its end after the last of `max_tokens` costs time and is not counted.
 #[derive(Debug, Clone, Copy)]
 pub struct Held {
@@ -104,8 +106,10 @@ pub fn measure_held(
     chat.grammars.matcher(&chat.tokens, schema)?;
     let start = start.elapsed().as_secs_f64();
     let sampling = Sampling { temperature: Some(0.8), ..Sampling::default() };
-    let free = Request { sampling, max_tokens: tokens, ..Request::ask("Describe what you see.") };
-    let held = Request { schema: Some(schema.clone()), ..free.clone() };
+    let held = Request { schema: Some(schema.clone()), max_tokens: tokens, sampling, ..Request::ask(QUESTION) };
+    // A longer context takes longer, whatever is written.
+    let free = Request { schema: None, ..Request::ask(format!("{QUESTION}\n\n{}", order(&held, schema))) };
+    let free = Request { max_tokens: tokens, sampling, ..free };
     let mut all: [Vec<f64>; 6] = Default::default();
     for seed in 0..=turns {
         let [free, held] = [&free, &held].map(|request| timed(&chat, &Request { seed, ..request.clone() }));

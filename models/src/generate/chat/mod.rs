@@ -235,8 +235,7 @@ impl Chat {
         let mut messages = with_passages(&request.messages, &request.passages);
         let asking = asking(&messages)?;
         if let Some(schema) = request.held_to() {
-            let how = if request.may_call() { "Call a tool, or answer" } else { "Answer" };
-            let order = format!("{how} with one JSON value that fits this schema:\n{schema}");
+            let order = order(request, schema);
             match &mut messages[asking] {
                 Message { role: Role::User | Role::System, content } => content.push_str(&format!("\n\n{order}")),
                 // No word is put into the mouth of who does not ask.
@@ -366,6 +365,12 @@ impl Characters {
             }
         }
     }
+}
+
+/// What tells the model of the schema.
+fn order(request: &Request, schema: &serde_json::Value) -> String {
+    let how = if request.may_call() { "Call a tool, or answer" } else { "Answer" };
+    format!("{how} with one JSON value that fits this schema:\n{schema}")
 }
 
 impl Generator for Chat {
