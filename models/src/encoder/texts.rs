@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tokenizers::{EncodeInput, Tokenizer, TruncationParams};
+use tokenizers::{EncodeInput, ModelWrapper, Tokenizer, TruncationParams};
 
 use super::config::Sizes;
 use crate::{Error, embed::size};
@@ -28,6 +28,12 @@ impl Texts {
         let text = std::fs::read(&path).map_err(|source| Error::io("read", &path, source))?;
         let wrong = |message: String| Error::file(&path, message);
         let mut tokenizer = Tokenizer::from_bytes(text).map_err(|error| wrong(error.to_string()))?;
+        if let ModelWrapper::BPE(model) = tokenizer.get_model() {
+            // Words that the library remembers stay with the thread when the model is gone: it must not remember any.
+            let mut model = model.clone();
+            model.resize_cache(0);
+            tokenizer.with_model(model);
+        }
         let last = tokenizer.get_vocab(true).into_values().max().unwrap_or_default() as usize;
         if last >= sizes.vocabulary {
             let expected = sizes.vocabulary;

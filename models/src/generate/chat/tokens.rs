@@ -234,7 +234,9 @@ fn bpe(file: &Gguf, texts: &[String]) -> Result<Coding, Error> {
     let vocabulary: tokenizers::models::bpe::Vocab = texts.iter().cloned().zip(0..).collect();
     let pre = splits(file);
     // There what a text is split into is one token where it is in the vocabulary, whatever merges lead to it.
-    let model = BPE::builder().vocab_and_merges(vocabulary, merges).ignore_merges(LLAMA3.contains(&pre)).build();
+    // Words that the library remembers stay with the thread when the model is gone: it must not remember any.
+    let model = BPE::builder().vocab_and_merges(vocabulary, merges).cache_capacity(0);
+    let model = model.ignore_merges(LLAMA3.contains(&pre)).build();
     let model = model.map_err(|error| file.wrong(format!("tokenizer.ggml.merges: {error}")))?;
     let mut tokenizer = Tokenizer::new(ModelWrapper::BPE(model));
     let pattern =
