@@ -1,5 +1,6 @@
 //! What a head sees: the values of the positions before, weighted by how well their keys fit its query. Sixteen positions, or sixteen
-//! columns, side by side, and a tile of queries at once, so that a key is unpacked once for several.
+//! columns, side by side, and a tile of queries at once, of several tokens or of several heads that look at the same keys, so that a key is read and
+//! unpacked once for all of them.
 
 use super::{
     cache::{Head, Kept, Pieces},
@@ -99,16 +100,18 @@ impl Remember<'_> {
     }
 }
 
-/// The queries of one head for the tokens of a run.
+/// The queries for the tokens of a run, of heads that look at the same keys and values.
 pub(super) struct Attend<'a> {
     pub(super) head: &'a Head,
+    /// How many look at it.
+    pub(super) sharing: usize,
     pub(super) turn: Turn<'a>,
     /// What the fit of key and query is multiplied with.
     pub(super) scale: f32,
     /// How many positions, its own among them, a token sees.
     pub(super) window: usize,
     pub(super) run: Run,
-    /// The head's columns of all tokens, `[column / 16][token]`; the mixed values take their place.
+    /// The columns of all tokens, `[head][column / 16][token]`; the mixed values take their place.
     pub(super) columns: &'a mut [[f32; ROWS]],
     /// Of all runs.
     pub(super) tokens: usize,
@@ -126,69 +129,120 @@ impl Compute for Attend<'_> {
     }
 }
 
+/// Queries that are computed at once.
+#[derive(Clone, Copy)]
+enum Tile {
+    /// Of this head, for tokens from this one of the run on.
+    Tokens(usize, usize),
+    /// Of heads from this one on, for this token of the run.
+    Heads(usize, usize),
+}
+
+impl Tile {
+    /// The head of a query, and its token in the run.
+    const fn place(self, query: usize) -> (usize, usize) {
+        match self {
+            Self::Tokens(head, token) => (head, token + query),
+            Self::Heads(head, token) => (head + query, token),
+        }
+    }
+}
+
 impl Attend<'_> {
     #[inline(always)]
     fn attend<L: Lanes, K: Kept>(&mut self, lanes: L, pieces: &Pieces<K>) {
-        let mut at = 0;
-        while at < self.run.count {
-            at += match self.run.count - at {
-                8.. => self.tile::<L, K, 8>(lanes, pieces, at),
-                4.. => self.tile::<L, K, 4>(lanes, pieces, at),
-                _ => self.tile::<L, K, 1>(lanes, pieces, at),
-            };
+        let mut token = 0;
+        while token + 4 <= self.run.count {
+            let size = if token + 8 <= self.run.count { 8 } else { 4 };
+            for head in 0..self.sharing {
+                match size {
+                    8 => self.tile::<L, K, 8>(lanes, pieces, Tile::Tokens(head, token)),
+                    _ => self.tile::<L, K, 4>(lanes, pieces, Tile::Tokens(head, token)),
+                }
+            }
+            token += size;
+        }
+        for token in token..self.run.count {
+            let mut head = 0;
+            while head < self.sharing {
+                let tile = Tile::Heads(head, token);
+                let size = self.sharing - head;
+                match size {
+                    1 => self.tile::<L, K, 1>(lanes, pieces, tile),
+                    2 => self.tile::<L, K, 2>(lanes, pieces, tile),
+                    3 => self.tile::<L, K, 3>(lanes, pieces, tile),
+                    4..8 => self.tile::<L, K, 4>(lanes, pieces, tile),
+                    _ => self.tile::<L, K, 8>(lanes, pieces, tile),
+                }
+                head += match size {
+                    4..8 => 4,
+                    _ => size.min(8),
+                };
+            }
         }
     }
 
-    /// The tokens of the run from this one on, as many as are computed at once.
     #[inline(always)]
-    fn tile<L: Lanes, K: Kept, const SIZE: usize>(&mut self, lanes: L, pieces: &Pieces<K>, within: usize) -> usize {
-        let first = self.run.first + within;
-        let groups = self.columns.len() / self.tokens;
+    fn tile<L: Lanes, K: Kept, const SIZE: usize>(&mut self, lanes: L, pieces: &Pieces<K>, tile: Tile) {
+        let groups = self.columns.len() / self.sharing / self.tokens;
+        // Where the columns of each query stand, and which positions it sees.
+        let places: [usize; SIZE] = std::array::from_fn(|query| {
+            let (head, token) = tile.place(query);
+            head * groups * self.tokens + self.run.first + token
+        });
+        let seen: [std::ops::Range<usize>; SIZE] = std::array::from_fn(|query| {
+            let end = self.run.start + tile.place(query).1 + 1;
+            end.saturating_sub(self.window)..end
+        });
         let mut query = vec![[0.0; ROWS]; groups];
         // `[column][query]`
         let mut queries = vec![[0.0; SIZE]; groups * ROWS];
-        for at in 0..SIZE {
-            for (to, from) in query.iter_mut().zip(self.columns[first + at..].iter().step_by(self.tokens)) {
+        for (at, place) in places.into_iter().enumerate() {
+            for (to, from) in query.iter_mut().zip(self.columns[place..].iter().step_by(self.tokens)) {
                 *to = *from;
             }
-            self.turn.apply(first + at, &mut query);
+            self.turn.apply(self.run.first + tile.place(at).1, &mut query);
             for (to, from) in queries.iter_mut().zip(query.as_flattened()) {
                 to[at] = *from;
             }
         }
-        let last = self.run.start + within + SIZE - 1;
-        let begin = (self.run.start + within + 1).saturating_sub(self.window) / ROWS;
-        let blocks = begin..last / ROWS + 1;
+        let end = seen[SIZE - 1].end;
+        let blocks = seen[0].start / ROWS..end.div_ceil(ROWS);
         // `[query][block]`
         let mut fits = vec![[0.0; ROWS]; SIZE * blocks.len()];
         fits_of::<L, K, SIZE>(lanes, pieces, &queries, blocks.clone(), &mut fits);
         let mut shares = [0.0; SIZE];
         // `[position][query]`
-        let mut weights = vec![[0.0; SIZE]; last + 1 - begin * ROWS];
-        for (at, fits) in fits.chunks_exact_mut(blocks.len()).enumerate() {
-            let position = self.run.start + within + at;
-            let seen = (position + 1).saturating_sub(self.window)..position + 1;
+        let mut weights = vec![[0.0; SIZE]; end - blocks.start * ROWS];
+        for (at, (fits, seen)) in fits.chunks_exact_mut(blocks.len()).zip(seen).enumerate() {
             shares[at] = weigh(fits, self.scale, blocks.start * ROWS, seen).recip();
             for (to, from) in weights.iter_mut().zip(fits.as_flattened()) {
                 to[at] = *from;
             }
         }
-        // One query has registers for several groups, and needs them: its sums would wait for each other.
-        let mut group = 0;
-        while group < groups {
-            if SIZE == 1 && group + 4 <= groups {
-                self.mix::<L, K, SIZE, 4>(lanes, pieces, &weights, blocks.start, &shares, first, group);
-                group += 4;
-            } else {
-                self.mix::<L, K, SIZE, 1>(lanes, pieces, &weights, blocks.start, &shares, first, group);
-                group += 1;
+        if K::SCALED {
+            for (block, weights) in blocks.clone().zip(weights.chunks_mut(ROWS)) {
+                for (weights, scale) in weights.iter_mut().zip(pieces.values(block, groups * ROWS).1) {
+                    *weights = weights.map(|weight| weight * scale);
+                }
             }
         }
-        SIZE
+        let mut group = 0;
+        while group < groups {
+            group += match at_once(SIZE) {
+                4 if group + 4 <= groups => {
+                    self.mix::<L, K, SIZE, 4>(lanes, pieces, &weights, blocks.start, &shares, &places, group)
+                }
+                2 if group + 2 <= groups => {
+                    self.mix::<L, K, SIZE, 2>(lanes, pieces, &weights, blocks.start, &shares, &places, group)
+                }
+                _ => self.mix::<L, K, SIZE, 1>(lanes, pieces, &weights, blocks.start, &shares, &places, group),
+            };
+        }
     }
 
-    /// The weighted values of some groups of columns, in place of the queries. Positions after those that have a weight count for
-    /// nothing: what a session held before it was cut may not be a number.
+    /// The weighted values of some groups of columns, in place of the queries; gives how many groups. Positions after those that have a
+    /// weight count for nothing: what a session held before it was cut may not be a number.
     #[inline(always)]
     fn mix<L: Lanes, K: Kept, const SIZE: usize, const GROUPS: usize>(
         &mut self,
@@ -197,33 +251,42 @@ impl Attend<'_> {
         weights: &[[f32; SIZE]],
         block: usize,
         shares: &[f32; SIZE],
-        first: usize,
+        places: &[usize; SIZE],
         group: usize,
-    ) {
-        let groups = self.columns.len() / self.tokens;
+    ) -> usize {
+        let groups = self.columns.len() / self.sharing / self.tokens;
         for part in 0..ROWS / L::WIDTH {
             let mut sums = [[lanes.splat(0.0); SIZE]; GROUPS];
             for (at, weights) in weights.chunks(ROWS).enumerate() {
-                let (values, scales) = pieces.values(block + at, groups * ROWS);
-                for ((values, weights), scale) in values.chunks_exact(groups).zip(weights).zip(scales) {
+                let (values, _) = pieces.values(block + at, groups * ROWS);
+                for (values, weights) in values.chunks_exact(groups).zip(weights) {
                     let Some(values) = values[group..].first_chunk::<GROUPS>() else { break };
                     for at in 0..GROUPS {
                         let values = K::load(lanes, &values[at], part);
                         for query in 0..SIZE {
-                            // In half precision the scale is 1, which changes no bit.
-                            let weight = lanes.splat(weights[query] * scale);
-                            sums[at][query] = lanes.fused(values, weight, sums[at][query]);
+                            sums[at][query] = lanes.fused(values, lanes.splat(weights[query]), sums[at][query]);
                         }
                     }
                 }
             }
             for (at, sums) in sums.into_iter().enumerate() {
-                let to = &mut self.columns[(group + at) * self.tokens + first..];
-                for ((to, sum), share) in to.iter_mut().zip(sums).zip(shares) {
+                for ((place, sum), share) in places.iter().zip(sums).zip(shares) {
+                    let to = &mut self.columns[place + (group + at) * self.tokens];
                     lanes.store(lanes.multiply(sum, lanes.splat(*share)), to, part);
                 }
             }
         }
+        GROUPS
+    }
+}
+
+/// Of how many sixteens the sums are computed at once for so many queries: as many as there are registers for, since one that is added to
+/// waits for itself.
+const fn at_once(queries: usize) -> usize {
+    match queries {
+        ..4 => 4,
+        4..8 => 2,
+        _ => 1,
     }
 }
 
@@ -236,23 +299,45 @@ fn fits_of<L: Lanes, K: Kept, const SIZE: usize>(
     blocks: std::ops::Range<usize>,
     fits: &mut [[f32; ROWS]],
 ) {
-    let count = blocks.len();
-    for (at, block) in blocks.enumerate() {
-        let (keys, scales) = pieces.keys(block, queries.len());
-        for part in 0..ROWS / L::WIDTH {
-            let mut sums = [lanes.splat(0.0); SIZE];
-            for (keys, queries) in keys.iter().zip(queries) {
-                let keys = K::load(lanes, keys, part);
+    let mut block = blocks.start;
+    while block < blocks.end {
+        block += match at_once(SIZE) {
+            4 if block + 4 <= blocks.end => some_fits::<L, K, SIZE, 4>(lanes, pieces, queries, block, &blocks, fits),
+            2 if block + 2 <= blocks.end => some_fits::<L, K, SIZE, 2>(lanes, pieces, queries, block, &blocks, fits),
+            _ => some_fits::<L, K, SIZE, 1>(lanes, pieces, queries, block, &blocks, fits),
+        };
+    }
+}
+
+/// The fits of some blocks, from one on; gives how many blocks.
+#[inline(always)]
+fn some_fits<L: Lanes, K: Kept, const SIZE: usize, const BLOCKS: usize>(
+    lanes: L,
+    pieces: &Pieces<K>,
+    queries: &[[f32; SIZE]],
+    block: usize,
+    blocks: &std::ops::Range<usize>,
+    fits: &mut [[f32; ROWS]],
+) -> usize {
+    let keys: [_; BLOCKS] = std::array::from_fn(|at| pieces.keys(block + at, queries.len()));
+    for part in 0..ROWS / L::WIDTH {
+        let mut sums = [[lanes.splat(0.0); SIZE]; BLOCKS];
+        for (column, queries) in queries.iter().enumerate() {
+            for (sums, (keys, _)) in sums.iter_mut().zip(&keys) {
+                let keys = K::load(lanes, &keys[column], part);
                 for query in 0..SIZE {
                     sums[query] = lanes.fused(keys, lanes.splat(queries[query]), sums[query]);
                 }
             }
-            for query in 0..SIZE {
-                let sum = lanes.multiply(sums[query], lanes.load(scales, part));
-                lanes.store(sum, &mut fits[query * count + at], part);
+        }
+        for (at, (sums, (_, scales))) in sums.into_iter().zip(keys).enumerate() {
+            for (query, sum) in sums.into_iter().enumerate() {
+                let to = &mut fits[query * blocks.len() + block - blocks.start + at];
+                lanes.store(lanes.multiply(sum, lanes.load(scales, part)), to, part);
             }
         }
     }
+    BLOCKS
 }
 
 /// Makes weights of fits: e to the power of how far each lies below the best, 0 for what is not seen. Gives their sum.

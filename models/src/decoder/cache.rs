@@ -18,6 +18,9 @@ pub enum Cache {
 
 /// A number as it is kept.
 pub(super) trait Kept: Copy + Default + Send + Sync {
+    /// Whether it has to be multiplied with the scale of its row.
+    const SCALED: bool;
+
     fn load<L: Lanes>(lanes: L, from: &[Self; ROWS], part: usize) -> L::Float;
 
     /// What the numbers of a row are divided by before they are kept.
@@ -27,6 +30,8 @@ pub(super) trait Kept: Copy + Default + Send + Sync {
 }
 
 impl Kept for u16 {
+    const SCALED: bool = false;
+
     #[inline(always)]
     fn load<L: Lanes>(lanes: L, from: &[Self; ROWS], part: usize) -> L::Float {
         lanes.kept(from, part)
@@ -48,6 +53,8 @@ impl Kept for u16 {
 }
 
 impl Kept for u8 {
+    const SCALED: bool = true;
+
     #[inline(always)]
     fn load<L: Lanes>(lanes: L, from: &[Self; ROWS], part: usize) -> L::Float {
         lanes.signed(from, part)

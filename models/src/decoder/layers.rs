@@ -126,11 +126,12 @@ impl Decoder {
         });
         let each = queries / groups;
         let scale = (head as f32).sqrt().recip();
-        pool.pieces(query, piece, |at, columns| {
+        let sharing = sharing(each, queries, pool.threads(), runs);
+        pool.pieces(query, sharing * piece, |at, columns| {
             let turn = Turn { norm: layer.query_norm.as_deref().map(|weights| (weights, epsilon)), angles, turning };
             for (heads, run) in heads.iter().zip(runs) {
-                let (head, columns, run) = (&heads[at / each], &mut *columns, *run);
-                self.processor.compute(Attend { head, turn, scale, window, run, columns, tokens });
+                let (head, columns, run) = (&heads[at * sharing / each], &mut *columns, *run);
+                self.processor.compute(Attend { head, sharing, turn, scale, window, run, columns, tokens });
             }
         });
     }
@@ -175,4 +176,14 @@ impl Decoder {
         }
         add(state.all_mut(), delta.all());
     }
+}
+
+/// How many of the `each` heads that look at the same keys and values are computed together, of so many `heads`. A key that is read for
+/// one head costs little more for another, but what is computed together keeps one thread busy. Tokens of one run share a key already.
+fn sharing(each: usize, heads: usize, threads: usize, runs: &[Run]) -> usize {
+    if runs.iter().any(|run| run.count >= 4) {
+        return 1;
+    }
+    let cost = |sharing: &usize| (heads / sharing).div_ceil(threads) * (sharing + 1);
+    (1..=each).filter(|sharing| each.is_multiple_of(*sharing)).min_by_key(cost).unwrap_or(1)
 }

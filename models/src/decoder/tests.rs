@@ -1,5 +1,7 @@
 //! The decoder on tiny models with random weights, whose logits transformers or llama.cpp gave.
 
+mod attention;
+
 use std::path::Path;
 
 use super::{Cache, Decoder, Session, lay_out};
