@@ -1,4 +1,4 @@
-//! What only the start needed is given back: two thirds of the program's resident memory are pages of its own code, most
+//! What only the start needed is given back: two thirds of the program's resident memory are pages of its own file, most
 //! of which a node that runs does not touch again for hours.
 
 use std::{fs, io, ops::Range, time::Duration};
@@ -21,10 +21,10 @@ pub(super) async fn settle(stop: CancellationToken) {
 
 fn give_back() -> io::Result<()> {
     let program = fs::read_link("/proc/self/exe")?;
-    let maps = fs::read_to_string("/proc/self/maps")?;
-    for range in maps.lines().filter_map(|line| code_of(line, program.to_str()?)) {
-        // SAFETY: the range is a mapping of this process, private, of a file, and was never writable: dropped pages are read
-        // again from the file with the same bytes. The file cannot change under a running program (ETXTBSY).
+    let maps = fs::read_to_string("/proc/self/smaps")?;
+    for range in unwritten(&maps, program.to_str().unwrap_or_default()) {
+        // SAFETY: the range is a mapping of this process, private, of a file, not writable, and no page of it was ever written:
+        // dropped pages are read again from the file with the same bytes. The file cannot change under a running program (ETXTBSY).
         let done = unsafe {
             libc::madvise(std::ptr::with_exposed_provenance_mut(range.start), range.len(), libc::MADV_DONTNEED)
         };
@@ -35,16 +35,33 @@ fn give_back() -> io::Result<()> {
     Ok(())
 }
 
-/// The addresses of a line of `/proc/self/maps` (proc_pid_maps(5)), if it is code of this program and nothing that could be
-/// written to.
-fn code_of(line: &str, program: &str) -> Option<Range<usize>> {
-    let mut fields = line.split_ascii_whitespace();
-    let (range, rights) = (fields.next()?, fields.next()?);
-    if rights != "r-xp" || fields.nth(3)? != program {
-        return None;
+/// The addresses of the program's code and constants in `/proc/self/smaps` (proc_pid_smaps(5)). Relocations are written before they are
+/// protected: a mapping with such pages, which the kernel counts as anonymous or in swap, is none of them.
+fn unwritten(maps: &str, program: &str) -> Vec<Range<usize>> {
+    let mut found: Vec<(Range<usize>, [bool; 2])> = Vec::new();
+    let mut is_ours = false;
+    for line in maps.lines() {
+        let mut fields = line.split_ascii_whitespace();
+        let (Some(first), Some(second)) = (fields.next(), fields.next()) else { continue };
+        if let Some(name) = first.strip_suffix(':') {
+            let counts = ["Anonymous", "Swap"].iter().position(|count| *count == name);
+            if let (true, Some(at), Some((_, none))) = (is_ours, counts, found.last_mut()) {
+                none[at] = second == "0";
+            }
+            continue;
+        }
+        is_ours = false;
+        let address = |text| usize::from_str_radix(text, 16).ok();
+        let range = first.split_once('-').and_then(|(start, end)| Some(address(start)?..address(end)?));
+        if let Some(range) = range
+            && matches!(second, "r-xp" | "r--p")
+            && fields.nth(3) == Some(program)
+        {
+            is_ours = true;
+            found.push((range, [false; 2]));
+        }
     }
-    let (start, end) = range.split_once('-')?;
-    Some(usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?)
+    found.into_iter().filter_map(|(range, none)| (none == [true; 2]).then_some(range)).collect()
 }
 
 #[cfg(test)]
@@ -52,17 +69,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_code_of_the_program_is_given_back() {
-        fn of(line: &str) -> Option<Range<usize>> {
-            code_of(line, "/usr/bin/edge-agent")
+    fn only_what_was_never_written_is_given_back() {
+        let mapping = |rights: &str, name: &str, anonymous: u32, swap: u32| {
+            format!(
+                "55d0c8e00000-55d0cae57000 {rights} 00e1c000 fe:00 13634458                   {name}\nSize:  33116 kB\nAnonymous:  \
+                 {anonymous} kB\nSwap:  {swap} kB\nVmFlags: rd ex mr mw me\n"
+            )
+        };
+        let of = |maps: &str| unwritten(maps, "/usr/bin/edge-agent");
+        let range = 0x55d0_c8e0_0000..0x55d0_cae5_7000;
+        let ours = |rights| mapping(rights, "/usr/bin/edge-agent", 0, 0);
+        assert_eq!(of(&ours("r-xp")), [range.clone()], "code");
+        assert_eq!(of(&(ours("r--p") + &mapping("rw-p", "", 8, 0))), [range], "constants");
+        for none in [
+            ours("rwxp"),
+            ours("rw-p"),
+            mapping("r--p", "/usr/bin/edge-agent", 4, 0),
+            mapping("r--p", "/usr/bin/edge-agent", 0, 4),
+            mapping("r-xp", "/usr/lib/other", 0, 0),
+            mapping("r-xp", "[vdso]", 0, 0),
+            "55d0c8e00000-55d0cae57000 r-xp 00e1c000 fe:00 13634458 /usr/bin/edge-agent\n".to_owned(),
+            String::new(),
+        ] {
+            assert!(of(&none).is_empty(), "{none}");
         }
-        let code = "55d0c8e00000-55d0cae57000 r-xp 00e1c000 fe:00 13634458                   /usr/bin/edge-agent";
-        assert_eq!(of(code), Some(0x55d0_c8e0_0000..0x55d0_cae5_7000));
-        assert_eq!(of(&code.replace("r-xp", "rwxp")), None, "what was written is in no file");
-        assert_eq!(of(&code.replace("r-xp", "r--p")), None, "relocations are written before they are protected");
-        assert_eq!(of(&code.replace("edge-agent", "other")), None);
-        assert_eq!(of("7ffc6b5f2000-7ffc6b5f4000 r-xp 00000000 00:00 0                          [vdso]"), None);
-        assert_eq!(of(""), None);
     }
 
     #[test]

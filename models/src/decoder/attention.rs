@@ -152,33 +152,30 @@ impl Attend<'_> {
     #[inline(always)]
     fn attend<L: Lanes, K: Kept>(&mut self, lanes: L, pieces: &Pieces<K>) {
         let mut token = 0;
-        while token + 4 <= self.run.count {
-            let size = if token + 8 <= self.run.count { 8 } else { 4 };
-            for head in 0..self.sharing {
-                match size {
-                    8 => self.tile::<L, K, 8>(lanes, pieces, Tile::Tokens(head, token)),
-                    _ => self.tile::<L, K, 4>(lanes, pieces, Tile::Tokens(head, token)),
-                }
-            }
-            token += size;
-        }
-        for token in token..self.run.count {
+        while token < self.run.count {
+            let tokens = match self.run.count - token {
+                8.. => 8,
+                4..8 => 4,
+                _ => 1,
+            };
             let mut head = 0;
             while head < self.sharing {
-                let tile = Tile::Heads(head, token);
-                let size = self.sharing - head;
-                match size {
-                    1 => self.tile::<L, K, 1>(lanes, pieces, tile),
-                    2 => self.tile::<L, K, 2>(lanes, pieces, tile),
-                    3 => self.tile::<L, K, 3>(lanes, pieces, tile),
-                    4..8 => self.tile::<L, K, 4>(lanes, pieces, tile),
-                    _ => self.tile::<L, K, 8>(lanes, pieces, tile),
-                }
-                head += match size {
-                    4..8 => 4,
-                    _ => size.min(8),
+                let (tile, size, heads) = match (tokens, self.sharing - head) {
+                    (1, heads @ 1..4) => (Tile::Heads(head, token), heads, heads),
+                    (1, 4..8) => (Tile::Heads(head, token), 4, 4),
+                    (1, _) => (Tile::Heads(head, token), 8, 8),
+                    _ => (Tile::Tokens(head, token), tokens, 1),
                 };
+                match size {
+                    8 => self.tile::<L, K, 8>(lanes, pieces, tile),
+                    4 => self.tile::<L, K, 4>(lanes, pieces, tile),
+                    3 => self.tile::<L, K, 3>(lanes, pieces, tile),
+                    2 => self.tile::<L, K, 2>(lanes, pieces, tile),
+                    _ => self.tile::<L, K, 1>(lanes, pieces, tile),
+                }
+                head += heads;
             }
+            token += tokens;
         }
     }
 

@@ -4,10 +4,11 @@ use std::{ops::ControlFlow, path::Path};
 
 use proptest::prelude::*;
 
-use super::{Chat, Compute, tests::path};
+use super::{Chat, Compute, tests::path, tokens::Tokens};
 use crate::{
     Error,
     generate::{Generator, Request},
+    gguf::Gguf,
 };
 
 /// What is done to a file's bytes.
@@ -139,4 +140,18 @@ fn a_file_that_lies_gives_an_error_that_names_it_in_bounded_memory() {
         told.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(peak() - before < 256 << 20, "{name}: {} MB more", (peak() - before) >> 20);
     }
+}
+
+#[test]
+fn words_that_a_model_split_are_gone_with_it() {
+    let words: String = (0..10_000).map(|number| format!(" w{number}")).collect();
+    let split = |times: usize| {
+        for _ in 0..times {
+            let tokens = Tokens::load(&Gguf::open(&path("tiny-qwen3")).unwrap()).unwrap();
+            assert!(tokens.encode(&words).unwrap().len() > 10_000);
+        }
+        peak()
+    };
+    let (once, often) = (split(3), split(30));
+    assert!(often < once + (16 << 20), "{once} bytes after 3 models, {often} after 33");
 }
