@@ -69,6 +69,9 @@ pub enum Flaw {
     Digest { path: PathBuf, found: Digest, expected: Digest },
 }
 
+/// Where models come from unless another hub is named.
+pub const HUB: &str = "https://huggingface.co";
+
 impl Manifest {
     /// The models that Skerry knows.
     #[must_use]
@@ -79,6 +82,15 @@ impl Manifest {
                 Self::parse(file, text).expect("a manifest that is compiled in is right; a test reads each")
             })
             .collect()
+    }
+
+    /// The same model from another hub, such as a mirror: one that has the same repositories under `hub`, as `https://huggingface.co` has.
+    #[must_use]
+    pub fn from_hub(mut self, hub: &str) -> Self {
+        if let Some(path) = self.url.strip_prefix(HUB) {
+            self.url = format!("{}{path}", hub.trim_end_matches('/'));
+        }
+        self
     }
 
     /// Reads a manifest.

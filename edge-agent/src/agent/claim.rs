@@ -51,6 +51,8 @@ pub(super) async fn claim(folder: &Path, claimant: Claimant) -> anyhow::Result<F
         .open(&path)
         .with_context(|| format!("cannot open {}", path.display()))?;
     let began = Instant::now();
+    // Since when its name is none of a command's.
+    let mut unnamed = began;
     let mut is_told = false;
     loop {
         match file.try_lock() {
@@ -61,7 +63,10 @@ pub(super) async fn claim(folder: &Path, claimant: Claimant) -> anyhow::Result<F
             }
         }
         let is_commands = std::fs::read_to_string(&path).is_ok_and(|name| name == Claimant::Command.name());
-        if began.elapsed() > if is_commands { COMMAND_WITHIN } else { NAMED_WITHIN } {
+        if is_commands {
+            unnamed = Instant::now();
+        }
+        if began.elapsed() > COMMAND_WITHIN || unnamed.elapsed() > NAMED_WITHIN {
             bail!("{}", taken(folder, is_commands, claimant));
         }
         if is_commands && !std::mem::replace(&mut is_told, true) {

@@ -79,7 +79,7 @@ mod tests {
         let of = |maps: &str| unwritten(maps, "/usr/bin/edge-agent");
         let range = 0x55d0_c8e0_0000..0x55d0_cae5_7000;
         let ours = |rights| mapping(rights, "/usr/bin/edge-agent", 0, 0);
-        assert_eq!(of(&ours("r-xp")), [range.clone()], "code");
+        assert_eq!(of(&ours("r-xp")), std::slice::from_ref(&range), "code");
         assert_eq!(of(&(ours("r--p") + &mapping("rw-p", "", 8, 0))), [range], "constants");
         for none in [
             ours("rwxp"),

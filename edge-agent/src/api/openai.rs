@@ -337,6 +337,7 @@ fn parse<T: DeserializeOwned>(body: Body) -> Result<T, Refusal> {
         .map_err(|error| Refusal::invalid(format!("the request is no JSON: {}", problem::words::of_json(&error))))?;
     problem::yaml::decode(&value).map_err(|(path, _, message)| {
         let field = problem::dotted(&path);
+        let message = message.strip_suffix(problem::yaml::DASHES).map_or_else(|| message.clone(), str::to_owned);
         Refusal::invalid(if field.is_empty() { message } else { format!("{field}: {message}") })
     })
 }

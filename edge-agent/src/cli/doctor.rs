@@ -347,7 +347,11 @@ fn print(report: &Report) {
             State::Warning => "warning",
             State::Broken => "BROKEN ",
         };
-        println!("{mark}  {:14} {}", check.name, check.found.replace('\n', "\n                         "));
+        println!(
+            "{mark}  {:14} {}",
+            check.name,
+            output::shown(&check.found).replace('\n', "\n                         ")
+        );
         if !check.advice.is_empty() {
             println!("         {:14} -> {}", "", check.advice);
         }

@@ -157,7 +157,7 @@ pub fn main() -> ExitCode {
     match dispatch(cli.command, &context) {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("edge-agent: {failure}");
+            eprintln!("edge-agent: {}", output::shown(&failure.to_string()));
             failure.code()
         }
     }

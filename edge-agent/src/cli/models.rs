@@ -11,7 +11,7 @@ use std::{
 
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
-use models::catalog::Manifest;
+use models::catalog::{HUB, Manifest};
 use serde_json::json;
 
 use shared::digest::Digest;
@@ -67,7 +67,7 @@ pub(super) struct Pull {
     #[arg(long, value_name = "REVISION", requires = "repo")]
     revision: Option<String>,
     /// Where the hub is.
-    #[arg(long, value_name = "URL", default_value = "https://huggingface.co", env = "SKERRY_MODEL_HUB")]
+    #[arg(long, value_name = "URL", default_value = HUB, env = "SKERRY_MODEL_HUB")]
     hub: String,
 }
 
@@ -88,16 +88,29 @@ The tokens mean nothing: the speed does not depend on them. What the model takes
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
     let config = context.config()?;
     let folder = config.models_dir();
+    if let Args::Pull(asked) = args {
+        check_hub(&asked.hub)?;
+    }
     match args {
         Args::List => inventory::list(&config, context),
         Args::Pull(asked) => match (&asked.name, wanted(asked, &config)?) {
             (_, Some((wanted, folder))) => pull_file(&wanted, asked, &folder, context),
-            (name, None) => pull(&known(name.as_deref().unwrap_or_default())?, asked.from.as_deref(), &folder, context),
+            (name, None) => {
+                let model = known(name.as_deref().unwrap_or_default())?.from_hub(&asked.hub);
+                pull(&model, asked.from.as_deref(), &folder, context)
+            }
         },
         Args::Bench(asked) => bench::run(asked, &config, context),
         Args::Remove(asked) => remove::run(asked, &config, context),
         Args::Verify { name } => inventory::verify(name.as_deref(), &config, context),
     }
+}
+
+/// # Errors
+/// When the hub is none that files can be asked of.
+fn check_hub(hub: &str) -> Result<(), Failure> {
+    let is_web = reqwest::Url::parse(hub).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    if is_web { Ok(()) } else { Err(Failure::Input(format!("--hub: {hub:?}; expected an address such as {HUB}"))) }
 }
 
 fn known(name: &str) -> Result<Manifest, Failure> {

@@ -73,18 +73,24 @@ pub(super) fn say(text: &str) {
 }
 
 /// The text without what a terminal would obey: it may come from a device, a document or a model.
-fn shown(text: &str) -> Cow<'_, str> {
-    let is_order = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+pub(super) fn shown(text: &str) -> Cow<'_, str> {
+    let is_order = |c: char| is_obeyed(c) && !matches!(c, '\n' | '\t');
     if text.contains(is_order) { text.replace(is_order, "\u{fffd}").into() } else { text.into() }
 }
 
 /// A name on one line: what a terminal would obey, or would break the line, is written as Rust writes it, such as `\n`.
 pub(super) fn named(name: &str) -> Cow<'_, str> {
-    if !name.contains(char::is_control) {
+    if !name.contains(is_obeyed) {
         return name.into();
     }
-    let letter = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    let letter = |c: char| if is_obeyed(c) { c.escape_default().to_string() } else { c.to_string() };
     name.chars().map(letter).collect::<String>().into()
+}
+
+/// Control characters, and those of Unicode that turn the direction of a line or take no room in it.
+fn is_obeyed(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// Ends the program without a word when nobody reads what it prints any more, and with a sentence when it cannot be
@@ -117,6 +123,7 @@ mod tests {
     #[test]
     fn what_a_terminal_would_obey_is_not_printed() {
         assert_eq!(shown("a\tb\nc"), "a\tb\nc");
+        assert_eq!(shown("r\u{202e}txt.md"), "r\u{fffd}txt.md");
         assert_eq!(shown("\u{1b}[2Jgone\r\u{9b}1m"), "\u{fffd}[2Jgone\u{fffd}\u{fffd}1m");
     }
 

@@ -7,9 +7,18 @@ use jsonschema::{ReferencingError, ValidationError, error::ValidationErrorKind};
 #[must_use]
 pub fn of_serde(message: &str) -> String {
     let message = without_places(message);
-    for kind in ["invalid type: ", "invalid value: "] {
+    for kind in ["invalid type: ", "invalid value: ", "invalid length "] {
         let parts = message.strip_prefix(kind).and_then(|rest| rest.rsplit_once(", expected "));
         if let Some((found, expected)) = parts {
+            // A structure may be read from a list, which nobody means.
+            if kind == "invalid length " {
+                let found = if expected.starts_with("struct ") { "a list" } else { found };
+                return format!(
+                    "{}{found}, expected {}",
+                    if found == "a list" { "invalid type: " } else { kind },
+                    wanted(expected)
+                );
+            }
             return format!("{kind}{}, expected {}", kind_of(found), wanted(expected));
         }
     }
@@ -119,6 +128,8 @@ mod tests {
                 "invalid value: integer `-5`, expected a whole number from 0 to 4294967295",
             ),
             ("invalid type: unit value, expected struct Feed", "invalid type: nothing, expected an object"),
+            ("invalid length 0, expected struct Label with 3 elements", "invalid type: a list, expected an object"),
+            ("invalid length 3, expected a tuple of size 2", "invalid length 3, expected a tuple of size 2"),
             (
                 "invalid type: integer `5`, expected a string at line 3 column 5",
                 "invalid type: integer `5`, expected a string",

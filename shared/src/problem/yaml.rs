@@ -290,8 +290,11 @@ pub fn decode<'v, T: Deserialize<'v>>(value: &'v Value) -> Result<T, (Vec<String
 
 /// Says how YAML writes what was expected.
 fn in_yaml(message: String) -> String {
-    if message.ends_with(", expected a list") { message + ", each entry begun with `- `" } else { message }
+    if message.ends_with(", expected a list") { message + DASHES } else { message }
 }
+
+/// What YAML's writers are told of a list, and JSON's need not know.
+pub const DASHES: &str = ", each entry begun with `- `";
 
 /// Begins the message of a mistake further down than serde knows; no document has it.
 const FURTHER: char = '\u{1}';

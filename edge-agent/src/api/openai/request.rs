@@ -59,12 +59,12 @@ struct GivenFunction {
     name: String,
     #[serde(default)]
     description: String,
-    /// Without them it takes nothing.
+    /// Without them, or where they say nothing, it takes nothing.
     parameters: Option<Value>,
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "auto, none, required or a function")]
 enum GivenChoice {
     Word(String),
     Function { function: Named },
@@ -97,7 +97,7 @@ struct ChatMessage {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a text or a list of parts, each with its type")]
 enum MessageContent {
     Text(String),
     Parts(Vec<Part>),
@@ -111,7 +111,7 @@ struct Part {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a text or a list of texts")]
 pub(super) enum OneOrMany {
     One(String),
     Many(Vec<String>),
@@ -298,6 +298,9 @@ fn tools(given: Vec<GivenTool>) -> Result<Vec<Tool>, Refusal> {
         if tools[..at].iter().any(|other| other.name == *name) {
             return refused("name", format!("{name:?}; another tool has it"));
         }
+        if !parameters.is_object() {
+            return refused("parameters", "expected a JSON schema of an object".to_owned());
+        }
         if parameters.get("type").is_some_and(|kind| kind != "object") {
             return refused("parameters", "the type is not object; arguments are one".to_owned());
         }
@@ -309,7 +312,12 @@ impl GivenTool {
     fn into_tool(self) -> Tool {
         let GivenFunction { name, description, parameters } = self.function;
         let nothing = || json!({"type": "object", "properties": {}, "additionalProperties": false});
-        Tool { name, description, parameters: parameters.unwrap_or_else(nothing) }
+        let mut parameters = parameters.filter(|given| *given != json!({})).unwrap_or_else(nothing);
+        // Arguments are an object, whether the schema says so or not.
+        if let Some(schema) = parameters.as_object_mut() {
+            schema.entry("type").or_insert_with(|| "object".into());
+        }
+        Tool { name, description, parameters }
     }
 }
 

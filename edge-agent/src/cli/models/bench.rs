@@ -41,12 +41,12 @@ pub(in super::super) struct Args {
     /// A target of kind gguf, a GGUF file, `embedder` (the configured one), `builtin`, or an embedder from `models list`.
     #[arg(value_name = "MODEL")]
     model: String,
-    /// Tokens of the prompt.
-    #[arg(long, default_value_t = 512, value_name = "N")]
-    prompt: usize,
-    /// Tokens of the answer.
-    #[arg(long, default_value_t = 64, value_name = "N")]
-    answer: usize,
+    /// Tokens of the prompt; without it, 512 or as many as the model has room for.
+    #[arg(long, value_name = "N")]
+    prompt: Option<usize>,
+    /// Tokens of the answer; without it, 64 or half of what the model has room for.
+    #[arg(long, value_name = "N")]
+    answer: Option<usize>,
     /// Compute on so many threads; without it, on as many as the machine has cores.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_024))]
     threads: Option<u16>,
@@ -125,8 +125,11 @@ fn chat(
     let threads = args.threads.and_then(|threads| NonZero::new(threads.into()));
     let compute = Compute { cache: model.cache, threads, weights };
     let needs = generate::open_gguf(&model.file, compute.clone()).with_context(what)?.needs();
-    // The prompt, the answer and the token after them.
-    let tokens = args.prompt.max(args.answer) + args.answer + 1;
+    let prompt = args.prompt.unwrap_or(512.min(needs.context));
+    let answer = args.answer.unwrap_or(64.min(needs.context / 2));
+    // The answer follows on some tokens of a prompt of its own.
+    let before = prompt.clamp(1, 32);
+    let tokens = prompt.max(before.saturating_add(answer));
     if tokens > needs.context {
         let message = format!("--prompt and --answer: a session of {tokens} tokens; this model has {}", needs.context);
         return Err(Failure::Input(message));
@@ -134,19 +137,19 @@ fn chat(
     let planned_bytes = needs.weights + needs.work + needs.token * tokens as u64;
     inference::admit(&args.model, planned_bytes, 0, config.inference, &Machine::this())
         .map_err(|refusal| Failure::Failed(anyhow::anyhow!(refusal.to_string())))?;
-    let before = resident();
-    let trial = Trial { prompt: args.prompt, before: args.prompt.min(32), decode: args.answer };
-    let Speed { load, prompt, decode, processor, threads } =
+    let held_before = resident();
+    let trial = Trial { prompt, before, decode: answer };
+    let Speed { load, prompt: read, decode, processor, threads } =
         generate::measure(&model.file, compute, trial).with_context(what)?;
     let measured = Chat {
         file: model.file.clone(),
         load_s: load.as_secs_f64(),
-        prompt_tokens_per_second: prompt,
+        prompt_tokens_per_second: read,
         answer_tokens_per_second: decode,
-        prompt_tokens: args.prompt,
-        answer_tokens: args.answer,
+        prompt_tokens: prompt,
+        answer_tokens: answer,
         planned_bytes,
-        memory_bytes: grown(before),
+        memory_bytes: grown(held_before),
         threads,
         processor,
     };
@@ -156,8 +159,8 @@ fn chat(
     }
     let rows = vec![
         ("loading", format!("{:.2} s", measured.load_s)),
-        ("prompt", format!("{prompt:.1} tokens a second, of {}", args.prompt)),
-        ("answer", format!("{decode:.1} tokens a second, of {}", args.answer)),
+        ("prompt", format!("{read:.1} tokens a second, of {prompt}")),
+        ("answer", format!("{decode:.1} tokens a second, of {answer}")),
         ("memory", format!("{}; planned {}", memory(measured.memory_bytes), megabytes(planned_bytes))),
         ("computed", format!("on {threads} threads with {processor}")),
     ];

@@ -208,6 +208,35 @@ impl Part<'_, '_> {
         Ok(())
     }
 
+    /// A whole bound that is excluded, on the side of zero, becomes the next number that is included: llguidance 1.9 writes the bound itself
+    /// where the other has the same whole part. What lies between, a millionth or less than the decimals of the other, is not written.
+    pub(super) fn beyond_excluded(&mut self, map: &Map<String, Value>) {
+        if self.out.get("type").is_some_and(|kinds| *kinds == json!(["integer"])) {
+            return;
+        }
+        for (excluded, included, others, away) in [
+            ("exclusiveMinimum", "minimum", ["maximum", "exclusiveMaximum"], 1.0),
+            ("exclusiveMaximum", "maximum", ["minimum", "exclusiveMinimum"], -1.0),
+        ] {
+            let number = |key: &str| map.get(key).and_then(Value::as_f64);
+            let Some(bound) = number(excluded).filter(|bound| bound.fract() == 0.0 && bound * away >= 0.0) else {
+                continue;
+            };
+            let decimals =
+                |other: f64| format!("{other}").split_once('.').map_or(0, |(_, decimals)| decimals.len() + 1);
+            let decimals = others.into_iter().filter_map(number).map(decimals).fold(6, usize::max);
+            let next = bound + away * format!("1e-{decimals}").parse::<f64>().unwrap_or(f64::MIN_POSITIVE);
+            // Two bounds of one side: the narrower counts.
+            let next = match number(included) {
+                Some(given) if (given - next) * away > 0.0 => given,
+                _ if next == bound => continue,
+                _ => next,
+            };
+            self.out.remove(excluded);
+            self.out.insert(included.to_owned(), json!(next));
+        }
+    }
+
     fn least(&self, key: &str, value: &Value, most: u64) -> Result<u64, Error> {
         let least = count(self.at, key, value)?;
         let is_held = least <= most;

@@ -93,6 +93,7 @@ impl Narrowing<'_> {
         for (key, value) in map {
             part.keyword(key, value, &inner)?;
         }
+        part.beyond_excluded(map);
         part.array(map)?;
         part.object(map)?;
         let Part { mut out, all_of, .. } = part;
