@@ -26,7 +26,8 @@ pub(super) enum Args {
     Search(Search),
     /// Remove what was added or remembered: one document, a conversation, all of a source, or all about a subject.
     Remove(Remove),
-    /// List the documents and episodes that can be found, with label, source and subject.
+    /// List the documents and episodes with label, source and subject. One whose time is over is found no more, and listed until
+    /// the node has a moment to remove it.
     #[command(after_help = "Exit code: 0, or 3 for an --index that has nothing and is not named in the configuration.")]
     List {
         /// Of this index alone.

@@ -32,6 +32,8 @@ pub enum Error {
     Cut { url: String, detail: String },
     #[error("cannot get {url}: the server answered {status}")]
     Refused { url: String, status: StatusCode },
+    #[error("{} takes {} MB more than are here, and its file system has {} MB free: make room first", path.display(), needed.div_ceil(1 << 20), free >> 20)]
+    Full { path: PathBuf, needed: u64, free: u64 },
     /// What came is not the model that the manifest names; it was not kept.
     #[error("{0}; the file was not taken")]
     Wrong(Flaw),
@@ -75,6 +77,11 @@ pub async fn pull(
         let part = part(&target);
         let parent = target.parent().unwrap_or(folder);
         fs::create_dir_all(parent).await.map_err(io("make", parent))?;
+        let have = fs::metadata(&part).await.map_or(0, |part| part.len());
+        let needed = file.size.saturating_sub(have);
+        if let Some(free) = free_bytes(parent).filter(|free| *free < needed) {
+            return Err(Error::Full { path: target, needed, free });
+        }
         match &from {
             From::Hub => download(&manifest.url_of(file), file, &part, progress).await?,
             From::Folder(source) => copy(&source.join(&file.path), file, &part, progress).await?,
@@ -83,6 +90,13 @@ pub async fn pull(
         fs::rename(&part, &target).await.map_err(io("rename", &part))?;
     }
     Ok(())
+}
+
+/// Room for an unprivileged user on the folder's file system; `None` where the system does not tell.
+#[must_use]
+pub fn free_bytes(folder: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// One file of a repository of the hub, known by its digest.
@@ -404,6 +418,18 @@ mod tests {
         let absent = HubFile { path: "w/absent.gguf".into(), ..wanted(Digest::of(b"other")) };
         let absent = pull_file(&absent, From::Hub, dir.path(), &mut |_| ()).await;
         assert!(matches!(absent, Err(Error::Refused { status: StatusCode::NOT_FOUND, .. })), "{absent:?}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_the_disk_has_no_room_for_is_not_begun() {
+        let (url, asked) = hub().await;
+        let mut manifest = manifest(&url, Digest::of(CONTENT));
+        manifest.files[0].size = u64::MAX;
+        let folder = tempfile::tempdir().expect("a folder");
+        let error = pull(&manifest, From::Hub, folder.path(), &mut |_| {}).await.expect_err("no disk is so large");
+        let said = error.to_string();
+        assert!(said.contains("model.gguf takes 17592186044416 MB more than are here"), "{said}");
+        assert_eq!((asked.load(Ordering::Relaxed), folder.path().join("w/model.gguf.part").exists()), (0, false));
     }
 
     #[tokio::test]

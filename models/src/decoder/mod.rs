@@ -168,7 +168,7 @@ impl Decoder {
             )));
         }
         if let Some(token) = tokens.iter().find(|token| **token as usize >= self.output.rows) {
-            return Err(Error::request(format!("token {token}: expected one below {}", self.output.rows)));
+            return Err(Error::broken(format!("token {token}: expected one below {}", self.output.rows)));
         }
         let (whole, rest) = tokens.split_at(tokens.len() - 1 - (tokens.len() - 1) % CHUNK_LEN);
         for tokens in whole.chunks(CHUNK_LEN) {

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use shared::time::Timestamp;
 
 use super::Check;
-use crate::{action, config::Config};
+use crate::{action, config::Config, inference::pull};
 
 /// Free space below which the doctor warns: a day of a busy feed's journal.
 const FREE_BYTES_MIN: u64 = 512 << 20;
@@ -70,7 +70,7 @@ pub(super) fn data_folder(config: &Config) -> Check {
         };
         return Check::broken("data folder", format!("{shown} cannot be written ({error})"), advice);
     }
-    match free_bytes(folder) {
+    match pull::free_bytes(folder) {
         Some(free) if free < FREE_BYTES_MIN => Check::warning(
             "data folder",
             format!("{shown}: only {} free", indicatif::HumanBytes(free)),
@@ -87,14 +87,6 @@ fn written(folder: &Path) -> std::io::Result<()> {
     let written = std::fs::write(&path, [0; 4_096]);
     let removed = std::fs::remove_file(&path);
     written.and(removed)
-}
-
-/// Room for an unprivileged user on the folder's file system, asked of `df`: the standard library has no call for it.
-fn free_bytes(folder: &Path) -> Option<u64> {
-    let out = std::process::Command::new("df").args(["-P", "-k"]).arg(folder).output().ok()?;
-    let text = String::from_utf8(out.stdout).ok()?;
-    let kibibytes: u64 = text.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()?;
-    Some(kibibytes << 10)
 }
 
 /// How large the store is, and whether its log is written back.

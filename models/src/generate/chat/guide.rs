@@ -165,9 +165,9 @@ impl Guide<'_, '_> {
     }
 
     fn choose(&mut self, mask: &SimpleVob) -> Result<u32, Error> {
-        self.writing.choose(Allowed::Bits(mask.as_slice()))?.ok_or_else(|| {
-            Error::request("the model gives no numbers for what fits the schema: its weights are broken")
-        })
+        self.writing
+            .choose(Allowed::Bits(mask.as_slice()))?
+            .ok_or_else(|| Error::broken("the model gives no numbers for what fits the schema: its weights are broken"))
     }
 
     /// The fewest digits after which a number may end, where it may not end here: one that must be a multiple would otherwise go on

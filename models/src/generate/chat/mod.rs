@@ -432,7 +432,7 @@ impl Chat {
         let token = writing.choose(Allowed::All)?;
         #[cfg(test)]
         let token = self.script.lock().unwrap().pop_front().or(token);
-        token.ok_or_else(|| Error::request(format!("{} gives no numbers: its weights are broken", self.name)))
+        token.ok_or_else(|| Error::broken(format!("{} gives no numbers: its weights are broken", self.name)))
     }
 }
 
