@@ -67,7 +67,7 @@ pub(super) async fn claim(folder: &Path, claimant: Claimant) -> anyhow::Result<F
             unnamed = Instant::now();
         }
         if began.elapsed() > COMMAND_WITHIN || unnamed.elapsed() > NAMED_WITHIN {
-            bail!("{}", taken(folder, is_commands, claimant));
+            bail!("{}", taken(folder, unnamed.elapsed() <= NAMED_WITHIN, claimant));
         }
         if is_commands && !std::mem::replace(&mut is_told, true) {
             tracing::info!(folder = %folder.display(), "waits for a command that works on the data folder");
@@ -82,7 +82,7 @@ pub(super) async fn claim(folder: &Path, claimant: Claimant) -> anyhow::Result<F
 fn taken(folder: &Path, is_commands: bool, claimant: Claimant) -> String {
     let folder = folder.display();
     match (is_commands, claimant) {
-        (true, _) => format!("another command works on the data folder {folder} and does not end: try again later"),
+        (true, _) => format!("other commands work on the data folder {folder} and do not end: try again later"),
         (false, Claimant::Command) => {
             format!("an agent has the data folder {folder} and does not answer: if it is only starting, try again")
         }

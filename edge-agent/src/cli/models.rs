@@ -88,7 +88,9 @@ The tokens mean nothing: the speed does not depend on them. What the model takes
 pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
     let config = context.config()?;
     let folder = config.models_dir();
-    if let Args::Pull(asked) = args {
+    if let Args::Pull(asked) = args
+        && asked.from.is_none()
+    {
         check_hub(&asked.hub)?;
     }
     match args {
@@ -110,7 +112,11 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
 /// When the hub is none that files can be asked of.
 fn check_hub(hub: &str) -> Result<(), Failure> {
     let is_web = reqwest::Url::parse(hub).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    if is_web { Ok(()) } else { Err(Failure::Input(format!("--hub: {hub:?}; expected an address such as {HUB}"))) }
+    if is_web {
+        Ok(())
+    } else {
+        Err(Failure::Input(format!("--hub or SKERRY_MODEL_HUB: {hub:?}; expected an address such as {HUB}")))
+    }
 }
 
 fn known(name: &str) -> Result<Manifest, Failure> {

@@ -96,7 +96,8 @@ pub async fn pull(
 #[must_use]
 pub fn free_bytes(folder: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(folder).ok()?;
-    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+    // One that knows nothing of itself says that it has no blocks at all.
+    (disk.f_blocks > 0).then(|| disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// One file of a repository of the hub, known by its digest.

@@ -44,7 +44,7 @@ struct CompletionRequest {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "a text (lists of tokens are not read)")]
+#[serde(untagged, expecting = "expected a text (lists of tokens are not read)")]
 enum Prompt {
     One(String),
     Many(Vec<String>),

@@ -55,7 +55,7 @@ struct EmbeddingRequest {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "a text or a list of texts (lists of tokens are not read)")]
+#[serde(untagged, expecting = "expected a text or a list of texts (lists of tokens are not read)")]
 enum Input {
     One(String),
     Many(Vec<String>),

@@ -59,12 +59,12 @@ struct GivenFunction {
     name: String,
     #[serde(default)]
     description: String,
-    /// Without them, or where they say nothing, it takes nothing.
+    /// Without them, or where they are empty, it takes nothing.
     parameters: Option<Value>,
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "auto, none, required or a function")]
+#[serde(untagged, expecting = "expected auto, none, required or a function")]
 enum GivenChoice {
     Word(String),
     Function { function: Named },
@@ -97,7 +97,7 @@ struct ChatMessage {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "a text or a list of parts, each with its type")]
+#[serde(untagged, expecting = "expected a text or a list of parts, each with its type")]
 enum MessageContent {
     Text(String),
     Parts(Vec<Part>),
@@ -111,7 +111,7 @@ struct Part {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "a text or a list of texts")]
+#[serde(untagged, expecting = "expected a text or a list of texts")]
 pub(super) enum OneOrMany {
     One(String),
     Many(Vec<String>),

@@ -128,7 +128,7 @@ fn chat(
     let prompt = args.prompt.unwrap_or(512.min(needs.context));
     let answer = args.answer.unwrap_or(64.min(needs.context / 2));
     // The answer follows on some tokens of a prompt of its own.
-    let before = prompt.clamp(1, 32);
+    let before = prompt.min(needs.context.div_ceil(2)).clamp(1, 32);
     let tokens = prompt.max(before.saturating_add(answer));
     if tokens > needs.context {
         let message = format!("--prompt and --answer: a session of {tokens} tokens; this model has {}", needs.context);

@@ -105,13 +105,13 @@ async fn mistakes_are_told_in_openais_form() {
             "chat/completions",
             json!({"model": "local/extract", "messages": user, "stop": 5}),
             400,
-            "stop: a text or a list of texts",
+            "stop: expected a text or a list of texts",
         ),
         (
             "chat/completions",
             json!({"model": "local/extract", "messages": user, "tool_choice": 1}),
             400,
-            "tool_choice: auto, none, required or a function",
+            "tool_choice: expected auto, none, required or a function",
         ),
         (
             "chat/completions",

@@ -209,31 +209,34 @@ impl Part<'_, '_> {
     }
 
     /// A whole bound that is excluded, on the side of zero, becomes the next number that is included: llguidance 1.9 writes the bound itself
-    /// where the other has the same whole part. What lies between, a millionth or less than the decimals of the other, is not written.
+    /// where the other has the same whole part. The next has one decimal more than any number of the schema, so none of them is lost.
     pub(super) fn beyond_excluded(&mut self, map: &Map<String, Value>) {
-        if self.out.get("type").is_some_and(|kinds| *kinds == json!(["integer"])) {
+        let is_whole = self.out.get("type").is_some_and(|kinds| *kinds == json!(["integer"]));
+        // Of values that are named those that fit are chosen, with the bounds as they stand.
+        if is_whole || map.contains_key("enum") || map.contains_key("const") {
             return;
         }
-        for (excluded, included, others, away) in [
-            ("exclusiveMinimum", "minimum", ["maximum", "exclusiveMaximum"], 1.0),
-            ("exclusiveMaximum", "maximum", ["minimum", "exclusiveMinimum"], -1.0),
-        ] {
+        for (excluded, included, away) in [("exclusiveMinimum", "minimum", 1.0), ("exclusiveMaximum", "maximum", -1.0)]
+        {
             let number = |key: &str| map.get(key).and_then(Value::as_f64);
-            let Some(bound) = number(excluded).filter(|bound| bound.fract() == 0.0 && bound * away >= 0.0) else {
+            let is_near = |bound: &f64| bound.fract() == 0.0 && bound * away >= 0.0;
+            let Some(bound) = number(excluded).filter(is_near) else { continue };
+            // The narrower of two bounds counts.
+            if number(included).is_some_and(|given| (given - bound) * away > 0.0) {
+                self.out.remove(excluded);
                 continue;
+            }
+            let step = format!("1e-{}", self.whole.decimals).parse().unwrap_or(0.0);
+            let next = match bound + away * step {
+                next if next != bound => next,
+                _ if away > 0.0 => bound.next_up(),
+                _ => bound.next_down(),
             };
-            let decimals =
-                |other: f64| format!("{other}").split_once('.').map_or(0, |(_, decimals)| decimals.len() + 1);
-            let decimals = others.into_iter().filter_map(number).map(decimals).fold(6, usize::max);
-            let next = bound + away * format!("1e-{decimals}").parse::<f64>().unwrap_or(f64::MIN_POSITIVE);
-            // Two bounds of one side: the narrower counts.
-            let next = match number(included) {
-                Some(given) if (given - next) * away > 0.0 => given,
-                _ if next == bound => continue,
-                _ => next,
-            };
-            self.out.remove(excluded);
-            self.out.insert(included.to_owned(), json!(next));
+            // Where numbers lie so far apart that each is whole, no two bounds have the same whole part.
+            if next.fract() != 0.0 {
+                self.out.remove(excluded);
+                self.out.insert(included.to_owned(), json!(next));
+            }
         }
     }
 

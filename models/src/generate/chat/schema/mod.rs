@@ -14,6 +14,8 @@ use serde_json::{Map, Value, json};
 
 use crate::Error;
 
+/// Decimals that are told apart.
+const DECIMALS_MAX: usize = 40;
 /// Schemas for answers are small; deeper ones are mistakes.
 const DEPTH_MAX: usize = 64;
 /// Parts of a schema, each counted as often as it is referred to in another way.
@@ -31,7 +33,8 @@ pub(super) fn narrow(schema: &Value) -> Result<Value, Error> {
     if schema == &Value::Bool(false) {
         return Err(wrong("", "false", "is fitted by no value"));
     }
-    let mut narrowing = Narrowing { root: schema, definitions: Vec::new(), parts: 0 };
+    let mut narrowing =
+        Narrowing { root: schema, definitions: Vec::new(), parts: 0, decimals: decimals(schema).max(5) + 1 };
     let mut narrowed = narrowing.part(schema, "", 0, Stands::Alone)?;
     let mut at = 0;
     while let Some(Definition { reference, stands, .. }) = narrowing.definitions.get(at) {
@@ -65,6 +68,20 @@ struct Narrowing<'a> {
     root: &'a Value,
     definitions: Vec<Definition>,
     parts: usize,
+    /// One more than any number of the schema has, and six at least.
+    decimals: usize,
+}
+
+/// How many decimals the number with the most of them has, as far as they are counted.
+fn decimals(schema: &Value) -> usize {
+    match schema {
+        Value::Number(number) => number.as_f64().map_or(0, |number| {
+            format!("{number}").split_once('.').map_or(0, |(_, decimals)| decimals.len().min(DECIMALS_MAX))
+        }),
+        Value::Array(parts) => parts.iter().map(decimals).max().unwrap_or(0),
+        Value::Object(parts) => parts.values().map(decimals).max().unwrap_or(0),
+        _ => 0,
+    }
 }
 
 impl Narrowing<'_> {
