@@ -117,7 +117,7 @@ fn told(answer: &Value, passages: &[Passage]) -> String {
     let shown = numbered().filter(|(_, number)| !cites || is_cited(*number));
     let sources: Vec<_> = shown.map(source).collect();
     let by = answer["target"].as_str().unwrap_or_default();
-    let degraded = if answer["degraded"] == true { ", in place of what was asked for" } else { "" };
+    let degraded = if answer["degraded"] == true { ", in place of one that is preferred" } else { "" };
     let others: String = passed_over(answer).map(|line| format!("\n  not by {line}")).collect();
     let advice = if others.is_empty() { "" } else { "\n  (`edge-agent doctor` looks closer)" };
     format!("{text}\n\n{}\n\nanswered by {by}{degraded}{others}{advice}", sources.join("\n"))

@@ -39,7 +39,7 @@ pub(super) enum Args {
     Remove(remove::Args),
     /// Check the models on this machine, those that the configuration names among them: every digest, and whether a chat model can be read.
     Verify {
-        /// Only this model: a name from `models list`.
+        /// Only this model: a name from `models list`, which may be one of [[targets]] or [models].
         #[arg(value_name = "MODEL")]
         name: Option<String>,
     },
