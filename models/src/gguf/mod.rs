@@ -43,6 +43,15 @@ struct Tensor {
     offset: u64,
 }
 
+impl Tensor {
+    /// How long it is in the file; `None` where its rows are none of its kind, or it would be longer than can be said.
+    fn bytes(&self) -> Option<u64> {
+        let (columns, above) = self.shape.split_last()?;
+        let rows = above.iter().try_fold(1usize, |rows, len| rows.checked_mul(*len))?;
+        u64::try_from(self.kind.row_bytes(*columns)?.checked_mul(rows)?).ok()
+    }
+}
+
 /// The rows of a tensor in the file.
 #[derive(Debug, Clone)]
 pub(crate) struct Rows {
@@ -77,16 +86,16 @@ impl Gguf {
             Some(_) => return Err(Error::file(path, "general.alignment is not a number from 1 to 1048576")),
         };
         let data_start = end.next_multiple_of(alignment);
+        // What is read of a file then takes memory by its length, whatever the file says.
+        if let Some((name, other)) = overlap(&tensors) {
+            return Err(Error::file(path, format!("tensors {name} and {other} overlap")));
+        }
         Ok(Self { path: path.to_owned(), file: Arc::new(file), file_len, values, tensors, data_start })
     }
 
     /// The error that this file is not what a loader expects.
     pub(crate) fn wrong(&self, message: impl Into<String>) -> Error {
         Error::file(&self.path, message)
-    }
-
-    pub(crate) fn len(&self) -> u64 {
-        self.file_len
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -201,6 +210,20 @@ impl Gguf {
             _ => Err(self.wrong(format!("cut off: tensor {name} runs past the end of the file"))),
         }
     }
+}
+
+/// Two tensors, if there are any, of which one begins before the end of the other.
+fn overlap(tensors: &HashMap<String, Tensor>) -> Option<(&str, &str)> {
+    let mut all: Vec<_> = tensors.iter().map(|(name, tensor)| (tensor.offset, name.as_str(), tensor)).collect();
+    all.sort_unstable_by_key(|(offset, name, _)| (*offset, *name));
+    all.windows(2).find_map(|pair| match pair {
+        // Of one whose length is no number the reader tells more when it looks for it.
+        [(offset, name, tensor), (next, other, _)] => {
+            let end = offset.checked_add(tensor.bytes()?)?;
+            (end > *next).then_some((*name, *other))
+        }
+        _ => None,
+    })
 }
 
 impl Rows {

@@ -82,6 +82,28 @@ fn a_small_file_is_read_and_its_tensor_must_be_whole_and_of_the_shape_asked_for(
 }
 
 #[test]
+fn tensors_that_share_bytes_are_refused_before_any_is_read() {
+    let with_second_at = |offset: u64| {
+        let mut bytes = small();
+        bytes.truncate(bytes.len() - 4 * 34);
+        bytes[8] = 2;
+        let at = bytes.windows(9).rposition(|window| window == b"\x01\0\0\0\0\0\0\0t").unwrap();
+        let tensor = bytes[at..at + 9 + 4 + 16 + 4].to_vec();
+        bytes.truncate(at + tensor.len() + 8);
+        bytes.extend(&tensor);
+        bytes[at + tensor.len() + 8 + 8] = b'u';
+        bytes.extend(offset.to_le_bytes());
+        bytes.resize(bytes.len().next_multiple_of(32) + 2 * 4 * 34, 0);
+        open(&bytes)
+    };
+    assert!(with_second_at(4 * 34).unwrap().rows("u", 4, 32).is_ok());
+    for offset in [0, 1, 4 * 34 - 1] {
+        let error = with_second_at(offset).err().unwrap().to_string();
+        assert!(error.ends_with("small.gguf: tensors t and u overlap"), "{error}");
+    }
+}
+
+#[test]
 fn a_file_that_shrinks_while_it_is_open_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("shrinks.gguf");

@@ -10,7 +10,11 @@ use llguidance::{
 use serde_json::{Map, Value, json};
 use toktrie::{InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenizerEnv};
 
-use super::{schema, tokens::Tokens};
+use super::{
+    number::{DIGITS_MAX, DIGITS_OF_MULTIPLE},
+    schema,
+    tokens::Tokens,
+};
 use crate::Error;
 
 /// Compiled schemas that are kept: a node's workflows ask with the same few again and again.
@@ -44,6 +48,8 @@ pub(super) struct Hints {
     pub(super) leaving: Arc<[u32]>,
     /// Texts that the schema's patterns ask for.
     pub(super) texts: Vec<Vec<u32>>,
+    /// Digits that a number should have at most.
+    pub(super) digits_max: u8,
 }
 
 struct Shared {
@@ -104,7 +110,9 @@ impl Shared {
         let parser = parser.map_err(|error| blame(&narrowed, &error.to_string()))?;
         let spell = |text: String| text.bytes().map(|byte| self.letters[usize::from(byte)]).collect();
         let texts = schema::examples(&narrowed).into_iter().filter_map(spell).collect();
-        let hints = Arc::new(Hints { letters: self.letters, leaving: Arc::clone(&self.leaving), texts });
+        let digits_max = if schema::has_multiples(&narrowed) { DIGITS_OF_MULTIPLE } else { DIGITS_MAX };
+        let hints = Hints { letters: self.letters, leaving: Arc::clone(&self.leaving), texts, digits_max };
+        let hints = Arc::new(hints);
         Ok(Held { schema: schema.clone(), matcher: Matcher::new(Ok(parser)), hints })
     }
 }

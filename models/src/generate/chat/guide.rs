@@ -7,7 +7,13 @@ use llguidance::Matcher;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use toktrie::SimpleVob;
 
-use super::{Characters, grammar::Hints, number::Numbers, sample::Allowed, writing::Writing};
+use super::{
+    Characters,
+    grammar::Hints,
+    number::{MULTIPLE_DIGITS, Numbers},
+    sample::Allowed,
+    writing::Writing,
+};
 use crate::{Error, generate::Finish};
 
 /// Ways to an end that are tried.
@@ -20,8 +26,6 @@ const WAYS_TOGETHER: u64 = 8;
 const NARROW: usize = 8;
 /// Tokens that are drawn and tried in a text before those that fit are found out, which takes as long as a hundred draws.
 const TRIES: usize = 8;
-/// Digits that bring any number to a multiple of what a schema may ask for.
-const MULTIPLE_DIGITS: usize = 4;
 /// Characters that an end may take.
 const END_BYTES_MAX: usize = 8_192;
 
@@ -34,7 +38,6 @@ pub(super) struct Guide<'a, 'b> {
 }
 
 /// The value on its way.
-#[derive(Default)]
 struct Written {
     characters: Characters,
     numbers: Numbers,
@@ -43,6 +46,10 @@ struct Written {
 }
 
 impl Written {
+    fn new(digits_max: u8) -> Self {
+        Self { characters: Characters::default(), numbers: Numbers::new(digits_max), is_narrow: false }
+    }
+
     /// Whether the next token is in a text that most tokens fit in.
     const fn is_free(&self) -> bool {
         self.numbers.is_text() && !self.is_narrow
@@ -72,7 +79,7 @@ impl Guide<'_, '_> {
     }
 
     fn write_value(&mut self, most: usize) -> Result<Finish, Stop> {
-        let mut written = Written::default();
+        let mut written = Written::new(self.hints.digits_max);
         loop {
             let forced = self.matcher.consume_ff_tokens();
             self.writing.push_forced(&forced);

@@ -2,7 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use aho_corasick::{AhoCorasick, BuildError, MatchKind};
+use aho_corasick::{AhoCorasick, MatchKind};
+
+/// The longest that are known have some 30 bytes.
+const MARK_BYTES_MAX: usize = 256;
+/// Bytes of all marks; each is a state or two of what finds them. Llama 3 has 256 marks, Gemma 3 some 6,000.
+const BYTES_MAX: usize = 1 << 20;
 
 /// A zero-width space: with it between its letters a text reads the same and is no mark any more.
 const BREAK: char = '\u{200b}';
@@ -25,11 +30,21 @@ pub(super) enum Part<'a> {
 
 impl Marks {
     /// # Errors
-    /// When they are too many to be found.
-    pub(super) fn new(tokens: Vec<(String, u32)>) -> Result<Self, BuildError> {
-        let texts = || tokens.iter().map(|(text, _)| text);
-        let apart = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(texts())?;
-        let all = AhoCorasick::builder().match_kind(MatchKind::Standard).build(texts())?;
+    /// When one is too long, or all together are.
+    pub(super) fn new(tokens: Vec<(String, u32)>) -> Result<Self, String> {
+        if let Some((text, id)) = tokens.iter().find(|(text, _)| text.len() > MARK_BYTES_MAX) {
+            let len = text.len();
+            return Err(format!("control token {id} has {len} bytes: expected at most {MARK_BYTES_MAX}"));
+        }
+        let bytes: usize = tokens.iter().map(|(text, _)| text.len()).sum();
+        if bytes > BYTES_MAX {
+            return Err(format!("control tokens of {bytes} bytes: expected at most {BYTES_MAX}"));
+        }
+        let find = |kind| {
+            let texts = tokens.iter().map(|(text, _)| text);
+            AhoCorasick::builder().match_kind(kind).build(texts).map_err(|error| error.to_string())
+        };
+        let (apart, all) = (find(MatchKind::LeftmostLongest)?, find(MatchKind::Standard)?);
         Ok(Self { tokens, apart, all })
     }
 
@@ -89,6 +104,16 @@ mod tests {
         let text = "<|reserved_499|>".repeat(100_000);
         assert_eq!(marks.parts(&text).len(), 100_000);
         assert_eq!(marks.broken_up(&text).len(), text.len() + 300_000);
+    }
+
+    #[test]
+    fn marks_that_would_take_much_memory_to_find_are_refused() {
+        let refused = |texts: Vec<String>| Marks::new(texts.into_iter().zip(7..).collect()).err();
+        assert_eq!(refused(vec!["<".repeat(256)]), None);
+        let long = refused(vec!["<".repeat(257)]);
+        assert_eq!(long.as_deref(), Some("control token 7 has 257 bytes: expected at most 256"));
+        let many = refused((0..5_000).map(|n| format!("{n:0>250}")).collect());
+        assert_eq!(many.as_deref(), Some("control tokens of 1250000 bytes: expected at most 1048576"));
     }
 
     proptest! {

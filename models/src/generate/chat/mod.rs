@@ -201,15 +201,8 @@ impl Chat {
             Some(last) if request.continues => self.tokens.without_controls(&last.content),
             _ => self.chat_text(request)?,
         };
-        // What no tokens can be few enough for is not split at all, which takes time.
-        let most = self.decoder.context().saturating_mul(self.longest);
-        if text.len() > most {
-            let (found, context) = (text.len(), self.decoder.context());
-            return Err(Error::TooLong {
-                message: format!(
-                    "prompt has {found} bytes: expected at most {most}, which is what the context of {context} tokens can hold"
-                ),
-            });
+        if text.len() > self.bytes_max() {
+            return Err(self.too_long());
         }
         let tokens = self.tokens.encode(&text)?;
         if tokens.is_empty() {
@@ -228,6 +221,17 @@ impl Chat {
             return Err(Error::TooLong { message });
         }
         Ok(tokens)
+    }
+
+    /// A prompt of more bytes no tokens can be few enough for: it is not split at all, which takes time.
+    fn bytes_max(&self) -> usize {
+        self.decoder.context().saturating_mul(self.longest)
+    }
+
+    fn too_long(&self) -> Error {
+        let (most, context) = (self.bytes_max(), self.decoder.context());
+        let held = format!("which is what the context of {context} tokens can hold");
+        Error::TooLong { message: format!("prompt has too many bytes: expected at most {most}, {held}") }
     }
 
     /// The conversation as its template writes it.
@@ -307,10 +311,10 @@ impl Chat {
 
     fn render(&self, messages: &[Message], tools: &[Tool]) -> Result<String, Error> {
         let clean = |text: &str| self.tokens.without_controls(text);
-        let rendered = self.template.render(messages, tools, &clean);
-        rendered.map_err(|error| {
+        let rendered = self.template.render(messages, tools, &clean, self.bytes_max()).map_err(|error| {
             Error::request(format!("the chat template of {} refuses the messages: {error:#}", self.name))
-        })
+        })?;
+        rendered.ok_or_else(|| self.too_long())
     }
 }
 

@@ -1,5 +1,8 @@
 //! The chat template of a model: how messages become one prompt. A template comes with the model's file, so it is held within
-//! limits of steps and memory.
+//! limits of steps and of what it writes. What it only makes up on the way, such as a text joined to itself again and again, has no
+//! limit: model files are taken by their digests, from those who are trusted.
+
+use std::io;
 
 use minijinja::{
     Environment, ErrorKind, UndefinedBehavior, Value, context,
@@ -82,13 +85,15 @@ impl Template {
         self.form
     }
 
-    /// The prompt, up to where the assistant speaks. What tools and calls say goes through `clean`; messages did.
+    /// The prompt, up to where the assistant speaks; `None` when it would have more than so many bytes. What tools and calls say goes
+    /// through `clean`; messages did.
     pub(super) fn render(
         &self,
         messages: &[Message],
         tools: &[Tool],
         clean: &dyn Fn(&str) -> String,
-    ) -> Result<String, minijinja::Error> {
+        most: usize,
+    ) -> Result<Option<String>, minijinja::Error> {
         let mut messages = messages.to_vec();
         if !self.knows_tools {
             told(&mut messages, tools, clean);
@@ -102,7 +107,7 @@ impl Template {
             Value::from(Serde(json!({ "type": "function", "function": function })))
         };
         let tools: Vec<Value> = tools.iter().filter(|_| self.knows_tools).map(tool).collect();
-        self.environment.get_template("chat")?.render(context! {
+        let context = context! {
             messages => values,
             // Templates ask whether there are any, and some whether they are defined.
             tools => (!tools.is_empty()).then_some(tools),
@@ -112,7 +117,13 @@ impl Template {
             add_generation_prompt => true,
             // What a reasoning model thinks aloud costs a gateway minutes and is not asked for.
             enable_thinking => false,
-        })
+        };
+        let mut prompt = Prompt { text: Vec::new(), most, is_over: false };
+        match self.environment.get_template("chat")?.render_captured_to(context, &mut prompt) {
+            _ if prompt.is_over => Ok(None),
+            Err(error) => Err(error),
+            Ok(_) => Ok(Some(String::from_utf8_lossy(&prompt.text).into_owned())),
+        }
     }
 
     fn message(&self, message: &Message) -> Value {
@@ -135,6 +146,28 @@ impl Template {
                 context! { role => role, content => text, tool_calls => calls }
             }
         }
+    }
+}
+
+/// A prompt as it is written, of so many bytes at most.
+struct Prompt {
+    text: Vec<u8>,
+    most: usize,
+    is_over: bool,
+}
+
+impl io::Write for Prompt {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() > self.most - self.text.len() {
+            self.is_over = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -193,15 +226,71 @@ fn to_json(value: &Value, options: Kwargs) -> Result<Value, minijinja::Error> {
 struct Spaced;
 
 impl serde_json::ser::Formatter for Spaced {
-    fn begin_array_value<W: std::io::Write + ?Sized>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+    fn begin_array_value<W: io::Write + ?Sized>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
         if first { Ok(()) } else { writer.write_all(b", ") }
     }
 
-    fn begin_object_key<W: std::io::Write + ?Sized>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+    fn begin_object_key<W: io::Write + ?Sized>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
         if first { Ok(()) } else { writer.write_all(b", ") }
     }
 
-    fn begin_object_value<W: std::io::Write + ?Sized>(&mut self, writer: &mut W) -> std::io::Result<()> {
+    fn begin_object_value<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
         writer.write_all(b": ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::with_calls;
+
+    #[test]
+    fn tools_and_calls_are_rendered_as_the_template_writes_them() {
+        let source = concat!(
+            "{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}<tool_call>{% for m in messages %}[{{ m.role }}] {{ m.content }}",
+            "{% for call in m.tool_calls %}{{ call.function.name }}{{ call.function.arguments | tojson }}{% endfor %}{% endfor %}",
+        );
+        let template = Template::new(Some(source), "", "").unwrap();
+        let tool = Tool {
+            name: "f".to_owned(),
+            description: "<|x|>".to_owned(),
+            parameters: json!({"type": "object", "a": [1, "é<"]}),
+        };
+        let call = ToolCall { name: "f".to_owned(), arguments: json!({"a": 1, "b": [true, null]}) };
+        let messages = [
+            Message { role: Role::User, content: "Go.".to_owned() },
+            Message { role: Role::Assistant, content: with_calls("I go.", &[call]) },
+            Message { role: Role::Tool, content: "gone".to_owned() },
+        ];
+        let clean = |text: &str| text.replace("<|x|>", "x");
+        assert_eq!(
+            template.render(&messages, std::slice::from_ref(&tool), &clean, 1_000).unwrap().unwrap(),
+            concat!(
+                "{\"type\": \"function\", \"function\": {\"name\": \"f\", \"description\": \"x\", ",
+                "\"parameters\": {\"type\": \"object\", \"a\": [1, \"é<\"]}}}\n",
+                "<tool_call>[user] Go.[assistant] I go.f{\"a\": 1, \"b\": [true, null]}[tool] gone",
+            )
+        );
+        let plain = Template::new(None, "", "").unwrap();
+        let text = plain.render(&messages, std::slice::from_ref(&tool), &clean, 1_000).unwrap().unwrap();
+        assert!(text.starts_with("user: You may call these tools:\n{\"name\":\"f\""), "{text}");
+        assert!(text.contains("user: <tool_response>\ngone\n</tool_response>"), "{text}");
+    }
+
+    #[test]
+    fn a_template_that_writes_without_end_is_stopped_at_the_length_of_a_prompt() {
+        let messages = [Message { role: Role::User, content: "é".to_owned() }];
+        let written = |source: &str, most: usize| {
+            let template = Template::new(Some(source), "", "").unwrap();
+            template.render(&messages, &[], &str::to_owned, most)
+        };
+        let bomb = "{% for i in range(100000) %}{{ 'x' * 1000000 }}{% endfor %}";
+        assert_eq!(written(bomb, 1 << 20).unwrap(), None);
+        let content = "{{ messages[0].content }}!";
+        assert_eq!(written(content, 3).unwrap().as_deref(), Some("é!"));
+        assert_eq!(written(content, 2).unwrap(), None);
+        let steps =
+            written("{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}", 1 << 20);
+        assert!(steps.unwrap_err().to_string().contains("fuel"), "steps are counted");
     }
 }

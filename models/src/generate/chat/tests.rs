@@ -9,6 +9,7 @@ mod by_candle;
 mod convolving;
 mod either;
 mod files;
+mod numbers;
 mod parity;
 
 pub(super) const NAMES: [&str; 8] = [
@@ -431,40 +432,6 @@ fn a_tool_that_is_not_there_or_cannot_be_held_is_refused_by_name() {
     assert_eq!(error.to_string(), "tools: parameters of \"go\": schema at /properties/a: not is not supported here");
     let unused = ask(vec![tool], ToolChoice::None).unwrap();
     assert_eq!((unused.calls.len(), unused.tokens_out), (0, 3));
-}
-
-#[test]
-fn tools_and_calls_are_rendered_as_the_template_writes_them() {
-    let source = concat!(
-        "{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}<tool_call>{% for m in messages %}[{{ m.role }}] {{ m.content }}",
-        "{% for call in m.tool_calls %}{{ call.function.name }}{{ call.function.arguments | tojson }}{% endfor %}{% endfor %}",
-    );
-    let template = Template::new(Some(source), "", "").unwrap();
-    let tool = Tool {
-        name: "f".to_owned(),
-        description: "<|x|>".to_owned(),
-        parameters: serde_json::json!({"type": "object", "a": [1, "é<"]}),
-    };
-    let call =
-        crate::generate::ToolCall { name: "f".to_owned(), arguments: serde_json::json!({"a": 1, "b": [true, null]}) };
-    let messages = [
-        Message { role: Role::User, content: "Go.".to_owned() },
-        Message { role: Role::Assistant, content: crate::generate::with_calls("I go.", &[call]) },
-        Message { role: Role::Tool, content: "gone".to_owned() },
-    ];
-    let clean = |text: &str| text.replace("<|x|>", "x");
-    assert_eq!(
-        template.render(&messages, std::slice::from_ref(&tool), &clean).unwrap(),
-        concat!(
-            "{\"type\": \"function\", \"function\": {\"name\": \"f\", \"description\": \"x\", ",
-            "\"parameters\": {\"type\": \"object\", \"a\": [1, \"é<\"]}}}\n",
-            "<tool_call>[user] Go.[assistant] I go.f{\"a\": 1, \"b\": [true, null]}[tool] gone",
-        )
-    );
-    let plain = Template::new(None, "", "").unwrap();
-    let text = plain.render(&messages, std::slice::from_ref(&tool), &clean).unwrap();
-    assert!(text.starts_with("user: You may call these tools:\n{\"name\":\"f\""), "{text}");
-    assert!(text.contains("user: <tool_response>\ngone\n</tool_response>"), "{text}");
 }
 
 #[test]

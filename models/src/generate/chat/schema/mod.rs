@@ -57,6 +57,18 @@ pub(super) fn narrow(schema: &Value) -> Result<Value, Error> {
     Ok(narrowed)
 }
 
+/// Whether a narrowed schema asks anywhere for a multiple.
+pub(super) fn has_multiples(schema: &Value) -> bool {
+    match schema {
+        Value::Array(parts) => parts.iter().any(has_multiples),
+        Value::Object(parts) => {
+            // A property may have that name too; its numbers are then shorter than they might be.
+            parts.contains_key("multipleOf") || parts.values().any(has_multiples)
+        }
+        _ => false,
+    }
+}
+
 /// What a reference leads to, read once for each way in which it stands.
 struct Definition {
     reference: String,

@@ -53,7 +53,8 @@ fn a_file_that_lies_about_itself_is_refused_by_name() {
         &u64::MAX.to_le_bytes(),
         "tensor blk.0.attn_q.weight is larger than the file",
     );
-    check("blk.0.attn_q.weight", &64u64.to_le_bytes(), &128u64.to_le_bytes(), "tensor blk.0.attn_q.weight has shape");
+    check("blk.0.attn_q.weight", &64u64.to_le_bytes(), &32u64.to_le_bytes(), "tensor blk.0.attn_q.weight has shape");
+    check("blk.0.attn_q.weight", &64u64.to_le_bytes(), &128u64.to_le_bytes(), "overlap");
     check("general.architecture", b"qwen3", b"mamba", "general.architecture is \"mamba\"");
     check("tokenizer.chat_template", b"{%-", b"{%%", "tokenizer.chat_template: ");
 }
