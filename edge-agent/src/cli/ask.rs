@@ -166,5 +166,7 @@ mod tests {
         assert!(shown(&answer).contains("[1] a.md"), "without citations all are shown");
         answer["passedOver"] = json!(["local/b: cannot load the model"]);
         assert!(shown(&answer).contains("answered by local/a\n  not by local/b: cannot load the model\n"));
+        answer["degraded"] = true.into();
+        assert!(shown(&answer).contains("answered by local/a, in place of one that is preferred\n  not by"));
     }
 }

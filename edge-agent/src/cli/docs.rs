@@ -23,6 +23,7 @@ pub(super) enum Args {
     /// Add a file or a folder (Markdown, text, HTML, PDF, CSV), or bring what was added before in step with it.
     Add(add::Add),
     /// Show the passages that fit words or a question best.
+    #[command(after_help = "Exit code: 0, or 3 where nothing fits.")]
     Search(Search),
     /// Remove what was added or remembered: one document, a conversation, all of a source, or all about a subject.
     Remove(Remove),

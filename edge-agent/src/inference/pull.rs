@@ -77,7 +77,9 @@ pub async fn pull(
         let part = part(&target);
         let parent = target.parent().unwrap_or(folder);
         fs::create_dir_all(parent).await.map_err(io("make", parent))?;
+        // One that is longer than the file is none of it, and will be begun anew.
         let have = fs::metadata(&part).await.map_or(0, |part| part.len());
+        let have = if have > file.size { 0 } else { have };
         let needed = file.size.saturating_sub(have);
         if let Some(free) = free_bytes(parent).filter(|free| *free < needed) {
             return Err(Error::Full { path: target, needed, free });

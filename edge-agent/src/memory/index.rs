@@ -51,6 +51,9 @@ pub enum Error {
     Shelf { folder: std::path::PathBuf, source: std::io::Error },
 }
 
+/// Vectors of one document: what MiniLM's 50,000 passages take. Where another embedder still serves they are held twice.
+const VECTORS_BYTES_MAX: usize = 80_000_000;
+
 /// A document without its chunks.
 const INSERT: &str = "INSERT INTO memory_document \
     (idx, path, digest, label, embedder, remembered, source, subject, bytes, expires) \
@@ -247,11 +250,17 @@ impl Inner {
         let name = || format!("{}/{}", given.index, given.path);
         let chunks = given.origin.chunks(given.text);
         let chunks = chunks.map_err(|why| Error::Form { document: name(), why: why.to_string() })?;
+        let (most, found) = (passages_max(self.embedder.dimensions()), chunks.len());
+        if found > most {
+            let why = format!("it comes to {found} passages: expected at most {most} with this embedder");
+            return Err(Error::Form { document: name(), why });
+        }
         let texts: Vec<String> = chunks.iter().map(|chunk| embedded(&chunk.place, &chunk.text)).collect();
         let vectors = self.vectors(&*self.embedder, &name(), &texts, given.is_given_up)?;
         let former = self.vectors_before(given.index, &name(), &texts, given.is_given_up);
         let kin = given.origin.kin(&label);
-        let rows: Vec<(Chunk, Vec<u8>)> = chunks.into_iter().zip(vectors.iter().map(|v| to_blob(v))).collect();
+        let vectors = Arc::new(vectors);
+        let rows = Arc::clone(&vectors);
         let (index, path, digest) = (given.index.to_owned(), given.path.to_owned(), given.digest);
         let (embedder, origin, bytes) = (self.embedder.digest(), given.origin.clone(), given.text.len());
         let age = Arc::clone(&self.age);
@@ -285,8 +294,8 @@ impl Inner {
                 "INSERT INTO memory_chunk (document, place, text, vector) VALUES (?1, ?2, ?3, ?4) RETURNING id",
             )?;
             let mut ids: Vec<i64> = Vec::with_capacity(rows.len());
-            for (chunk, vector) in &rows {
-                ids.push(insert.query_row(params![id, chunk.place, chunk.text, vector], |row| row.get(0))?);
+            for (chunk, vector) in chunks.iter().zip(&*rows) {
+                ids.push(insert.query_row(params![id, chunk.place, chunk.text, to_blob(vector)], |row| row.get(0))?);
             }
             Ok((gone, ids, expires))
         })?;
@@ -300,7 +309,7 @@ impl Inner {
         let Placed { ids, vectors, former, kin, expires } = placed;
         self.changing(|indexes| {
             let served = indexes.entry(index.to_owned()).or_insert_with(|| Served::of(self.fresh()));
-            for (at, (id, vector)) in ids.iter().zip(vectors).enumerate() {
+            for (at, (id, vector)) in ids.iter().zip(vectors.iter()).enumerate() {
                 let id = id.cast_unsigned();
                 if !served.roster.insert(id, kin, *expires) {
                     continue;
@@ -396,10 +405,15 @@ impl Inner {
     }
 }
 
+/// How many passages of a document, whose vectors have so many numbers, are held in memory together until they are stored.
+const fn passages_max(dimensions: usize) -> usize {
+    VECTORS_BYTES_MAX / (size_of::<f32>() * dimensions)
+}
+
 /// Chunks that were stored.
 struct Placed {
     ids: Vec<i64>,
-    vectors: Vec<Vec<f32>>,
+    vectors: Arc<Vec<Vec<f32>>>,
     /// Those of the embedder before, and which that is.
     former: Option<(Digest, Vec<Vec<f32>>)>,
     kin: Kin,

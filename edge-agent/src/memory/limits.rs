@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use shared::time;
 
+use super::session::SESSIONS;
 use crate::size::Bytes;
 
 /// Texts that workflows keep in one index, where nothing else is said: one that never stops is a mistake.
@@ -102,13 +103,23 @@ impl Limits {
     /// What is wrong although every field by itself may be so: the field, and what was expected.
     #[must_use]
     pub fn mistakes(&self) -> Vec<(String, String)> {
+        let sessions = self.indexes.get(SESSIONS).copied().unwrap_or_default();
+        let bounds = [
+            ("entries", sessions.entries.is_some()),
+            ("bytes", sessions.bytes.is_some()),
+            ("when_full", sessions.when_full.is_some()),
+        ];
+        let fixed = bounds.into_iter().filter(|(_, is_given)| *is_given).map(|(bound, _)| {
+            let expected = "conversations have bounds of their own: expected keep_for alone";
+            (format!("memory.indexes.{SESSIONS}.{bound}"), expected.to_owned())
+        });
         let of_indexes = self.indexes.iter().map(|(name, own)| (format!("memory.indexes.{name}.entries"), own.entries));
         let all = std::iter::once(("memory.entries".to_owned(), self.entries)).chain(of_indexes);
         let wrong = |(field, entries): (String, Option<u32>)| {
             let entries = entries.filter(|entries| !(1..=ENTRIES_MAX).contains(entries))?;
             Some((field, format!("{entries}: expected 1 to {ENTRIES_MAX}")))
         };
-        all.filter_map(wrong).collect()
+        all.filter_map(wrong).chain(fixed).collect()
     }
 }
 
@@ -152,5 +163,9 @@ mod tests {
         let none = read("entries = 0\n[indexes.notes]\nentries = 2000000").expect("read").mistakes();
         assert_eq!(none[0], ("memory.entries".to_owned(), "0: expected 1 to 1000000".to_owned()));
         assert_eq!(none[1].0, "memory.indexes.notes.entries");
+        let sessions =
+            read("[indexes.sessions]\nkeep_for = 'P1D'\nentries = 5\nwhen_full = 'refuse'").expect("read").mistakes();
+        let fields: Vec<&str> = sessions.iter().map(|(field, _)| field.as_str()).collect();
+        assert_eq!(fields, ["memory.indexes.sessions.entries", "memory.indexes.sessions.when_full"]);
     }
 }

@@ -295,9 +295,9 @@ fn text_within(call: &Call, field: &str, text: String, most: usize) -> Result<St
     }
 }
 
-/// Whether a text shows nothing: white space, and characters of Unicode's category Cf, such as those that join, part or turn others.
+/// Whether a text shows nothing: white space, and characters without width that join, part or turn others.
 fn is_blank(text: &str) -> bool {
-    let has_no_width = |c| matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    let has_no_width = |c| matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
     text.chars().all(|c| c.is_whitespace() || has_no_width(c))
 }
 
