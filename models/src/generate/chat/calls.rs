@@ -27,6 +27,9 @@ use crate::{
 /// Calls in one answer; a model that asks for more repeats itself.
 const CALLS_MAX: usize = 16;
 
+/// White space between two calls; a model that writes more of it writes nothing else.
+const SPACE_MAX: usize = 16;
+
 /// How free text ended.
 enum Free {
     Call,
@@ -166,13 +169,21 @@ impl Chat {
                 }
             } else if let ControlFlow::Break(finish) = stream.ask() {
                 return Ok(Free::End(finish));
+            } else if !is_said && !leads_to_call(&bytes) {
+                self.cut(writing, start, 0);
+                return Ok(Free::End(Finish::Stop));
             }
             if let (true, Some(at)) = (is_call, begun) {
                 self.cut(writing, start, at);
                 return Ok(Free::Call);
             }
         }
-        Ok(Free::End(Finish::Length))
+        if is_said {
+            return Ok(Free::End(Finish::Length));
+        }
+        // The calls before are whole.
+        self.cut(writing, start, 0);
+        Ok(Free::End(Finish::Stop))
     }
 
     /// Takes back what was written since a token of the answer, but for the tokens that lie whole within so many bytes.
@@ -202,6 +213,13 @@ impl Chat {
         writing.push_forced(&tokens);
         Ok(())
     }
+}
+
+/// Whether what follows on a call may become another one: white space, and what of the opening tag there is.
+fn leads_to_call(bytes: &[u8]) -> bool {
+    let begun = bytes.trim_ascii_start();
+    let (tag, space) = (OPEN.as_bytes(), bytes.len() - begun.len());
+    space <= SPACE_MAX && (tag.starts_with(begun) || begun.starts_with(tag))
 }
 
 /// The tools that may be called.

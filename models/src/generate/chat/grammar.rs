@@ -108,13 +108,19 @@ impl Shared {
         options().apply_to(&mut written);
         let parser = self.factory.create_parser(TopLevelGrammar::from_json_schema(written));
         let parser = parser.map_err(|error| blame(&narrowed, &error.to_string()))?;
-        let spell = |text: String| text.bytes().map(|byte| self.letters[usize::from(byte)]).collect();
+        let spell = |text: String| as_json(&text).bytes().map(|byte| self.letters[usize::from(byte)]).collect();
         let texts = schema::examples(&narrowed).into_iter().filter_map(spell).collect();
         let digits_max = if schema::has_multiples(&narrowed) { DIGITS_OF_MULTIPLE } else { DIGITS_MAX };
         let hints = Hints { letters: self.letters, leaving: Arc::clone(&self.leaving), texts, digits_max };
         let hints = Arc::new(hints);
         Ok(Held { schema: schema.clone(), matcher: Matcher::new(Ok(parser)), hints })
     }
+}
+
+/// A text as it stands between the quotes of JSON.
+fn as_json(text: &str) -> String {
+    let quoted = json!(text).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
 }
 
 fn limits() -> ParserLimits {

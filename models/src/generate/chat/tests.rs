@@ -384,6 +384,12 @@ fn a_call_that_a_model_begins_by_itself_is_held_and_what_it_said_before_is_kept(
     let single = answer(&chat, &Request { single_call: true, ..request.clone() });
     assert_eq!((single.text.as_str(), single.calls.len(), single.finish), ("", 1, Finish::Stop));
     script(&chat, "<tool_call>");
+    script(&chat, "\nand so on");
+    let only = answer(&chat, &Request { single_call: false, ..request.clone() });
+    assert_eq!((only.text.as_str(), only.calls.len(), only.finish), ("", 1, Finish::Stop));
+    assert!(only.tokens_out < single.tokens_out + 20, "what follows on a call and is none is not counted: {only:?}");
+    chat.script.lock().unwrap().clear();
+    script(&chat, "<tool_call>");
     let unused = answer(&chat, &Request { tool_choice: ToolChoice::None, max_tokens: 12, ..request.clone() });
     assert_eq!(unused.calls, [], "what may not be called is text");
     assert!(unused.text.starts_with("<tool_call>"), "{unused:?}");

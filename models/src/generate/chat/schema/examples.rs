@@ -50,7 +50,7 @@ fn write(hir: &Hir, text: &mut String) -> Option<()> {
             // A character that needs no escape, where there is one.
             let all = || class.iter().flat_map(|range| range.start()..=range.end()).take(1_000);
             let found = all().find(char::is_ascii_alphanumeric).or_else(|| all().find(|c| !c.is_control()));
-            text.push(found?);
+            text.push(found.or_else(|| all().next())?);
             Some(())
         }
         HirKind::Class(Class::Bytes(_)) => None,

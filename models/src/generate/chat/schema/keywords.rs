@@ -70,7 +70,8 @@ const MULTIPLE_MAX: f64 = 10_000.0;
 const FORMATS: &[(&str, u64)] =
     &[("duration", 40), ("email", 63), ("hostname", 253), ("ipv4", 15), ("ipv6", 45), ("uri", 2_048), ("uuid", 36)];
 /// No leap days and leap seconds: whether there is one depends on the rest.
-const DATE: &str = "[0-9]{4}-(((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01]))|((0[469]|11)-(0[1-9]|[12][0-9]|30))|(02-(0[1-9]|1[0-9]|2[0-8])))";
+/// Leap days are left out, and the year 0000, which many readers do not know.
+const DATE: &str = "([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])-(((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01]))|((0[469]|11)-(0[1-9]|[12][0-9]|30))|(02-(0[1-9]|1[0-9]|2[0-8])))";
 const TIME: &str = "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])";
 
 /// How the parts inside a part stand.
@@ -87,6 +88,18 @@ pub(super) fn inner(map: &Map<String, Value>, stands: Stands) -> Inner {
     let one = map.get("allOf").and_then(Value::as_array).is_some_and(|parts| parts.len() == 1);
     let when = |is_whole: bool| if is_whole && stands == Stands::Alone { Stands::Alone } else { Stands::Among };
     Inner { own: when(joining == 0), option: when(is_only), all: when(is_only && one) }
+}
+
+/// Options that are each but a few values: where no value is in two of them they are one option, of which the grammar's compiler need not
+/// see that they exclude each other.
+fn folded(options: Vec<Value>) -> Vec<Value> {
+    let Some(values) = options.iter().map(literal::values).collect::<Option<Vec<_>>>() else { return options };
+    let values = values.concat();
+    let is_twice = |(at, value): (usize, &Value)| values[..at].iter().any(|before| literal::is_equal(before, value));
+    if values.iter().enumerate().any(is_twice) {
+        return options;
+    }
+    vec![json!({ "enum": values })]
 }
 
 impl Part<'_, '_> {
@@ -120,7 +133,8 @@ impl Part<'_, '_> {
     pub(super) fn keyword(&mut self, key: &str, value: &Value, inner: &Inner) -> Result<(), Error> {
         let out = match key {
             "$ref" => self.whole.reference(value, self.at, inner.option)?,
-            "anyOf" | "oneOf" => Value::Array(self.list(key, value, inner.option)?),
+            "anyOf" => Value::Array(self.list(key, value, inner.option)?),
+            "oneOf" => Value::Array(folded(self.list(key, value, inner.option)?)),
             "allOf" => {
                 let parts = self.list(key, value, inner.all)?;
                 self.all_of.extend(parts);

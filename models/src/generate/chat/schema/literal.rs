@@ -21,6 +21,39 @@ pub(super) fn check(value: &Value, at: &str, key: &str) -> Result<(), Error> {
     }
 }
 
+/// The values that a narrowed schema allows, where it names them, none is a list or an object, and it asks for nothing but their types.
+pub(super) fn values(schema: &Value) -> Option<Vec<Value>> {
+    let map = schema.as_object()?;
+    if !map.keys().all(|key| matches!(key.as_str(), "type" | "const" | "enum")) || map.len() > 2 {
+        return None;
+    }
+    let named = map.get("const").map(|value| vec![value.clone()]).or_else(|| map.get("enum")?.as_array().cloned())?;
+    let is_of = |value: &Value, kind: &str| match value {
+        Value::Null => kind == "null",
+        Value::Bool(_) => kind == "boolean",
+        Value::String(_) => kind == "string",
+        Value::Number(number) => {
+            kind == "number" || kind == "integer" && number.as_f64().is_some_and(|number| number.fract() == 0.0)
+        }
+        Value::Array(_) | Value::Object(_) => false,
+    };
+    let is_one = |value: &Value| match map.get("type") {
+        None => !value.is_array() && !value.is_object(),
+        Some(Value::String(kind)) => is_of(value, kind),
+        Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).any(|kind| is_of(value, kind)),
+        Some(_) => false,
+    };
+    named.iter().all(is_one).then_some(named)
+}
+
+/// Whether two values are one, as JSON Schema has it: 1 and 1.0 are.
+pub(super) fn is_equal(one: &Value, other: &Value) -> bool {
+    match (one.as_f64(), other.as_f64()) {
+        (Some(one), Some(other)) => one == other,
+        _ => one == other,
+    }
+}
+
 pub(super) fn check_number(number: &Number, at: &str, key: &str) -> Result<f64, Error> {
     let value = number.as_f64().filter(|value| value.abs() <= WHOLE_MAX);
     value.ok_or_else(|| wrong(at, key, &format!("holds {number}: expected a number of at most 2^53")))

@@ -157,8 +157,23 @@ fn refers(part: &Value) -> bool {
 }
 
 fn resolve<'a>(root: &'a Value, reference: &str, at: &str) -> Result<&'a Value, Error> {
-    let pointer = reference.trim_start_matches('#').replace("%25", "%").replace("%22", "\"");
+    let pointer = unescaped(reference.trim_start_matches('#'));
     root.pointer(&pointer).ok_or_else(|| wrong(at, "$ref", &format!("is {reference:?}, which is not in this schema")))
+}
+
+/// A fragment of a URI without its percent-encoding (RFC 6901, section 6).
+fn unescaped(fragment: &str) -> String {
+    let mut bytes = Vec::with_capacity(fragment.len());
+    let mut rest = fragment.as_bytes();
+    while let [first, after @ ..] = rest {
+        let code = after.first_chunk::<2>().filter(|_| *first == b'%').and_then(|digits| {
+            let digits = std::str::from_utf8(digits).ok()?;
+            u8::from_str_radix(digits, 16).ok()
+        });
+        bytes.push(code.unwrap_or(*first));
+        rest = if code.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// One part on its way.

@@ -89,3 +89,14 @@ fn a_schema_that_cannot_be_held_is_refused_by_keyword_and_place() {
     }
     assert!(others.is_empty(), "{}", others.join("\n"));
 }
+
+#[test]
+fn the_shortest_date_is_of_a_year_that_everybody_reads() {
+    let chat = chat("tiny-llama2");
+    for format in ["date", "date-time"] {
+        let schema = serde_json::json!({"type": "string", "format": format});
+        let request = Request { schema: Some(schema), max_tokens: 0, ..Request::ask("When?") };
+        let text = chat.generate(&request, &mut |_| ControlFlow::Continue(())).unwrap().text;
+        assert!(!text.starts_with("\"0000"), "{text}");
+    }
+}

@@ -50,7 +50,10 @@ fn beside_tools_a_model_calls_or_answers_by_the_schema_as_it_begins() {
     assert!(jsonschema::is_valid(&part, &called.calls[0].arguments), "{called:?}");
     chat.script.lock().unwrap().clear();
     // Behind a call nothing is said but other calls.
-    (0..2).for_each(|_| script(&chat, "<tool_call>"));
+    script(&chat, "<tool_call>");
+    // The rest of the first tag is given.
+    chat.script.lock().unwrap().truncate(1);
+    script(&chat, "\n<tool_call>");
     let called = answer(&chat, &Request { max_tokens: 300, ..ask.clone() });
     assert_eq!((called.text.as_str(), called.calls.len() >= 2), ("", true), "{called:?}");
     assert!(called.calls.iter().all(|call| jsonschema::is_valid(&part, &call.arguments)), "{called:?}");
