@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use serde_json::json;
 use tests::{
     agent::{Agent, Setup},
     binaries, browser, net, process,
@@ -107,9 +108,13 @@ async fn the_openai_client_for_python_is_served() {
 
 /// A node with the tiny model beside the extractive one.
 async fn serving(folder: &Path) -> Agent {
+    serving_with(folder, "").await
+}
+
+async fn serving_with(folder: &Path, others: &str) -> Agent {
     let model = with_more_context(folder);
     let more = format!(
-        "label = {{ class = \"internal\" }}\n\n[inference]\nmemory = \"64 MB\"\n\n[[targets]]\nname = \"local/tiny\"\nkind = \"gguf\"\nfile = {:?}\n",
+        "label = {{ class = \"internal\" }}\n\n[inference]\nmemory = \"64 MB\"\n\n[[targets]]\nname = \"local/tiny\"\nkind = \"gguf\"\nfile = {:?}\n{others}",
         model.display().to_string()
     );
     let mut agent = Agent::new(folder, &Setup { site: None, more: &more, ..Setup::new("serving", folder) });
@@ -218,6 +223,45 @@ async fn the_openai_client_for_node_is_served_and_figures_tell_of_it() {
     }
     page.is_not_blank();
     agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_template_that_takes_all_memory_ends_neither_the_agent_nor_the_next_answer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = with_template(
+        folder.path(),
+        "{% set n = namespace(x='aaaaaaaaaaaaaaaa') %}{% for i in range(40) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x }}",
+    );
+    let more =
+        format!("\n[[targets]]\nname = \"local/greedy\"\nkind = \"gguf\"\nfile = {:?}\n", file.display().to_string());
+    let mut agent = serving_with(folder.path(), &more).await;
+    for _ in 0..2 {
+        for (model, status, told) in [("local/greedy", 400, "takes more than"), ("local/tiny", 200, "assistant")] {
+            let body = json!({"model": model, "max_tokens": 4, "messages": [{"role": "user", "content": "Hot?"}]});
+            let request = net::http().post(agent.url("/v1/chat/completions")).bearer_auth(agent.token()).json(&body);
+            let answer = request.send().await.expect("the agent lives");
+            let found = answer.status().as_u16();
+            let text = answer.text().await.expect("it says why");
+            assert!(found == status && text.contains(told), "{model}: {found} {text}");
+        }
+    }
+    agent.stop().await;
+}
+
+/// The tiny model with another chat template, which must be shorter than its own.
+fn with_template(folder: &Path, template: &str) -> PathBuf {
+    let mut file =
+        std::fs::read(binaries::checkout().join("models/reference/tiny/tiny-qwen3.gguf")).expect("it is there");
+    let key = b"tokenizer.chat_template";
+    // Past the key and the number of the value's type.
+    let at = file.windows(key.len()).position(|bytes| bytes == key).expect("it has a template") + key.len() + 4;
+    let len = u64::from_le_bytes(file[at..at + 8].try_into().expect("eight bytes"));
+    let own = at + 8..at + 8 + usize::try_from(len).expect("a length");
+    file[own.clone()].fill(b' ');
+    file[own.start..own.start + template.len()].copy_from_slice(template.as_bytes());
+    let path = folder.join("greedy.gguf");
+    std::fs::write(&path, file).expect("written");
+    path
 }
 
 /// A tiny model whose context has room for a description of tools.

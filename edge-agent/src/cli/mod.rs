@@ -5,6 +5,7 @@
 mod approve;
 mod approvers;
 mod ask;
+mod confined;
 mod detectors;
 mod docs;
 mod doctor;
@@ -20,6 +21,7 @@ mod replay;
 mod run;
 mod runs;
 mod workflow;
+mod write_prompts;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -92,6 +94,8 @@ enum Command {
     Workflow(workflow::Args),
     #[command(hide = true)]
     ReadDocument(read_document::Args),
+    #[command(hide = true)]
+    WritePrompts,
 }
 
 /// Why a command did not do what was asked; each kind has its exit code.
@@ -180,6 +184,7 @@ fn dispatch(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Ledger(args) => ledger::run(&args, context),
         Command::Workflow(args) => workflow::run(&args, context),
         Command::ReadDocument(args) => read_document::run(&args),
+        Command::WritePrompts => write_prompts::run(),
     }
 }
 

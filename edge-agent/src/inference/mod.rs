@@ -17,6 +17,7 @@ pub mod pull;
 mod reply;
 mod residents;
 mod shortage;
+pub mod writer;
 
 use std::{
     cell::OnceCell,

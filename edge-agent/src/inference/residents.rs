@@ -19,6 +19,7 @@ use super::{
     config::{Gguf, Source, Target},
     limits::{Bytes, Limits, Weights},
     machine::Machine,
+    writer::Writer,
 };
 
 /// Tokens of the shortest conversation that a model is worth loading for.
@@ -59,6 +60,7 @@ pub struct Residents {
     machine: Machine,
     /// Where packed weights are kept, if the limits say so.
     weights: Option<PathBuf>,
+    writer: Arc<Writer>,
     room: Arc<CacheRoom>,
     loaded: Mutex<BTreeMap<String, Resident>>,
     /// Held while a model is loaded: two at a time would both count on the same memory.
@@ -128,7 +130,8 @@ impl Residents {
     pub fn new(limits: Limits, beside: Beside, machine: Machine, weights: Option<PathBuf>) -> Self {
         let loaded = Mutex::default();
         let room = CacheRoom::new(0);
-        let residents = Self { limits, beside, machine, weights, room, loaded, loading: Mutex::default() };
+        let (writer, loading) = (Arc::default(), Mutex::default());
+        let residents = Self { limits, beside, machine, weights, writer, room, loaded, loading };
         residents.room.set_limit(residents.cache_use(&residents.bounds()).wanted);
         residents
     }
@@ -269,7 +272,9 @@ impl Residents {
     fn open(&self, model: &Gguf) -> Result<Unloaded, Error> {
         let weights = self.weights.clone().filter(|_| self.limits.weights == Weights::Mapped);
         let compute = Compute { cache: model.cache, weights, ..Compute::default() };
-        generate::open_gguf(&model.file, compute).map_err(Error::Load)
+        let writer = Arc::clone(&self.writer);
+        let unloaded = generate::open_gguf(&model.file, compute).map_err(Error::Load)?;
+        Ok(unloaded.written_by(Arc::new(move |draft| writer.write(draft))))
     }
 
     /// What a plan is asked for: a load beside what is loaded, the longest unused first.

@@ -11,7 +11,8 @@ mod tools;
 use std::ops::ControlFlow;
 
 pub use chat::{
-    CacheRoom, Compute, Held, Needs, Speed, Trial, Unloaded, load_gguf, measure, measure_held, open_gguf, read_speed,
+    CacheRoom, Compute, Draft, Held, Needs, Speed, Trial, Unloaded, WriteDraft, load_gguf, measure, measure_held,
+    open_gguf, read_speed,
 };
 pub use extract::{Extract, extract};
 pub use passages::with_passages;

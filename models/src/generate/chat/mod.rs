@@ -1,6 +1,7 @@
 //! A chat model from a GGUF file: template, tokens, decoder, sampler.
 
 mod calls;
+mod draft;
 mod grammar;
 mod guide;
 mod marks;
@@ -21,13 +22,14 @@ use std::{
     sync::Arc,
 };
 
+pub use draft::{Draft, WriteDraft};
 use grammar::Grammars;
 use guide::Guide;
 pub use measure::{Held, Speed, Trial, measure, measure_held, read_speed};
 pub use room::CacheRoom;
 use room::Place;
 use sample::{Allowed, Sampler};
-use template::Template;
+use template::{Template, cleaned};
 use tokens::Tokens;
 use writing::{Begun, Writing};
 
@@ -52,6 +54,8 @@ struct Chat {
     /// The most bytes of a text that one token stands for.
     longest: usize,
     template: Template,
+    /// Who writes prompts by a template of the file; without it, this process.
+    write: Option<WriteDraft>,
     decoder: Decoder,
     place: Place,
     grammars: Grammars,
@@ -95,6 +99,7 @@ pub struct Unloaded {
     file: Gguf,
     layout: Layout,
     compute: Compute,
+    write: Option<WriteDraft>,
 }
 
 /// Looks at a chat model of the Llama, Qwen2, Qwen3, Gemma 3, Phi-3 or LFM2 family.
@@ -104,7 +109,7 @@ pub struct Unloaded {
 pub fn open_gguf(path: &Path, compute: Compute) -> Result<Unloaded, Error> {
     let file = Gguf::open(path)?;
     let layout = lay_out(&file, file.texts("tokenizer.ggml.tokens")?.len())?;
-    Ok(Unloaded { file, layout, compute })
+    Ok(Unloaded { file, layout, compute, write: None })
 }
 
 /// Loads a chat model with room for keys and values of its own. The file's name becomes the model's.
@@ -140,6 +145,12 @@ impl Unloaded {
         template(&self.file, &tokens).map(drop)
     }
 
+    /// Has its prompts written by this, where the template is the file's own: elsewhere, within limits that a process has.
+    #[must_use]
+    pub fn written_by(self, write: WriteDraft) -> Self {
+        Self { write: Some(write), ..self }
+    }
+
     /// Loads it; its keys and values take part in this room.
     ///
     /// # Errors
@@ -166,7 +177,7 @@ impl Chat {
     }
 
     fn load_in(model: Unloaded, room: &Arc<CacheRoom>) -> Result<Self, Error> {
-        let Unloaded { file, layout, compute } = model;
+        let Unloaded { file, layout, compute, write } = model;
         // The vocabulary of a large model takes as long as the weights of a small one.
         let (tokens, decoder) = std::thread::scope(|scope| {
             let tokens = scope.spawn(|| Tokens::load(&file));
@@ -187,6 +198,7 @@ impl Chat {
             tokens,
             longest,
             template,
+            write,
             decoder,
             place,
             grammars: Grammars::default(),
@@ -311,10 +323,16 @@ impl Chat {
 
     fn render(&self, messages: &[Message], tools: &[Tool]) -> Result<String, Error> {
         let clean = |text: &str| self.tokens.without_controls(text);
-        let rendered = self.template.render(messages, tools, &clean, self.bytes_max()).map_err(|error| {
-            Error::request(format!("the chat template of {} refuses the messages: {error:#}", self.name))
-        })?;
-        rendered.ok_or_else(|| self.too_long())
+        let tools: Vec<Tool> = tools.iter().map(|tool| cleaned(tool, &clean)).collect();
+        let most = self.bytes_max();
+        let draft = self.write.as_ref().and_then(|write| Some((write, self.template.draft(messages, &tools, most)?)));
+        let rendered = match draft {
+            Some((write, draft)) => write(&draft),
+            None => self.template.render(messages, &tools, most).map_err(|error| format!("{error:#}")),
+        };
+        let refused =
+            |error: String| Error::request(format!("the chat template of {} refuses the messages: {error}", self.name));
+        rendered.map_err(refused)?.ok_or_else(|| self.too_long())
     }
 }
 

@@ -1,6 +1,5 @@
 //! The chat template of a model: how messages become one prompt. A template comes with the model's file, so it is held within
-//! limits of steps and of what it writes. What it only makes up on the way, such as a text joined to itself again and again, has no
-//! limit: model files are taken by their digests, from those who are trusted.
+//! limits of steps and of what it writes; of what it only makes up on the way, by the process that it runs in (`draft`).
 
 use std::io;
 
@@ -12,6 +11,7 @@ use minijinja::{
 use serde::Serialize;
 use serde_json::json;
 
+use super::draft::Draft;
 use crate::generate::{
     Message, Role, Tool, ToolCall,
     tools::{CLOSE, OPEN, split_calls},
@@ -49,6 +49,8 @@ const PLAIN: &str =
 /// A compiled template.
 pub(super) struct Template {
     environment: Environment<'static>,
+    /// As it stands in the model's file, if it stands there.
+    source: Option<String>,
     begin: String,
     end: String,
     form: Form,
@@ -60,6 +62,7 @@ impl Template {
     /// Compiles a template; without one, the form that fits the vocabulary's end token.
     pub(super) fn new(source: Option<&str>, begin: &str, end: &str) -> Result<Self, minijinja::Error> {
         let default = if end == "<|im_end|>" { CHATML } else { PLAIN };
+        let own = source.map(str::to_owned);
         let source = source.unwrap_or(default);
         let mut environment = Environment::new();
         // As transformers sets Jinja up.
@@ -78,32 +81,34 @@ impl Template {
             (false, true) => (Form::Bare, true),
             (false, false) => (Form::Tags, false),
         };
-        Ok(Self { environment, begin: begin.to_owned(), end: end.to_owned(), form, knows_tools })
+        Ok(Self { environment, source: own, begin: begin.to_owned(), end: end.to_owned(), form, knows_tools })
     }
 
     pub(super) const fn form(&self) -> Form {
         self.form
     }
 
-    /// The prompt, up to where the assistant speaks; `None` when it would have more than so many bytes. What tools and calls say goes
-    /// through `clean`; messages did.
+    /// What another process needs to write the prompt; `None` for a form of our own, which is written where it is asked for.
+    pub(super) fn draft(&self, messages: &[Message], tools: &[Tool], most: usize) -> Option<Draft> {
+        let (template, begin, end) = (self.source.clone()?, self.begin.clone(), self.end.clone());
+        Some(Draft { template, begin, end, messages: messages.to_vec(), tools: tools.to_vec(), most })
+    }
+
+    /// The prompt, up to where the assistant speaks; `None` when it would have more than so many bytes.
     pub(super) fn render(
         &self,
         messages: &[Message],
         tools: &[Tool],
-        clean: &dyn Fn(&str) -> String,
         most: usize,
     ) -> Result<Option<String>, minijinja::Error> {
         let mut messages = messages.to_vec();
         if !self.knows_tools {
-            told(&mut messages, tools, clean);
+            told(&mut messages, tools);
         }
         let values: Vec<Value> = messages.iter().map(|message| self.message(message)).collect();
         let tool = |tool: &Tool| {
-            let parameters = cleaned(&tool.parameters, clean);
-            let function = json!({
-                "name": clean(&tool.name), "description": clean(&tool.description), "parameters": parameters,
-            });
+            let Tool { name, description, parameters } = tool;
+            let function = json!({ "name": name, "description": description, "parameters": parameters });
             Value::from(Serde(json!({ "type": "function", "function": function })))
         };
         let tools: Vec<Value> = tools.iter().filter(|_| self.knows_tools).map(tool).collect();
@@ -172,7 +177,7 @@ impl io::Write for Prompt {
 }
 
 /// Says in words what a template has no place for.
-fn told(messages: &mut Vec<Message>, tools: &[Tool], clean: &dyn Fn(&str) -> String) {
+fn told(messages: &mut Vec<Message>, tools: &[Tool]) {
     for message in messages.iter_mut().filter(|message| message.role == Role::Tool) {
         message.role = Role::User;
         message.content = format!("<tool_response>\n{}\n</tool_response>", message.content);
@@ -181,9 +186,8 @@ fn told(messages: &mut Vec<Message>, tools: &[Tool], clean: &dyn Fn(&str) -> Str
         return;
     }
     let line = |tool: &Tool| {
-        let parameters = cleaned(&tool.parameters, clean);
-        json!({"name": clean(&tool.name), "description": clean(&tool.description), "parameters": parameters})
-            .to_string()
+        let Tool { name, description, parameters } = tool;
+        json!({"name": name, "description": description, "parameters": parameters}).to_string()
     };
     let lines: Vec<String> = tools.iter().map(line).collect();
     let text = format!(
@@ -196,13 +200,19 @@ fn told(messages: &mut Vec<Message>, tools: &[Tool], clean: &dyn Fn(&str) -> Str
     }
 }
 
-fn cleaned(value: &serde_json::Value, clean: &dyn Fn(&str) -> String) -> serde_json::Value {
+/// The tool with what it says gone through `clean`.
+pub(super) fn cleaned(tool: &Tool, clean: &dyn Fn(&str) -> String) -> Tool {
+    let parameters = cleaned_value(&tool.parameters, clean);
+    Tool { name: clean(&tool.name), description: clean(&tool.description), parameters }
+}
+
+fn cleaned_value(value: &serde_json::Value, clean: &dyn Fn(&str) -> String) -> serde_json::Value {
     match value {
         serde_json::Value::String(text) => clean(text).into(),
-        serde_json::Value::Array(items) => items.iter().map(|item| cleaned(item, clean)).collect(),
-        serde_json::Value::Object(map) => {
-            serde_json::Value::Object(map.iter().map(|(key, value)| (clean(key), cleaned(value, clean))).collect())
-        }
+        serde_json::Value::Array(items) => items.iter().map(|item| cleaned_value(item, clean)).collect(),
+        serde_json::Value::Object(map) => serde_json::Value::Object(
+            map.iter().map(|(key, value)| (clean(key), cleaned_value(value, clean))).collect(),
+        ),
         other => other.clone(),
     }
 }
@@ -262,9 +272,9 @@ mod tests {
             Message { role: Role::Assistant, content: with_calls("I go.", &[call]) },
             Message { role: Role::Tool, content: "gone".to_owned() },
         ];
-        let clean = |text: &str| text.replace("<|x|>", "x");
+        let tool = cleaned(&tool, &|text| text.replace("<|x|>", "x"));
         assert_eq!(
-            template.render(&messages, std::slice::from_ref(&tool), &clean, 1_000).unwrap().unwrap(),
+            template.render(&messages, std::slice::from_ref(&tool), 1_000).unwrap().unwrap(),
             concat!(
                 "{\"type\": \"function\", \"function\": {\"name\": \"f\", \"description\": \"x\", ",
                 "\"parameters\": {\"type\": \"object\", \"a\": [1, \"é<\"]}}}\n",
@@ -272,7 +282,7 @@ mod tests {
             )
         );
         let plain = Template::new(None, "", "").unwrap();
-        let text = plain.render(&messages, std::slice::from_ref(&tool), &clean, 1_000).unwrap().unwrap();
+        let text = plain.render(&messages, std::slice::from_ref(&tool), 1_000).unwrap().unwrap();
         assert!(text.starts_with("user: You may call these tools:\n{\"name\":\"f\""), "{text}");
         assert!(text.contains("user: <tool_response>\ngone\n</tool_response>"), "{text}");
     }
@@ -282,7 +292,7 @@ mod tests {
         let messages = [Message { role: Role::User, content: "é".to_owned() }];
         let written = |source: &str, most: usize| {
             let template = Template::new(Some(source), "", "").unwrap();
-            template.render(&messages, &[], &str::to_owned, most)
+            template.render(&messages, &[], most)
         };
         let bomb = "{% for i in range(100000) %}{{ 'x' * 1000000 }}{% endfor %}";
         assert_eq!(written(bomb, 1 << 20).unwrap(), None);
