@@ -9,7 +9,13 @@ mod fields;
 mod gate;
 mod request;
 
-use std::{convert::Infallible, ops::ControlFlow, sync::Arc, time::Instant};
+use std::{
+    convert::Infallible,
+    future::{Future, pending},
+    ops::ControlFlow,
+    sync::Arc,
+    time::Instant,
+};
 
 use axum::{
     Router,
@@ -251,8 +257,15 @@ struct Asked {
     priority: Priority,
 }
 
-/// Asks the model and tells the ledger what became of it; the answer is given when that is durable.
-async fn ask(handles: &Handles, admitted: &Admitted, asked: Asked, mut on_text: OnText) -> Result<Answer, Refusal> {
+/// Asks the model and tells the ledger what became of it; the answer is given when that is durable. When the caller is `gone` before the
+/// model says anything, the model is not asked any more; one that is writing stops at its next piece, and tells how far it came.
+async fn ask(
+    handles: &Handles,
+    admitted: &Admitted,
+    asked: Asked,
+    mut on_text: OnText,
+    gone: impl Future<Output = ()>,
+) -> Result<Answer, Refusal> {
     let Asked { request, priority } = asked;
     let (began, messages, said) = (Instant::now(), gate::sent(&request.messages), Said::default());
     let heard = said.clone();
@@ -260,21 +273,30 @@ async fn ask(handles: &Handles, admitted: &Admitted, asked: Asked, mut on_text: 
         heard.push(text);
         on_text(text)
     });
-    let outcome = (handles.chat)(admitted.permit.clone(), request, relay, priority).await;
+    let unheard = async {
+        gone.await;
+        if said.has_begun() {
+            pending::<()>().await;
+        }
+    };
+    let outcome = tokio::select! {
+        outcome = (handles.chat)(admitted.permit.clone(), request, relay, priority) => outcome,
+        () = unheard => Err(gate::nobody_waits()),
+    };
     handles.gate.tell(admitted.chatted(&messages, &outcome, &said, began.elapsed())).await?;
     Ok(outcome?)
 }
 
-/// The whole answer. The task is its own, so that the ledger is told also when the caller goes away meanwhile; then the
-/// model stops at its next piece.
+/// The whole answer. The task is its own, so that the ledger is told also when the caller goes away meanwhile.
 async fn whole(handles: Handles, admitted: Admitted, asked: Asked) -> Result<Answer, Refusal> {
     let gone = CancellationToken::new();
     let _when_dropped = gone.clone().drop_guard();
-    let on_text: OnText = Box::new(move |_| match gone.is_cancelled() {
+    let left = gone.clone();
+    let on_text: OnText = Box::new(move |_| match left.is_cancelled() {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),
     });
-    let task = tokio::spawn(async move { ask(&handles, &admitted, asked, on_text).await });
+    let task = tokio::spawn(async move { ask(&handles, &admitted, asked, on_text, gone.cancelled()).await });
     task.await.map_err(|error| Refusal {
         status: StatusCode::INTERNAL_SERVER_ERROR,
         kind: "server_error",
@@ -302,7 +324,8 @@ async fn streamed(handles: Handles, admitted: Admitted, envelope: Envelope, aske
     });
     tokio::spawn(async move {
         // Nobody may be there any more; the ledger was told.
-        drop(sender.send(Piece::End(ask(&handles, &admitted, asked, on_text).await)));
+        let outcome = ask(&handles, &admitted, asked, on_text, sender.closed()).await;
+        drop(sender.send(Piece::End(outcome)));
     });
     let mut pieces = UnboundedReceiverStream::new(receiver);
     let first = match pieces.next().await {

@@ -86,12 +86,16 @@ impl Job {
     }
 }
 
-/// Tells the thread that its caller is gone, however the caller went.
-struct GiveUp(Arc<AtomicBool>);
+/// Gives the place in the queue up when its caller goes, however the caller went; what is being written ends at its next piece.
+struct GiveUp<'a> {
+    desk: &'a Desk,
+    given_up: Arc<AtomicBool>,
+}
 
-impl Drop for GiveUp {
+impl Drop for GiveUp<'_> {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.given_up.store(true, Ordering::Relaxed);
+        self.desk.lock().line.retain(|job| !job.given_up.load(Ordering::Relaxed));
     }
 }
 
@@ -117,7 +121,7 @@ impl Worker {
         &self.name
     }
 
-    /// Asks the model; dropping the future ends the computation at the next piece of text.
+    /// Asks the model; dropping the future frees the place in the queue, or ends the computation at the next piece of text.
     ///
     /// # Errors
     /// When the model cannot be loaded or cannot answer, the time is over, or it is clear at once that it will be.
@@ -129,7 +133,7 @@ impl Worker {
         priority: Priority,
     ) -> Result<Answer, Error> {
         let given_up = Arc::new(AtomicBool::new(false));
-        let _give_up = GiveUp(Arc::clone(&given_up));
+        let _give_up = GiveUp { desk: &self.desk, given_up: Arc::clone(&given_up) };
         let (answer, outcome) = oneshot::channel();
         let job = Job { request, on_text, given_up, answer };
         self.start();
@@ -221,7 +225,6 @@ impl Desk {
         let turn = |takes| Turn { priority, deadline: Some(now.plus(within)), takes };
         let mut own = turn(self.takes(&job.request, prompt_tokens(&job.request)));
         let mut state = self.lock();
-        state.line.retain(|job| !job.given_up.load(Ordering::Relaxed));
         if let Some(late) = state.line.late(&own, now) {
             drop(state);
             // One that no time would be enough for is told why, and not that it may come again.
@@ -274,6 +277,10 @@ impl Desk {
             Ok(generator) => generator,
             Err(error) => return job.turn_away(error),
         };
+        // Loading takes long enough to go away in.
+        if job.given_up.load(Ordering::Relaxed) {
+            return;
+        }
         if let Weights::Gguf { model, .. } = &self.weights {
             job.request.sampling = job.request.sampling.or(model.sampling);
         }

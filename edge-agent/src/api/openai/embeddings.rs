@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Body, Handles, Refusal,
     fields::{self, Rest},
-    parse,
+    gate, parse,
     request::priority,
 };
 
@@ -119,13 +119,11 @@ async fn embed(handles: Handles, texts: Vec<String>, priority: Priority, headers
         let embedding = (handles.embedder.embed)(admitted.permit.clone(), texts, priority);
         let outcome = tokio::select! {
             outcome = embedding => outcome,
-            () = gone.cancelled() => Err(effect::Error::new(kind::RUNTIME, "nobody waits for the vectors any more")),
+            () = gone.cancelled() => Err(gate::nobody_waits()),
         };
         let (said, ended) = match &outcome {
             Ok((vectors, _)) => (json!(vectors).to_string(), CallEnd::Answered),
-            Err(_) if gone.is_cancelled() => (String::new(), CallEnd::Cancelled),
-            Err(error) if error.status == kind::TIMEOUT.1 => (String::new(), CallEnd::TimedOut),
-            Err(_) => (String::new(), CallEnd::Failed),
+            Err(error) => (String::new(), gate::ended(error)),
         };
         let tokens = outcome.as_ref().map_or(0, |(_, tokens)| *tokens);
         // Vectors are nothing that a person reads: of them the digest alone is kept.

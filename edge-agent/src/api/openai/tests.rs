@@ -1,5 +1,6 @@
 //! The endpoint over a real listener, with the built-in models behind it, and with OpenAI's own client when it is there.
 
+mod leaving;
 mod mistakes;
 
 use serde_json::{Value, json};
@@ -24,12 +25,16 @@ fn folder_store() -> Store {
     Store::open(&folder.join("node.db")).expect("a store")
 }
 
-/// Serves the built-in extractive model and embedder; a second "model" fails after it has said something.
+/// Serves the built-in extractive model and embedder; of the other "models" one fails after it has said something, and one has a queue that
+/// does not move.
 async fn serve_with(key: Option<&str>, rules: PolicySet, label: Option<Label>, store: Store) -> String {
     let extract = models::generate::extract();
     let chat: Chat = Arc::new(move |permit, request, mut on_text, _| {
         let (extract, name) = (Arc::clone(&extract), permit.target().name.clone());
         Box::pin(async move {
+            if name == "local/queue" {
+                return std::future::pending().await;
+            }
             let ask = move || -> Result<Answer, effect::Error> {
                 if name == "local/long" {
                     let piece = "a long answer ".repeat(100);
@@ -54,7 +59,7 @@ async fn serve_with(key: Option<&str>, rules: PolicySet, label: Option<Label>, s
         })
     });
     let handles = Handles {
-        models: ["local/extract", "local/broken", "local/long", "local/short"].map(str::to_owned).into(),
+        models: ["local/extract", "local/broken", "local/long", "local/short", "local/queue"].map(str::to_owned).into(),
         chat,
         embedder: embedding(),
         embed_target: "local/embed".to_owned(),

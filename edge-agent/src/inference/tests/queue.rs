@@ -119,6 +119,30 @@ async fn a_full_queue_turns_away_who_is_least_important_and_says_so_at_once() {
     assert_eq!(figures.turned_away, 2);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_goes_away_leaves_the_queue_and_is_not_computed() {
+    let inference = Inference::new(Vec::new(), &Digests::default());
+    let (first, go) = held_up(&inference);
+    let ask = || {
+        let asking = inference.clone();
+        tokio::spawn(async move {
+            let worker = asking.worker(EXTRACT).expect("built in");
+            let on_text: OnText = Box::new(|_| ControlFlow::Continue(()));
+            worker.ask(request(), on_text, LOCAL_TIMEOUT, Priority::Normal).await.map(drop)
+        })
+    };
+    let gone: Vec<_> = (0..64).map(|_| ask()).collect();
+    waiting(&inference, 64).await;
+    gone.iter().for_each(tokio::task::JoinHandle::abort);
+    waiting(&inference, 0).await;
+    let last = ask();
+    waiting(&inference, 1).await;
+    go.send(()).expect("it waits");
+    first.await.expect("answered");
+    last.await.expect("ended").expect("there is a place");
+    assert_eq!(inference.figures().pop().expect("the built-in model").1.answers, 2);
+}
+
 #[tokio::test]
 async fn a_deadline_that_the_measured_speed_cannot_meet_is_told_before_the_model_is_asked() {
     let inference = Inference::new(vec![tiny("local/a", "tiny-qwen3")], &Digests::default());
