@@ -10,7 +10,7 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use edge_core::admit::{Joined, Line, Place, Priority, Refused, Turn};
@@ -24,7 +24,7 @@ pub use error::Error;
 
 use super::{
     config::Gguf,
-    figures::{Figures, Watch},
+    figures::{Figures, Heard, Watch},
     residents::{self, Residents},
     tokens_estimate,
 };
@@ -331,11 +331,10 @@ impl Desk {
     /// Has an answer written: alone on this thread, or beside others on one of its own. The model computes what they ask for together.
     fn write(self: &Arc<Self>, generator: Arc<dyn Generator>, mut job: Job, done: Done) {
         let answer = move || {
-            let began = Instant::now();
-            let mut first = None;
-            let answer = generate(generator.as_ref(), &mut job, || first = first.or_else(|| Some(began.elapsed())));
+            let mut heard = Heard::nothing();
+            let answer = generate(generator.as_ref(), &mut job, &mut heard);
             if let Ok(answer) = &answer {
-                done.desk.lock().watch.answered(answer, first, began.elapsed());
+                done.desk.lock().watch.answered(answer, &heard);
             }
             // The model is idle, and its place free, when the caller has the answer.
             drop((generator, done));
@@ -372,12 +371,10 @@ fn prompt_tokens(request: &Request) -> u64 {
     texts.map(tokens_estimate).sum()
 }
 
-fn generate(generator: &dyn Generator, job: &mut Job, mut on_first: impl FnMut()) -> Result<Answer, Error> {
+fn generate(generator: &dyn Generator, job: &mut Job, heard: &mut Heard) -> Result<Answer, Error> {
     let Job { request, on_text, given_up, .. } = job;
     let mut relay = |text: &str| {
-        if !text.is_empty() {
-            on_first();
-        }
+        heard.piece(text);
         if given_up.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { on_text(text) }
     };
     generator.generate(request, &mut relay).map_err(Error::Generate)

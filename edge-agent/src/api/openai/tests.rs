@@ -33,7 +33,7 @@ async fn serve_with(key: Option<&str>, rules: PolicySet, label: Option<Label>, s
         let (extract, name) = (Arc::clone(&extract), permit.target().name.clone());
         Box::pin(async move {
             if name == "local/queue" {
-                return std::future::pending().await;
+                return pending().await;
             }
             let ask = move || -> Result<Answer, effect::Error> {
                 if name == "local/long" {
