@@ -18,6 +18,7 @@ use models::{
     catalog::Digests,
     generate::{Answer, Generator, Request},
 };
+use shared::time::Timestamp;
 use tokio::sync::oneshot;
 
 pub use error::Error;
@@ -36,6 +37,9 @@ pub type OnText = Box<dyn FnMut(&str) -> ControlFlow<()> + Send>;
 /// Requests that wait for one model. A gateway's model answers in seconds, so more would only run into their deadlines; beyond it the
 /// last of a lower priority is turned away, or who comes.
 const QUEUE_LEN_MAX: usize = 64;
+
+/// Tokens of a prompt, about, from which it is split into its own on a thread that may block: below it that takes about a millisecond.
+const PROMPT_APART: u64 = 1_024;
 
 /// What a local target runs.
 #[derive(Debug, Clone)]
@@ -137,7 +141,7 @@ impl Worker {
         let (answer, outcome) = oneshot::channel();
         let job = Job { request, on_text, given_up, answer };
         self.start();
-        self.desk.enter(job, within, priority)?;
+        self.desk.enter(job, within, priority).await?;
         let asked = async { outcome.await.map_err(|_| Error::Ended)? };
         tokio::time::timeout(within, asked).await.unwrap_or(Err(Error::Timeout { after: within }))
     }
@@ -145,14 +149,14 @@ impl Worker {
     /// How long an answer would take now, with the wait before it; `None` before the model has answered once. Where it seems too long for
     /// the time there is, what is kept of the prompt is looked for.
     #[must_use]
-    pub fn expected(&self, request: &Request, within: Option<Duration>, priority: Priority) -> Option<Duration> {
+    pub async fn expected(&self, request: &Request, within: Option<Duration>, priority: Priority) -> Option<Duration> {
         let turn = Turn { priority, deadline: None, takes: None };
         let expected = |takes| Some(self.desk.lock().line.wait(&turn, clock::now()) + takes);
         let roughly = expected(self.desk.takes(request, prompt_tokens(request))?)?;
         if within.is_none_or(|within| roughly <= within) {
             return Some(roughly);
         }
-        match self.desk.unread(request) {
+        match self.desk.unread(request).await {
             Ok(Some(unread)) => expected(self.desk.takes(request, unread)?),
             // One that it cannot take at all is told so by itself, and why.
             Ok(None) | Err(_) => Some(roughly),
@@ -211,30 +215,40 @@ impl Desk {
     ///
     /// # Errors
     /// When the model cannot take the request.
-    fn unread(&self, request: &Request) -> Result<Option<u64>, Error> {
+    async fn unread(&self, request: &Request) -> Result<Option<u64>, Error> {
         let Some(generator) = self.residents.get(&self.name) else { return Ok(None) };
-        Ok(generator.unread(request).map_err(Error::Generate)?.map(|tokens| tokens as u64))
+        let unread = if prompt_tokens(request) < PROMPT_APART {
+            generator.unread(request)
+        } else {
+            let request = request.clone();
+            let split = tokio::task::spawn_blocking(move || generator.unread(&request));
+            split.await.map_err(|_| Error::Ended)?
+        };
+        Ok(unread.map_err(Error::Generate)?.map(|tokens| tokens as u64))
     }
 
     /// Gives a job its place in the queue, or says at once why it has none.
-    fn enter(&self, job: Job, within: Duration, priority: Priority) -> Result<(), Error> {
+    async fn enter(&self, job: Job, within: Duration, priority: Priority) -> Result<(), Error> {
         if let (Weights::Gguf { .. }, (Some(degrees), true)) = (&self.weights, self.residents.temperature()) {
             return Err(Error::Hot { degrees });
         }
         let now = clock::now();
         let turn = |takes| Turn { priority, deadline: Some(now.plus(within)), takes };
         let mut own = turn(self.takes(&job.request, prompt_tokens(&job.request)));
+        let late = self.lock().line.late(&own, now);
+        if let Some(late) = late {
+            // One that no time would be enough for is told why, and not that it may come again.
+            let Some(unread) = self.unread(&job.request).await? else { return self.turn_away(late) };
+            own = turn(self.takes(&job.request, unread));
+        }
+        self.join(own, job, clock::now())
+    }
+
+    fn join(&self, own: Turn, job: Job, now: Timestamp) -> Result<(), Error> {
         let mut state = self.lock();
         if let Some(late) = state.line.late(&own, now) {
             drop(state);
-            // One that no time would be enough for is told why, and not that it may come again.
-            let Some(unread) = self.unread(&job.request)? else { return self.turn_away(late) };
-            own = turn(self.takes(&job.request, unread));
-            state = self.lock();
-            if let Some(late) = state.line.late(&own, now) {
-                drop(state);
-                return self.turn_away(late);
-            }
+            return self.turn_away(late);
         }
         let Joined { left, .. } = match state.line.enter(own, job, now) {
             Ok(joined) => joined,

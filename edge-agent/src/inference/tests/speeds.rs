@@ -56,7 +56,7 @@ async fn an_answer_without_text_tells_the_speed_too_and_one_that_was_broken_off_
     let (seen, next) = (figures(), calling("Stops a machine."));
     assert!(seen.answers == 1 && seen.speed.prompt > Some(0.0) && seen.speed.decode > Some(0.0), "{seen:?}");
     let worker = inference.worker("local/a").expect("it is there");
-    assert!(worker.expected(&next, None, Priority::Normal).is_some(), "so a deadline can be told to be too near");
+    assert!(worker.expected(&next, None, Priority::Normal).await.is_some(), "so a deadline can be told to be too near");
 }
 
 #[tokio::test]
