@@ -25,14 +25,18 @@ fn folder_store() -> Store {
     Store::open(&folder.join("node.db")).expect("a store")
 }
 
-/// Serves the built-in extractive model and embedder; of the other "models" one fails after it has said something, and one has a queue that
-/// does not move.
+/// Serves the built-in extractive model and embedder; of the other "models" one fails after it has said something, one has a queue that
+/// does not move, and one reads its prompt for ever.
 async fn serve_with(key: Option<&str>, rules: PolicySet, label: Option<Label>, store: Store) -> String {
     let extract = models::generate::extract();
     let chat: Chat = Arc::new(move |permit, request, mut on_text, _| {
         let (extract, name) = (Arc::clone(&extract), permit.target().name.clone());
         Box::pin(async move {
             if name == "local/queue" {
+                return pending().await;
+            }
+            if name == "local/reading" {
+                let _ = on_text("");
                 return pending().await;
             }
             let ask = move || -> Result<Answer, effect::Error> {
@@ -59,7 +63,9 @@ async fn serve_with(key: Option<&str>, rules: PolicySet, label: Option<Label>, s
         })
     });
     let handles = Handles {
-        models: ["local/extract", "local/broken", "local/long", "local/short", "local/queue"].map(str::to_owned).into(),
+        models: ["local/extract", "local/broken", "local/long", "local/short", "local/queue", "local/reading"]
+            .map(str::to_owned)
+            .into(),
         chat,
         embedder: embedding(),
         embed_target: "local/embed".to_owned(),
@@ -157,6 +163,18 @@ async fn a_streamed_answer_is_the_same_in_pieces() {
     assert_eq!(whole["choices"][0]["message"]["content"], text);
     assert_eq!(events.last().expect("usage")["usage"], whole["usage"]);
     assert!(events.iter().any(|event| event["choices"][0]["finish_reason"] == "stop"));
+}
+
+#[tokio::test]
+async fn a_stream_begins_when_the_model_does_and_not_with_its_first_text() {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let url = serve(None).await;
+    let body = json!({"model": "local/reading", "messages": question(), "stream": true});
+    let asked = reqwest::Client::new().post(format!("{url}/chat/completions")).json(&body).send();
+    let mut answer = tokio::time::timeout(Duration::from_secs(60), asked).await.expect("headers").expect("sent");
+    assert_eq!(answer.status(), 200);
+    let event = answer.chunk().await.expect("read").expect("an event");
+    assert!(String::from_utf8_lossy(&event).contains(r#""delta":{"role":"assistant","content":""}"#), "{event:?}");
 }
 
 #[tokio::test]
@@ -340,10 +358,10 @@ async fn a_reader_who_does_not_read_holds_up_no_model() {
     let ended = async {
         let expected = ("model-called", "local/long", "answered".to_owned());
         while !told(&ledger(&store).await).contains(&expected) {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(60), ended).await.expect("28 MB that nobody takes");
+    tokio::time::timeout(Duration::from_secs(60), ended).await.expect("28 MB that nobody takes");
     drop(silent);
 }
 
