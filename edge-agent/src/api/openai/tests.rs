@@ -3,6 +3,7 @@
 mod leaving;
 mod mistakes;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use shared::{
     label::{DataClass, Label},
@@ -322,6 +323,32 @@ async fn every_call_is_decided_by_policy_and_told_to_the_ledger_however_it_ends(
     assert_eq!(entries[0]["label"], json!({"class": "restricted", "origins": ["CH"], "personal": true}));
     assert_eq!(entries[0]["action"], "infer");
     assert!(entries.iter().all(|entry| !entry.to_string().contains("pump-7")), "{entries:?}");
+}
+
+#[tokio::test]
+async fn of_vectors_the_ledger_has_the_digest_of_their_bytes_and_both_forms_of_them_are_the_same() {
+    let store = folder_store();
+    let url = serve_with(None, PolicySet::default_rules(), None, store.clone()).await;
+    let made = async |format: &str| -> Value {
+        let body = json!({"model": embedder(), "input": ["pump", "press"], "encoding_format": format});
+        serde_json::from_str(&ask(&url, "embeddings", body).await.1).expect("JSON")
+    };
+    let (coded, floats) = (made("base64").await, made("float").await);
+    let vector = |at: usize| STANDARD.decode(coded["data"][at]["embedding"].as_str().expect("a text")).expect("base64");
+    let bytes = [vector(0), vector(1)].concat();
+    let numbers = bytes.chunks(4).map(|four| f64::from(f32::from_le_bytes(four.try_into().expect("four"))));
+    let told = [&floats["data"][0]["embedding"], &floats["data"][1]["embedding"]];
+    assert_eq!(
+        numbers.map(Value::from).collect::<Vec<_>>(),
+        told.map(|all| all.as_array().expect("numbers").clone()).concat()
+    );
+    assert_eq!(floats["usage"], json!({"prompt_tokens": 2, "total_tokens": 2}));
+    assert_eq!(
+        (&floats["object"], &floats["data"][1]["object"], &floats["data"][1]["index"]),
+        (&json!("list"), &json!("embedding"), &json!(1))
+    );
+    let last = ledger(&store).await.pop().expect("an entry");
+    assert_eq!(last["answer"], json!({"digest": Digest::of(&bytes), "bytes": bytes.len()}));
 }
 
 #[tokio::test]
