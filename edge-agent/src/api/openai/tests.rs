@@ -94,13 +94,17 @@ async fn serve_with(key: Option<&str>, rules: PolicySet, label: Option<Label>, s
     url
 }
 
-/// The built-in embedder; before "a crowd" it has no place.
+/// The built-in embedder; before "a crowd" it has no place, and it does not read "a book".
 fn embedding() -> Embedding {
     let embedder = models::embed::default_embedder();
     let (name, dimensions) = (embedder.name().to_owned(), embedder.dimensions());
     let embed: Embed = Arc::new(move |_, texts, _| {
         let embedder = Arc::clone(&embedder);
         Box::pin(async move {
+            if texts.iter().any(|text| text == "a book") {
+                let told = "input[1]: 700 tokens; expected at most 256, as it reads no more of a text";
+                return Err(effect::Error::new(effect::kind::LIMIT, told));
+            }
             if texts.iter().any(|text| text == "a crowd") {
                 return Err(effect::Error::new((effect::kind::COMMUNICATION.0, 429), "64 requests wait already"));
             }
@@ -239,6 +243,12 @@ async fn a_refusal_names_the_field_and_says_when_the_prompt_is_too_long() {
     let user = json!([{"role": "user", "content": "a"}]);
     for (path, body, param, code) in [
         ("embeddings", json!({"model": embedder(), "input": ["a", ""]}), json!("input[1]"), Value::Null),
+        (
+            "embeddings",
+            json!({"model": embedder(), "input": ["a", "a book"]}),
+            json!("input[1]"),
+            json!("context_length_exceeded"),
+        ),
         (
             "chat/completions",
             json!({"model": "local/extract", "messages": [{"role": 1}]}),
