@@ -61,7 +61,7 @@ enum Input {
     Many(Vec<String>),
 }
 
-/// The answer. Numbers stay what they are until they are written: as JSON values they would take ten times the room.
+/// The answer. Numbers stay what they are until they are written: as JSON values they would take many times the room.
 #[derive(Serialize)]
 pub(super) struct Embeddings {
     object: &'static str,
