@@ -40,6 +40,11 @@ const KEYS_AND_VALUES_KB: u64 = 1_024;
 pub const GROWTH_KB_MAX: u64 = 16 * 1_024;
 /// Files beside those of a warm agent: connections that are on their way out.
 pub const FILES_MORE_MAX: usize = 8;
+/// Of the requests one in so many may be turned away: of a node that is well it is one in fifteen to forty.
+const TURNED_AWAY_ONE_IN: usize = 4;
+/// As many requests come to every end that two of ten or more are meant for, and as many to one that is rare on a fast machine.
+const SURE_OF_COMMON: usize = 100;
+const SURE_OF_RARE: usize = 1_000;
 
 /// What is asked, by whom it is answered, and how.
 #[derive(Debug, Clone)]
@@ -183,16 +188,26 @@ impl Report {
     /// When something did not hold, with all of it.
     pub fn must_hold(&self) {
         assert!(self.wrong.is_empty(), "{self:#?}");
+        let asked = self.asked();
+        assert!(self.turned_away * TURNED_AWAY_ONE_IN <= asked, "too many were turned away: {self:#?}");
+        let common = self.whole.min(self.streamed).min(self.cancelled);
+        assert!(common > 0 || asked < SURE_OF_COMMON, "none was whole, streamed or cancelled: {self:#?}");
+        assert!(self.given_up > 0 || asked < SURE_OF_RARE, "none was given up: {self:#?}");
         let (warm, last) = (self.held.first().expect("looked at"), self.held.last().expect("looked at"));
         assert!(last.resident_kb <= warm.resident_kb + GROWTH_KB_MAX, "memory grew: {self:#?}");
         assert!(last.files <= warm.files + FILES_MORE_MAX, "files stay open: {self:#?}");
         assert!(self.loads > MODELS.len(), "no model made room for another: {self:#?}");
     }
 
+    /// Requests that came to an end that may be.
+    const fn asked(&self) -> usize {
+        self.whole + self.streamed + self.cancelled + self.given_up + self.turned_away
+    }
+
     /// As people read it.
     #[must_use]
     pub fn told(&self) -> String {
-        let asked = self.whole + self.streamed + self.cancelled + self.given_up + self.turned_away;
+        let asked = self.asked();
         let held: Vec<String> =
             self.held.iter().map(|held| format!("{:.1} MB/{}", held.resident_kb as f64 / 1024.0, held.files)).collect();
         format!(
@@ -437,4 +452,39 @@ fn is_overloaded(refusal: &Value) -> Result<(), String> {
     // No memory now, and no place in the queue.
     let is_passing = [json!("overloaded"), json!("rate_limit_exceeded")].contains(&refusal["error"]["code"]);
     if is_passing && is_told { Ok(()) } else { Err(format!("refused: {refusal}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a soak of a node that is well comes out.
+    fn well() -> Report {
+        let held = vec![Held { resident_kb: 80_000, files: 33 }];
+        Report {
+            whole: 122,
+            streamed: 76,
+            cancelled: 63,
+            given_up: 25,
+            turned_away: 14,
+            loads: 99,
+            held,
+            ..Report::default()
+        }
+    }
+
+    #[test]
+    fn a_soak_that_went_well_holds() {
+        well().must_hold();
+        // On a fast machine.
+        Report { given_up: 0, ..well() }.must_hold();
+    }
+
+    #[test]
+    fn one_in_which_nearly_all_were_turned_away_or_nobody_left_does_not() {
+        let fails = |report: Report| std::panic::catch_unwind(|| report.must_hold()).is_err();
+        assert!(fails(Report { whole: 9, streamed: 9, cancelled: 9, given_up: 9, turned_away: 264, ..well() }));
+        assert!(fails(Report { cancelled: 0, ..well() }));
+        assert!(fails(Report { whole: 1_000, given_up: 0, ..well() }));
+    }
 }

@@ -9,7 +9,13 @@ mod fields;
 mod gate;
 mod request;
 
-use std::{convert::Infallible, ops::ControlFlow, sync::Arc, time::Instant};
+use std::{
+    convert::Infallible,
+    future::{Future, pending},
+    ops::ControlFlow,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
@@ -19,7 +25,7 @@ use axum::{
     middleware::{self, Next},
     response::{
         IntoResponse, Response,
-        sse::{Event, Sse},
+        sse::{Event, KeepAlive, Sse},
     },
     routing::{get, post},
 };
@@ -75,6 +81,9 @@ const BODY_BYTES_MAX: usize = 4 << 20;
 
 /// Seconds after which it may be asked again: a small model has answered one or two by then.
 const RETRY_AFTER_S: u64 = 2;
+
+/// A stream without an event for so long gets a comment: proxies give connections up that are silent for a minute.
+const ALIVE_EVERY: Duration = Duration::from_secs(15);
 
 /// The routes under `/v1`.
 pub fn router(handles: Handles) -> Router {
@@ -251,8 +260,15 @@ struct Asked {
     priority: Priority,
 }
 
-/// Asks the model and tells the ledger what became of it; the answer is given when that is durable.
-async fn ask(handles: &Handles, admitted: &Admitted, asked: Asked, mut on_text: OnText) -> Result<Answer, Refusal> {
+/// Asks the model and tells the ledger what became of it; the answer is given when that is durable. When the caller is `gone` before the
+/// model says anything, the model is not asked any more; one that is writing stops at its next piece, and tells how far it came.
+async fn ask(
+    handles: &Handles,
+    admitted: &Admitted,
+    asked: Asked,
+    mut on_text: OnText,
+    gone: impl Future<Output = ()>,
+) -> Result<Answer, Refusal> {
     let Asked { request, priority } = asked;
     let (began, messages, said) = (Instant::now(), gate::sent(&request.messages), Said::default());
     let heard = said.clone();
@@ -260,21 +276,30 @@ async fn ask(handles: &Handles, admitted: &Admitted, asked: Asked, mut on_text: 
         heard.push(text);
         on_text(text)
     });
-    let outcome = (handles.chat)(admitted.permit.clone(), request, relay, priority).await;
+    let unheard = async {
+        gone.await;
+        if said.has_begun() {
+            pending::<()>().await;
+        }
+    };
+    let outcome = tokio::select! {
+        outcome = (handles.chat)(admitted.permit.clone(), request, relay, priority) => outcome,
+        () = unheard => Err(gate::nobody_waits()),
+    };
     handles.gate.tell(admitted.chatted(&messages, &outcome, &said, began.elapsed())).await?;
     Ok(outcome?)
 }
 
-/// The whole answer. The task is its own, so that the ledger is told also when the caller goes away meanwhile; then the
-/// model stops at its next piece.
+/// The whole answer. The task is its own, so that the ledger is told also when the caller goes away meanwhile.
 async fn whole(handles: Handles, admitted: Admitted, asked: Asked) -> Result<Answer, Refusal> {
     let gone = CancellationToken::new();
     let _when_dropped = gone.clone().drop_guard();
-    let on_text: OnText = Box::new(move |_| match gone.is_cancelled() {
+    let left = gone.clone();
+    let on_text: OnText = Box::new(move |_| match left.is_cancelled() {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),
     });
-    let task = tokio::spawn(async move { ask(&handles, &admitted, asked, on_text).await });
+    let task = tokio::spawn(async move { ask(&handles, &admitted, asked, on_text, gone.cancelled()).await });
     task.await.map_err(|error| Refusal {
         status: StatusCode::INTERNAL_SERVER_ERROR,
         kind: "server_error",
@@ -285,24 +310,28 @@ async fn whole(handles: Handles, admitted: Admitted, asked: Asked) -> Result<Ans
 
 /// What the model's thread sends to the response.
 enum Piece {
+    /// The first may be empty: the model has begun.
     Text(String),
     End(Result<Answer, Refusal>),
 }
 
-/// Streams the answer. An error before the first piece is an HTTP error; a later one is an event, as OpenAI does it.
+/// Streams the answer, from when the model begins with the prompt. An error before that is an HTTP error; a later one is an event, as OpenAI
+/// does it.
 async fn streamed(handles: Handles, admitted: Admitted, envelope: Envelope, asked: Asked) -> Result<Response, Refusal> {
     // Without a bound of its own: an answer has one, and a reader who does not read must hold up no model.
     let (sender, receiver) = mpsc::unbounded_channel();
     let texts = sender.clone();
+    let mut has_begun = false;
     let on_text: OnText = Box::new(move |text: &str| {
-        // An empty piece only asks whether anybody still receives.
-        let is_read =
-            if text.is_empty() { !texts.is_closed() } else { texts.send(Piece::Text(text.to_owned())).is_ok() };
+        // An empty piece only asks whether anybody still receives; the first says, too, that there will be an answer.
+        let is_told = std::mem::replace(&mut has_begun, true) && text.is_empty();
+        let is_read = if is_told { !texts.is_closed() } else { texts.send(Piece::Text(text.to_owned())).is_ok() };
         if is_read { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
     tokio::spawn(async move {
         // Nobody may be there any more; the ledger was told.
-        drop(sender.send(Piece::End(ask(&handles, &admitted, asked, on_text).await)));
+        let outcome = ask(&handles, &admitted, asked, on_text, sender.closed()).await;
+        drop(sender.send(Piece::End(outcome)));
     });
     let mut pieces = UnboundedReceiverStream::new(receiver);
     let first = match pieces.next().await {
@@ -312,6 +341,7 @@ async fn streamed(handles: Handles, admitted: Admitted, envelope: Envelope, aske
     let opening = envelope.opening();
     let body = futures::stream::iter(first).chain(pieces).flat_map(move |piece| {
         futures::stream::iter(match piece {
+            Piece::Text(text) if text.is_empty() => Vec::new(),
             Piece::Text(text) => vec![envelope.piece(&text)],
             Piece::End(Ok(answer)) => envelope.end(&answer),
             Piece::End(Err(refusal)) => vec![refusal.body().to_string()],
@@ -319,7 +349,8 @@ async fn streamed(handles: Handles, admitted: Admitted, envelope: Envelope, aske
     });
     let events = futures::stream::iter(opening).chain(body);
     let events = events.map(|data| Ok::<_, Infallible>(Event::default().data(data)));
-    Ok(Sse::new(events).into_response())
+    // So that nothing between here and the reader takes a long prompt for a dead connection.
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(ALIVE_EVERY)).into_response())
 }
 
 /// A seed for a request that has none.

@@ -1,9 +1,9 @@
 //! The live figures of a model on this node, for routing, metrics and people.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use edge_core::admit::{Seen, Speed};
-use models::generate::Answer;
+use models::generate::{Answer, Finish};
 
 use super::{Inference, local::Worker, reply, residents::Held};
 
@@ -35,18 +35,59 @@ pub(super) struct Watch {
     tokens_out: u64,
 }
 
+/// Tokens of a prompt after which a model asks whether to go on, before it reads the next ones; after the last ones it writes first.
+pub(super) const PART_LEN: usize = 256;
+/// Times that a model asks before its first text of which is known when: those of a prompt of 262,144 tokens. Behind them nothing is measured.
+const LOOKS_MAX: usize = 1_024;
+
+/// When a model was heard of while it computed an answer.
+pub(super) struct Heard {
+    began: Instant,
+    first_text: Option<Duration>,
+    /// When it asked whether to go on, until the first text.
+    looks: Vec<Duration>,
+}
+
+impl Heard {
+    pub fn nothing() -> Self {
+        Self { began: Instant::now(), first_text: None, looks: Vec::new() }
+    }
+
+    /// The model gave a piece of text; an empty one asks whether to go on.
+    pub fn piece(&mut self, text: &str) {
+        if self.first_text.is_some() {
+            return;
+        }
+        let now = self.began.elapsed();
+        if !text.is_empty() {
+            self.first_text = Some(now);
+        } else if self.looks.len() < LOOKS_MAX {
+            self.looks.push(now);
+        }
+    }
+
+    /// How long it took to what came first: text, or what the model asked behind the prompt where no text came, as in a call of a tool.
+    fn first(&self, prompt_tokens: usize) -> Option<Duration> {
+        let between_parts = prompt_tokens.div_ceil(PART_LEN).saturating_sub(1);
+        self.first_text.or_else(|| self.looks.get(between_parts).copied())
+    }
+}
+
 impl Watch {
-    /// An answer was written; `first` is when its first text came.
-    pub fn answered(&mut self, answer: &Answer, first: Option<Duration>, took: Duration) {
+    /// An answer was written.
+    pub fn answered(&mut self, answer: &Answer, heard: &Heard) {
         let (prompt, reused) = (answer.tokens_in as u64, answer.tokens_reused as u64);
-        self.answers += 1;
         self.tokens_in += prompt;
         self.tokens_reused += reused;
         self.tokens_out += answer.tokens_out as u64;
-        // An answer without text, such as a call of a tool, does not tell when its first token came.
-        let Some(first) = first else { return };
+        // How long an answer is that was broken off says nothing of the next, and a few tokens nothing of the speed.
+        if answer.finish == Finish::Cancelled {
+            return;
+        }
+        self.answers += 1;
         let prompt_tokens = prompt.saturating_sub(reused);
-        let rest = took.saturating_sub(first);
+        let Some(first) = heard.first(prompt_tokens as usize) else { return };
+        let rest = heard.began.elapsed().saturating_sub(first);
         self.speed.answered(&Seen { prompt_tokens, answer_tokens: answer.tokens_out as u64, first, rest });
     }
 

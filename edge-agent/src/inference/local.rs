@@ -10,7 +10,7 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use edge_core::admit::{Joined, Line, Place, Priority, Refused, Turn};
@@ -18,13 +18,14 @@ use models::{
     catalog::Digests,
     generate::{Answer, Generator, Request},
 };
+use shared::time::Timestamp;
 use tokio::sync::oneshot;
 
 pub use error::Error;
 
 use super::{
     config::Gguf,
-    figures::{Figures, Watch},
+    figures::{Figures, Heard, Watch},
     residents::{self, Residents},
     tokens_estimate,
 };
@@ -36,6 +37,9 @@ pub type OnText = Box<dyn FnMut(&str) -> ControlFlow<()> + Send>;
 /// Requests that wait for one model. A gateway's model answers in seconds, so more would only run into their deadlines; beyond it the
 /// last of a lower priority is turned away, or who comes.
 const QUEUE_LEN_MAX: usize = 64;
+
+/// Tokens of a prompt, about, from which it is split into its own on a thread that may block: below it that takes about a millisecond.
+const PROMPT_APART: u64 = 1_024;
 
 /// What a local target runs.
 #[derive(Debug, Clone)]
@@ -86,12 +90,16 @@ impl Job {
     }
 }
 
-/// Tells the thread that its caller is gone, however the caller went.
-struct GiveUp(Arc<AtomicBool>);
+/// Gives the place in the queue up when its caller goes, however the caller went; what is being written ends at its next piece.
+struct GiveUp<'a> {
+    desk: &'a Desk,
+    given_up: Arc<AtomicBool>,
+}
 
-impl Drop for GiveUp {
+impl Drop for GiveUp<'_> {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.given_up.store(true, Ordering::Relaxed);
+        self.desk.lock().line.retain(|job| !job.given_up.load(Ordering::Relaxed));
     }
 }
 
@@ -117,7 +125,7 @@ impl Worker {
         &self.name
     }
 
-    /// Asks the model; dropping the future ends the computation at the next piece of text.
+    /// Asks the model; dropping the future frees the place in the queue, or ends the computation at the next piece of text.
     ///
     /// # Errors
     /// When the model cannot be loaded or cannot answer, the time is over, or it is clear at once that it will be.
@@ -129,11 +137,11 @@ impl Worker {
         priority: Priority,
     ) -> Result<Answer, Error> {
         let given_up = Arc::new(AtomicBool::new(false));
-        let _give_up = GiveUp(Arc::clone(&given_up));
+        let _give_up = GiveUp { desk: &self.desk, given_up: Arc::clone(&given_up) };
         let (answer, outcome) = oneshot::channel();
         let job = Job { request, on_text, given_up, answer };
         self.start();
-        self.desk.enter(job, within, priority)?;
+        self.desk.enter(job, within, priority).await?;
         let asked = async { outcome.await.map_err(|_| Error::Ended)? };
         tokio::time::timeout(within, asked).await.unwrap_or(Err(Error::Timeout { after: within }))
     }
@@ -141,14 +149,14 @@ impl Worker {
     /// How long an answer would take now, with the wait before it; `None` before the model has answered once. Where it seems too long for
     /// the time there is, what is kept of the prompt is looked for.
     #[must_use]
-    pub fn expected(&self, request: &Request, within: Option<Duration>, priority: Priority) -> Option<Duration> {
+    pub async fn expected(&self, request: &Request, within: Option<Duration>, priority: Priority) -> Option<Duration> {
         let turn = Turn { priority, deadline: None, takes: None };
         let expected = |takes| Some(self.desk.lock().line.wait(&turn, clock::now()) + takes);
         let roughly = expected(self.desk.takes(request, prompt_tokens(request))?)?;
         if within.is_none_or(|within| roughly <= within) {
             return Some(roughly);
         }
-        match self.desk.unread(request) {
+        match self.desk.unread(request).await {
             Ok(Some(unread)) => expected(self.desk.takes(request, unread)?),
             // One that it cannot take at all is told so by itself, and why.
             Ok(None) | Err(_) => Some(roughly),
@@ -207,31 +215,40 @@ impl Desk {
     ///
     /// # Errors
     /// When the model cannot take the request.
-    fn unread(&self, request: &Request) -> Result<Option<u64>, Error> {
+    async fn unread(&self, request: &Request) -> Result<Option<u64>, Error> {
         let Some(generator) = self.residents.get(&self.name) else { return Ok(None) };
-        Ok(generator.unread(request).map_err(Error::Generate)?.map(|tokens| tokens as u64))
+        let unread = if prompt_tokens(request) < PROMPT_APART {
+            generator.unread(request)
+        } else {
+            let request = request.clone();
+            let split = tokio::task::spawn_blocking(move || generator.unread(&request));
+            split.await.map_err(|_| Error::Ended)?
+        };
+        Ok(unread.map_err(Error::Generate)?.map(|tokens| tokens as u64))
     }
 
     /// Gives a job its place in the queue, or says at once why it has none.
-    fn enter(&self, job: Job, within: Duration, priority: Priority) -> Result<(), Error> {
+    async fn enter(&self, job: Job, within: Duration, priority: Priority) -> Result<(), Error> {
         if let (Weights::Gguf { .. }, (Some(degrees), true)) = (&self.weights, self.residents.temperature()) {
             return Err(Error::Hot { degrees });
         }
         let now = clock::now();
         let turn = |takes| Turn { priority, deadline: Some(now.plus(within)), takes };
         let mut own = turn(self.takes(&job.request, prompt_tokens(&job.request)));
+        let late = self.lock().line.late(&own, now);
+        if let Some(late) = late {
+            // One that no time would be enough for is told why, and not that it may come again.
+            let Some(unread) = self.unread(&job.request).await? else { return self.turn_away(late) };
+            own = turn(self.takes(&job.request, unread));
+        }
+        self.join(own, job, clock::now())
+    }
+
+    fn join(&self, own: Turn, job: Job, now: Timestamp) -> Result<(), Error> {
         let mut state = self.lock();
-        state.line.retain(|job| !job.given_up.load(Ordering::Relaxed));
         if let Some(late) = state.line.late(&own, now) {
             drop(state);
-            // One that no time would be enough for is told why, and not that it may come again.
-            let Some(unread) = self.unread(&job.request)? else { return self.turn_away(late) };
-            own = turn(self.takes(&job.request, unread));
-            state = self.lock();
-            if let Some(late) = state.line.late(&own, now) {
-                drop(state);
-                return self.turn_away(late);
-            }
+            return self.turn_away(late);
         }
         let Joined { left, .. } = match state.line.enter(own, job, now) {
             Ok(joined) => joined,
@@ -274,6 +291,10 @@ impl Desk {
             Ok(generator) => generator,
             Err(error) => return job.turn_away(error),
         };
+        // Loading takes long enough to go away in.
+        if job.given_up.load(Ordering::Relaxed) {
+            return;
+        }
         if let Weights::Gguf { model, .. } = &self.weights {
             job.request.sampling = job.request.sampling.or(model.sampling);
         }
@@ -324,11 +345,10 @@ impl Desk {
     /// Has an answer written: alone on this thread, or beside others on one of its own. The model computes what they ask for together.
     fn write(self: &Arc<Self>, generator: Arc<dyn Generator>, mut job: Job, done: Done) {
         let answer = move || {
-            let began = Instant::now();
-            let mut first = None;
-            let answer = generate(generator.as_ref(), &mut job, || first = first.or_else(|| Some(began.elapsed())));
+            let mut heard = Heard::nothing();
+            let answer = generate(generator.as_ref(), &mut job, &mut heard);
             if let Ok(answer) = &answer {
-                done.desk.lock().watch.answered(answer, first, began.elapsed());
+                done.desk.lock().watch.answered(answer, &heard);
             }
             // The model is idle, and its place free, when the caller has the answer.
             drop((generator, done));
@@ -365,12 +385,10 @@ fn prompt_tokens(request: &Request) -> u64 {
     texts.map(tokens_estimate).sum()
 }
 
-fn generate(generator: &dyn Generator, job: &mut Job, mut on_first: impl FnMut()) -> Result<Answer, Error> {
+fn generate(generator: &dyn Generator, job: &mut Job, heard: &mut Heard) -> Result<Answer, Error> {
     let Job { request, on_text, given_up, .. } = job;
     let mut relay = |text: &str| {
-        if !text.is_empty() {
-            on_first();
-        }
+        heard.piece(text);
         if given_up.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { on_text(text) }
     };
     generator.generate(request, &mut relay).map_err(Error::Generate)

@@ -20,7 +20,6 @@ mod shortage;
 pub mod writer;
 
 use std::{
-    cell::OnceCell,
     collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, OnceLock},
@@ -170,7 +169,7 @@ impl Inference {
         let (mut spent, mut down) = (Vec::new(), Vec::new());
         loop {
             let now = crate::clock::now();
-            let mut question = self.question(call, &ask, &rulings, now)?;
+            let mut question = self.question(call, &ask, &rulings, now).await?;
             question.candidates.retain(|candidate| !spent.contains(&candidate.name));
             for candidate in question.candidates.iter_mut().filter(|candidate| down.contains(&candidate.name)) {
                 // Its rest may be over by the clock, but this call has had its try.
@@ -310,7 +309,7 @@ impl Inference {
         Ok(standings.into_iter().filter(|(.., s)| wanted(*s)).map(|(_, name, standing)| (name, standing)).collect())
     }
 
-    fn question(
+    async fn question(
         &self,
         call: &Call,
         ask: &Ask,
@@ -320,21 +319,21 @@ impl Inference {
         let records = self.inner.health.lock().expect("no thread panicked with the health").clone();
         let (degrees, is_hot) = self.inner.residents.temperature();
         let within = call.gives_up_at().map(|deadline| deadline.since(now));
-        let request = OnceCell::new();
-        let candidate = |(name, standing): (String, Standing)| {
+        let (mut request, mut candidates) = (None, Vec::new());
+        for (name, standing) in self.standings(ask)? {
             let provider = self.provider(&name);
             let record = records.get(&name).cloned().unwrap_or_default();
             let (health, expected) = match self.worker(&name) {
                 // The extractive one takes milliseconds of one core.
                 Some(_) if is_hot && name != EXTRACT => (too_hot(degrees, now), None),
                 Some(worker) => {
-                    let request = request.get_or_init(|| reply::request(ask, &ask.messages));
-                    (record.health(now), worker.expected(request, within, ask.priority))
+                    let request = request.get_or_insert_with(|| reply::request(ask, &ask.messages));
+                    (record.health(now), worker.expected(request, within, ask.priority).await)
                 }
                 None => (record.health(now), record.expected(now)),
             };
             let unasked = || Ruling::Refused { reason: "policy was not asked".to_owned() };
-            Candidate {
+            candidates.push(Candidate {
                 place: if provider.is_some() { Place::Cloud } else { Place::Local },
                 standing,
                 ruling: rulings.get(&name).cloned().unwrap_or_else(unasked),
@@ -342,10 +341,10 @@ impl Inference {
                 expected,
                 cost_micro_usd: provider.map_or(0, |provider| estimate(provider, ask)),
                 name,
-            }
-        };
+            });
+        }
         Ok(route::Question {
-            candidates: self.standings(ask)?.into_iter().map(candidate).collect(),
+            candidates,
             offline: ask.offline,
             now,
             deadline: call.gives_up_at(),

@@ -19,6 +19,7 @@ use super::{ask::tests::call, *};
 mod agents;
 mod memory;
 mod queue;
+mod speeds;
 
 /// What the server answers, one after another; the last for ever.
 type Script = Vec<Said>;

@@ -6,13 +6,13 @@ use axum::{extract::State, http::HeaderMap};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use edge_core::{
     admit::Priority,
-    engine::effect::{self, Keep, kind},
+    engine::effect::{self, kind},
 };
 use futures::future::BoxFuture;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize, Serializer};
 use shared::{
-    ledger::entry::CallEnd,
+    digest::Digest,
+    ledger::entry::{CallEnd, Content},
     policy::{Action, Permit},
 };
 use tokio::task::JoinError;
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Body, Handles, Refusal,
     fields::{self, Rest},
-    parse,
+    gate, parse,
     request::priority,
 };
 
@@ -61,11 +61,51 @@ enum Input {
     Many(Vec<String>),
 }
 
+/// The answer. Numbers stay what they are until they are written: as JSON values they would take many times the room.
+#[derive(Serialize)]
+pub(super) struct Embeddings {
+    object: &'static str,
+    data: Vec<Item>,
+    model: String,
+    usage: Usage,
+}
+
+#[derive(Serialize)]
+struct Item {
+    object: &'static str,
+    index: usize,
+    embedding: Numbers,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Numbers {
+    #[serde(serialize_with = "exactly")]
+    Floats(Vec<f32>),
+    Base64(String),
+}
+
+#[derive(Serialize)]
+struct Usage {
+    prompt_tokens: usize,
+    total_tokens: usize,
+}
+
+/// As numbers of double precision, as most programs read them: they are those of base64 to the last bit.
+fn exactly<S: Serializer>(vector: &[f32], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(vector.iter().map(|value| f64::from(*value)))
+}
+
+/// The numbers of a vector one behind the other, little-endian.
+fn bytes(vector: &[f32]) -> Vec<u8> {
+    vector.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
 pub(super) async fn embeddings(
     State(handles): State<Handles>,
     headers: HeaderMap,
     body: Body,
-) -> Result<axum::Json<Value>, Refusal> {
+) -> Result<axum::Json<Embeddings>, Refusal> {
     let asked: EmbeddingRequest = parse(body)?;
     fields::check(&asked.rest)?;
     let priority = priority(asked.service_tier.as_deref())?;
@@ -94,19 +134,14 @@ pub(super) async fn embeddings(
     };
     let model = handles.embedder.name.clone();
     let (vectors, tokens) = embed(handles, texts, priority, &headers).await?;
-    let encode = |vector: &[f32]| match in_base64 {
-        true => STANDARD.encode(vector.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>()).into(),
-        false => json!(vector),
+    let encode = |vector: Vec<f32>| match in_base64 {
+        true => Numbers::Base64(STANDARD.encode(bytes(&vector))),
+        false => Numbers::Floats(vector),
     };
-    let data: Vec<Value> = vectors
-        .iter()
-        .enumerate()
-        .map(|(index, vector)| json!({"object": "embedding", "index": index, "embedding": encode(vector)}))
-        .collect();
-    Ok(axum::Json(json!({
-        "object": "list", "data": data, "model": model,
-        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-    })))
+    let data = vectors.into_iter().enumerate();
+    let data = data.map(|(index, vector)| Item { object: "embedding", index, embedding: encode(vector) }).collect();
+    let usage = Usage { prompt_tokens: tokens, total_tokens: tokens };
+    Ok(axum::Json(Embeddings { object: "list", data, model, usage }))
 }
 
 /// Embeds, if policy permits it. On a task of its own: the ledger is told also when the caller has gone meanwhile; then the embedding ends.
@@ -119,17 +154,15 @@ async fn embed(handles: Handles, texts: Vec<String>, priority: Priority, headers
         let embedding = (handles.embedder.embed)(admitted.permit.clone(), texts, priority);
         let outcome = tokio::select! {
             outcome = embedding => outcome,
-            () = gone.cancelled() => Err(effect::Error::new(kind::RUNTIME, "nobody waits for the vectors any more")),
+            () = gone.cancelled() => Err(gate::nobody_waits()),
         };
-        let (said, ended) = match &outcome {
-            Ok((vectors, _)) => (json!(vectors).to_string(), CallEnd::Answered),
-            Err(_) if gone.is_cancelled() => (String::new(), CallEnd::Cancelled),
-            Err(error) if error.status == kind::TIMEOUT.1 => (String::new(), CallEnd::TimedOut),
-            Err(_) => (String::new(), CallEnd::Failed),
+        let (said, tokens, ended) = match &outcome {
+            Ok((vectors, tokens)) => (bytes(&vectors.concat()), *tokens, CallEnd::Answered),
+            Err(error) => (Vec::new(), 0, gate::ended(error)),
         };
-        let tokens = outcome.as_ref().map_or(0, |(_, tokens)| *tokens);
-        // Vectors are nothing that a person reads: of them the digest alone is kept.
-        let fact = admitted.called(&prompt, Keep::Digest.content(&said), ended, (tokens, 0), began.elapsed());
+        // Vectors are nothing that a person reads: of their bytes the digest alone is kept.
+        let said = Content { digest: Digest::of(&said), bytes: said.len() as u64, text: None };
+        let fact = admitted.called(&prompt, said, ended, (tokens, 0), began.elapsed());
         handles.gate.tell(fact).await?;
         Ok(outcome?)
     };

@@ -2,6 +2,7 @@
 
 use models::generate::{Answer, Finish, TokenLogprob, ToolCall};
 use serde_json::{Value, json};
+use shared::digest::Digest;
 
 /// What is answered: a chat, or a text that is continued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,9 +125,15 @@ impl Envelope {
     fn tool_calls(&self, answer: &Answer) -> Vec<Value> {
         let call = |(at, call): (usize, &ToolCall)| {
             let function = json!({"name": call.name, "arguments": call.arguments.to_string()});
-            json!({"id": format!("call_{}_{at}", self.id), "type": "function", "function": function})
+            json!({"id": self.call_id(at), "type": "function", "function": function})
         };
         answer.calls.iter().enumerate().map(call).collect()
+    }
+
+    /// The id of one of the calls, of 29 characters: OpenAI takes 40 at most.
+    fn call_id(&self, at: usize) -> String {
+        let chance = Digest::of(format!("{}_{at}", self.id).as_bytes());
+        format!("call_{}", hex::encode(&chance.as_bytes()[..12]))
     }
 }
 
@@ -155,4 +162,32 @@ fn usage(answer: &Answer) -> Value {
         "total_tokens": answer.tokens_in + answer.tokens_out,
         "prompt_tokens_details": {"cached_tokens": answer.tokens_reused},
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ids_of_calls_are_as_short_as_openai_has_them_and_each_its_own() {
+        let call = ToolCall { name: "stop".to_owned(), arguments: json!({}) };
+        let answer = Answer {
+            text: String::new(),
+            calls: vec![call.clone(), call],
+            tokens_in: 1,
+            tokens_reused: 0,
+            tokens_out: 2,
+            finish: Finish::Stop,
+            logprobs: Vec::new(),
+        };
+        let ids = |envelope: &Envelope| -> Vec<String> {
+            let calls = envelope.tool_calls(&answer);
+            calls.iter().map(|call| call["id"].as_str().expect("an id").to_owned()).collect()
+        };
+        let envelopes = [0, 1].map(|_| Envelope::new(Form::Chat, "local/a".to_owned(), false));
+        let told = [ids(&envelopes[0]), ids(&envelopes[1])].concat();
+        assert!(told.iter().all(|id| id.len() == 29 && id.starts_with("call_")), "{told:?}");
+        let different: std::collections::BTreeSet<&String> = told.iter().collect();
+        assert_eq!((different.len(), ids(&envelopes[0])), (4, told[..2].to_vec()));
+    }
 }

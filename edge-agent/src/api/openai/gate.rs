@@ -2,12 +2,12 @@
 //! model is asked, the call before its answer is given.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use axum::http::{HeaderMap, StatusCode};
-use edge_core::engine::effect::{self, Keep};
+use edge_core::engine::effect::{self, Keep, kind};
 use models::generate::{Answer, Finish, Message, with_calls};
 use shared::{
     label::{DataClass, Label, is_jurisdiction},
@@ -23,6 +23,14 @@ pub const WORKFLOW: &str = "node/openai";
 
 /// The header in which a caller says what its data demands: a label as JSON.
 const LABEL_HEADER: &str = "skerry-label";
+
+/// The status of a call whose caller has gone, which nobody is there to read (nginx has it so).
+const GONE: u16 = 499;
+
+/// What becomes of a call when its caller has gone.
+pub(super) fn nobody_waits() -> effect::Error {
+    effect::Error::new((kind::RUNTIME.0, GONE), "nobody waits for the answer any more")
+}
 
 /// Asks policy whether this workflow may do this with data so labelled.
 pub type Decide = Arc<dyn Fn(Action, Target, &str, &Label) -> Result<Permit, policy::Refusal> + Send + Sync>;
@@ -106,17 +114,25 @@ impl Gate {
     }
 }
 
-/// What the model has said so far, for an answer that ends in the middle.
+/// What the model has said so far, for an answer that ends in the middle; nothing before it has begun.
 #[derive(Clone, Default)]
-pub(super) struct Said(Arc<Mutex<String>>);
+pub(super) struct Said(Arc<Mutex<Option<String>>>);
 
 impl Said {
     pub fn push(&self, text: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_str(text);
+        self.lock().get_or_insert_default().push_str(text);
+    }
+
+    pub fn has_begun(&self) -> bool {
+        self.lock().is_some()
     }
 
     fn text(&self) -> String {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().clone().unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -143,14 +159,7 @@ impl Admitted {
                     took,
                 )
             }
-            Err(error) => {
-                let ended = match error.status {
-                    408 => CallEnd::TimedOut,
-                    400 => CallEnd::Refused,
-                    _ => CallEnd::Failed,
-                };
-                self.called(messages, self.content(&said.text()), ended, (0, 0), took)
-            }
+            Err(error) => self.called(messages, self.content(&said.text()), ended(error), (0, 0), took),
         }
     }
 
@@ -179,6 +188,16 @@ impl Admitted {
 
     pub fn content(&self, text: &str) -> Content {
         self.keep.content(text)
+    }
+}
+
+/// How a call ended that was not answered.
+pub(super) const fn ended(error: &effect::Error) -> CallEnd {
+    match error.status {
+        GONE => CallEnd::Cancelled,
+        408 => CallEnd::TimedOut,
+        400 | 413 => CallEnd::Refused,
+        _ => CallEnd::Failed,
     }
 }
 

@@ -1,7 +1,9 @@
 //! The endpoint over a real listener, with the built-in models behind it, and with OpenAI's own client when it is there.
 
+mod leaving;
 mod mistakes;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use shared::{
     label::{DataClass, Label},
@@ -24,12 +26,20 @@ fn folder_store() -> Store {
     Store::open(&folder.join("node.db")).expect("a store")
 }
 
-/// Serves the built-in extractive model and embedder; a second "model" fails after it has said something.
+/// Serves the built-in extractive model and embedder; of the other "models" one fails after it has said something, one has a queue that
+/// does not move, and one reads its prompt for ever.
 async fn serve_with(key: Option<&str>, rules: PolicySet, label: Option<Label>, store: Store) -> String {
     let extract = models::generate::extract();
     let chat: Chat = Arc::new(move |permit, request, mut on_text, _| {
         let (extract, name) = (Arc::clone(&extract), permit.target().name.clone());
         Box::pin(async move {
+            if name == "local/queue" {
+                return pending().await;
+            }
+            if name == "local/reading" {
+                let _ = on_text("");
+                return pending().await;
+            }
             let ask = move || -> Result<Answer, effect::Error> {
                 if name == "local/long" {
                     let piece = "a long answer ".repeat(100);
@@ -54,7 +64,9 @@ async fn serve_with(key: Option<&str>, rules: PolicySet, label: Option<Label>, s
         })
     });
     let handles = Handles {
-        models: ["local/extract", "local/broken", "local/long", "local/short"].map(str::to_owned).into(),
+        models: ["local/extract", "local/broken", "local/long", "local/short", "local/queue", "local/reading"]
+            .map(str::to_owned)
+            .into(),
         chat,
         embedder: embedding(),
         embed_target: "local/embed".to_owned(),
@@ -82,13 +94,17 @@ async fn serve_with(key: Option<&str>, rules: PolicySet, label: Option<Label>, s
     url
 }
 
-/// The built-in embedder; before "a crowd" it has no place.
+/// The built-in embedder; before "a crowd" it has no place, and it does not read "a book".
 fn embedding() -> Embedding {
     let embedder = models::embed::default_embedder();
     let (name, dimensions) = (embedder.name().to_owned(), embedder.dimensions());
     let embed: Embed = Arc::new(move |_, texts, _| {
         let embedder = Arc::clone(&embedder);
         Box::pin(async move {
+            if texts.iter().any(|text| text == "a book") {
+                let told = "input[1]: 700 tokens; expected at most 256, as it reads no more of a text";
+                return Err(effect::Error::new(effect::kind::LIMIT, told));
+            }
             if texts.iter().any(|text| text == "a crowd") {
                 return Err(effect::Error::new((effect::kind::COMMUNICATION.0, 429), "64 requests wait already"));
             }
@@ -155,6 +171,18 @@ async fn a_streamed_answer_is_the_same_in_pieces() {
 }
 
 #[tokio::test]
+async fn a_stream_begins_when_the_model_does_and_not_with_its_first_text() {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let url = serve(None).await;
+    let body = json!({"model": "local/reading", "messages": question(), "stream": true});
+    let asked = reqwest::Client::new().post(format!("{url}/chat/completions")).json(&body).send();
+    let mut answer = tokio::time::timeout(Duration::from_secs(60), asked).await.expect("headers").expect("sent");
+    assert_eq!(answer.status(), 200);
+    let event = answer.chunk().await.expect("read").expect("an event");
+    assert!(String::from_utf8_lossy(&event).contains(r#""delta":{"role":"assistant","content":""}"#), "{event:?}");
+}
+
+#[tokio::test]
 async fn a_text_is_continued_whole_and_in_pieces() {
     let url = serve(None).await;
     let prompt = models::generate::with_passages(
@@ -215,6 +243,12 @@ async fn a_refusal_names_the_field_and_says_when_the_prompt_is_too_long() {
     let user = json!([{"role": "user", "content": "a"}]);
     for (path, body, param, code) in [
         ("embeddings", json!({"model": embedder(), "input": ["a", ""]}), json!("input[1]"), Value::Null),
+        (
+            "embeddings",
+            json!({"model": embedder(), "input": ["a", "a book"]}),
+            json!("input[1]"),
+            json!("context_length_exceeded"),
+        ),
         (
             "chat/completions",
             json!({"model": "local/extract", "messages": [{"role": 1}]}),
@@ -302,6 +336,32 @@ async fn every_call_is_decided_by_policy_and_told_to_the_ledger_however_it_ends(
 }
 
 #[tokio::test]
+async fn of_vectors_the_ledger_has_the_digest_of_their_bytes_and_both_forms_of_them_are_the_same() {
+    let store = folder_store();
+    let url = serve_with(None, PolicySet::default_rules(), None, store.clone()).await;
+    let made = async |format: &str| -> Value {
+        let body = json!({"model": embedder(), "input": ["pump", "press"], "encoding_format": format});
+        serde_json::from_str(&ask(&url, "embeddings", body).await.1).expect("JSON")
+    };
+    let (coded, floats) = (made("base64").await, made("float").await);
+    let vector = |at: usize| STANDARD.decode(coded["data"][at]["embedding"].as_str().expect("a text")).expect("base64");
+    let bytes = [vector(0), vector(1)].concat();
+    let numbers = bytes.chunks(4).map(|four| f64::from(f32::from_le_bytes(four.try_into().expect("four"))));
+    let told = [&floats["data"][0]["embedding"], &floats["data"][1]["embedding"]];
+    assert_eq!(
+        numbers.map(Value::from).collect::<Vec<_>>(),
+        told.map(|all| all.as_array().expect("numbers").clone()).concat()
+    );
+    assert_eq!(floats["usage"], json!({"prompt_tokens": 2, "total_tokens": 2}));
+    assert_eq!(
+        (&floats["object"], &floats["data"][1]["object"], &floats["data"][1]["index"]),
+        (&json!("list"), &json!("embedding"), &json!(1))
+    );
+    let last = ledger(&store).await.pop().expect("an entry");
+    assert_eq!(last["answer"], json!({"digest": Digest::of(&bytes), "bytes": bytes.len()}));
+}
+
+#[tokio::test]
 async fn who_has_no_place_in_the_queue_is_told_when_to_come_again() {
     drop(rustls::crypto::ring::default_provider().install_default());
     let store = folder_store();
@@ -335,10 +395,10 @@ async fn a_reader_who_does_not_read_holds_up_no_model() {
     let ended = async {
         let expected = ("model-called", "local/long", "answered".to_owned());
         while !told(&ledger(&store).await).contains(&expected) {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(60), ended).await.expect("28 MB that nobody takes");
+    tokio::time::timeout(Duration::from_secs(60), ended).await.expect("28 MB that nobody takes");
     drop(silent);
 }
 

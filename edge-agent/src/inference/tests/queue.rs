@@ -119,6 +119,30 @@ async fn a_full_queue_turns_away_who_is_least_important_and_says_so_at_once() {
     assert_eq!(figures.turned_away, 2);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_goes_away_leaves_the_queue_and_is_not_computed() {
+    let inference = Inference::new(Vec::new(), &Digests::default());
+    let (first, go) = held_up(&inference);
+    let ask = || {
+        let asking = inference.clone();
+        tokio::spawn(async move {
+            let worker = asking.worker(EXTRACT).expect("built in");
+            let on_text: OnText = Box::new(|_| ControlFlow::Continue(()));
+            worker.ask(request(), on_text, LOCAL_TIMEOUT, Priority::Normal).await.map(drop)
+        })
+    };
+    let gone: Vec<_> = (0..64).map(|_| ask()).collect();
+    waiting(&inference, 64).await;
+    gone.iter().for_each(tokio::task::JoinHandle::abort);
+    waiting(&inference, 0).await;
+    let last = ask();
+    waiting(&inference, 1).await;
+    go.send(()).expect("it waits");
+    first.await.expect("answered");
+    last.await.expect("ended").expect("there is a place");
+    assert_eq!(inference.figures().pop().expect("the built-in model").1.answers, 2);
+}
+
 #[tokio::test]
 async fn a_deadline_that_the_measured_speed_cannot_meet_is_told_before_the_model_is_asked() {
     let inference = Inference::new(vec![tiny("local/a", "tiny-qwen3")], &Digests::default());
@@ -126,16 +150,20 @@ async fn a_deadline_that_the_measured_speed_cannot_meet_is_told_before_the_model
     infer(&inference, &question(), &[]).await.expect("answered");
     let worker = inference.worker("local/a").expect("it is there");
     let asked = generate::Request { max_tokens: 200, ..generate::Request::ask("Stop the pump when it leaks?") };
-    let expected = worker.expected(&asked, None, Priority::Normal).expect("it has answered once");
+    let expected = worker.expected(&asked, None, Priority::Normal).await.expect("it has answered once");
     let late = worker.ask(asked, Box::new(|_| ControlFlow::Continue(())), expected / 4, Priority::Normal);
     let late = late.await.expect_err("too late");
     assert!(matches!(late, Error::Refused(Refused::Late { .. })) && late.is_unasked(), "{late}");
     let endless = generate::Request::ask("Stop the pump when it leaks? ".repeat(400));
+    let others: Arc<OnceLock<()>> = Arc::default();
+    let other = Arc::clone(&others);
+    tokio::spawn(async move { other.set(()) });
     let endless = worker.ask(endless, Box::new(|_| ControlFlow::Continue(())), expected / 4, Priority::Normal).await;
     let endless = endless.expect_err("no time is enough for it");
     let is_told =
         matches!(&endless, Error::Generate(models::Error::TooLong { message }) if message.contains("prompt has"));
     assert!(is_told, "it is not told to come again: {endless:?}");
+    assert!(others.get().is_some(), "others have their turn on this thread while a long prompt is split");
     let mut hurried = question();
     hurried.deadline = Some(crate::clock::now().plus(expected / 4));
     let failure = infer(&inference, &hurried, &[]).await.expect_err("no target in time");
@@ -153,8 +181,10 @@ async fn what_is_kept_of_a_conversation_is_not_counted_against_its_deadline() {
         worker.ask(request(words), Box::new(|_| ControlFlow::Continue(())), within, Priority::Normal)
     };
     ask("Stop the pump. ", LOCAL_TIMEOUT).await.expect("answered");
-    let whole = worker.expected(&request("Stop the pump. "), None, Priority::Normal).expect("it has answered once");
-    let rest = worker.expected(&request("Stop the pump. "), Some(Duration::ZERO), Priority::Normal).expect("the same");
+    let whole =
+        worker.expected(&request("Stop the pump. "), None, Priority::Normal).await.expect("it has answered once");
+    let rest =
+        worker.expected(&request("Stop the pump. "), Some(Duration::ZERO), Priority::Normal).await.expect("the same");
     assert!(rest < whole, "{rest:?} of {whole:?} without what is kept");
     let within = (rest + whole) / 2;
     let other = ask("Open the gate. ", within).await;
