@@ -38,9 +38,6 @@ pub type OnText = Box<dyn FnMut(&str) -> ControlFlow<()> + Send>;
 /// last of a lower priority is turned away, or who comes.
 const QUEUE_LEN_MAX: usize = 64;
 
-/// Tokens of a prompt, about, from which it is split into its own on a thread that may block: below it that takes about a millisecond.
-const PROMPT_APART: u64 = 1_024;
-
 /// What a local target runs.
 #[derive(Debug, Clone)]
 pub enum Weights {
@@ -211,19 +208,16 @@ impl Desk {
         self.lock().watch.speed.takes(prompt_tokens, request.max_tokens as u64, is_loaded)
     }
 
-    /// Tokens of the prompt that are not known from an answer before; `None` when the model is not there, or does not say.
+    /// Tokens of the prompt that are not known from an answer before; `None` when the model is not there, or does not say. Found out on a
+    /// thread that may block: a long prompt, or a template that makes much of a short one, takes its time.
     ///
     /// # Errors
     /// When the model cannot take the request.
     async fn unread(&self, request: &Request) -> Result<Option<u64>, Error> {
         let Some(generator) = self.residents.get(&self.name) else { return Ok(None) };
-        let unread = if prompt_tokens(request) < PROMPT_APART {
-            generator.unread(request)
-        } else {
-            let request = request.clone();
-            let split = tokio::task::spawn_blocking(move || generator.unread(&request));
-            split.await.map_err(|_| Error::Ended)?
-        };
+        let request = request.clone();
+        let split = tokio::task::spawn_blocking(move || generator.unread(&request));
+        let unread = split.await.map_err(|_| Error::Ended)?;
         Ok(unread.map_err(Error::Generate)?.map(|tokens| tokens as u64))
     }
 
