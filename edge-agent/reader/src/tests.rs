@@ -73,6 +73,7 @@ fn a_form_is_known_by_its_ending() {
         (Form::of("a/B.PDF"), Form::of("a.htm"), Form::of("a.docx"), Form::of("md")),
         (Some(Form::Pdf), Some(Form::Html), None, None)
     );
+    assert_eq!((Form::of("a.md"), Form::of("a.TXT")), (Some(Form::Markdown), Some(Form::Text)));
 }
 
 proptest! {
