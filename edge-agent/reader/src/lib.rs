@@ -28,6 +28,8 @@ pub enum Error {
     Encoding(usize),
     #[error("this is no PDF that can be read: {0}")]
     Pdf(String),
+    #[error("it has no pages")]
+    NoPages,
     #[error("it has {0} pages without any text: pictures of pages are not read")]
     NoText(usize),
     #[error("this is no HTML that can be read: {0}")]
