@@ -13,7 +13,8 @@ use std::str::FromStr;
 /// What a document is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// Markdown or plain text.
+    Markdown,
+    /// Plain text, which has no headings: whoever cuts it takes its lines as they are.
     Text,
     Html,
     Pdf,
@@ -27,6 +28,8 @@ pub enum Error {
     Encoding(usize),
     #[error("this is no PDF that can be read: {0}")]
     Pdf(String),
+    #[error("it has no pages")]
+    NoPages,
     #[error("it has {0} pages without any text: pictures of pages are not read")]
     NoText(usize),
     #[error("this is no HTML that can be read: {0}")]
@@ -58,6 +61,7 @@ impl Form {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Markdown => "md",
             Self::Text => "txt",
             Self::Html => "html",
             Self::Pdf => "pdf",
@@ -71,7 +75,8 @@ impl FromStr for Form {
 
     fn from_str(ending: &str) -> Result<Self, String> {
         match ending.to_ascii_lowercase().as_str() {
-            "md" | "txt" => Ok(Self::Text),
+            "md" => Ok(Self::Markdown),
+            "txt" => Ok(Self::Text),
             "html" | "htm" => Ok(Self::Html),
             "pdf" => Ok(Self::Pdf),
             "csv" => Ok(Self::Csv),
@@ -80,13 +85,13 @@ impl FromStr for Form {
     }
 }
 
-/// The document as Markdown.
+/// The document as Markdown, or as it is where it is plain text.
 ///
 /// # Errors
 /// When it is not of this form, or has no text or too much.
 pub fn markdown(form: Form, content: &[u8]) -> Result<String, Error> {
     let text = match form {
-        Form::Text => utf8(content)?.to_owned(),
+        Form::Markdown | Form::Text => utf8(content)?.to_owned(),
         Form::Html => html::markdown(utf8(content)?)?,
         Form::Pdf => pdf::markdown(content)?,
         Form::Csv => table::markdown(utf8(content)?)?,

@@ -9,6 +9,9 @@ pub(super) fn markdown(content: &[u8]) -> Result<String, Error> {
         return Err(Error::Pdf("it does not begin with %PDF-".to_owned()));
     }
     let pages = pdf_extract::extract_text_from_mem_by_pages(content).map_err(|error| Error::Pdf(error.to_string()))?;
+    if pages.is_empty() {
+        return Err(Error::NoPages);
+    }
     let mut text = String::new();
     for (number, page) in (1..).zip(&pages) {
         let page = paragraphs(page);

@@ -39,6 +39,7 @@ fn the_pages_of_a_pdf_are_told_apart() {
     let text = markdown(Form::Pdf, &pdf(&["Replace the fan every year.", "", "Use oil ISO VG 46."])).unwrap();
     assert_eq!(text, "# Page 1\n\nReplace the fan every year.\n\n# Page 3\n\nUse oil ISO VG 46.\n\n");
     assert_eq!(markdown(Form::Pdf, &pdf(&["", ""])), Err(Error::NoText(2)));
+    assert_eq!(markdown(Form::Pdf, &pdf(&[])), Err(Error::NoPages));
     assert_eq!(markdown(Form::Pdf, b"hello"), Err(Error::Pdf("it does not begin with %PDF-".to_owned())));
 }
 
@@ -73,6 +74,7 @@ fn a_form_is_known_by_its_ending() {
         (Form::of("a/B.PDF"), Form::of("a.htm"), Form::of("a.docx"), Form::of("md")),
         (Some(Form::Pdf), Some(Form::Html), None, None)
     );
+    assert_eq!((Form::of("a.md"), Form::of("a.TXT")), (Some(Form::Markdown), Some(Form::Text)));
 }
 
 proptest! {

@@ -51,6 +51,9 @@ pub(super) struct Args {
     demands: Demands,
 }
 
+/// What `local/extract` says before the nearest sentence where no passage answers the question; other models say it in their own words.
+const UNANSWERED: &str = "The passages do not answer this.";
+
 /// A passage as the functions give it.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Passage {
@@ -76,7 +79,16 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<ExitCode, Failure> {
     } else if !passages.is_empty() {
         output::say(&told(&answer, &passages));
     }
-    if passages.is_empty() { Err(Failure::NotFound(unanswered(&answer))) } else { Ok(ExitCode::SUCCESS) }
+    if passages.is_empty() {
+        return Err(Failure::NotFound(unanswered(&answer)));
+    }
+    // Who wants an answer from what is nearest has one.
+    Ok(if says_no(&answer) && !args.any { ExitCode::from(3) } else { ExitCode::SUCCESS })
+}
+
+/// Whether the answer is that the passages hold none.
+fn says_no(answer: &Value) -> bool {
+    answer["target"] == "local/extract" && answer["text"].as_str().is_some_and(|text| text.starts_with(UNANSWERED))
 }
 
 /// What was searched in vain, and what was nearest.
@@ -130,6 +142,10 @@ fn passed_over(answer: &Value) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow;
+
+    use models::generate;
+
     use super::*;
 
     #[test]
@@ -145,6 +161,20 @@ mod tests {
             told(json!([]), Value::Null),
             "nothing in the documents answers this: this node has none; `edge-agent docs list` tells what is there"
         );
+    }
+
+    #[test]
+    fn an_answer_that_there_is_none_is_told_apart() {
+        let is_told = |question: &str| {
+            let text = "Use oil ISO VG 46 in the gearbox.".to_owned();
+            let passages = vec![generate::Passage { text, ..generate::Passage::default() }];
+            let request = generate::Request { passages, ..generate::Request::ask(question) };
+            let written =
+                generate::extract().generate(&request, &mut |_| ControlFlow::Continue(())).expect("an answer");
+            says_no(&json!({ "target": "local/extract", "text": written.text }))
+        };
+        assert!(is_told("Who wrote Romeo and Juliet?"));
+        assert!(!is_told("Which oil is used in the gearbox?"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod add;
 use std::{collections::BTreeSet, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
-use clap::{Subcommand, builder::NonEmptyStringValueParser, value_parser};
+use clap::{ArgGroup, Subcommand, builder::NonEmptyStringValueParser, value_parser};
 use serde_json::json;
 use shared::{label::Label, look::words};
 
@@ -57,7 +57,7 @@ pub(super) struct Search {
 }
 
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "\
+#[command(group(ArgGroup::new("what").required(true).multiple(true)), after_help = "\
 Examples:
   edge-agent docs remove pump.md                          one document, as `docs list` names it, in every index that has it
   edge-agent docs remove --source /srv/manuals            all that was added from there; it is not followed any more
@@ -70,16 +70,16 @@ is removed with the rest of a source or subject, unless an index is named. What 
 Exit code: 0 something was removed, 3 nothing fits.")]
 pub(super) struct Remove {
     /// One document, as `docs list` names it.
-    #[arg(value_name = "DOCUMENT", required_unless_present_any = ["source", "subject", "session"])]
+    #[arg(value_name = "DOCUMENT", group = "what")]
     document: Option<String>,
     /// This conversation, or what was said in it of the source or about the subject.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["document", "index"], value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "NAME", group = "what", conflicts_with_all = ["document", "index"], value_parser = NonEmptyStringValueParser::new())]
     session: Option<String>,
     /// All that came from there: the source that `docs list` names, or the path that was added (./manuals, for one in this folder).
-    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "TEXT", group = "what", value_parser = NonEmptyStringValueParser::new())]
     source: Option<String>,
     /// All that is about it.
-    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "TEXT", group = "what", value_parser = NonEmptyStringValueParser::new())]
     subject: Option<String>,
     /// In this index alone; without it, in all.
     #[arg(long, value_name = "INDEX", value_parser = NonEmptyStringValueParser::new())]
@@ -350,6 +350,8 @@ fn must_be_known(index: Option<&str>, context: &Context) -> Result<(), Failure> 
 
 #[cfg(test)]
 mod tests {
+    use clap::Args as _;
+
     use super::*;
 
     #[test]
@@ -384,6 +386,21 @@ mod tests {
         let here = std::env::current_dir().expect("here").join("word").display().to_string();
         let word = source_of("word", |source| source == here, &[]);
         assert!(matches!(word, Err(Failure::NotFound(why)) if why.starts_with("nothing has the source word; ")));
+    }
+
+    #[test]
+    fn what_is_to_be_removed_is_asked_for_with_all_that_may_say_it() {
+        let parsed = |given: &[&str]| {
+            let command = Remove::augment_args(clap::Command::new("remove")).no_binary_name(true);
+            command.try_get_matches_from(given).map(drop).map_err(|error| error.to_string())
+        };
+        let why = parsed(&["--index", "junk"]).expect_err("nothing is said");
+        for wanted in ["DOCUMENT", "--source <TEXT>", "--subject <TEXT>", "--session <NAME>"] {
+            assert!(why.contains(wanted), "{wanted}: {why}");
+        }
+        for given in [&["a.md"][..], &["--source", "plant", "--subject", "Mia"], &["--session", "4711"]] {
+            assert_eq!(parsed(given), Ok(()));
+        }
     }
 
     #[test]

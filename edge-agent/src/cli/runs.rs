@@ -93,8 +93,15 @@ fn list(connection: &Connection, args: &Args, context: &Context) -> Result<ExitC
             ]
         })
         .collect();
-    output::table(&["run", "workflow", "status", "about", "note", "changed"], rows, "There is no such run.");
+    output::table(&["run", "workflow", "status", "about", "note", "changed"], rows, none(args));
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is said where there is none.
+const fn none(args: &Args) -> &'static str {
+    let Args { status, workflow, since, about, .. } = args;
+    let is_any = status.is_none() && workflow.is_none() && since.is_none() && about.is_none();
+    if is_any { "There are no runs." } else { "There is no such run." }
 }
 
 /// An instant, or how long ago it was.
@@ -181,7 +188,21 @@ fn head(run: &RunSummary) {
 
 #[cfg(test)]
 mod tests {
+    use clap::{Args as _, FromArgMatches as _};
+
     use super::*;
+
+    #[test]
+    fn no_runs_at_all_are_told_apart_from_none_that_fit() {
+        let said = |given: &[&str]| {
+            let command = Args::augment_args(clap::Command::new("runs")).no_binary_name(true);
+            none(&Args::from_arg_matches(&command.get_matches_from(given)).expect("arguments"))
+        };
+        assert_eq!(said(&["--limit", "3"]), "There are no runs.");
+        for given in [["--status", "waiting"], ["--since", "2h"], ["--about", "press-1"], ["--workflow", "a/b"]] {
+            assert_eq!(said(&given), "There is no such run.");
+        }
+    }
 
     #[test]
     fn a_cell_has_one_line_that_is_not_too_long() {

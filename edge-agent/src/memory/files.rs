@@ -24,12 +24,12 @@ const NAMELESS: &str = "its name is no UTF-8: rename it";
 pub enum Error {
     #[error("there is no file or folder {}", .0.display())]
     Missing(PathBuf),
+    #[error("{} is neither a file nor a folder", .0.display())]
+    Special(PathBuf),
     #[error("{} is no document: expected .md, .txt, .html, .pdf or .csv", .0.display())]
     Form(PathBuf),
     #[error("{} holds no document: expected .md, .txt, .html, .pdf or .csv", .0.display())]
     Empty(PathBuf),
-    #[error("{} is more than {DEPTH_MAX} folders deep", .0.display())]
-    Deep(PathBuf),
     #[error("{} holds more than {most} documents: add the folders within one by one, each with an --index of its own", folder.display())]
     Many { folder: PathBuf, most: usize },
     #[error("cannot read the folder {}: {source}", folder.display())]
@@ -41,7 +41,7 @@ pub enum Error {
 pub struct Documents {
     /// By the ids that they are kept under: a file's name, or its place within the folder.
     pub files: BTreeMap<String, PathBuf>,
-    /// What is within and cannot be read, by its place, with why.
+    /// What is within and is not read, by its place, with why.
     pub closed: BTreeMap<String, String>,
 }
 
@@ -62,7 +62,7 @@ fn at_most(most: usize, path: &Path) -> Result<Documents, Error> {
         return if is_empty { Err(Error::Empty(path.to_owned())) } else { Ok(found) };
     }
     if !path.is_file() {
-        return Err(Error::Missing(path.to_owned()));
+        return Err(if path.exists() { Error::Special(path.to_owned()) } else { Error::Missing(path.to_owned()) });
     }
     let name = name(path);
     if Form::of(&name).is_none() {
@@ -127,9 +127,6 @@ pub(super) fn name(path: &Path) -> String {
 }
 
 fn walk(root: &Path, folder: &Path, depth: usize, most: usize, found: &mut Documents) -> Result<(), Error> {
-    if depth > DEPTH_MAX {
-        return Err(Error::Deep(folder.to_owned()));
-    }
     let unreadable = |source| Error::Unreadable { folder: folder.to_owned(), source };
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
@@ -142,6 +139,8 @@ fn walk(root: &Path, folder: &Path, depth: usize, most: usize, found: &mut Docum
         // Its name as text may be another one's too.
         if entry.file_name().to_str().is_none() && (kind.is_dir() || Form::of(&id).is_some()) {
             found.closed.insert(id, NAMELESS.to_owned());
+        } else if kind.is_dir() && depth == DEPTH_MAX {
+            found.closed.insert(id, format!("is more than {DEPTH_MAX} folders deep: add it by itself"));
         } else if kind.is_dir() {
             match walk(root, &path, depth + 1, most, found) {
                 Err(Error::Unreadable { source, .. }) => {
@@ -244,6 +243,20 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_is_too_deep_is_named_and_the_others_are_kept() {
+        let root = tempfile::tempdir().expect("a folder");
+        let deepest = vec!["d"; DEPTH_MAX].join("/");
+        std::fs::create_dir_all(root.path().join(&deepest).join("e")).expect("made");
+        for id in ["a.md".to_owned(), format!("{deepest}/b.md"), format!("{deepest}/e/c.md")] {
+            std::fs::write(root.path().join(id), "text").expect("written");
+        }
+        let found = documents(root.path()).expect("documents");
+        assert_eq!(found.files.into_keys().collect::<Vec<_>>(), ["a.md".to_owned(), format!("{deepest}/b.md")]);
+        let why = "is more than 16 folders deep: add it by itself".to_owned();
+        assert_eq!(found.closed, BTreeMap::from([(format!("{deepest}/e"), why)]));
+    }
+
+    #[test]
     fn a_folder_gives_its_documents_by_their_places_and_leaves_the_rest() {
         let folder = tempfile::tempdir().expect("a folder");
         for path in ["a.md", "sub/b.txt", ".git/c.md", "d.exe", "sub/.hidden.md"] {
@@ -277,6 +290,10 @@ mod tests {
             "told, and not taken one for the other"
         );
         assert!(documents(&folder.path().join("d.exe")).expect_err("none").to_string().contains("is no document"));
+        for special in [&pipe, Path::new("/dev/zero")] {
+            let why = documents(special).expect_err("none").to_string();
+            assert_eq!(why, format!("{} is neither a file nor a folder", special.display()));
+        }
         assert!(documents(&folder.path().join("none")).expect_err("none").to_string().contains("there is no file"));
     }
 }

@@ -116,12 +116,12 @@ impl Origin {
     }
 
     /// The pieces that a text is found by; a situation is one.
-    fn chunks(&self, text: &str) -> Result<Vec<Chunk>, TooMany> {
+    fn chunks(&self, path: &str, text: &str) -> Result<Vec<Chunk>, TooMany> {
         match self {
             Self::Remembered(Kept { episode: Some(_), source, .. }) => {
                 Ok(vec![Chunk { place: source.clone().unwrap_or_default(), text: text.to_owned() }])
             }
-            _ => chunk(text),
+            _ => chunk(text, reading::form(path)),
         }
     }
 }
@@ -248,7 +248,7 @@ impl Inner {
     /// Cuts a text, embeds it and stores it, in place of the one that stood there.
     pub(super) fn put(&self, given: &Text<'_>, label: String) -> Result<(), Error> {
         let name = || format!("{}/{}", given.index, given.path);
-        let chunks = given.origin.chunks(given.text);
+        let chunks = given.origin.chunks(given.path, given.text);
         let chunks = chunks.map_err(|why| Error::Form { document: name(), why: why.to_string() })?;
         let (most, found) = (passages_max(self.embedder.dimensions()), chunks.len());
         if found > most {

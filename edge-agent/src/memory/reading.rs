@@ -16,13 +16,18 @@ pub const MARK: &str = "\u{1}skerry\u{1}\n";
 /// The command of the agent's own program that reads one document.
 pub const COMMAND: &str = "read-document";
 
-/// The document as Markdown; `path` tells by its ending what it is written in.
+/// The document as Markdown, or as it is where it is plain text; `path` tells by its ending what it is written in.
 ///
 /// # Errors
 /// Why it cannot be read, for people.
 pub fn text(path: &str, content: Vec<u8>) -> Result<String, String> {
-    let form = Form::of(path).unwrap_or(Form::Text);
+    let form = form(path);
     if form.is_risky() { apart(form, content) } else { reader::markdown(form, &content).map_err(|e| e.to_string()) }
+}
+
+/// What a document is written in; a text that workflows keep, whose name has no ending, in Markdown.
+pub(super) fn form(path: &str) -> Form {
+    Form::of(path).unwrap_or(Form::Markdown)
 }
 
 /// The program is a test, and has no such command.

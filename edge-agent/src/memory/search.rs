@@ -1,4 +1,4 @@
-//! Hybrid search: by meaning (vectors) and by word (FTS5), fused by reciprocal rank.
+//! Hybrid search: by meaning (vectors), by word and by name (FTS5), fused by reciprocal rank.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +21,12 @@ const DEPTH: usize = 32;
 /// The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher 2009): 60 flattens the top enough that being
 /// second in both rankings beats being first in one.
 const RRF_K: f32 = 60.0;
+/// What more passages hold does not say which of them is meant.
+const HOLDERS_MAX: usize = 3;
+/// Digits by which a number is taken for the name of something; one with letters is whatever its length.
+const NAME_DIGITS_MIN: usize = 3;
+/// What joins the parts of a name.
+const JOINTS: &str = "-_./:";
 /// Words of a query that are looked up; the rest of a pasted page changes little.
 const QUERY_WORDS_MAX: usize = 48;
 
@@ -41,7 +47,7 @@ pub(super) struct Found {
     pub document: String,
     pub place: String,
     pub digest: Digest,
-    /// 0 to 1; 1 is first by meaning and by word.
+    /// 0 to 1; 1 is first by meaning and by word, and by name where one is asked for.
     pub score: f32,
     pub label: Label,
     pub episode: Option<Episode>,
@@ -98,7 +104,10 @@ impl Inner {
             let fits = subject.is_empty() || !by_word(&subject, 1)?.is_empty();
             // Where nothing fits, passages share no more with the query than words such as `the`.
             let by_word = if fits { by_word(&words, depth)? } else { Vec::new() };
-            let ranked = fuse(&[by_word, by_meaning]);
+            let by_name = by_name(connection, &passing, query)?;
+            let by_name = Some(by_name).filter(|holders| !holders.is_empty());
+            let rankings: Vec<_> = by_name.into_iter().chain([by_word, by_meaning]).collect();
+            let ranked = fuse(&rankings);
             // A chunk may be forgotten, or a label become stricter, between the two looks.
             let rows = ranked.into_iter().map(|(id, score)| load(connection, id, score, (wanted, age)));
             let found: Vec<Found> = rows.filter_map(Result::transpose).take(*k).collect::<rusqlite::Result<_>>()?;
@@ -183,6 +192,29 @@ fn by_word(connection: &Connection, passing: &Ids, words: &str, depth: usize) ->
     Ok(Vec::new())
 }
 
+/// The chunks that hold what the query names and few others do. Among many that say the same of other things, such as a catalogue's, that one may
+/// be far down by meaning, and what both other rankings have would stand before it.
+fn by_name(connection: &Connection, passing: &Ids, query: &str) -> rusqlite::Result<Vec<i64>> {
+    let mut telling = Vec::new();
+    for name in names(query).take(QUERY_WORDS_MAX) {
+        let holders = by_word(connection, passing, &match_expression([name.to_owned()]), HOLDERS_MAX + 1)?.len();
+        if (1..=HOLDERS_MAX).contains(&holders) {
+            telling.push(name.to_owned());
+        }
+    }
+    if telling.is_empty() { Ok(Vec::new()) } else { by_word(connection, passing, &match_expression(telling), DEPTH) }
+}
+
+/// What reads as the name of one thing: an order number, an alarm code, a machine's mark.
+fn names(query: &str) -> impl Iterator<Item = &str> {
+    let is_joint = |c| JOINTS.contains(c);
+    let words = query.split(move |c: char| !(c.is_alphanumeric() || is_joint(c)) || script::is_unspaced(c));
+    words.map(move |word| word.trim_matches(is_joint)).filter(|word| {
+        let digits = word.chars().filter(|c| c.is_numeric()).count();
+        digits >= NAME_DIGITS_MIN || (digits > 0 && word.contains(char::is_alphabetic))
+    })
+}
+
 /// Reciprocal rank fusion, scaled so that first in every ranking is 1. Of equal ones that of an earlier ranking comes first: who has the very
 /// word that is asked for stands before who is nearest among nothing near.
 fn fuse(rankings: &[Vec<i64>]) -> Vec<(i64, f32)> {
@@ -249,6 +281,12 @@ mod tests {
         assert_eq!(fused[0].0, 2);
         assert_eq!(fuse(&[vec![7], vec![7]]), [(7, 1.0)]);
         assert_eq!(fuse(&[vec![9], vec![4]]), [(9, 0.5), (4, 0.5)], "who has the word stands first");
+    }
+
+    #[test]
+    fn what_has_digits_and_letters_or_many_digits_is_a_name() {
+        let query = "Is the seal PX-0123 (E17, 4711/2.) of 2 pumps at 10 bar\"24V\"? ポンプP-101の";
+        assert_eq!(names(query).collect::<Vec<_>>(), ["PX-0123", "E17", "4711/2", "24V", "P-101"]);
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod judged;
 mod kept;
 mod lasting;
 mod queue;
+mod ranked;
 mod scripts;
 mod sessions;
 mod shelf;

@@ -54,15 +54,15 @@ const UNRELATED: [&str; 44] = [
 ];
 
 #[derive(Deserialize)]
-struct Set {
-    machines: Machines,
-    general: Vec<(String, String)>,
+pub(super) struct Set {
+    pub machines: Machines,
+    pub general: Vec<(String, String)>,
 }
 
 #[derive(Deserialize)]
-struct Machines {
-    passages: Vec<String>,
-    questions: Vec<(String, usize)>,
+pub(super) struct Machines {
+    pub passages: Vec<String>,
+    pub questions: Vec<(String, usize)>,
 }
 
 /// How many of the questions nothing fits: of those with an answer, and of those without.
