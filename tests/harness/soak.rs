@@ -40,8 +40,8 @@ const KEYS_AND_VALUES_KB: u64 = 1_024;
 pub const GROWTH_KB_MAX: u64 = 16 * 1_024;
 /// Files beside those of a warm agent: connections that are on their way out.
 pub const FILES_MORE_MAX: usize = 8;
-/// Of the requests one in so many may be turned away: of a node that is well it is one in fifteen to forty.
-const TURNED_AWAY_ONE_IN: usize = 4;
+/// Of the requests one in so many may be turned away: of a node that is well it is one in fifteen to forty, and more on a machine that is busy.
+const TURNED_AWAY_ONE_IN: usize = 2;
 /// As many requests come to every end that two of ten or more are meant for, and as many to one that is rare on a fast machine.
 const SURE_OF_COMMON: usize = 100;
 const SURE_OF_RARE: usize = 1_000;
