@@ -305,18 +305,20 @@ async fn memory_for_two(folder: &Path) -> u64 {
     let more = targets(512 * 1_024);
     let mut agent = Agent::new(folder, &Setup { site: None, more: &more, ..Setup::new("measure", folder) });
     agent.start().await;
-    let mut sizes = BTreeSet::new();
+    let mut sizes = Vec::new();
     for case in Case::all().iter().take(MODELS.len()) {
         let request = net::http().post(agent.url(case.path())).bearer_auth(agent.token()).json(&case.body(false));
         let answer = request.send().await.expect("the agent answers");
         assert!(answer.status().is_success(), "{}", answer.text().await.unwrap_or_default());
         let with = format!("target=\"{}\",of=\"model\"", case.model);
-        sizes.insert(agent.metric("skerry_model_memory_bytes", &with).await as u64 / 1_024);
+        sizes.push(agent.metric("skerry_model_memory_bytes", &with).await as u64 / 1_024);
     }
     agent.stop().await;
-    let least = sizes.first().copied().unwrap_or_default();
-    assert!(least > 0, "no model says what it has: {sizes:?}");
-    sizes.iter().sum::<u64>() + KEYS_AND_VALUES_KB - least / 2
+    sizes.sort_unstable();
+    let [least, others @ ..] = sizes.as_slice() else { panic!("no model was asked") };
+    // Keys and values give way to a model, as far as they are not in use.
+    assert!(*least > KEYS_AND_VALUES_KB, "three models may fit: {sizes:?}");
+    others.iter().sum::<u64>() + least / 2 + KEYS_AND_VALUES_KB / 2
 }
 
 impl Soak {

@@ -206,6 +206,9 @@ impl Residents {
         }
         tracing::info!(name, "a model that nobody asked is unloaded");
         drop(gone);
+        if self.lock().is_empty() {
+            self.writer.rest();
+        }
         self.set_cache_limit();
     }
 

@@ -1,5 +1,5 @@
 //! Prompts by the chat templates of model files. A template is a program of whoever made the file, so it runs in a process of its own, with
-//! limits on memory and time: one that was made to break what runs it breaks that process alone. The process stays for the next prompt.
+//! limits on memory and time: one that was made to break what runs it breaks that process alone. The process stays while a model is loaded.
 
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
@@ -15,7 +15,8 @@ pub const MEMORY_BYTES_MAX: u64 = 512 << 20;
 pub const SECONDS_MAX: u64 = 10;
 /// What the process says first, once its limits hold.
 pub const READY: &str = "skerry writes prompts";
-/// The command of the agent's own program.
+/// The agent's own program, also where its file has been replaced, and the command of it.
+const PROGRAM: &str = "/proc/self/exe";
 const COMMAND: &str = "write-prompts";
 /// What JSON may make of a byte of a prompt, and what stands around it.
 const ESCAPED_BYTES: u64 = 6;
@@ -50,7 +51,7 @@ enum Held {
     #[default]
     None,
     Waits(Process),
-    /// It cannot be started, and is not tried again.
+    /// It does not start here, and is not tried again.
     Never,
 }
 
@@ -84,13 +85,14 @@ impl Writer {
             }
         }
         let mut process = match Process::start() {
-            Ok(process) => process,
-            Err(error) => {
-                tracing::warn!(%error, "chat templates run in the agent itself: a process for them cannot be started");
+            Ok(Some(process)) => process,
+            Ok(None) => {
+                tracing::warn!("chat templates run in the agent itself: a process for them does not start here");
                 *held = Held::Never;
                 drop(held);
                 return draft.write();
             }
+            Err(error) => return Err(format!("no process can be started for it: {error}")),
         };
         let written = process.ask(&line, draft.most).map_err(|_| {
             let most = MEMORY_BYTES_MAX >> 20;
@@ -98,6 +100,16 @@ impl Writer {
         })?;
         *held = Held::Waits(process);
         told(written)
+    }
+
+    /// Ends the process until there is another prompt.
+    pub fn rest(&self) {
+        // One that is at work is needed.
+        if let Ok(mut held) = self.0.try_lock()
+            && matches!(*held, Held::Waits(_))
+        {
+            *held = Held::None;
+        }
     }
 }
 
@@ -110,8 +122,9 @@ fn told(written: Written) -> Result<Option<String>, String> {
 }
 
 impl Process {
-    fn start() -> io::Result<Self> {
-        let mut program = Command::new(std::env::current_exe()?);
+    /// `None` where it ends before its limits hold, such as where they are forbidden.
+    fn start() -> io::Result<Option<Self>> {
+        let mut program = Command::new(PROGRAM);
         // The allocator's reserve counts towards the limit; what it reserved before the limit held would not.
         program.env_clear().env("MIMALLOC_ARENA_RESERVE", "32MiB");
         program.arg(COMMAND).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -120,7 +133,7 @@ impl Process {
         let mut process = Self { child, to, from: BufReader::new(from) };
         let mut said = String::new();
         process.from.by_ref().take(AROUND_BYTES).read_line(&mut said)?;
-        if said.trim_end() == READY { Ok(process) } else { Err(io::Error::other("it is not ready")) }
+        Ok((said.trim_end() == READY).then_some(process))
     }
 
     /// What comes of a draft, whose prompt has so many bytes at most.
