@@ -26,10 +26,9 @@ impl Binaries {
             build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).arg("build");
             // What Cargo tells the program that it runs, scripts of dependencies take for a change: they would be built anew, and this program
             // with them while it runs.
-            env::vars_os()
-                .map(|(name, _)| name)
-                .filter(|name| is_of_run(name))
-                .for_each(|name| drop(build.env_remove(name)));
+            for (name, _) in env::vars_os().filter(|(name, _)| is_of_run(name)) {
+                build.env_remove(name);
+            }
             if folder.file_name().is_some_and(|name| name == "release") {
                 build.arg("--release");
             }
